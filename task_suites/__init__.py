@@ -1,0 +1,32 @@
+"""Task suites for transfer and meta reinforcement learning: what is learned, without any learner.
+
+    task_suites.names()                                   # ["tabletop/gather", ...]
+    suite = task_suites.get("tabletop/gather", image_size=32)
+    task, = suite.sample("train", 1, seed=0)
+    env = suite.make(task)                                # a Gymnasium environment
+
+Every distribution is also registered with Gymnasium: `gymnasium.make("task_suites/tabletop-gather-v0")`.
+"""
+
+from task_suites.distribution import ScriptedPolicy, TaskDistribution
+from task_suites.errors import SuiteError
+from task_suites.registry import get, gymnasium_id, names, register
+from task_suites.task import DISTRACTOR_NAMES, Distractor, Parameters, Reward, Task
+
+__all__ = [
+    "DISTRACTOR_NAMES",
+    "Distractor",
+    "Parameters",
+    "Reward",
+    "ScriptedPolicy",
+    "SuiteError",
+    "Task",
+    "TaskDistribution",
+    "get",
+    "gymnasium_id",
+    "names",
+    "register",
+]
+
+for _task in ("reach", "push", "gather", "match_positions"):
+    register(f"tabletop/{_task}", "task_suites.tabletop.suite:Tabletop", ("mujoco", "images", "manipulation"))

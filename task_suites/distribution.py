@@ -1,0 +1,135 @@
+"""TaskDistribution: where tasks come from, and everything one needs to know to learn them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
+
+import gymnasium
+import numpy as np
+
+from task_suites import references as committed
+from task_suites.errors import SuiteError, choose
+from task_suites.task import Distractor, Task
+
+SPLITS = ("train", "test")
+
+
+class ScriptedPolicy(Protocol):
+    """A closed-loop policy on privileged `reward_inputs`; `reset` starts an episode."""
+
+    def reset(self, rng: np.random.Generator) -> None: ...
+
+    def __call__(self, reward_inputs: np.ndarray) -> np.ndarray: ...
+
+
+def as_distractors(values: Any) -> tuple[Distractor, ...]:
+    """Read distractors from Distractor values, `{"video": 0.5}` or `[{"name": "video", "intensity": 0.5}]`."""
+    if isinstance(values, Mapping):
+        return tuple(Distractor(name, intensity) for name, intensity in values.items())
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise SuiteError(f"distractors: got {values!r}, expected a mapping from name to intensity or a sequence")
+    found = []
+    for item in values:
+        if isinstance(item, Mapping):
+            for key in item:
+                choose(key, ("name", "intensity", "seed"), "distractor field")
+            if "name" not in item:
+                raise SuiteError(f"distractors: {dict(item)!r} has no name")
+            item = Distractor(**item)
+        if not isinstance(item, Distractor):
+            raise SuiteError(f"distractors: got {item!r}, expected Distractor(name, intensity, seed)")
+        found.append(item)
+    return tuple(found)
+
+
+class TaskDistribution(ABC):
+    """A named distribution of tasks that share spaces: sample, make, reward, references, scripted.
+
+    Attributes: `name` ("family/task"), `family`, `observation_space`, `action_space`, `max_episode_steps`,
+    `reward_input_names` (names of the R entries of `info["reward_inputs"]`), `options` (plain values).
+    """
+
+    name: str
+    family: str
+    observation_space: gymnasium.spaces.Dict
+    action_space: gymnasium.spaces.Box
+    max_episode_steps: int
+    reward_input_names: tuple[str, ...]
+    options: dict[str, Any]
+    distractors: tuple[Distractor, ...] = ()
+
+    @abstractmethod
+    def tasks(self, split: str) -> tuple[Task, ...]:
+        """Return every task of `split` ("train" or "test") in a fixed order, without distractors."""
+
+    @abstractmethod
+    def make(self, task: Task) -> gymnasium.Env:
+        """Return the environment of `task`; it truncates itself at `max_episode_steps`."""
+
+    @abstractmethod
+    def reward(self, task: Task, inputs, action):
+        """Return rewards (...) for `inputs` (..., R) and `action` (..., A), numpy or torch, as the environment pays."""
+
+    @abstractmethod
+    def success(self, task: Task, inputs):
+        """Return booleans (...): is the task solved in the state that `inputs` (..., R) describe?"""
+
+    @abstractmethod
+    def scripted(self, task: Task) -> ScriptedPolicy:
+        """Return the closed-loop policy that defines the reference score."""
+
+    def terminated(self, task: Task, inputs, action):
+        """Return booleans (...): does the episode end for good here? Never, unless a family says otherwise."""
+        return inputs[..., 0] != inputs[..., 0]
+
+    def physics(self) -> dict[str, Any]:
+        """Return plain values that determine the dynamics; part of the fingerprint and of reference keys."""
+        return {}
+
+    def sample(self, split: str, count: int, seed: int) -> tuple[Task, ...]:
+        """Return `count` different tasks of `split`, the same for the same seed.
+
+        Raises SuiteError for an unknown split or if there are fewer than `count` tasks.
+        """
+        choose(split, SPLITS, "split")
+        tasks = self.tasks(split)
+        if not 1 <= count <= len(tasks):
+            raise SuiteError(f"{self.name} has {len(tasks)} {split} task(s); {count} asked for: ask for 1 to {len(tasks)}")
+        order = np.random.default_rng(seed).permutation(len(tasks))[:count]
+        return tuple(tasks[i].replace(distractors=self.distractors) for i in order)
+
+    def reference_key(self, task: Task) -> str:
+        """Return the key of `task` in the committed references: without distractors, with the physics."""
+        plain = {"task": task.replace(distractors=()).to_json(), "steps": self.max_episode_steps, **self.physics()}
+        return f"{self.name} {hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]}"
+
+    def references(self, task: Task) -> tuple[float, float] | None:
+        """Return (floor, reference), raw episode returns; None where none are committed for these options."""
+        return committed.load().get(self.reference_key(task))
+
+    def fingerprint(self) -> str:
+        """Return 12 hex digits that change when physics, images or the layout of vectors change."""
+        facts = {
+            "family": self.family,
+            "physics": self.physics(),
+            "options": {key: str(value) for key, value in sorted(self.options.items())},
+            "observation": str(self.observation_space),
+            "action": str(self.action_space),
+            "reward_inputs": list(self.reward_input_names),
+        }
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
+
+    def check(self, task: Task) -> Task:
+        """Return `task` if it belongs here. Raises SuiteError if it is of another family."""
+        if not isinstance(task, Task):
+            raise SuiteError(f"{self.name}: got {type(task).__name__}, expected a Task")
+        if task.family != self.family:
+            raise SuiteError(f"{self.name}: task is of family {task.family!r}, expected {self.family!r}")
+        return task
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name} {self.options}>"

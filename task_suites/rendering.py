@@ -1,0 +1,184 @@
+"""Fast off-screen pictures of MuJoCo scenes, and the choice of a GL backend.
+
+Importing this module chooses MUJOCO_GL, so import it before `mujoco`. Shadows, reflections and multisampling are
+what makes software rendering slow (20 to 200 times); they are off. The skybox costs nothing and stays.
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import importlib
+import os
+import platform
+import time
+import weakref
+from collections.abc import Callable
+
+import numpy as np
+
+from task_suites.errors import SuiteError
+
+_OFF = ("disable", "disabled", "off", "false", "0")
+_ADVICE = "install the system packages libegl1 and libgl1-mesa-dri (Debian, Ubuntu) or set MUJOCO_GL to a backend that works"
+
+
+def _loads(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
+
+
+def choose_backend() -> str:
+    """Set MUJOCO_GL if the user has not, and return it: egl, else osmesa where only that is installed (Linux)."""
+    chosen = os.environ.get("MUJOCO_GL", "").lower().strip()
+    if not chosen:
+        if platform.system() != "Linux":
+            return "native"
+        only_osmesa = not _loads("libEGL.so.1") and any(_loads(f"libOSMesa.so.{version}") for version in (8, 6))
+        chosen = "osmesa" if only_osmesa else "egl"
+        # mujoco imports the backend with itself and fails there without libEGL: then physics must do without one.
+        usable = only_osmesa or _loads("libEGL.so.1")
+        os.environ["MUJOCO_GL"] = chosen if usable else "disabled"
+    return chosen
+
+
+BACKEND = choose_backend()
+try:
+    import mujoco
+except (ImportError, AttributeError, OSError) as _error:  # a backend of the user's choice that is not installed
+    raise SuiteError(f"mujoco cannot start with MUJOCO_GL={BACKEND}: {_error}; {_ADVICE}") from _error
+
+
+def _make_context(width: int, height: int):
+    """Return a GL context of our backend, whatever mujoco chose when somebody imported it before us."""
+    if BACKEND in _OFF:
+        raise SuiteError(f"no pictures: rendering is switched off by MUJOCO_GL={BACKEND}; unset it or set it to egl")
+    try:
+        if BACKEND in ("egl", "osmesa"):
+            return importlib.import_module(f"mujoco.{BACKEND}").GLContext(width, height)
+        return importlib.import_module("mujoco.gl_context").GLContext(width, height)
+    except Exception as error:  # each backend fails in its own way: ImportError, AttributeError, GLError, RuntimeError
+        raise SuiteError(f"no pictures: GL backend {BACKEND!r} cannot start ({error}); {_ADVICE}") from error
+
+
+_OPEN: weakref.WeakSet[Renderer] = weakref.WeakSet()
+
+
+class Renderer:
+    """Draws one model at one size. Close it, or use it in a `with` statement; what is left is closed at exit.
+
+    height, width: pixels. antialias: 4x multisampling (about twice as slow at 64x64).
+    It keeps its own GL context and makes it current for each picture, so several may live side by side.
+    Raises SuiteError naming the system packages if no GL backend can start.
+    """
+
+    def __init__(
+        self, model: mujoco.MjModel, height: int, width: int, *, antialias: bool = False, max_geoms: int = 200
+    ) -> None:
+        self._context = None
+        self.model = model
+        self._gl = _make_context(width, height)
+        self._gl.make_current()
+        # MjrContext reads these off the model once; restored, as the model belongs to the caller.
+        quality, size = model.vis.quality, model.vis.global_
+        before = quality.offsamples, size.offwidth, size.offheight
+        quality.offsamples, size.offwidth, size.offheight = 4 if antialias else 0, width, height
+        self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
+        quality.offsamples, size.offwidth, size.offheight = before
+        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
+        self.scene = mujoco.MjvScene(model, maxgeom=model.ngeom + max_geoms)
+        self.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = 0
+        self.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
+        self._option, self._camera = mujoco.MjvOption(), mujoco.MjvCamera()
+        self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
+        self._perturb = mujoco.MjvPerturb()
+        self._rect = mujoco.MjrRect(0, 0, width, height)
+        self._pixels = np.empty((height, width, 3), np.uint8)
+        _OPEN.add(self)
+
+    def render(
+        self, data: mujoco.MjData, camera: int, decorate: Callable[[mujoco.MjvScene], None] | None = None
+    ) -> np.ndarray:
+        """Return a new uint8 array (height, width, 3).
+
+        camera: id of a fixed camera of the model. decorate: adds geoms to the scene, outside the physics.
+        """
+        if self._context is None:
+            raise SuiteError("this renderer is closed: make a new one")
+        self._gl.make_current()
+        self._camera.fixedcamid = camera
+        mujoco.mjv_updateScene(
+            self.model, data, self._option, self._perturb, self._camera, mujoco.mjtCatBit.mjCAT_ALL, self.scene
+        )
+        if decorate is not None:
+            decorate(self.scene)
+        mujoco.mjr_render(self._rect, self.scene, self._context)
+        mujoco.mjr_readPixels(self._pixels, None, self._rect, self._context)
+        return self._pixels[::-1].copy()  # GL counts rows from the bottom
+
+    def upload_texture(self, texture: int) -> None:
+        """Send texture number `texture` of the model, changed in `model.tex_data`, to the renderer."""
+        self._gl.make_current()
+        mujoco.mjr_uploadTexture(self.model, self._context, texture)
+
+    def gl_name(self) -> str:
+        """Return what the GL driver calls itself, e.g. "llvmpipe (...)"."""
+        self._gl.make_current()
+        from OpenGL import GL
+
+        return GL.glGetString(GL.GL_RENDERER).decode()
+
+    def close(self) -> None:
+        """Free the GL resources; more than once is allowed."""
+        if self._context is not None:
+            self._gl.make_current()
+            self._context.free()
+            self._context = None
+        if self._gl is not None:
+            self._gl.free()
+            self._gl = None
+        _OPEN.discard(self)
+
+    def __enter__(self) -> Renderer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _close_all() -> None:
+    for renderer in list(_OPEN):
+        renderer.close()
+
+
+# mujoco.egl shuts the display down at exit; registered after it (import here), ours runs first.
+if BACKEND in ("egl", "osmesa") and os.environ.get("MUJOCO_GL") == BACKEND:
+    importlib.import_module(f"mujoco.{BACKEND}")
+atexit.register(_close_all)
+
+_PROBE = """<mujoco><visual><headlight ambient=".5 .5 .5"/></visual><worldbody>
+<camera name="eye" pos="0 -1 1" xyaxes="1 0 0 0 .7 .7"/><geom type="plane" size="1 1 1"/>
+<geom type="box" size=".1 .1 .1" rgba="1 0 0 1"/></worldbody></mujoco>"""
+
+
+def probe(seconds: float = 0.3) -> dict[str, str | float]:
+    """Draw a small scene and return {"backend", "gl_renderer", "frames_per_second"} (64x64, one thread).
+
+    Raises SuiteError naming the system packages if no GL backend can start.
+    """
+    model = mujoco.MjModel.from_xml_string(_PROBE)
+    data = mujoco.MjData(model)
+    mujoco.mj_forward(model, data)
+    with Renderer(model, 64, 64) as renderer:
+        name = renderer.gl_name()
+        if renderer.render(data, 0).std() == 0:
+            raise SuiteError(f"GL backend {BACKEND!r} ({name}) draws an empty picture; {_ADVICE}")
+        frames, start = 0, time.perf_counter()
+        while time.perf_counter() - start < seconds:
+            renderer.render(data, 0)
+            frames += 1
+        elapsed = time.perf_counter() - start
+    return {"backend": BACKEND, "gl_renderer": name, "frames_per_second": frames / elapsed}

@@ -1,0 +1,1 @@
+"""Tabletop: a hand with suction and three free blocks, all primitives in real contact (MuJoCo)."""

@@ -1,0 +1,163 @@
+"""The tabletop environment: pixels and proprioception out, Cartesian hand commands in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from task_suites.errors import SuiteError
+from task_suites.rendering import Renderer, mujoco
+from task_suites.tabletop import rewards, scene
+from task_suites.task import Task
+
+PROPRIO_SIZE = 13
+_BLOCK_QPOS = 4 + 7 * np.arange(3)
+_INPUT_QPOS = np.concatenate([np.arange(3)] + [start + np.arange(3) for start in _BLOCK_QPOS])
+_CENTRE = (scene.HAND_LOW[:3] + scene.HAND_HIGH[:3]) / 2
+_HALF = (scene.HAND_HIGH[:3] - scene.HAND_LOW[:3]) / 2
+_RELEASE = -0.6  # the suction latch: grip > 0 switches on, below this off, between it stays
+_CUP_SIZE = 0.06
+_MOVIE_PIXELS = 256
+
+
+class TabletopEnv(gymnasium.Env):
+    """One task on the table. Blocks are seen in the pictures only; time limits truncate.
+
+    Action (5,) in [-1, 1]: hand x, y, z speed, wrist speed, grip (> 0 suction on, <= -0.6 off, else unchanged).
+    Observation: `image_CAMERA` uint8 (size, size, 3); `proprio` float32 (13,): hand x y z (workspace to [-1, 1]),
+    hand velocity x y z (1 = full speed), setpoint minus hand x y z (1 = the allowed lead), sine and cosine of the
+    wrist, wrist velocity (1 = full speed), suction switched on (+1) or off (-1).
+    info: `success` bool, `task`, `reward_inputs` float32 (13,), named in `tabletop.rewards.INPUT_NAMES`.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}
+
+    def __init__(
+        self, task: Task, *, cameras: tuple[str, ...], image_size: int, control_hz: int, episode_steps: int, antialias: bool
+    ) -> None:
+        self.task = task
+        self.render_mode = None
+        self.metadata = {**self.metadata, "render_fps": control_hz}
+        self.observation_space, self.action_space = spaces(cameras, image_size)
+        self._model = mujoco.MjModel.from_xml_string(scene.mjcf())
+        self._data = mujoco.MjData(self._model)
+        self._cameras = [(f"image_{name}", self._model.camera(name).id) for name in cameras]
+        self._image_size, self._antialias = image_size, antialias
+        self._renderer: Renderer | None = None
+        self._movie_renderer: Renderer | None = None
+        self._steps_per_action = round(1 / (control_hz * scene.TIMESTEP_SECONDS))
+        self._episode_steps = episode_steps
+        self._reach = scene.HAND_SPEED / control_hz  # how far one action moves the setpoint, and its largest lead
+        self._setpoint = np.zeros(4)
+        self._suction = False
+        self._step_count: int | None = None
+        # Views into MuJoCo's memory: no look-ups in step.
+        self._qpos, self._qvel, self._ctrl = self._data.qpos, self._data.qvel, self._data.ctrl
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+        """Start an episode; `seed` determines it fully, without one the environment's own stream goes on."""
+        super().reset(seed=seed)
+        rng = self.np_random
+        mujoco.mj_resetData(self._model, self._data)
+        self._place(rng)
+        self._setpoint[:] = self._qpos[:4]
+        self._ctrl[:4] = self._setpoint
+        self._suction = False
+        self._step_count = 0
+        mujoco.mj_forward(self._model, self._data)
+        inputs = self._reward_inputs()
+        success = bool(rewards.success(self.task, inputs))
+        return self._observation(), {"success": success, "task": self.task, "reward_inputs": inputs}
+
+    def _place(self, rng: np.random.Generator) -> None:
+        """Draw block positions and yaws, and the hand above them; nothing overlaps."""
+        while True:
+            spots = rng.uniform(-scene.SPAWN_HALF, scene.SPAWN_HALF, (3, 2))
+            gaps = np.linalg.norm(spots - np.roll(spots, 1, axis=0), axis=1)
+            if gaps.min() >= scene.SPAWN_SEPARATION:
+                break
+        yaws = rng.uniform(-np.pi / 4, np.pi / 4, 3)
+        for start, spot, yaw in zip(_BLOCK_QPOS, spots, yaws, strict=True):
+            self._qpos[start : start + 7] = *spot, scene.BLOCK_HALF, np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2)
+        low, high = (-0.1, -0.1, 0.09, -0.5), (0.1, 0.1, 0.14, 0.5)
+        self._qpos[:4] = rng.uniform(low, high)
+
+    def step(self, action: np.ndarray):
+        """Apply one action (5,). Raises SuiteError if it is not five finite numbers, or before `reset`."""
+        if self._step_count is None:
+            raise SuiteError("step before reset: call reset(seed=...) first")
+        action = np.asarray(action, np.float64)
+        if action.shape != (5,) or not np.isfinite(action).all():
+            raise SuiteError(f"action is {action!r}: expected 5 finite numbers in [-1, 1]")
+        action = action.clip(-1.0, 1.0)
+        hand = self._qpos[:4]
+        target = self._setpoint + action[:4] * self._reach
+        target = target.clip(hand - self._reach, hand + self._reach)  # no wind-up against an obstacle
+        target.clip(scene.HAND_LOW, scene.HAND_HIGH, out=self._setpoint)
+        if action[4] > 0:
+            self._suction = True
+        elif action[4] <= _RELEASE:
+            self._suction = False
+        self._ctrl[:4] = self._setpoint
+        self._ctrl[4] = self._suction
+        mujoco.mj_step(self._model, self._data, self._steps_per_action)
+        self._step_count += 1
+        inputs = self._reward_inputs()
+        reward, success = rewards.evaluate(self.task, inputs)
+        info = {"success": bool(success), "task": self.task, "reward_inputs": inputs}
+        return self._observation(), float(reward), False, self._step_count >= self._episode_steps, info
+
+    def _reward_inputs(self) -> np.ndarray:
+        inputs = np.empty(13, np.float32)
+        inputs[:12] = self._qpos[_INPUT_QPOS]
+        inputs[12] = self._suction
+        return inputs
+
+    def _observation(self) -> dict[str, np.ndarray]:
+        qpos, qvel = self._qpos, self._qvel
+        proprio = np.empty(PROPRIO_SIZE, np.float32)
+        proprio[0:3] = (qpos[:3] - _CENTRE) / _HALF
+        proprio[3:6] = qvel[:3] / scene.HAND_SPEED[:3]
+        proprio[6:9] = (self._setpoint[:3] - qpos[:3]) / self._reach[:3]
+        proprio[9], proprio[10] = np.sin(qpos[3]), np.cos(qpos[3])
+        proprio[11] = qvel[3] / scene.HAND_SPEED[3]
+        proprio[12] = 1.0 if self._suction else -1.0
+        observation = {"proprio": proprio}
+        for key, camera in self._cameras:
+            observation[key] = self._picture(camera)
+        return observation
+
+    def _picture(self, camera: int) -> np.ndarray:
+        if self._renderer is None:
+            size = self._image_size
+            self._renderer = Renderer(self._model, size, size, antialias=self._antialias)
+        # mj_step leaves positions of frames one substep old; the picture shows the state that was returned.
+        mujoco.mj_kinematics(self._model, self._data)
+        return self._renderer.render(self._data, camera)
+
+    def render(self) -> np.ndarray:
+        """Return a smooth uint8 picture (256, 256, 3) of the first camera, for videos."""
+        if self._movie_renderer is None:
+            self._movie_renderer = Renderer(self._model, _MOVIE_PIXELS, _MOVIE_PIXELS, antialias=True)
+        mujoco.mj_kinematics(self._model, self._data)
+        camera = self._cameras[0][1] if self._cameras else self._model.camera("fit").id
+        return self._movie_renderer.render(self._data, camera)
+
+    def close(self) -> None:
+        """Free the renderers; more than once is allowed."""
+        for renderer in (self._renderer, self._movie_renderer):
+            if renderer is not None:
+                renderer.close()
+        self._renderer = self._movie_renderer = None
+
+
+def spaces(cameras: tuple[str, ...], image_size: int) -> tuple[gymnasium.spaces.Dict, gymnasium.spaces.Box]:
+    """Return (observation space, action space)."""
+    images = {
+        f"image_{name}": gymnasium.spaces.Box(0, 255, (image_size, image_size, 3), np.uint8) for name in cameras
+    }
+    proprio = gymnasium.spaces.Box(-np.inf, np.inf, (PROPRIO_SIZE,), np.float32)
+    action = gymnasium.spaces.Box(-1.0, 1.0, (5,), np.float32)
+    return gymnasium.spaces.Dict({**images, "proprio": proprio}), action

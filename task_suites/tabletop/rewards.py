@@ -1,0 +1,122 @@
+"""Rewards and success of the tabletop tasks, written once for numpy and torch.
+
+Inputs (..., 13): hand tip x y z, red x y z, green x y z, blue x y z (metres), suction on (0 or 1).
+All dense rewards lie in [0, 1] and pay 1 only when the task is done; every stage's term grows towards it.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+
+from task_suites.tabletop.scene import BLOCK_HALF, COLOURS
+from task_suites.task import Task
+
+INPUT_NAMES = (
+    *(f"hand_{axis}_metres" for axis in "xyz"),
+    *(f"{colour}_{axis}_metres" for colour in COLOURS for axis in "xyz"),
+    "suction_on",
+)
+REACH_METRES = 0.03
+PUSH_METRES = 0.04
+GATHER_METRES = 3 * BLOCK_HALF
+ON_TABLE_METRES = BLOCK_HALF + 0.015
+TOUCHING_METRES = 0.06  # tip to block centre, when the cup touches the block from above or beside
+SCALE_METRES = 0.10
+
+
+def backend(array):
+    """Return the module (numpy or torch) that `array` belongs to, without importing torch."""
+    return sys.modules["torch"] if type(array).__module__.partition(".")[0] == "torch" else np
+
+
+def hand_of(inputs):
+    return inputs[..., 0:3]
+
+
+def block_of(inputs, colour: str):
+    start = 3 + 3 * COLOURS.index(colour)
+    return inputs[..., start : start + 3]
+
+
+def _distance(difference):
+    return (difference * difference).sum(-1) ** 0.5
+
+
+def _closeness(distance, tolerance: float):
+    """Return exp(-(distance - tolerance) / scale), 1 within the tolerance."""
+    return backend(distance).exp((tolerance - distance).clip(None, 0.0) / SCALE_METRES)
+
+
+def _placed(height):
+    """Return 1 for a block that stands on the table, falling with its height."""
+    return _closeness(height, ON_TABLE_METRES)
+
+
+def _goal(task: Task, index: str = "") -> tuple[float, float]:
+    values = task.reward.parameters
+    return values[f"goal{index}_x_metres"], values[f"goal{index}_y_metres"]
+
+
+def _goal_distance(block, goal: tuple[float, float]):
+    return ((block[..., 0] - goal[0]) ** 2 + (block[..., 1] - goal[1]) ** 2) ** 0.5
+
+
+def _carry(inputs, block, near):
+    """Return 0.25 for the hand at the block and 0.75 for `near`; a block that is home needs no hand."""
+    reach = _closeness(_distance(hand_of(inputs) - block), TOUCHING_METRES)
+    return 0.75 * near + 0.25 * (1 - (1 - reach) * (1 - near**8))
+
+
+def _reach_distance(task: Task, inputs):
+    block = block_of(inputs, task.reward.parameters["colour"])
+    hand = hand_of(inputs)
+    height = hand[..., 2] - block[..., 2] - BLOCK_HALF
+    return ((hand[..., 0] - block[..., 0]) ** 2 + (hand[..., 1] - block[..., 1]) ** 2 + height**2) ** 0.5
+
+
+def _reach(task: Task, inputs):
+    distance = _reach_distance(task, inputs)
+    return _closeness(distance, REACH_METRES), distance < REACH_METRES
+
+
+def _push(task: Task, inputs):
+    block = block_of(inputs, task.reward.parameters["colour"])
+    distance = _goal_distance(block, _goal(task))
+    near = _closeness(distance, PUSH_METRES) * _placed(block[..., 2])
+    return _carry(inputs, block, near), (distance < PUSH_METRES) & (block[..., 2] < ON_TABLE_METRES)
+
+
+def _gather(task: Task, inputs):
+    block, other = block_of(inputs, task.reward.parameters["colour"]), block_of(inputs, "green")
+    distance = ((block[..., 0] - other[..., 0]) ** 2 + (block[..., 1] - other[..., 1]) ** 2) ** 0.5
+    near = _closeness(distance, GATHER_METRES) * _placed(block[..., 2]) * _placed(other[..., 2])
+    down = (block[..., 2] < ON_TABLE_METRES) & (other[..., 2] < ON_TABLE_METRES)
+    return _carry(inputs, block, near), (distance < GATHER_METRES) & down
+
+
+def _match_positions(task: Task, inputs):
+    dense, done = 0.0, True
+    for colour, index in ((task.reward.parameters["colour"], ""), ("green", "_green")):
+        block = block_of(inputs, colour)
+        distance = _goal_distance(block, _goal(task, index))
+        near = _closeness(distance, PUSH_METRES) * _placed(block[..., 2])
+        dense = dense + 0.5 * _carry(inputs, block, near)
+        done = (distance < PUSH_METRES) & (block[..., 2] < ON_TABLE_METRES) & done
+    return dense, done
+
+
+_TASKS = {"reach": _reach, "push": _push, "gather": _gather, "match_positions": _match_positions}
+NAMES = tuple(_TASKS)
+
+
+def success(task: Task, inputs):
+    """Return booleans (...) for `inputs` (..., 13)."""
+    return _TASKS[task.reward.name](task, inputs)[1]
+
+
+def evaluate(task: Task, inputs):
+    """Return (reward, success), both (...), for `inputs` (..., 13)."""
+    dense, done = _TASKS[task.reward.name](task, inputs)
+    return (done * 1.0 if task.reward.parameters["sparse"] else dense), done

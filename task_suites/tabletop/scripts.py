@@ -1,0 +1,74 @@
+"""Scripted closed-loop policies of the tabletop tasks; they see `reward_inputs` only."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from task_suites.tabletop import rewards, scene
+from task_suites.task import Task
+
+_ABOVE = 2 * scene.BLOCK_HALF  # tip height at which the cup touches a block's top
+_CLEAR = 0.115  # tip height that carries nothing into other blocks
+
+
+class Script:
+    """Moves one block after another to its goal: over it, down, suction on, drag along the table, hold."""
+
+    def __init__(self, task: Task, control_hz: int) -> None:
+        self._task = task
+        self._reach = scene.HAND_SPEED[:3] / control_hz
+        self.reset(np.random.default_rng(0))
+
+    def reset(self, rng: np.random.Generator) -> None:
+        """Start an episode; `rng` is not used, the script is deterministic."""
+        self._moved: int = 0
+        self._holding = False
+
+    def _jobs(self, inputs: np.ndarray):
+        """Return the (block, goal) pairs to work on, positions in metres."""
+        values, name = self._task.reward.parameters, self._task.reward.name
+        block = rewards.block_of(inputs, values["colour"])
+        green = rewards.block_of(inputs, "green")
+        if name == "push":
+            return [(block, np.array([values["goal_x_metres"], values["goal_y_metres"]]))]
+        if name == "gather":
+            away = block[:2] - green[:2]
+            return [(block, green[:2] + away / max(np.linalg.norm(away), 1e-6) * 0.075)]
+        first = (block, np.array([values["goal_x_metres"], values["goal_y_metres"]]))
+        second = (green, np.array([values["goal_green_x_metres"], values["goal_green_y_metres"]]))
+        return [first, second]
+
+    def __call__(self, reward_inputs: np.ndarray) -> np.ndarray:
+        """Return the action (5,) for `reward_inputs` (13,)."""
+        inputs = np.asarray(reward_inputs, np.float64)
+        hand = inputs[:3]
+        if self._task.reward.name == "reach":
+            block = rewards.block_of(inputs, self._task.reward.parameters["colour"])
+            return self._action(hand, self._over(hand, block, _ABOVE + 0.012), -1.0)
+        jobs = self._jobs(inputs)
+        block, goal = jobs[min(self._moved, len(jobs) - 1)]
+        error = goal - block[:2]
+        if self._moved >= len(jobs):
+            return self._action(hand, hand, -1.0)
+        if np.linalg.norm(error) < 0.012 and self._holding and len(jobs) > 1:
+            self._moved, self._holding = self._moved + 1, False
+            return self._action(hand, hand + (0, 0, 0.06), -1.0)
+        return self._carry(hand, block, error)
+
+    def _carry(self, hand: np.ndarray, block: np.ndarray, error: np.ndarray) -> np.ndarray:
+        side = np.linalg.norm(hand[:2] - block[:2])
+        self._holding = side < 0.02 and hand[2] < block[2] + scene.BLOCK_HALF + 0.008
+        if not self._holding:
+            return self._action(hand, self._over(hand, block, _ABOVE - 0.005), 1.0 if side < 0.03 else -1.0)
+        target = np.array([*(hand[:2] + error), _ABOVE + 0.004])
+        return self._action(hand, target, 1.0)
+
+    @staticmethod
+    def _over(hand: np.ndarray, block: np.ndarray, height: float) -> np.ndarray:
+        """Return the next waypoint on the way to `height` above `block`: across first, then down."""
+        side = np.linalg.norm(hand[:2] - block[:2])
+        return np.array([*block[:2], height if side < 0.02 else max(_CLEAR, 0.0)])
+
+    def _action(self, hand: np.ndarray, target: np.ndarray, grip: float) -> np.ndarray:
+        move = (0.8 * (target - hand) / self._reach).clip(-1, 1)
+        return np.array([*move, 0.0, grip], np.float32)

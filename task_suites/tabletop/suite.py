@@ -1,0 +1,115 @@
+"""The tabletop task distributions: reach, push, gather, match_positions."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from typing import Any
+
+import numpy as np
+
+from task_suites.distribution import TaskDistribution, as_distractors
+from task_suites.errors import SuiteError, choose
+from task_suites.tabletop import rewards, scene
+from task_suites.tabletop.env import TabletopEnv, spaces
+from task_suites.tabletop.scripts import Script
+from task_suites.task import Parameters, Reward, Task
+
+SCENE_VERSION = 1
+_COLOUR = {"train": "blue", "test": "red"}
+_STEPS = {"reach": 30, "push": 30, "gather": 30, "match_positions": 50}
+_GOALS = tuple((round(x, 3), round(y, 3)) for x in np.arange(-2, 3) * 0.05 for y in np.arange(-2, 3) * 0.05)
+_PAIR_METRES = 0.14
+_PAIRS_PER_SPLIT = 40
+
+
+def _whole(value: Any, what: str, low: int, high: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise SuiteError(f"{what} is {value!r}: expected a whole number from {low} to {high}")
+    return value
+
+
+@functools.cache
+def _variations(name: str) -> tuple[Parameters, ...]:
+    """Return the goal parameters of the tasks called `name`; goals lie on a 5 cm grid."""
+    if name in ("reach", "gather"):
+        return (Parameters(),)
+    if name == "push":
+        return tuple(Parameters(goal_x_metres=x, goal_y_metres=y) for x, y in _GOALS)
+    pairs = [(a, b) for a, b in itertools.permutations(_GOALS, 2) if np.hypot(a[0] - b[0], a[1] - b[1]) >= _PAIR_METRES]
+    chosen = np.random.default_rng(0).permutation(len(pairs))[:_PAIRS_PER_SPLIT]
+    return tuple(
+        Parameters(goal_x_metres=a[0], goal_y_metres=a[1], goal_green_x_metres=b[0], goal_green_y_metres=b[1])
+        for a, b in (pairs[i] for i in chosen)
+    )
+
+
+class Tabletop(TaskDistribution):
+    """Tabletop tasks called `name`: train tasks move the blue block, test tasks the red one.
+
+    image_size: 16 to 512 pixels. cameras: some of fit, top, left, right; none gives proprio only. control_hz: 10,
+    20, 25, 50 or 5 actions per second. episode_steps: None = the task's own. sparse: pay 1 for success, else 0.
+    antialias: 4x multisampling. distractors: put on every sampled task. Raises SuiteError naming a wrong option.
+    """
+
+    family = "tabletop"
+    reward_input_names = rewards.INPUT_NAMES
+
+    def __init__(
+        self,
+        name: str,
+        image_size: int = 64,
+        cameras: tuple[str, ...] = ("fit",),
+        control_hz: int = 10,
+        episode_steps: int | None = None,
+        sparse: bool = False,
+        antialias: bool = False,
+        distractors: Any = (),
+    ) -> None:
+        self.name = name
+        self._reward_name = choose(name.partition("/")[2], rewards.NAMES, "tabletop task")
+        cameras = (cameras,) if isinstance(cameras, str) else tuple(cameras)
+        for camera in cameras:
+            choose(camera, scene.CAMERAS, "camera")
+        if len(set(cameras)) != len(cameras):
+            raise SuiteError(f"cameras is {cameras!r}: one is given twice")
+        if control_hz not in (5, 10, 20, 25, 50):
+            raise SuiteError(f"control_hz is {control_hz!r}: expected 5, 10, 20, 25 or 50")
+        steps = _STEPS[self._reward_name] * control_hz // 10 if episode_steps is None else episode_steps
+        self.max_episode_steps = _whole(steps, "episode_steps", 1, 100_000)
+        self._sparse = bool(sparse)
+        self.distractors = as_distractors(distractors)
+        self.options = {
+            "image_size": _whole(image_size, "image_size", 16, 512),
+            "cameras": cameras,
+            "control_hz": control_hz,
+            "antialias": bool(antialias),
+        }
+        self.observation_space, self.action_space = spaces(cameras, image_size)
+
+    def physics(self) -> dict[str, Any]:
+        return {"scene": SCENE_VERSION, "control_hz": self.options["control_hz"]}
+
+    def tasks(self, split: str) -> tuple[Task, ...]:
+        fixed = {"colour": _COLOUR[split], "sparse": self._sparse}
+        return tuple(
+            Task(self.family, Reward(self._reward_name, Parameters(fixed, **values)))
+            for values in _variations(self._reward_name)
+        )
+
+    def check(self, task: Task) -> Task:
+        super().check(task)
+        choose(task.reward.name, rewards.NAMES, "tabletop reward")
+        return task
+
+    def make(self, task: Task) -> TabletopEnv:
+        return TabletopEnv(self.check(task), episode_steps=self.max_episode_steps, **self.options)
+
+    def reward(self, task: Task, inputs, action):
+        return rewards.evaluate(self.check(task), inputs)[0]
+
+    def success(self, task: Task, inputs):
+        return rewards.success(self.check(task), inputs)
+
+    def scripted(self, task: Task) -> Script:
+        return Script(self.check(task), self.options["control_hz"])

@@ -1,0 +1,142 @@
+"""Tasks as values: frozen, hashable, JSON-able descriptions of what is to be learned."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from task_suites.errors import SuiteError, choose
+
+DISTRACTOR_NAMES = ("camera", "colours", "lights", "objects", "textures", "video")
+Scalar = bool | int | float | str
+
+
+class Parameters(Mapping[str, Scalar]):
+    """An immutable, hashable mapping from names to plain scalars (bool, int, finite float, str)."""
+
+    __slots__ = ("_items",)
+
+    def __init__(self, values: Mapping[str, Scalar] | None = None, /, **more: Scalar) -> None:
+        merged = {**(values or {}), **more}
+        for name, value in merged.items():
+            if not isinstance(name, str) or not isinstance(value, bool | int | float | str):
+                raise SuiteError(f"parameter {name!r} is {value!r}: expected a str name and a plain scalar")
+            if isinstance(value, float) and not math.isfinite(value):
+                raise SuiteError(f"parameter {name!r} is {value!r}: expected a finite number")
+        self._items = {name: merged[name] for name in sorted(merged)}
+
+    def __getitem__(self, name: str) -> Scalar:
+        return self._items[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self._items.items()))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Mapping) and self._items == dict(other)
+
+    def __repr__(self) -> str:
+        return f"Parameters({self._items!r})"
+
+    def __reduce__(self):
+        return Parameters, (dict(self._items),)
+
+
+@dataclass(frozen=True)
+class Reward:
+    """Which reward function of a family is paid: its `name` and `parameters` (units in their names)."""
+
+    name: str
+    parameters: Parameters = field(default_factory=Parameters)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "parameters", Parameters(self.parameters))
+
+
+@dataclass(frozen=True)
+class Distractor:
+    """A change of the picture only, never of the physics.
+
+    name: one of DISTRACTOR_NAMES; intensity: 0 (nothing) to 1; seed: non-negative, which variation is shown.
+    Raises SuiteError naming the field that is wrong.
+    """
+
+    name: str
+    intensity: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        choose(self.name, DISTRACTOR_NAMES, "distractor name")
+        number = isinstance(self.intensity, int | float) and not isinstance(self.intensity, bool)
+        if not number or not 0.0 <= self.intensity <= 1.0:
+            raise SuiteError(f"distractor {self.name!r}: intensity is {self.intensity!r}, expected 0 to 1")
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
+            raise SuiteError(f"distractor {self.name!r}: seed is {self.seed!r}, expected an int >= 0")
+        object.__setattr__(self, "intensity", float(self.intensity))
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task of a family: a frozen, hashable, JSON-able value.
+
+    Tasks of one family share observation and action spaces. `parameters` describe the scene, `reward` what is
+    paid, `dynamics` the physics, `distractors` changes of the picture. Units are in the parameters' names.
+    """
+
+    family: str
+    reward: Reward
+    parameters: Parameters = field(default_factory=Parameters)
+    dynamics: Parameters = field(default_factory=Parameters)
+    distractors: tuple[Distractor, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "parameters", Parameters(self.parameters))
+        object.__setattr__(self, "dynamics", Parameters(self.dynamics))
+        object.__setattr__(self, "distractors", tuple(self.distractors))
+        for item in self.distractors:
+            if not isinstance(item, Distractor):
+                raise SuiteError(f"distractors: got {item!r}, expected Distractor(name, intensity, seed)")
+        names = [item.name for item in self.distractors]
+        if len(set(names)) != len(names):
+            raise SuiteError(f"distractors: a name is given twice in {names}")
+
+    def replace(self, **changes) -> Task:
+        """Return a copy with fields changed, e.g. `task.replace(distractors=(Distractor("video", 0.5),))`."""
+        valid = [item.name for item in dataclasses.fields(self)]
+        for name in changes:
+            choose(name, valid, "task field")
+        return dataclasses.replace(self, **changes)
+
+    def to_json(self) -> str:
+        """Return the task as one line of JSON with sorted keys; floats survive exactly."""
+        value = {
+            "family": self.family,
+            "reward": {"name": self.reward.name, "parameters": dict(self.reward.parameters)},
+            "parameters": dict(self.parameters),
+            "dynamics": dict(self.dynamics),
+            "distractors": [dataclasses.asdict(item) for item in self.distractors],
+        }
+        return json.dumps(value, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Task:
+        """Return the task written by `to_json`. Raises SuiteError if the text is not such a task."""
+        try:
+            value = json.loads(text)
+            return cls(
+                family=value["family"],
+                reward=Reward(value["reward"]["name"], Parameters(value["reward"]["parameters"])),
+                parameters=Parameters(value["parameters"]),
+                dynamics=Parameters(value["dynamics"]),
+                distractors=tuple(Distractor(**item) for item in value["distractors"]),
+            )
+        except (KeyError, TypeError, json.JSONDecodeError) as error:
+            raise SuiteError(f"not a task in JSON ({type(error).__name__}: {error})") from error
