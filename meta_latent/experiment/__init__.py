@@ -1,0 +1,1 @@
+"""Experiments: run folders, checkpoints, configuration, pretraining, transfer, evaluation and reports."""

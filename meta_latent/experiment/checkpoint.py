@@ -1,0 +1,170 @@
+"""Checkpoints: a nested state as one safetensors file and one JSON file; nothing is pickled.
+
+The JSON names the safetensors file (which carries its own hash in its name) and both checksums, and is
+replaced last, in one rename: a kill at any moment leaves the previous or the new checkpoint loadable.
+"""
+
+import hashlib
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+
+from meta_latent import files
+from meta_latent.errors import UserError
+
+FORMAT = 1
+INDEX = "checkpoint.json"
+_NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
+
+
+def save(folder: Path | str, state: dict[str, Any]) -> None:
+    """Write `state` into `folder` (made if missing), replacing an earlier checkpoint there atomically.
+
+    `state` nests dict (string keys), list and tuple around tensors, NumPy arrays (boolean, integer, float),
+    int, float, str, bool and None. Tensors come back on the CPU, tuples as lists, and tensors that share
+    memory as separate ones.
+    Raises `TypeError` naming the place of anything else; `RunError` if the disk is full.
+    """
+    folder = Path(folder)
+    tensors: dict[str, torch.Tensor] = {}
+    tree = _encode(state, (), tensors)
+    blob = safetensors.torch.save(tensors)
+    checksum = hashlib.sha256(blob).hexdigest()
+    name = f"tensors-{checksum[:16]}.safetensors"
+    index = {
+        "format": FORMAT,
+        "tensors": name,
+        "tensors_sha256": checksum,
+        "state_sha256": _tree_sha256(tree),
+        "state": tree,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    files.remove_leftovers(folder)
+    files.atomic_write_bytes(folder / name, blob)
+    files.atomic_write_bytes(folder / INDEX, json.dumps(index, allow_nan=False).encode())
+    for old in folder.glob("tensors-*.safetensors"):
+        if old.name != name:
+            old.unlink(missing_ok=True)
+
+
+def exists(folder: Path | str) -> bool:
+    """Whether `folder` holds a checkpoint."""
+    return (Path(folder) / INDEX).is_file()
+
+
+def load(folder: Path | str) -> dict[str, Any]:
+    """Read the state that `save` wrote. Raises `UserError` if there is none or if a file was truncated or
+    edited.
+    """
+    index_path = Path(folder) / INDEX
+    if not index_path.is_file():
+        raise UserError(f"no checkpoint in {folder} (expected {INDEX} there)")
+    index = _read_index(index_path)
+    tensors_path = index_path.with_name(index["tensors"])
+    if not tensors_path.is_file():
+        raise UserError(
+            f"checkpoint file {tensors_path} is missing; restore it or delete {folder} to start again"
+        )
+    blob = tensors_path.read_bytes()
+    if hashlib.sha256(blob).hexdigest() != index["tensors_sha256"]:
+        raise _damaged(tensors_path)
+    return _decode(index["state"], safetensors.torch.load(blob))
+
+
+def _read_index(path: Path) -> dict[str, Any]:
+    try:
+        index = json.loads(path.read_bytes())
+        version = index["format"]
+        intact = version != FORMAT or _tree_sha256(index["state"]) == index["state_sha256"]
+        intact = (
+            intact
+            and Path(index["tensors"]).name == index["tensors"]
+            and isinstance(index["tensors_sha256"], str)
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise _damaged(path) from error
+    if version != FORMAT:
+        raise UserError(f"{path} has checkpoint format {version!r}; this version reads format {FORMAT}")
+    if not intact:
+        raise _damaged(path)
+    return index
+
+
+def _damaged(path: Path) -> UserError:
+    what = f"checkpoint file {path} is damaged: its content does not match its checksum"
+    return UserError(f"{what}; delete {path.parent} to start again")
+
+
+def _tree_sha256(tree: Any) -> str:
+    return hashlib.sha256(json.dumps(tree, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+
+def _encode(value: Any, place: tuple[str, ...], tensors: dict[str, torch.Tensor]) -> Any:
+    """JSON form of `value`; tensors and arrays move to `tensors` and leave `{"$tensor": name}` or
+    `{"$array": name}`.
+    """
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else {"$float": str(float(value))}
+    if isinstance(value, list | tuple):
+        return [_encode(item, (*place, str(i)), tensors) for i, item in enumerate(value)]
+    if isinstance(value, dict):
+        return {
+            _encode_key(key, place): _encode(item, (*place, str(key)), tensors) for key, item in value.items()
+        }
+    if isinstance(value, torch.Tensor):
+        # A copy, because safetensors refuses views and tensors that share memory.
+        return {"$tensor": _store(value.detach().cpu().contiguous().clone(), place, tensors)}
+    if (
+        isinstance(value, np.ndarray)
+        and value.dtype.kind in "biuf"
+        and value.dtype.itemsize <= 8
+        and value.dtype.isnative
+    ):
+        return {"$array": _store(torch.from_numpy(np.array(value, order="C")), place, tensors)}
+    described = f"array of {value.dtype}" if isinstance(value, np.ndarray) else type(value).__name__
+    hint = "; use .item()" if isinstance(value, np.generic) else ""
+    raise TypeError(f"a checkpoint cannot hold the {described} at {_where(place)}{hint}")
+
+
+def _encode_key(key: Any, place: tuple[str, ...]) -> str:
+    if not isinstance(key, str):
+        raise TypeError(
+            f"a checkpoint needs string keys, got {key!r} ({type(key).__name__}) at {_where(place)}"
+        )
+    return "$" + key if key.startswith("$") else key
+
+
+def _where(place: tuple[str, ...]) -> str:
+    return ".".join(place) or "the top level"
+
+
+def _store(tensor: torch.Tensor, place: tuple[str, ...], tensors: dict[str, torch.Tensor]) -> str:
+    name = plain = ".".join(("state", *place))
+    while name in tensors:  # two places can spell the same name if keys contain dots
+        name = f"{plain}#{len(tensors)}"
+    tensors[name] = tensor
+    return name
+
+
+def _decode(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
+    if isinstance(value, list):
+        return [_decode(item, tensors) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if "$tensor" in value:
+        return tensors[value["$tensor"]]
+    if "$array" in value:
+        return tensors[value["$array"]].numpy()
+    if "$float" in value:
+        return _NON_FINITE[value["$float"]]
+    return {key[1:] if key.startswith("$") else key: _decode(item, tensors) for key, item in value.items()}

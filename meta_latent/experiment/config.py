@@ -1,0 +1,212 @@
+"""Configuration: YAML files and `key=value` overrides, checked strictly against frozen dataclasses.
+
+OmegaConf reads the YAML, merges the sources and resolves `${...}`; `structure.py` turns the result into the
+dataclasses.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+import meta_latent
+from meta_latent.errors import UserError
+from meta_latent.experiment import structure
+
+Schema = TypeVar("Schema")
+BASE = "from"
+"""In a group's mapping, the file to start from: `model: {from: keypoints_rssm, latent_size: 20}`."""
+
+_COMMAND_LINE = "the command line"
+
+
+def load(
+    schema: type[Schema], sources: Sequence[Mapping | Path | str], overrides: Sequence[str] = ()
+) -> Schema:
+    """An instance of the frozen dataclass `schema` from its defaults, then `sources` in order, then
+    `overrides`.
+
+    sources: nested dicts or YAML paths; later ones win, mappings merge, lists replace.
+    overrides: "a.b=1" with YAML values; "targets.0.seed=1" reaches into a list.
+    Where the schema has a dataclass or mapping, a string names a file of that group: `model: small` is
+    configs/model/small.yaml, replacing what was there; overrides that choose a file apply before deeper ones.
+    Raises `UserError` (one line) for an unknown key (with the nearest valid one), a value of the wrong type,
+    a missing value or file, naming key and origin.
+    """
+    merge = _Merge()
+    tree: dict[str, Any] = {}
+    for source in sources:
+        origin = "the given values" if isinstance(source, Mapping) else str(source)
+        content = dict(source) if isinstance(source, Mapping) else _read_yaml(Path(source))
+        tree = merge.onto(tree, content, schema, "", origin)
+    parsed = [_parse_override(override) for override in overrides]
+    # Stable: files first, so that `model.latent_size=20 model=small` means the same in either order.
+    parsed.sort(key=lambda item: not _names_file(item[1], structure.type_at(schema, item[0])))
+    for key, value in parsed:
+        tree = merge.override(tree, schema, key, value)
+    try:
+        resolved = OmegaConf.to_container(OmegaConf.create(tree), resolve=True)
+    except OmegaConfBaseException as error:
+        raise UserError(f"cannot resolve the configuration: {str(error).splitlines()[0]}") from error
+    return structure.build(schema, resolved, merge.origin)
+
+
+def find(group: str, name: str) -> Path:
+    """Path of the YAML file `name` of `group` ("experiment", "model", ...).
+
+    Looks into ./configs/, then into the configs that came with the package. A path that ends in .yaml is
+    taken as it is.
+    Raises `UserError` naming the nearest choices.
+    """
+    if name.endswith((".yaml", ".yml")) and Path(name).is_file():
+        return Path(name)
+    for root in _roots():
+        path = root / group / f"{name}.yaml"
+        if path.is_file():
+            return path
+    raise UserError(f"there is no configs/{group}/{name}.yaml{structure.nearest(name, choices(group))}")
+
+
+def choices(group: str) -> list[str]:
+    """Names of the YAML files of `group`, sorted."""
+    return sorted(
+        {
+            str(path.relative_to(root / group).with_suffix(""))
+            for root in _roots()
+            for path in (root / group).rglob("*.yaml")
+        }
+    )
+
+
+def to_dict(instance: Any) -> dict[str, Any]:
+    """Nested plain dict of a config instance (tuples become lists, paths strings), fit for YAML and JSON."""
+    return _plain(instance)
+
+
+def to_yaml(instance: Any) -> str:
+    """YAML text of a config instance; `load(type(instance), [path_of_it])` gives the same instance back."""
+    return OmegaConf.to_yaml(OmegaConf.create(to_dict(instance)))
+
+
+class _Merge:
+    """Merges sources and remembers where each key came from."""
+
+    def __init__(self) -> None:
+        self._origins: dict[str, str] = {}
+
+    def origin(self, key: str) -> str:
+        """Where the value at the dotted `key` came from."""
+        while key:
+            if key in self._origins:
+                return self._origins[key]
+            key = key.rpartition(".")[0]
+        return self._origins.get("", "the given values")
+
+    def onto(self, base: Any, value: Any, expected: Any, key: str, origin: str) -> Any:
+        """`value` merged onto `base`, after the files it names were read; neither is changed."""
+        self._origins[key] = origin
+        if _names_file(value, expected):
+            return self._file(value, expected, key)
+        if isinstance(value, list | tuple):
+            return [
+                self.onto(None, v, structure.type_at(expected, str(i)), _join(key, i), origin)
+                for i, v in enumerate(value)
+            ]
+        if not isinstance(value, Mapping):
+            return value
+        value = dict(value)
+        if structure.holds_mapping(expected) and isinstance(value.get(BASE), str):
+            base = self._file(value.pop(BASE), expected, key)
+        result = dict(base) if isinstance(base, Mapping) else {}
+        for name, item in value.items():
+            inner = structure.type_at(expected, str(name))
+            result[str(name)] = self.onto(result.get(str(name)), item, inner, _join(key, name), origin)
+        return result
+
+    def override(self, tree: Any, schema: Any, key: str, value: Any) -> dict[str, Any]:
+        """`tree` with the value at the dotted `key` replaced (mappings merge)."""
+        head, _, rest = key.partition(".")
+        return self._override(tree, schema, "", head, rest, value)
+
+    def _override(self, node: Any, expected: Any, above: str, head: str, rest: str, value: Any) -> Any:
+        key, inner = _join(above, head), structure.type_at(expected, head)
+        is_item = isinstance(node, list) and head.isdigit() and int(head) < len(node)
+        if isinstance(node, list) and not is_item:
+            raise UserError(
+                f"override {_join(key, rest)}: {above} has {len(node)} items, so {head!r} is not one of them"
+            )
+        old = node[int(head)] if is_item else (node.get(head) if isinstance(node, Mapping) else None)
+        if rest:
+            next_head, _, next_rest = rest.partition(".")
+            old = {} if old is None else old
+            if not isinstance(old, Mapping | list):
+                raise UserError(
+                    f"override {_join(key, rest)}: {key} is the single value {old!r} and has no keys"
+                )
+            new = self._override(old, inner, key, next_head, next_rest, value)
+        else:
+            new = self.onto(old, value, inner, key, _COMMAND_LINE)
+        if is_item:
+            return [*node[: int(head)], new, *node[int(head) + 1 :]]
+        return {**node, head: new}
+
+    def _file(self, name: str, expected: Any, key: str) -> Any:
+        path = find(key.rpartition(".")[2], name)
+        return self.onto(None, _read_yaml(path), expected, key, str(path))
+
+
+def _names_file(value: Any, expected: Any) -> bool:
+    return isinstance(value, str) and not value.startswith("${") and structure.holds_mapping(expected)
+
+
+def _parse_override(override: str) -> tuple[str, Any]:
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip(".") or ".." in key:
+        raise UserError(f"override {override!r} is not of the form key=value")
+    try:
+        value = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))["value"]
+    except (OmegaConfBaseException, yaml.YAMLError) as error:
+        raise UserError(
+            f"override {override!r}: the value is not valid YAML ({str(error).splitlines()[0]})"
+        ) from error
+    return key.strip(), value
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = OmegaConf.to_container(OmegaConf.load(path))
+    except FileNotFoundError as error:
+        raise UserError(f"there is no configuration file {path}") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"cannot read {path}: {reason}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} should hold a mapping of keys to values, got {type(content).__name__}")
+    return content
+
+
+def _roots() -> tuple[Path, ...]:
+    package = Path(meta_latent.__file__).resolve().parent
+    # Installed wheels carry the configs inside the package; in a source checkout they lie beside it.
+    return Path("configs"), package / "configs", package.parent / "configs"
+
+
+def _join(key: str, name: object) -> str:
+    return f"{key}.{name}".strip(".")
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+__all__ = ["BASE", "choices", "find", "load", "to_dict", "to_yaml"]

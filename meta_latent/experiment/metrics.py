@@ -1,0 +1,136 @@
+"""What a run measured: JSON lines in `metrics.jsonl` and the same numbers as TensorBoard scalars."""
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+from torch.utils.tensorboard import SummaryWriter
+
+from meta_latent import files
+from meta_latent.errors import UserError
+from meta_latent.experiment.run_folder import RunFolder
+
+FILE = "metrics.jsonl"
+TENSORBOARD = "tensorboard"
+KINDS = ("train", "evaluation")
+CLOCKS = ("env_steps", "updates", "seconds")
+
+
+class MetricLog:
+    """Appends records to `metrics.jsonl` and `tensorboard/` of a run folder (a `RunFolder` or its path).
+
+    log = MetricLog(folder)
+    log.truncate(state)        # on resume: state is the checkpoint's, or None if there was no checkpoint
+    log.write("train", {"env_steps": 100, "updates": 50, "seconds": 1.5, "loss": 0.3})
+    state = log.state()        # belongs into the checkpoint
+    """
+
+    def __init__(self, run_folder: RunFolder | Path | str):
+        root = run_folder.root if isinstance(run_folder, RunFolder) else Path(run_folder)
+        root.mkdir(parents=True, exist_ok=True)
+        self._file = root / FILE
+        self._board_folder = root / TENSORBOARD
+        self._env_steps = _last_env_steps(self._file)
+        self._board: SummaryWriter | None = None
+        self._purge_step: int | None = None
+
+    def write(self, kind: str, record: dict[str, Any]) -> None:
+        """Append one record.
+
+        kind: "train" or "evaluation". record: `env_steps`, `updates`, `seconds` and any further named
+        numbers (Python, NumPy or 0-dimensional tensors), strings, booleans or None; an evaluation also has
+        `score` (normalised, or raw where a task has no scale), `raw_return` and `success` (0 to 1).
+        Non-finite numbers are written as null.
+        Raises `ValueError` for another kind or a missing clock, `RunError` if the disk is full.
+        """
+        if kind not in KINDS:
+            raise ValueError(f"kind {kind!r} is not one of {KINDS}")
+        required = (*CLOCKS, "score", "raw_return", "success") if kind == "evaluation" else CLOCKS
+        missing = [name for name in required if name not in record]
+        if missing:
+            raise ValueError(f"a record of kind {kind!r} lacks {missing[0]!r}")
+        plain = {name: _plain(value) for name, value in record.items()}
+        line = json.dumps({"kind": kind, **plain}, allow_nan=False)
+        files.append_bytes(self._file, line.encode() + b"\n", sync=False)
+        self._env_steps = int(plain["env_steps"])
+        for name, value in plain.items():
+            if name != "env_steps" and isinstance(value, int | float):
+                self._writer().add_scalar(f"{kind}/{name}", value, self._env_steps)
+        if kind == "evaluation":
+            self._writer().flush()
+
+    def state(self) -> dict[str, int]:
+        """Length of `metrics.jsonl` and `env_steps` of its last record; all of it is on the disk by then."""
+        if not self._file.exists():
+            return {"bytes": 0, "env_steps": -1}
+        with open(self._file, "rb") as file:
+            os.fsync(file.fileno())
+            length = file.seek(0, os.SEEK_END)
+        if self._board is not None:
+            self._board.flush()
+        return {"bytes": length, "env_steps": self._env_steps}
+
+    def truncate(self, state: dict[str, int] | None) -> None:
+        """Forget every record after `state` (None: every record). TensorBoard hides what it showed of them.
+
+        Raises `UserError` if the file is shorter than `state` says.
+        """
+        state = state or {"bytes": 0, "env_steps": -1}
+        self.close()
+        length = self._file.stat().st_size if self._file.exists() else 0
+        if length < state["bytes"]:
+            expected = f"its checkpoint expects {state['bytes']}"
+            raise UserError(f"{self._file} has {length} bytes but {expected}; restore it or start again")
+        if self._file.exists():
+            os.truncate(self._file, state["bytes"])
+        self._env_steps = state["env_steps"]
+        if self._board_folder.exists():
+            self._purge_step = self._env_steps + 1
+
+    def close(self) -> None:
+        """Write out and close the TensorBoard file; a later `write` opens a new one."""
+        if self._board is not None:
+            self._board.close()
+            self._board = None
+
+    def _writer(self) -> SummaryWriter:
+        if self._board is None:
+            self._board = SummaryWriter(str(self._board_folder), purge_step=self._purge_step)
+            self._purge_step = None
+        return self._board
+
+
+def read(run_folder: Path | str, kind: str | None = None) -> list[dict[str, Any]]:
+    """Records of a run folder's `metrics.jsonl` in order, of one kind or all; [] if there are none.
+
+    A last line that a kill cut short is left out. Raises `UserError` naming the line of any other damage.
+    """
+    path = Path(run_folder) / FILE
+    if not path.exists():
+        return []
+    records = []
+    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), 1):
+        if not line.endswith(b"\n"):
+            break
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            raise UserError(f"{path}, line {number}: not valid JSON ({error})") from error
+        if kind is None or record["kind"] == kind:
+            records.append(record)
+    return records
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "item"):  # NumPy scalars, 0-dimensional arrays and tensors
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _last_env_steps(path: Path) -> int:
+    records = read(path.parent)
+    return int(records[-1]["env_steps"]) if records else -1

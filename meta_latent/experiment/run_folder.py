@@ -1,0 +1,212 @@
+"""Run folders: the truth about one run, locked while it runs, refused under another config."""
+
+import datetime
+import fcntl
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+import meta_latent
+from meta_latent import files
+from meta_latent.errors import UserError
+from meta_latent.experiment import config as configuration
+
+CONFIG = "config.yaml"
+RECORD = "run.json"
+LOCK = ".lock"
+STATUSES = ("running", "done", "failed", "interrupted")
+_PACKAGES = ("torch", "numpy", "gymnasium", "mujoco", "metaworld", "omegaconf", "safetensors")
+
+
+class RunFolder:
+    """One run's folder: `config.yaml`, `run.json` and whatever the run writes through `path(...)`.
+
+        with RunFolder("runs/demo/pretrain/0", config, seed=0) as folder:
+            if not folder.done:
+                ...
+                folder.finish("done", env_steps=1000)
+
+    Leaving the block on Ctrl-C records the status "interrupted", on another exception "failed" with its
+    message.
+
+    path: made if missing. config: dataclass instance or nested dict, resolved. seed: recorded in `run.json`.
+    may_differ: dotted keys (and all below them) that a resumed run may change, such as "device".
+    Raises `UserError` if another process holds the folder (naming its pid), if its config differs (naming
+    the first differing key and both values), or if the folder cannot be written.
+    """
+
+    def __init__(
+        self, path: Path | str, config: Any, *, seed: int | None = None, may_differ: tuple[str, ...] = ()
+    ):
+        self.root = Path(path)
+        self.config = config if isinstance(config, dict) else configuration.to_dict(config)
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            self._lock = _lock(self.root)
+        except (PermissionError, NotADirectoryError, FileExistsError) as error:
+            raise UserError(
+                f"cannot write to the run folder {self.root}: {error.strerror}; choose another with out="
+            ) from error
+        try:
+            files.remove_leftovers(self.root)
+            self._check_config(may_differ)
+            self.record = read_record(self.root)
+            self.done = self.record.get("status") == "done"
+            if not self.done:
+                self._start(seed)
+        except BaseException:
+            self.close()
+            raise
+
+    def path(self, *parts: str) -> Path:
+        """Path of a file in this folder, as `path("videos", "final.mp4")`; makes the folders above it."""
+        result = self.root.joinpath(*parts)
+        result.parent.mkdir(parents=True, exist_ok=True)
+        return result
+
+    def finish(self, status: str, **facts: Any) -> None:
+        """Record `status` (one of `STATUSES`) and further JSON-able facts in `run.json`."""
+        if status not in STATUSES:
+            raise ValueError(f"status {status!r} is not one of {STATUSES}")
+        self.record.update(facts, status=status, updated=_now())
+        self.done = status == "done"
+        self._write_record()
+
+    def close(self) -> None:
+        """Release the lock. The folder's content stays as it is."""
+        os.close(self._lock)
+
+    def __enter__(self) -> "RunFolder":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        try:
+            if kind is not None and not self.done:
+                if issubclass(kind, KeyboardInterrupt):
+                    self.finish("interrupted")
+                else:
+                    self.finish("failed", error=f"{kind.__name__}: {error}")
+        except OSError:
+            pass  # such as a disk that is already full: the error that brought us here is the one to show
+        finally:
+            self.close()
+
+    def _check_config(self, may_differ: tuple[str, ...]) -> None:
+        path = self.root / CONFIG
+        if path.exists():
+            difference = first_difference(
+                OmegaConf.to_container(OmegaConf.load(path)), self.config, may_differ
+            )
+            if difference is not None:
+                key, before, now = difference
+                raise UserError(
+                    f"{self.root} holds a run with {key}={before}, but this command says {key}={now}; "
+                    "choose another folder with out=, give the same value, or delete the folder"
+                )
+        files.atomic_write_bytes(path, OmegaConf.to_yaml(OmegaConf.create(self.config)).encode())
+
+    def _start(self, seed: int | None) -> None:
+        started = self.record.get("started", _now())
+        self.record.pop("error", None)
+        self.record.update(
+            status="running", seed=seed, command=sys.argv, pid=os.getpid(), started=started, updated=_now(),
+            versions=versions(), commit=commit(),
+        )  # fmt: skip
+        self._write_record()
+
+    def _write_record(self) -> None:
+        files.atomic_write_bytes(self.root / RECORD, json.dumps(self.record, indent=1, default=str).encode())
+
+
+def read_record(folder: Path | str) -> dict[str, Any]:
+    """A run folder's `run.json`, {} if there is none. Needs no lock. Damaged: `UserError`."""
+    path = Path(folder) / RECORD
+    if not path.exists():
+        return {}
+    try:
+        record = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise UserError(f"{path} is not valid JSON ({error}); restore it or delete the folder") from error
+    if not isinstance(record, dict):
+        raise UserError(f"{path} should hold a JSON object; restore it or delete the folder")
+    return record
+
+
+def first_difference(before: Any, now: Any, may_differ: tuple[str, ...] = ()) -> tuple[str, Any, Any] | None:
+    """First dotted key at which two nested dicts differ, and both values ("nothing" if absent), or None."""
+    old, new = dict(_leaves(before)), dict(_leaves(now))
+    for key in [*new, *(key for key in old if key not in new)]:
+        allowed = any(key == name or key.startswith((f"{name}.", f"{name}[")) for name in may_differ)
+        if not allowed and (key not in old or key not in new or not _same(old[key], new[key])):
+            return key, old.get(key, "nothing"), new.get(key, "nothing")
+    return None
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, this package and the installed packages that results depend on."""
+    found = {"python": platform.python_version(), "meta_latent": meta_latent.__version__}
+    for name in _PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def commit() -> str | None:
+    """Git commit of this source, with "+changes" if files differ from it; None outside git."""
+    folder = Path(meta_latent.__file__).resolve().parent
+    git = ["git", "-C", str(folder)]
+    try:
+        head = subprocess.run(
+            [*git, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True
+        ).stdout.strip()
+        changed = subprocess.run(
+            [*git, "diff", "--quiet", "HEAD", "--", "."], capture_output=True, timeout=30
+        ).returncode
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return head + "+changes" if changed else head
+
+
+def _lock(folder: Path) -> int:
+    # The kernel releases the lock with the process, so a kill leaves nothing to clean up.
+    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pid = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
+        os.close(descriptor)
+        raise UserError(
+            f"{folder} is in use by process {pid}; wait for it, stop it, or choose another folder with out="
+        ) from None
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, str(os.getpid()).encode())
+    return descriptor
+
+
+def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict) and value:
+        for name, item in value.items():
+            yield from _leaves(item, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list | tuple) and value:
+        for i, item in enumerate(value):
+            yield from _leaves(item, f"{key}[{i}]")
+    else:
+        yield key, list(value) if isinstance(value, tuple) else value
+
+
+def _same(a: Any, b: Any) -> bool:
+    return a == b or (a != a and b != b)  # NaN equals itself here
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -1,0 +1,228 @@
+"""Turns nested dicts and lists into dataclasses, strictly: errors name key, value, type and origin."""
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from meta_latent.errors import UserError
+
+Origin = Callable[[str], str]
+"""Says where the value at a dotted key came from, such as a file's path."""
+
+
+def build(schema: type, values: Mapping[str, Any], origin: Origin, key: str = "") -> Any:
+    """An instance of the dataclass `schema` from nested `values`.
+
+    Fields may be int, float (an int will do), bool, str, Path, Literal, Optional, unions, list, tuple, dict
+    with string keys, Any, and dataclasses in any of these. In a union of dataclasses the one whose Literal
+    fields fit is taken.
+    Raises `UserError` for unknown or missing keys and for values of another type; a `ValueError` from a
+    dataclass's own `__post_init__` becomes a `UserError` that names the key.
+    """
+    if not isinstance(values, Mapping):
+        raise _mismatch(values, schema, origin, key)
+    hints = typing.get_type_hints(schema)
+    fields = {field.name: field for field in dataclasses.fields(schema) if field.init}
+    for name in values:
+        if name not in fields:
+            where = _join(key, name)
+            raise UserError(f"unknown key {where!r} (in {origin(where)}){nearest(str(name), fields)}")
+    built = {name: convert(value, hints[name], origin, _join(key, name)) for name, value in values.items()}
+    for name, field in fields.items():
+        if (
+            name not in built
+            and field.default is dataclasses.MISSING
+            and field.default_factory is dataclasses.MISSING
+        ):
+            where = _join(key, name)
+            raise UserError(f"{where} has no value; set it with {where}=... ({describe(hints[name])})")
+    try:
+        return schema(**built)
+    except ValueError as error:
+        raise UserError(f"{key or 'the configuration'} (in {origin(key)}): {error}") from error
+
+
+def convert(value: Any, expected: Any, origin: Origin, key: str) -> Any:
+    """`value` as the type `expected`, or `UserError`."""
+    kind, arguments = typing.get_origin(expected), typing.get_args(expected)
+    if expected is Any or expected is object:
+        return value
+    if kind in (typing.Union, types.UnionType):
+        return _convert_union(value, expected, origin, key)
+    if kind is typing.Literal:
+        for choice in arguments:
+            if value == choice and type(value) is type(choice):
+                return choice
+        hint = nearest(value, [a for a in arguments if isinstance(a, str)]) if isinstance(value, str) else ""
+        raise _mismatch(value, expected, origin, key, hint)
+    if dataclasses.is_dataclass(expected):
+        return build(expected, value, origin, key)
+    if (kind or expected) in (list, tuple, Sequence):
+        return _convert_sequence(value, expected, origin, key)
+    if (kind or expected) in (dict, Mapping):
+        if not isinstance(value, Mapping):
+            raise _mismatch(value, expected, origin, key)
+        inner = arguments[1] if arguments else Any
+        return {str(name): convert(item, inner, origin, _join(key, name)) for name, item in value.items()}
+    return _convert_scalar(value, expected, origin, key)
+
+
+def type_at(schema: Any, key: str) -> Any:
+    """Type that `schema` expects at a dotted key; Any where unknown (`build` reports unknown keys later)."""
+    for name in key.split(".") if key else []:
+        schema = _step(schema, name)
+    return schema
+
+
+def holds_mapping(expected: Any) -> bool:
+    """Whether values of this type are mappings and never strings, so that a string can name a file."""
+    members = _members(expected)
+    if (
+        str in members
+        or Any in members
+        or any(typing.get_origin(member) is typing.Literal for member in members)
+    ):
+        return False
+    return any(dataclasses.is_dataclass(m) or (typing.get_origin(m) or m) in (dict, Mapping) for m in members)
+
+
+def nearest(name: str, choices: Iterable[str]) -> str:
+    """End of an error message: "; did you mean 'x'?", or all choices where none is near."""
+    choices = sorted(choices)
+    close = difflib.get_close_matches(name, choices, n=1, cutoff=0.6)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; choose from {', '.join(choices)}" if choices else ""
+
+
+def describe(expected: Any) -> str:
+    """Type in words for an error message."""
+    if typing.get_origin(expected) is typing.Literal:
+        return "one of " + ", ".join(repr(choice) for choice in typing.get_args(expected))
+    members = _members(expected)
+    if len(members) > 1:
+        return " or ".join(describe(member) for member in members)
+    if expected is type(None):
+        return "null"
+    if dataclasses.is_dataclass(expected):
+        return f"a mapping with the keys {', '.join(field.name for field in dataclasses.fields(expected))}"
+    return (
+        expected.__name__ if isinstance(expected, type) and not typing.get_args(expected) else str(expected)
+    )
+
+
+def _convert_union(value: Any, expected: Any, origin: Origin, key: str) -> Any:
+    members = _members(expected)
+    if value is None and type(None) in members:
+        return None
+    exact = [member for member in members if type(value) is member]
+    structured = [member for member in members if dataclasses.is_dataclass(member)]
+    if isinstance(value, Mapping) and structured:
+        return build(_choose(structured, value, origin, key), value, origin, key)
+    problems = []
+    for member in exact or [m for m in members if m is not type(None)]:
+        try:
+            return convert(value, member, origin, key)
+        except UserError as error:
+            problems.append(error)
+    raise problems[0] if len(problems) == 1 else _mismatch(value, expected, origin, key)
+
+
+def _choose(structured: list[Any], value: Mapping[str, Any], origin: Origin, key: str) -> Any:
+    """The dataclass of a union whose Literal fields (the field that names the kind) accept `value`."""
+    if len(structured) == 1:
+        return structured[0]
+    kinds: list[Any] = []
+    discriminator = ""
+    for schema in structured:
+        literals = {
+            name: hint
+            for name, hint in typing.get_type_hints(schema).items()
+            if typing.get_origin(hint) is typing.Literal
+        }
+        fixed = {
+            name: typing.get_args(hint) for name, hint in literals.items() if len(typing.get_args(hint)) == 1
+        }
+        if fixed and all(value.get(name) == options[0] for name, options in fixed.items()):
+            return schema
+        for name, options in fixed.items():
+            discriminator = name
+            kinds.append(options[0])
+    if not kinds:
+        return structured[0]
+    where = _join(key, discriminator)
+    got = f"{where}={value.get(discriminator)!r} (in {origin(where)})"
+    raise UserError(f"{got}: choose from {', '.join(map(repr, kinds))}")
+
+
+def _convert_sequence(value: Any, expected: Any, origin: Origin, key: str) -> Any:
+    if not isinstance(value, list | tuple):
+        raise _mismatch(value, expected, origin, key)
+    kind, arguments = typing.get_origin(expected) or expected, typing.get_args(expected)
+    is_fixed = kind is tuple and bool(arguments) and arguments[-1] is not Ellipsis
+    if is_fixed and len(value) != len(arguments):
+        raise _mismatch(value, expected, origin, key)
+    inner = arguments if is_fixed else [arguments[0] if arguments else Any] * len(value)
+    items = [
+        convert(item, hint, origin, _join(key, i))
+        for i, (item, hint) in enumerate(zip(value, inner, strict=True))
+    ]
+    return items if kind is list else tuple(items)
+
+
+def _convert_scalar(value: Any, expected: Any, origin: Origin, key: str) -> Any:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if expected is float and is_number:
+        return float(value)
+    if (
+        expected is int
+        and is_number
+        and value == value
+        and abs(value) != float("inf")
+        and value == int(value)
+    ):
+        return int(value)  # 1e6 is how people write a million steps
+    if expected in (bool, str) and isinstance(value, expected):
+        return value
+    if expected is Path and isinstance(value, str | Path):
+        return Path(value)
+    if expected is type(None) and value is None:
+        return None
+    raise _mismatch(value, expected, origin, key)
+
+
+def _mismatch(value: Any, expected: Any, origin: Origin, key: str, hint: str = "") -> UserError:
+    quote = f"; quote it: '{key}=\"{value}\"'" if expected is str and isinstance(value, int | float) else ""
+    got = f"{key or 'the configuration'}={value!r} (in {origin(key)})"
+    return UserError(f"{got} should be {describe(expected)}{hint}{quote}")
+
+
+def _step(schema: Any, name: str) -> Any:
+    for member in _members(schema):
+        kind, arguments = typing.get_origin(member) or member, typing.get_args(member)
+        if dataclasses.is_dataclass(member):
+            hints = typing.get_type_hints(member)
+            if name in hints:
+                return hints[name]
+        elif kind in (dict, Mapping) and arguments:
+            return arguments[1]
+        elif kind in (list, tuple, Sequence) and arguments and name.isdigit():
+            is_fixed = kind is tuple and arguments[-1] is not Ellipsis
+            return (arguments[int(name)] if int(name) < len(arguments) else Any) if is_fixed else arguments[0]
+    return Any
+
+
+def _members(expected: Any) -> tuple[Any, ...]:
+    return (
+        typing.get_args(expected)
+        if typing.get_origin(expected) in (typing.Union, types.UnionType)
+        else (expected,)
+    )
+
+
+def _join(key: str, name: object) -> str:
+    return f"{key}.{name}".strip(".")

@@ -1,0 +1,166 @@
+"""Writing files so that a kill at any moment leaves the old or the new content, never a mixture.
+
+Every function announces its steps to `fault_hook`, so that tests can stop the process before each of them.
+"""
+
+import contextlib
+import errno
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from meta_latent.errors import RunError
+
+fault_hook: Callable[[str, Path], None] | None = None
+"""Called as `fault_hook(event, path)` before each "write", "sync" and "rename". None outside tests."""
+
+TEMPORARY = ".tmp-"
+_FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+
+
+def atomic_write_bytes(path: Path | str, data: bytes) -> None:
+    """Replace the content of `path` by `data`: afterwards, or after a kill, it is the old or the new content.
+
+    Raises `RunError` naming `path` if the disk is full; the old content is then still there.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}{TEMPORARY}{os.getpid()}")
+    try:
+        with _full_disk_named(path):
+            with open(temporary, "wb") as file:
+                _announce("write", path)
+                file.write(data)
+                file.flush()
+                _announce("sync", path)
+                os.fsync(file.fileno())
+            _announce("rename", path)
+            os.replace(temporary, path)
+            _sync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path | str) -> Iterator[Path]:
+    """Context manager that yields an empty temporary folder; on success it becomes `path`, replacing what
+    was there.
+
+    The caller writes ordinary files into the yielded folder. After an exception `path` is untouched. A kill
+    between the two renames of a replacement leaves the old folder beside it; `recover_folder(path)` puts it
+    back.
+    Raises `RunError` naming `path` if the disk is full.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    recover_folder(path)
+    temporary = path.with_name(f".{path.name}{TEMPORARY}{os.getpid()}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        with _full_disk_named(path):
+            temporary.mkdir()
+            _announce("write", path)
+            yield temporary
+            _sync_tree(temporary)
+            if path.exists():
+                _announce("rename", _previous(path))
+                os.rename(path, _previous(path))
+            _announce("rename", path)
+            os.rename(temporary, path)
+            _sync_folder(path.parent)
+        shutil.rmtree(_previous(path), ignore_errors=True)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def recover_folder(path: Path | str) -> None:
+    """Undo a replacement by `atomic_folder` that was killed half way. Call before reading `path`; cheap."""
+    path = Path(path)
+    previous = _previous(path)
+    if not previous.exists():
+        return
+    if path.exists():
+        shutil.rmtree(previous, ignore_errors=True)
+    else:
+        os.rename(previous, path)
+
+
+def append_bytes(path: Path | str, data: bytes, sync: bool = True) -> int:
+    """Append `data` to `path` (made if missing) and return its new length in bytes.
+
+    A failed append is cut off again. With `sync` the data is on the disk when this returns.
+    Raises `RunError` naming `path` if the disk is full.
+    """
+    path = Path(path)
+    # Unbuffered: a buffer would be flushed again on closing, after the failed append was cut off.
+    with _full_disk_named(path), open(path, "ab", buffering=0) as file:
+        before = file.seek(0, os.SEEK_END)
+        try:
+            _announce("write", path)
+            rest = memoryview(data)
+            while rest:
+                rest = rest[file.write(rest) :]
+            if sync:
+                _announce("sync", path)
+                os.fsync(file.fileno())
+        except OSError:
+            os.truncate(path, before)
+            raise
+        return before + len(data)
+
+
+def sha256(path: Path | str) -> str:
+    """Hexadecimal SHA-256 of a file's content."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def remove_leftovers(folder: Path | str) -> None:
+    """Delete what earlier, killed writers left in `folder` (no other writer may be active)."""
+    for path in Path(folder).glob(f".*{TEMPORARY}*"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _announce(event: str, path: Path) -> None:
+    if fault_hook is not None:
+        fault_hook(event, path)
+
+
+def _previous(path: Path) -> Path:
+    return path.with_name(f".{path.name}.previous")
+
+
+def _sync_tree(folder: Path) -> None:
+    for path in sorted(folder.rglob("*")):
+        _announce("sync", path)
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _sync_folder(folder: Path) -> None:
+    # Without this the new name itself may be lost in a power cut.
+    _announce("sync", folder)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _full_disk_named(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL_DISK:
+            raise RunError(
+                f"the disk is full: could not write {path}; free some space and run the same command"
+            ) from error
+        raise
