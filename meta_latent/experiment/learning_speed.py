@@ -1,0 +1,299 @@
+"""How fast a learner learns: times to a threshold, speed-ups, areas and intervals, on learning curves.
+
+Conventions of every function here: scores are normalised (0 = floor, 1 = reference) and larger is better; time is
+counted in ``env_steps``, ``updates`` or ``seconds``, as the name says; randomness comes from a passed
+``numpy.random.Generator``; an interval is a percentile bootstrap interval at ``level`` (0.95). With fewer than
+five seeds such intervals are too narrow; :func:`few_seeds_warning` says so.
+
+Censoring. A run that was watched until ``c`` without holding the threshold has a time to threshold somewhere in
+``(c, inf]``. It is never given a number: medians are computed twice, with ``c`` and with ``inf`` in its place, and
+a claim uses whichever of the two makes it weaker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+LEVEL = 0.95
+RESAMPLES = 2000
+FEW_SEEDS = 5
+UNITS = ("env_steps", "updates", "seconds")
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One run's evaluations, in order; E of them.
+
+    ``env_steps`` (E,) strictly increasing, ``updates`` (E,), ``seconds`` (E,) non-decreasing, ``scores`` (E,) finite.
+    Raises ValueError when shapes differ, there is no evaluation, or the order or finiteness above does not hold.
+    """
+
+    env_steps: np.ndarray
+    updates: np.ndarray
+    seconds: np.ndarray
+    scores: np.ndarray
+
+    def __post_init__(self) -> None:
+        for name in ("env_steps", "updates", "seconds", "scores"):
+            values = np.asarray(getattr(self, name), dtype=np.float64)
+            object.__setattr__(self, name, values)
+            if values.ndim != 1 or values.size == 0 or values.shape != self.env_steps.shape:
+                raise ValueError(f"{name}: got shape {values.shape}, expected the shape (E,) of env_steps with E >= 1")
+            if not np.isfinite(values).all():
+                raise ValueError(f"{name} holds a non-finite value; cut the curve before it")
+        if (np.diff(self.env_steps) <= 0).any():
+            raise ValueError("env_steps must increase strictly from one evaluation to the next")
+        if (np.diff(self.updates) < 0).any() or (np.diff(self.seconds) < 0).any():
+            raise ValueError("updates and seconds must not decrease from one evaluation to the next")
+
+
+def threshold_index(scores: np.ndarray, threshold: float) -> int | None:
+    """Index of the FIRST of two consecutive evaluations at or above ``threshold``; None = censored.
+
+    ``min {i : s_i >= threshold and s_{i+1} >= threshold}``. One lucky evaluation, or a last one alone, does not count.
+    """
+    above = np.asarray(scores) >= threshold
+    held = above[:-1] & above[1:]
+    return int(np.argmax(held)) if held.any() else None
+
+
+def time_to_threshold(curve: Curve, threshold: float, unit: str = "env_steps") -> float | None:
+    """Time, in ``unit``, of the evaluation that :func:`threshold_index` names; None = censored.
+
+    The resolution is the evaluation interval: the true crossing lies between that evaluation and the one before.
+    """
+    if unit not in UNITS:
+        raise ValueError(f"unit: got {unit!r}, expected one of {UNITS}")
+    index = threshold_index(curve.scores, threshold)
+    return None if index is None else float(getattr(curve, unit)[index])
+
+
+@dataclass(frozen=True)
+class Times:
+    """Times to threshold of S runs: ``lower`` (S,) and ``upper`` (S,) bounds, equal where the run reached it.
+
+    A censored run has ``lower`` = how long it was watched and ``upper`` = inf.
+    """
+
+    lower: np.ndarray
+    upper: np.ndarray
+
+    @classmethod
+    def of(cls, curves: Sequence[Curve], threshold: float, unit: str = "env_steps") -> Times:
+        """Times of ``curves`` in ``unit``; a censored run counts as watched until its last evaluation."""
+        reached = [time_to_threshold(curve, threshold, unit) for curve in curves]
+        watched = [float(getattr(curve, unit)[-1]) for curve in curves]
+        lower = [w if r is None else r for r, w in zip(reached, watched, strict=True)]
+        return cls(np.array(lower), np.array([np.inf if r is None else r for r in reached]))
+
+    @property
+    def reached(self) -> np.ndarray:
+        """(S,) bool: which runs reached the threshold."""
+        return np.isfinite(self.upper)
+
+    def median(self) -> tuple[float, float]:
+        """``(low, high)`` around the median time; equal when censoring does not touch it, ``high`` inf when it is open."""
+        return float(np.median(self.lower)), float(np.median(self.upper))
+
+    def resample(self, rng: np.random.Generator, resamples: int = RESAMPLES) -> tuple[np.ndarray, np.ndarray]:
+        """Medians ``(low, high)``, each (resamples,), of bootstrap samples of the runs."""
+        rows = rng.integers(0, self.lower.size, size=(resamples, self.lower.size))
+        return np.median(self.lower[rows], axis=1), np.median(self.upper[rows], axis=1)
+
+    def interval(self, rng: np.random.Generator, level: float = LEVEL, resamples: int = RESAMPLES) -> tuple[float, float]:
+        """Interval of the median time; its upper end is inf where censoring leaves it open."""
+        low, high = self.resample(rng, resamples)
+        return percentile_interval(low, level)[0], percentile_interval(high, level)[1]
+
+
+def percentile_interval(samples: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
+    """Central ``level`` interval of bootstrap ``samples`` (R,), by order statistics rounded outwards.
+
+    No interpolation, so infinite samples (open ends) stay infinite and never become NaN.
+    """
+    ordered = np.sort(np.asarray(samples, dtype=np.float64))
+    tail = (1.0 - level) / 2.0 * (ordered.size - 1)
+    return float(ordered[int(np.floor(tail))]), float(ordered[int(np.ceil(ordered.size - 1 - tail))])
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A ratio and what may be claimed of it.
+
+    ``value``: None = no claim (``reason`` says why). ``lower_bound``: the true ratio is at least ``value`` (written
+    ``>``). ``interval``: ``(low, high)``, ``high`` inf where it is open; None without a claim.
+    """
+
+    value: float | None
+    lower_bound: bool = False
+    interval: tuple[float, float] | None = None
+    reason: str = ""
+
+
+def speedup(
+    learner: Times, base: Times, rng: np.random.Generator, *, resolution: float = 0.0, level: float = LEVEL,
+    resamples: int = RESAMPLES,
+) -> Ratio:
+    """How many times faster ``learner`` reached the threshold: ``median(base) / median(learner)``, > 1 is faster.
+
+    - base's median censored: ``median(base with watched times) / median(learner)``, a lower bound. With every
+      censored run at the full budget this is budget / median, the usual case;
+    - learner's median censored: no claim.
+    - ``resolution`` (the evaluation interval): a learner time below it, such as a threshold met before the first
+      step, counts as ``resolution``, which makes the ratio a lower bound instead of infinite.
+
+    Interval: runs are resampled within each arm, independently; its lower end uses each resample's weakest reading
+    (learner censored = 0), its upper end the strongest (base censored = inf, an open end).
+    """
+    base_low, base_high = base.median()
+    learner_low, learner_high = learner.median()
+    if not np.isfinite(learner_high):
+        return Ratio(None, reason="the learner's median run did not reach the threshold")
+    if max(learner_high, resolution) <= 0.0:
+        return Ratio(None, reason="the threshold held before the first step; a ratio needs the evaluation interval")
+    bounded = base_low != base_high or learner_low != learner_high or learner_low < resolution
+    base_lows, base_highs = base.resample(rng, resamples)
+    learner_lows, learner_highs = learner.resample(rng, resamples)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        weakest = base_lows / np.maximum(learner_highs, resolution)
+        strongest = base_highs / np.where(learner_lows < resolution, 0.0, learner_lows)
+    strongest = np.where(np.isnan(strongest), np.inf, strongest)  # 0 / 0: both met it at once, anything is possible
+    interval = (percentile_interval(weakest, level)[0], percentile_interval(strongest, level)[1])
+    return Ratio(base_low / max(learner_high, resolution), bool(bounded), interval)
+
+
+def jumpstart(curve: Curve, base: Sequence[Curve]) -> float | None:
+    """Score at the first common evaluation, minus the base runs' mean score there (Taylor & Stone 2009, eq. in 3).
+
+    The common evaluation is the latest of all the runs' first evaluations (scores are interpolated linearly, which
+    changes nothing when all evaluate at the same steps). None when the runs do not overlap.
+    """
+    at = max(float(c.env_steps[0]) for c in (curve, *base))
+    if not base or at > min(float(c.env_steps[-1]) for c in (curve, *base)):
+        return None
+    level = np.mean([np.interp(at, c.env_steps, c.scores) for c in base])
+    return float(np.interp(at, curve.env_steps, curve.scores) - level)
+
+
+def final_score(curve: Curve, last: int = 2) -> float:
+    """Mean of the ``last`` evaluations (of all, when there are fewer).
+
+    A run that stops once the threshold held ends on evaluations chosen for being high: its final score is biased
+    upwards and says "solved", not "this is its asymptote".
+    """
+    if last < 1:
+        raise ValueError(f"last: got {last}, expected >= 1")
+    return float(curve.scores[-last:].mean())
+
+
+def common_range(curves: Sequence[Curve], threshold: float | None, budget_env_steps: float) -> tuple[float, float] | None:
+    """``(start, end)`` in env_steps on which all ``curves`` can be compared; None when there is no such range.
+
+    start: the latest first evaluation. end: the budget, or the last evaluation of the shortest run that has NOT held
+    the threshold (nothing is known of it beyond). Runs that held the threshold don't shorten the range.
+    """
+    start = max(float(c.env_steps[0]) for c in curves)
+    ends = [float(c.env_steps[-1]) for c in curves if threshold is None or threshold_index(c.scores, threshold) is None]
+    end = min([float(budget_env_steps), *ends])
+    return (start, end) if end > start else None
+
+
+def mean_score(curve: Curve, start: float, end: float, threshold: float | None) -> float:
+    """Area under the curve on ``[start, end]`` env_steps divided by ``end - start`` (trapezoids), a score.
+
+    A run that stopped early because it held the threshold is extended AT THE THRESHOLD: the level it has shown twice,
+    and no more. (Carrying its last score forward would credit a maximum chosen by the stopping rule; cutting both
+    arms where the faster one stopped would compare only the part where the slower one has not yet begun to learn.)
+    Raises ValueError when a run that did not hold the threshold ends before ``end``.
+    """
+    last = float(curve.env_steps[-1])
+    if last < end and (threshold is None or threshold_index(curve.scores, threshold) is None):
+        raise ValueError(f"the run ends at {last:g} env_steps, before {end:g}, without having held the threshold")
+    stop = min(last, end)
+    inside = curve.env_steps[(curve.env_steps > start) & (curve.env_steps < stop)]
+    at = np.concatenate([[start], inside, [stop]]) if stop > start else np.array([start])
+    area = float(np.trapezoid(np.interp(at, curve.env_steps, curve.scores), at))
+    if last < end:
+        area += float(threshold) * (end - max(last, start))
+    return area / (end - start)
+
+
+def area_ratio(
+    learner: Sequence[float], base: Sequence[float], rng: np.random.Generator, *, level: float = LEVEL,
+    resamples: int = RESAMPLES,
+) -> Ratio:
+    """``mean(learner areas) / mean(base areas)`` over the same range; 1 = no difference, > 1 = learner is better.
+
+    Takes the per-run :func:`mean_score` values. Deviation from Taylor & Stone 2009, whose ratio is this minus 1. No
+    claim where the base's mean area is not positive: it never left the floor, and a quotient would mean nothing.
+    """
+    learner, base = np.asarray(learner, dtype=np.float64), np.asarray(base, dtype=np.float64)
+    if base.mean() <= 0.0:
+        return Ratio(None, reason="the base arm's area is not above the floor")
+    tops = learner[rng.integers(0, learner.size, (resamples, learner.size))].mean(axis=1)
+    bottoms = base[rng.integers(0, base.size, (resamples, base.size))].mean(axis=1)
+    samples = np.where(bottoms > 0.0, tops / np.where(bottoms > 0.0, bottoms, 1.0), np.inf)
+    return Ratio(float(learner.mean() / base.mean()), False, percentile_interval(samples, level))
+
+
+def resample(curve: Curve, grid: np.ndarray, threshold: float | None = None, unit: str = "env_steps") -> np.ndarray:
+    """Scores on ``grid`` (G,) in ``unit``, by linear interpolation; NaN where the run was not watched.
+
+    With ``threshold``, a run that held it is extended at the threshold, as in :func:`mean_score`.
+    """
+    grid, axis = np.asarray(grid, dtype=np.float64), getattr(curve, unit)
+    after = np.nan if threshold is None or threshold_index(curve.scores, threshold) is None else float(threshold)
+    return np.interp(grid, axis, curve.scores, left=np.nan, right=after)
+
+
+def iqm(scores: np.ndarray, axis: int = -1) -> np.ndarray:
+    """Interquartile mean along ``axis``: drop ``floor(n / 4)`` values at each end, average the rest.
+
+    The definition of rliable (Agarwal et al. 2021), i.e. ``scipy.stats.trim_mean(scores, 0.25)``.
+    """
+    ordered = np.sort(np.moveaxis(np.asarray(scores, dtype=np.float64), axis, -1), axis=-1)
+    cut = ordered.shape[-1] // 4
+    return ordered[..., cut : ordered.shape[-1] - cut].mean(axis=-1)
+
+
+def stratified_bootstrap(
+    strata: Sequence[np.ndarray], statistic: Callable[[np.ndarray], np.ndarray], rng: np.random.Generator, *,
+    level: float = LEVEL, resamples: int = RESAMPLES,
+) -> tuple[float, float]:
+    """Interval of ``statistic`` when runs are resampled WITHIN each task (stratum), with replacement.
+
+    ``strata``: one (S_n,) array of runs per task; tasks are fixed, so their differences don't widen the interval, and
+    the numbers of runs may differ. ``statistic`` maps (R, sum of S_n) to (R,), e.g. :func:`iqm`.
+    """
+    if not strata or any(np.size(stratum) == 0 for stratum in strata):
+        raise ValueError("every stratum needs at least one run")
+    arrays = [np.asarray(stratum, dtype=np.float64) for stratum in strata]
+    drawn = [a[rng.integers(0, a.size, size=(resamples, a.size))] for a in arrays]
+    return percentile_interval(statistic(np.concatenate(drawn, axis=1)), level)
+
+
+def probability_of_improvement(learner: Sequence[np.ndarray], base: Sequence[np.ndarray]) -> float:
+    """Chance that a random run of ``learner`` beats one of ``base`` on the same task; a tie counts one half.
+
+    ``mean_n mean_{i,j} (1[x_ni > y_nj] + 1[x_ni = y_nj] / 2)``: rliable's definition, larger is better. For times to
+    threshold pass negated times with ``-inf`` for censored runs (two censored runs tie).
+    """
+    pairs = list(zip(learner, base, strict=True))
+    if not pairs:
+        raise ValueError("no task to compare on")
+    chances = []
+    for x, y in pairs:
+        x, y = np.asarray(x, dtype=np.float64)[:, None], np.asarray(y, dtype=np.float64)[None, :]
+        chances.append(float(np.mean((x > y) + 0.5 * (x == y))))
+    return float(np.mean(chances))
+
+
+def few_seeds_warning(seeds: int, what: str) -> str | None:
+    """A sentence when ``seeds`` < 5, else None."""
+    if seeds >= FEW_SEEDS:
+        return None
+    count = f"{seeds} seed" + ("" if seeds == 1 else "s")
+    return f"{what}: only {count}; intervals from fewer than {FEW_SEEDS} seeds are too narrow to rely on."

@@ -1,0 +1,243 @@
+"""Oracles: hand arithmetic, scipy, rliable's definitions, and coverage of the intervals on simulated runs."""
+
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from meta_latent.experiment import learning_speed as ls
+
+
+def curve(scores, every=100, start=0, seconds_per_step=0.5):
+    steps = start + every * np.arange(len(scores))
+    return ls.Curve(steps, steps * 2, steps * seconds_per_step, np.array(scores))
+
+
+def times(*values, watched=1000.0):
+    """Times object; None = censored at ``watched``."""
+    return ls.Times(
+        np.array([watched if v is None else v for v in values], dtype=float),
+        np.array([math.inf if v is None else v for v in values], dtype=float),
+    )
+
+
+def rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+@pytest.mark.parametrize(
+    ("scores", "expected"),
+    [
+        ([0.0, 0.9, 0.5, 0.9, 0.95, 0.2], 300),  # the lone 0.9 at 100 doesn't count, the drop after 400 doesn't matter
+        ([0.9, 0.9], 0),
+        ([0.8, 0.8, 0.1], 0),  # at the threshold counts
+        ([0.0, 0.5, 0.9], None),  # the last one alone doesn't count
+        ([0.9], None),
+        ([0.1, 0.9, 0.1, 0.9], None),
+    ],
+)
+def test_threshold_is_the_first_of_two_consecutive_evaluations(scores, expected):
+    got = ls.time_to_threshold(curve(scores), 0.8)
+    assert got == expected
+    seconds = ls.time_to_threshold(curve(scores), 0.8, "seconds")
+    assert seconds == (None if expected is None else expected * 0.5)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"env_steps": [0, 0, 1]}, {"seconds": [2, 1, 3]}, {"scores": [0, math.nan, 1]}, {"scores": [0, 1]},
+        {"env_steps": [], "updates": [], "seconds": [], "scores": []},
+    ],
+)
+def test_impossible_curves_are_refused(broken):
+    good = {"env_steps": [0, 1, 2], "updates": [0, 1, 2], "seconds": [0, 1, 2], "scores": [0, 1, 2]}
+    ls.Curve(**good)
+    with pytest.raises(ValueError):
+        ls.Curve(**{**good, **broken})
+
+
+def test_speedup_is_the_ratio_of_medians():
+    ratio = ls.speedup(times(100, 200, 300), times(600, 800, 700), rng())
+    assert (ratio.value, ratio.lower_bound) == (3.5, False)
+    low, high = ratio.interval
+    assert 2.0 <= low < 3.5 < high <= 8.0  # between extreme medians: 600/300 and 800/100
+
+
+def test_censored_base_gives_a_lower_bound_with_an_open_end():
+    ratio = ls.speedup(times(100, 200, 300), times(900, None, None, watched=1000), rng())
+    assert (ratio.value, ratio.lower_bound) == (1000 / 200, True)
+    assert ratio.interval[0] > 2.9 and ratio.interval[1] == math.inf
+
+
+def test_censored_runs_that_leave_the_median_alone_leave_the_claim_exact():
+    ratio = ls.speedup(times(100, 200, 300), times(600, 700, None, watched=1000), rng())
+    assert (ratio.value, ratio.lower_bound) == (3.5, False)
+
+
+def test_run_that_stopped_early_without_the_threshold_cannot_improve_the_claim():
+    """An interrupted base run (watched until 50 only) may hide any time above 50: the bound uses 50."""
+    base = ls.Times(np.array([50.0, 600, 700]), np.array([math.inf, 600, 700]))
+    ratio = ls.speedup(times(100, 200, 300), base, rng())
+    assert (ratio.value, ratio.lower_bound) == (3.0, True)
+
+
+def test_even_number_of_base_runs_uses_what_is_known_of_the_middle_pair():
+    ratio = ls.speedup(times(100), times(300, 500, None, None, watched=1000), rng())
+    assert (ratio.value, ratio.lower_bound) == ((500 + 1000) / 2 / 100, True)
+
+
+def test_no_claim_when_the_learners_median_is_censored():
+    ratio = ls.speedup(times(100, None, None), times(None, None, None), rng())
+    assert ratio.value is None and ratio.interval is None and "learner" in ratio.reason
+
+
+def test_threshold_met_before_the_first_step_counts_as_one_evaluation_interval():
+    ratio = ls.speedup(times(0, 0, 0), times(600, 600, 600), rng(), resolution=100)
+    assert (ratio.value, ratio.lower_bound) == (6.0, True) and ratio.interval == (6.0, math.inf)
+    assert ls.speedup(times(0, 0), times(5, 5), rng()).value is None
+
+
+def test_interval_of_a_speedup_covers_the_true_ratio():
+    """Log-normal times, true ratio of medians 3, 21 runs: a 95 % interval covers it about that often, a 50 % one doesn't."""
+    generator, trials = rng(1), 300
+
+    def coverage(level):
+        hits = 0
+        for _ in range(trials):
+            fast = times(*np.exp(generator.normal(0, 0.4, 21)) * 100)
+            slow = times(*np.exp(generator.normal(0, 0.4, 21)) * 300)
+            low, high = ls.speedup(fast, slow, generator, level=level, resamples=300).interval
+            hits += low <= 3.0 <= high
+        return hits / trials
+
+    slack = 4 * math.sqrt(0.95 * 0.05 / trials)
+    assert 0.95 - slack < coverage(0.95) <= 1.0
+    assert coverage(0.5) < 0.95 - slack
+
+
+def test_interval_of_a_censored_median_is_open():
+    low, high = times(100, 200, None, None, None).interval(rng())
+    assert low >= 100 and high == math.inf
+    assert times(100, 200, 300).interval(rng()) == (100, 300)
+
+
+def test_mean_score_of_a_ramp():
+    ramp = curve([0.0, 0.5, 1.0])  # 0, 100, 200
+    assert ls.mean_score(ramp, 0, 200, None) == pytest.approx(0.5)
+    assert ls.mean_score(ramp, 0, 100, None) == pytest.approx(0.25)
+    assert ls.mean_score(ramp, 50, 150, None) == pytest.approx(0.5)
+
+
+def test_run_that_stopped_solved_is_extended_at_the_threshold_not_at_its_last_score():
+    solved = curve([0.0, 1.0, 1.0])  # held 0.8 from 100 on, stopped at 200
+    by_hand = (50.0 + 100.0 + 0.8 * 200.0) / 400.0
+    assert ls.mean_score(solved, 0, 400, 0.8) == pytest.approx(by_hand)
+    assert ls.mean_score(solved, 300, 400, 0.8) == pytest.approx(0.8)
+    with pytest.raises(ValueError, match="without having held"):
+        ls.mean_score(solved, 0, 400, 1.1)
+
+
+def test_common_range_ends_where_the_shortest_unsolved_run_ends():
+    solved, cut, full = curve([0, 1, 1]), curve([0, 0, 0, 0]), curve([0] * 11, start=50)
+    assert ls.common_range([solved, full], 0.8, 1000) == (50, 1000)
+    assert ls.common_range([solved, cut], 0.8, 1000) == (0, 300)
+    assert ls.common_range([solved, full], None, 1000) == (50, 200)
+    assert ls.common_range([curve([0.0]), full], 0.8, 1000) is None
+
+
+def test_area_ratio_by_hand_and_no_claim_without_a_base():
+    ratio = ls.area_ratio([0.6, 0.8], [0.2, 0.2], rng())
+    assert ratio.value == pytest.approx(3.5) and ratio.interval == (pytest.approx(3.0), pytest.approx(4.0))
+    assert ls.area_ratio([0.6], [0.0, -0.1], rng()).value is None
+
+
+def test_jumpstart_is_the_difference_at_the_first_common_evaluation():
+    base = [curve([0.1, 0.2, 0.3]), curve([0.3, 0.4, 0.5])]
+    assert ls.jumpstart(curve([0.7, 0.8]), base) == pytest.approx(0.5)
+    assert ls.jumpstart(curve([0.7, 0.8], start=100), base) == pytest.approx(0.4)
+    assert ls.jumpstart(curve([0.7], start=900), base) is None
+    assert ls.jumpstart(curve([0.7]), []) is None
+
+
+def test_final_score_is_the_mean_of_the_last_evaluations():
+    assert ls.final_score(curve([0.0, 0.6, 0.8])) == pytest.approx(0.7)
+    assert ls.final_score(curve([0.0, 0.6, 0.8]), last=9) == pytest.approx(1.4 / 3)
+
+
+def test_resample_curves_of_unequal_length():
+    grid = np.array([0, 50, 200, 300])
+    solved = curve([0.0, 1.0, 1.0])
+    np.testing.assert_allclose(ls.resample(solved, grid), [0.0, 0.5, 1.0, np.nan])
+    np.testing.assert_allclose(ls.resample(solved, grid, 0.8), [0.0, 0.5, 1.0, 0.8])
+    np.testing.assert_allclose(ls.resample(solved, grid, 1.1), [0.0, 0.5, 1.0, np.nan])
+    np.testing.assert_allclose(ls.resample(curve([1.0], start=100), grid), [np.nan] * 4)
+    np.testing.assert_allclose(ls.resample(solved, [25.0], unit="seconds"), [0.5])
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 7, 8, 30])
+def test_iqm_is_scipys_trimmed_mean(n):
+    scores = rng(n).normal(size=(3, n))
+    np.testing.assert_allclose(ls.iqm(scores), scipy.stats.trim_mean(scores, 0.25, axis=1))
+    np.testing.assert_allclose(ls.iqm(scores.T, axis=0), ls.iqm(scores))
+
+
+def test_iqm_by_hand():
+    assert ls.iqm(np.array([100.0, 1, 2, 3, 4, 5, 6, -100])) == pytest.approx((2 + 3 + 4 + 5) / 4)
+
+
+def test_probability_of_improvement_by_hand():
+    assert ls.probability_of_improvement([np.array([1.0, 3.0])], [np.array([2.0, 3.0])]) == pytest.approx(1.5 / 4)
+    two_tasks = ls.probability_of_improvement([np.array([1.0]), np.array([5.0])], [np.array([2.0]), np.array([1.0])])
+    assert two_tasks == pytest.approx(0.5)
+    censored = ls.probability_of_improvement([np.array([-10.0, -np.inf])], [np.array([-np.inf, -np.inf])])
+    assert censored == pytest.approx((2 + 1) / 4)
+
+
+def iqm_coverage(level, interval, trials=300, seeds=20):
+    """Share of trials whose interval holds the true IQM (0.5) of two tasks with true means 0 and 1."""
+    generator, hits = rng(2), 0
+    for _ in range(trials):
+        strata = [generator.normal(mean, 0.05, seeds) for mean in (0.0, 1.0)]
+        low, high = interval(strata, generator, level)
+        hits += low <= 0.5 <= high
+    return hits / trials
+
+
+def stratified(strata, generator, level):
+    return ls.stratified_bootstrap(strata, lambda x: x.mean(axis=1), generator, level=level, resamples=300)
+
+
+def test_stratified_bootstrap_covers_the_truth():
+    slack = 4 * math.sqrt(0.95 * 0.05 / 300)  # standard error of a share from 300 trials; 20 seeds cost about 1 % more
+    assert 0.95 - slack - 0.01 < iqm_coverage(0.95, stratified) <= 0.95 + slack
+    assert iqm_coverage(0.5, stratified) < 0.95 - slack
+
+
+def test_stratified_interval_has_the_width_of_the_runs_not_of_the_tasks():
+    """Two tasks 1 apart, runs 0.05 apart: standard error of the mean is 0.05 / sqrt(40); pooled it would be 0.5 / sqrt(40)."""
+    strata = [rng(3).normal(mean, 0.05, 20) for mean in (0.0, 1.0)]
+    low, high = stratified(strata, rng(4), 0.95)
+    expected = 2 * 1.96 * np.sqrt(np.mean([np.var(s) for s in strata]) / 40)
+    assert high - low == pytest.approx(expected, rel=0.2)
+    low, high = stratified([np.concatenate(strata)], rng(4), 0.95)  # negative control: tasks resampled too
+    assert high - low > 5 * expected
+
+
+def test_unequal_numbers_of_seeds_are_allowed_and_empty_ones_refused():
+    low, high = ls.stratified_bootstrap([np.zeros(3), np.zeros(5)], ls.iqm, rng())
+    assert low == high == 0.0
+    with pytest.raises(ValueError):
+        ls.stratified_bootstrap([np.zeros(3), np.zeros(0)], ls.iqm, rng())
+
+
+def test_same_generator_same_interval():
+    strata = [rng(5).normal(size=6)]
+    assert ls.stratified_bootstrap(strata, ls.iqm, rng(7)) == ls.stratified_bootstrap(strata, ls.iqm, rng(7))
+    assert ls.stratified_bootstrap(strata, ls.iqm, rng(7)) != ls.stratified_bootstrap(strata, ls.iqm, rng(8))
+
+
+def test_few_seeds():
+    assert ls.few_seeds_warning(5, "x") is None
+    assert "only 4 seeds" in ls.few_seeds_warning(4, "x") and "only 1 seed;" in ls.few_seeds_warning(1, "x")

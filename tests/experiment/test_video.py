@@ -1,0 +1,62 @@
+import imageio.v3 as iio
+import numpy as np
+import pytest
+
+from meta_latent.experiment import video
+
+
+def clip(length=6, height=20, width=31, value=0):
+    frames = np.full((length, height, width, 3), value, dtype=np.uint8)
+    frames[:, : height // 2, :, 0] = 220  # the upper half is red
+    return frames
+
+
+def test_written_video_plays_back_with_its_frames_and_an_even_enlarged_size(tmp_path):
+    path = video.write_mp4(tmp_path / "deep" / "a.mp4", clip(), fps=10)
+    frames = iio.imread(path, plugin="FFMPEG")
+    assert frames.shape == (6, 200, 310, 3)
+    assert frames[:, 20:80, 20:290, 0].mean() > 180 and frames[:, 120:180, 20:290, 0].mean() < 40
+    assert [p.name for p in path.parent.iterdir()] == ["a.mp4"]  # nothing temporary is left
+
+
+def test_odd_sizes_are_padded(tmp_path):
+    path = video.write_mp4(tmp_path / "odd.mp4", clip(height=193, width=195))
+    assert iio.imread(path, plugin="FFMPEG").shape[1:3] == (194, 196)
+
+
+def test_codec_is_one_that_browsers_play(tmp_path):
+    path = video.write_mp4(tmp_path / "a.mp4", clip())
+    meta = iio.immeta(path, plugin="FFMPEG")
+    assert meta["codec"] == "h264" and meta["pix_fmt"].startswith("yuv420p")
+    data = path.read_bytes()
+    assert data.index(b"moov") < data.index(b"mdat")  # faststart: the index comes first
+
+
+@pytest.mark.parametrize("bad", [np.zeros((2, 8, 8, 3)), np.zeros((8, 8, 3), np.uint8), np.zeros((0, 8, 8, 3), np.uint8)])
+def test_other_shapes_and_types_are_refused(tmp_path, bad):
+    with pytest.raises(ValueError, match="expected uint8"):
+        video.write_mp4(tmp_path / "a.mp4", bad)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_enlarging_repeats_pixels():
+    small = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(1, 2, 3, 3)
+    big = video.enlarge(small, 4)
+    assert big.shape == (1, 4, 6, 3)
+    np.testing.assert_array_equal(big[:, ::2, ::2], small)
+    np.testing.assert_array_equal(big[:, 1::2, 1::2], small)
+
+
+def test_tile_holds_the_last_frame_and_labels_are_drawn():
+    a, b = clip(length=2, height=100, width=100), clip(length=5, height=100, width=100, value=90)
+    a[-1] = 200
+    plain = video.tile([a, b], columns=2)
+    assert plain.shape == (5, 100, 200, 3)
+    np.testing.assert_array_equal(plain[4, :, :100], a[-1])
+    np.testing.assert_array_equal(plain[:, :, 100:], b)
+    labelled = video.tile([a, b], ["first", "second"], columns=2)
+    assert labelled.shape == (5, 100 + video.LABEL_HEIGHT, 200, 3)
+    band = labelled[0, : video.LABEL_HEIGHT]
+    assert band[:, :100].max() > 200 and band[:, 100:].max() > 200 and (band[:, :100] != band[:, 100:]).any()
+    with pytest.raises(ValueError):
+        video.tile([a, b], ["one"])
