@@ -14,6 +14,11 @@ DISTRACTOR_NAMES = ("camera", "colours", "lights", "objects", "textures", "video
 Scalar = bool | int | float | str
 
 
+def _plain(value: Scalar) -> Scalar:
+    """Return the built-in number for one of numpy's that derives from it (np.float64 is a float)."""
+    return float(value) if isinstance(value, float) else value
+
+
 class Parameters(Mapping[str, Scalar]):
     """An immutable, hashable mapping from names to plain scalars (bool, int, finite float, str)."""
 
@@ -26,7 +31,7 @@ class Parameters(Mapping[str, Scalar]):
                 raise SuiteError(f"parameter {name!r} is {value!r}: expected a str name and a plain scalar")
             if isinstance(value, float) and not math.isfinite(value):
                 raise SuiteError(f"parameter {name!r} is {value!r}: expected a finite number")
-        self._items = {name: merged[name] for name in sorted(merged)}
+        self._items = {name: _plain(merged[name]) for name in sorted(merged)}
 
     def __getitem__(self, name: str) -> Scalar:
         return self._items[name]

@@ -53,7 +53,10 @@ def mjcf() -> str:
   <option timestep="{TIMESTEP_SECONDS}" integrator="implicitfast" solver="Newton" iterations="10" ls_iterations="20"
           cone="pyramidal" impratio="1"/>
   <default><geom solref=".02 1" solimp=".9 .95 .001"/></default>
-  <visual><headlight ambient=".45 .45 .45" diffuse=".35 .35 .35" specular="0 0 0"/><map znear=".05" zfar="10"/></visual>
+  <visual>
+    <quality numslices="10" numstacks="5" numquads="1"/>
+    <headlight ambient=".45 .45 .45" diffuse=".35 .35 .35" specular="0 0 0"/><map znear=".05" zfar="10"/>
+  </visual>
   <asset>
     <texture name="skybox" type="skybox" builtin="gradient" rgb1=".35 .42 .5" rgb2=".1 .12 .15" width="32" height="32"/>
     <texture name="floor" type="2d" builtin="flat" rgb1=".2 .22 .25" width="64" height="64"/>
@@ -68,7 +71,7 @@ def mjcf() -> str:
     <camera name="top" pos="0 0 .80" xyaxes="1 0 0 0 1 0" fovy="36"/>
     <camera name="left" {_looking_at((-0.55, -0.3, 0.45), (0, 0, 0.02))} fovy="39"/>
     <camera name="right" {_looking_at((0.55, -0.3, 0.45), (0, 0, 0.02))} fovy="39"/>
-    <geom name="floor" type="plane" pos="0 0 -.2" size="1.6 1.6 .1" rgba=".2 .22 .25 1" contype="0" conaffinity="0"/>
+    <geom name="floor" type="plane" pos="0 0 -.2" size="1.6 1.6 4" rgba=".2 .22 .25 1" contype="0" conaffinity="0"/>
     <geom name="table" type="box" pos="0 0 -.02" size=".2 .2 .02" rgba=".72 .7 .66 1" contype="1" conaffinity="0"/>
     {walls}
     <body name="hand" gravcomp="1">
@@ -80,7 +83,7 @@ def mjcf() -> str:
             priority="1" contype="0" conaffinity="4" rgba=".16 .16 .17 1"/>
       <geom name="flange" type="box" pos="0 0 .066" size=".04 .016 .006" mass="0" contype="0" conaffinity="0"
             rgba=".4 .4 .42 1"/>
-      <geom name="arm" type="cylinder" pos="0 0 .09" size=".013 .02" mass="0" contype="0" conaffinity="0"
+      <geom name="arm" type="box" pos="0 0 .09" size=".012 .012 .02" mass="0" contype="0" conaffinity="0"
             rgba=".4 .4 .42 1"/>
     </body>
     {"".join(_block(colour) for colour in COLOURS)}

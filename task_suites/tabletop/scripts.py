@@ -8,7 +8,9 @@ from task_suites.tabletop import rewards, scene
 from task_suites.task import Task
 
 _ABOVE = 2 * scene.BLOCK_HALF  # tip height at which the cup touches a block's top
-_CLEAR = 0.115  # tip height that carries nothing into other blocks
+_CLEAR = 0.115  # tip height at which an empty cup passes over blocks
+_HOME_METRES = 0.012  # let a block go this near to its goal
+_AWAY_METRES = 0.025  # fetch it again beyond this
 
 
 class Script:
@@ -21,7 +23,7 @@ class Script:
 
     def reset(self, rng: np.random.Generator) -> None:
         """Start an episode; `rng` is not used, the script is deterministic."""
-        self._moved: int = 0
+        self._current = 0  # which job
         self._holding = False
 
     def _jobs(self, inputs: np.ndarray):
@@ -46,14 +48,16 @@ class Script:
             block = rewards.block_of(inputs, self._task.reward.parameters["colour"])
             return self._action(hand, self._over(hand, block, _ABOVE + 0.012), -1.0)
         jobs = self._jobs(inputs)
-        block, goal = jobs[min(self._moved, len(jobs) - 1)]
-        error = goal - block[:2]
-        if self._moved >= len(jobs):
-            return self._action(hand, hand, -1.0)
-        if np.linalg.norm(error) < 0.012 and self._holding and len(jobs) > 1:
-            self._moved, self._holding = self._moved + 1, False
-            return self._action(hand, hand + (0, 0, 0.06), -1.0)
-        return self._carry(hand, block, error)
+        errors = [float(np.linalg.norm(goal - block[:2])) for block, goal in jobs]
+        if len(jobs) > 1 and errors[self._current] < _HOME_METRES:
+            # One block may have pushed the other away: go round until all are home.
+            open_jobs = [job for job, error in enumerate(errors) if error > _AWAY_METRES]
+            if not open_jobs or self._holding:
+                self._holding = False
+                return self._action(hand, hand + (0, 0, 0.06 if hand[2] < _CLEAR - 0.01 else 0), -1.0)
+            self._current = open_jobs[0]
+        block, goal = jobs[self._current]
+        return self._carry(hand, block, goal - block[:2])
 
     def _carry(self, hand: np.ndarray, block: np.ndarray, error: np.ndarray) -> np.ndarray:
         side = np.linalg.norm(hand[:2] - block[:2])
@@ -67,7 +71,7 @@ class Script:
     def _over(hand: np.ndarray, block: np.ndarray, height: float) -> np.ndarray:
         """Return the next waypoint on the way to `height` above `block`: across first, then down."""
         side = np.linalg.norm(hand[:2] - block[:2])
-        return np.array([*block[:2], height if side < 0.02 else max(_CLEAR, 0.0)])
+        return np.array([*block[:2], height if side < 0.02 else _CLEAR])
 
     def _action(self, hand: np.ndarray, target: np.ndarray, grip: float) -> np.ndarray:
         move = (0.8 * (target - hand) / self._reach).clip(-1, 1)
