@@ -1,0 +1,181 @@
+"""`meta-latent COMMAND NAME [key=value ...]`: the composition root.
+
+Exit status: 0 done; 1 a run failed; 2 wrong input (one line on stderr); 130 interrupted, the same command
+resumes.
+"""
+
+import argparse
+import importlib
+import os
+import shlex
+import signal
+import sys
+import types
+from collections.abc import Callable, Sequence
+
+import meta_latent
+from meta_latent.errors import RunError, UserError
+
+DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+_EXPERIMENTS = {
+    "pretrain": "pretrain a latent state model on a distribution of tasks",
+    "transfer": "learn target tasks, from a pretrained model and from scratch",
+    "evaluate": "score a saved agent, or record videos of it",
+    "demo": "pretrain, transfer and report in minutes on a CPU",
+}
+_MODULES = {"evaluate": "evaluation"}
+_HEAVY = ("pretrain", "transfer", "demo")
+
+Run = Callable[[argparse.Namespace], int | None]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status. argv: the arguments; None: the process's own."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    parser = _parser()
+    try:
+        parsed = parser.parse_args(arguments)
+    except SystemExit as stop:  # argparse has printed help (0) or one usage error (2)
+        return int(stop.code or 0)
+    try:
+        if argv is None:
+            _prepare_process(parsed.command)
+        status = parsed.run(parsed)
+        sys.stdout.flush()
+        return DONE if status is None else int(status)
+    except (UserError, RunError) as error:
+        return _report(error, WRONG_INPUT if isinstance(error, UserError) else FAILED)
+    except KeyboardInterrupt:
+        again = shlex.join(["meta-latent", *arguments])
+        print(f"\ninterrupted; the same command goes on where it stopped: {again}", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except ValueError as error:
+        if _is_suite_error(error):
+            return _report(error, WRONG_INPUT)
+        raise
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="meta-latent", description=meta_latent.__doc__, allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"meta-latent {meta_latent.__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, text in _EXPERIMENTS.items():
+        command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        default = {"nargs": "?", "default": "demo"} if name == "demo" else {}
+        command.add_argument(
+            "name", metavar="NAME", help="a YAML of configs/experiment/, or its path", **default
+        )
+        command.add_argument("overrides", nargs="*", metavar="key=value", help="typed overrides, e.g. seed=1")
+        command.set_defaults(run=_run_experiment)
+    report = commands.add_parser("report", help="write report.html and report.json of run folders")
+    report.add_argument("paths", nargs="+", metavar="PATH", help="runs/NAME, or parts of it")
+    report.set_defaults(run=_run_report)
+    doctor = commands.add_parser(
+        "doctor", help="check this machine; says which command mends what is missing"
+    )
+    doctor.set_defaults(run=_run_doctor)
+    tasks = commands.add_parser("tasks", help="list the task distributions")
+    tasks.add_argument("--tag", help="only those with this tag")
+    tasks.add_argument(
+        "overrides", nargs="*", metavar="imports=[package]", help="also those of your own package"
+    )
+    tasks.set_defaults(run=_run_tasks)
+    return parser
+
+
+def _run_experiment(parsed: argparse.Namespace) -> int | None:
+    name, overrides = parsed.name, list(parsed.overrides)
+    if "=" in name:
+        if parsed.command != "demo":
+            raise UserError(
+                f"expected meta-latent {parsed.command} NAME [key=value ...], got {name!r} as NAME"
+            )
+        name, overrides = "demo", [name, *overrides]
+    for override in overrides:
+        if "=" not in override:
+            raise UserError(f"expected key=value after NAME, got {override!r}")
+    _import_packages(overrides)
+    return _function(parsed.command)(name, overrides)
+
+
+def _run_report(parsed: argparse.Namespace) -> int | None:
+    return _function("report")(*parsed.paths)
+
+
+def _run_doctor(parsed: argparse.Namespace) -> int | None:
+    return _function("doctor")()
+
+
+def _run_tasks(parsed: argparse.Namespace) -> int | None:
+    for override in parsed.overrides:
+        if not override.startswith("imports="):
+            raise UserError(f"expected imports=[package], got {override!r}")
+    _import_packages(parsed.overrides)
+    for name in _module("task_suites").names(parsed.tag):
+        print(name)
+    return DONE
+
+
+def _function(command: str) -> Callable[..., int | None]:
+    """The function `run` of a command's module; imported here, so that `--help` stays fast."""
+    return _module(f"meta_latent.experiment.{_MODULES.get(command, command)}").run
+
+
+def _module(name: str) -> types.ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        missing = error.name or ""
+        if missing.startswith(("meta_latent.", "task_suites.")):
+            raise UserError(f"{missing} is not part of this version") from error
+        raise UserError(f"the package {missing!r} is missing; see: meta-latent doctor") from error
+
+
+def _import_packages(overrides: Sequence[str]) -> None:
+    """Import the packages of `imports=[...]`, which register a user's own tasks, models and algorithms."""
+    for override in overrides:
+        key, _, text = override.partition("=")
+        if key != "imports":
+            continue
+        if os.getcwd() not in sys.path:
+            sys.path.insert(0, os.getcwd())  # a console script's path lacks it, `python -m` has it
+        for name in filter(None, (part.strip(" '\"") for part in text.strip("[] ").split(","))):
+            try:
+                importlib.import_module(name)
+            except ModuleNotFoundError as error:
+                if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+                    raise
+                raise UserError(
+                    f"imports={text}: there is no module {name!r} here or among the installed"
+                ) from error
+
+
+def _prepare_process(command: str) -> None:
+    """Allocator settings, and signals that let a run save: for the real process, not for calls of `main`."""
+    if command in _HEAVY and sys.platform == "linux":
+        allocator = _module("meta_latent.experiment.scheduler").ALLOCATOR
+        if not any(name in os.environ for name in allocator):
+            # They count only if set before Python starts: once more, with them.
+            os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **allocator})
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if os.getsid(0) == os.getpid():
+        # Started by our scheduler in a session of its own: no terminal sends SIGINT, so it must heed ours.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _is_suite_error(error: ValueError) -> bool:
+    suites = sys.modules.get("task_suites")
+    return suites is not None and isinstance(error, suites.SuiteError)
+
+
+def _report(error: Exception, status: int) -> int:
+    print(f"meta-latent: {' '.join(str(error).split())}", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
