@@ -9,6 +9,7 @@ import numpy as np
 
 from task_suites.errors import SuiteError
 from task_suites.rendering import Renderer, mujoco
+from task_suites.scenery import Names, Scenery
 from task_suites.tabletop import rewards, scene
 from task_suites.task import Task
 
@@ -20,6 +21,7 @@ _HALF = (scene.HAND_HIGH[:3] - scene.HAND_LOW[:3]) / 2
 _RELEASE = -0.6  # the suction latch: grip > 0 switches on, below this off, between it stays
 _CUP_SIZE = 0.06
 _MOVIE_PIXELS = 256
+_NAMES = Names("floor", "table", ("cup", "flange", "arm"), scene.COLOURS, table_half_metres=0.2)
 
 
 class TabletopEnv(gymnasium.Env):
@@ -44,6 +46,7 @@ class TabletopEnv(gymnasium.Env):
         self._model = mujoco.MjModel.from_xml_string(scene.mjcf())
         self._data = mujoco.MjData(self._model)
         self._cameras = [(f"image_{name}", self._model.camera(name).id) for name in cameras]
+        self._scenery = Scenery(self._model, task.distractors, _NAMES)
         self._image_size, self._antialias = image_size, antialias
         self._renderer: Renderer | None = None
         self._movie_renderer: Renderer | None = None
@@ -62,6 +65,8 @@ class TabletopEnv(gymnasium.Env):
         rng = self.np_random
         mujoco.mj_resetData(self._model, self._data)
         self._place(rng)
+        # Drawn with and without distractors: they must not shift the stream that places blocks.
+        self._scenery.begin_episode(int(rng.integers(2**31)))
         self._setpoint[:] = self._qpos[:4]
         self._ctrl[:4] = self._setpoint
         self._suction = False
@@ -133,17 +138,22 @@ class TabletopEnv(gymnasium.Env):
         if self._renderer is None:
             size = self._image_size
             self._renderer = Renderer(self._model, size, size, antialias=self._antialias)
-        # mj_step leaves positions of frames one substep old; the picture shows the state that was returned.
+        return self._draw(self._renderer, camera)
+
+    def _draw(self, renderer: Renderer, camera: int) -> np.ndarray:
+        # mj_step leaves the frames of bodies one substep old; the picture shows the state that is returned.
         mujoco.mj_kinematics(self._model, self._data)
-        return self._renderer.render(self._data, camera)
+        self._scenery.prepare(renderer, self._data, self._step_count)
+        return renderer.render(self._data, camera, self._scenery.decorate)
 
     def render(self) -> np.ndarray:
-        """Return a smooth uint8 picture (256, 256, 3) of the first camera, for videos."""
+        """Return a smooth uint8 picture (256, 256, 3) of the first camera, for videos. Call `reset` first."""
+        if self._step_count is None:
+            raise SuiteError("render before reset: call reset(seed=...) first")
         if self._movie_renderer is None:
             self._movie_renderer = Renderer(self._model, _MOVIE_PIXELS, _MOVIE_PIXELS, antialias=True)
-        mujoco.mj_kinematics(self._model, self._data)
         camera = self._cameras[0][1] if self._cameras else self._model.camera("fit").id
-        return self._movie_renderer.render(self._data, camera)
+        return self._draw(self._movie_renderer, camera)
 
     def close(self) -> None:
         """Free the renderers; more than once is allowed."""

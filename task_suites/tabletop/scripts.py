@@ -9,6 +9,7 @@ from task_suites.task import Task
 
 _ABOVE = 2 * scene.BLOCK_HALF  # tip height at which the cup touches a block's top
 _CLEAR = 0.115  # tip height at which an empty cup passes over blocks
+_BESIDE_METRES = 0.083  # centre to centre, less than 90 mm
 _HOME_METRES = 0.012  # let a block go this near to its goal
 _AWAY_METRES = 0.025  # fetch it again beyond this
 
@@ -18,6 +19,7 @@ class Script:
 
     def __init__(self, task: Task, control_hz: int) -> None:
         self._task = task
+        self._enough = 0.004 if task.reward.name == "gather" else 0.02
         self._reach = scene.HAND_SPEED[:3] / control_hz
         self.reset(np.random.default_rng(0))
 
@@ -35,7 +37,7 @@ class Script:
             return [(block, np.array([values["goal_x_metres"], values["goal_y_metres"]]))]
         if name == "gather":
             away = block[:2] - green[:2]
-            return [(block, green[:2] + away / max(np.linalg.norm(away), 1e-6) * 0.075)]
+            return [(block, green[:2] + away / max(np.linalg.norm(away), 1e-6) * _BESIDE_METRES)]
         first = (block, np.array([values["goal_x_metres"], values["goal_y_metres"]]))
         second = (green, np.array([values["goal_green_x_metres"], values["goal_green_y_metres"]]))
         return [first, second]
@@ -57,14 +59,16 @@ class Script:
                 return self._action(hand, hand + (0, 0, 0.06 if hand[2] < _CLEAR - 0.01 else 0), -1.0)
             self._current = open_jobs[0]
         block, goal = jobs[self._current]
+        if len(jobs) == 1 and errors[0] < self._enough and block[2] < scene.BLOCK_HALF + 0.008:
+            return self._action(hand, hand, -1.0)
         return self._carry(hand, block, goal - block[:2])
 
     def _carry(self, hand: np.ndarray, block: np.ndarray, error: np.ndarray) -> np.ndarray:
         side = np.linalg.norm(hand[:2] - block[:2])
-        self._holding = side < 0.02 and hand[2] < block[2] + scene.BLOCK_HALF + 0.008
+        self._holding = side < (0.035 if self._holding else 0.02) and hand[2] < block[2] + scene.BLOCK_HALF + 0.008
         if not self._holding:
-            return self._action(hand, self._over(hand, block, _ABOVE - 0.005), 1.0 if side < 0.03 else -1.0)
-        target = np.array([*(hand[:2] + error), _ABOVE + 0.004])
+            return self._action(hand, self._over(hand, block, _ABOVE - 0.005), 1.0 if side < 0.035 else -1.0)
+        target = np.array([*(hand[:2] + error), _ABOVE])
         return self._action(hand, target, 1.0)
 
     @staticmethod

@@ -17,7 +17,7 @@ from task_suites.task import Parameters, Reward, Task
 
 SCENE_VERSION = 1
 _COLOUR = {"train": "blue", "test": "red"}
-_STEPS = {"reach": 30, "push": 30, "gather": 30, "match_positions": 50}
+_STEPS = {"reach": 30, "push": 30, "gather": 30, "match_positions": 60}
 _GOALS = tuple((round(x, 3), round(y, 3)) for x in np.arange(-2, 3) * 0.05 for y in np.arange(-2, 3) * 0.05)
 _PAIR_METRES = 0.14
 _PAIRS_PER_SPLIT = 40
