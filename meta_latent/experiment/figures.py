@@ -1,4 +1,5 @@
-"""Figures of a report (matplotlib, Agg): learning curves, times to threshold, gain against pretraining, strips.
+"""Figures of a report (matplotlib, Agg): learning curves, times to threshold, gain against pretraining,
+strips.
 
 Every plot is a matplotlib Figure that is saved twice: as a PNG, and as an inline SVG whose colours are CSS
 variables, so that one figure serves light and dark pages. Colours are those of Okabe & Ito, told apart by
@@ -25,26 +26,47 @@ from meta_latent.files import atomic_write_bytes
 INK, MUTED, GRID = "#1d1f23", "#6b7078", "#e3e5e8"
 # Per style: colour on white, colour on a dark page, line style. The order is the order of preference.
 STYLES = (
-    ("#0072b2", "#5ab4f0", "-"), ("#d55e00", "#ff8f4d", (0, (5, 1.5))), ("#009e73", "#35c99b", "-."),
-    ("#b0609a", "#e2a0cd", (0, (1, 1))), ("#b8860b", "#f0c04a", (0, (3, 1, 1, 1))), ("#4a4f57", "#b4bac4", "--"),
+    ("#0072b2", "#5ab4f0", "-"),
+    ("#d55e00", "#ff8f4d", (0, (5, 1.5))),
+    ("#009e73", "#35c99b", "-."),
+    ("#b0609a", "#e2a0cd", (0, (1, 1))),
+    ("#b8860b", "#f0c04a", (0, (3, 1, 1, 1))),
+    ("#4a4f57", "#b4bac4", "--"),
 )
 PREFERRED = {"pretrained": 0, "scratch": 1, "policy": 2, "pretrained+data": 3, "scratch+data": 4}
 THEME = {INK: "--ink", MUTED: "--muted", GRID: "--line"} | {s[0]: f"--arm-{i}" for i, s in enumerate(STYLES)}
 SETTINGS = {
-    "font.family": ["DejaVu Sans"], "font.size": 9.5, "text.parse_math": False, "svg.fonttype": "path",
-    "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": MUTED, "axes.linewidth": 0.8,
-    "axes.labelcolor": INK, "text.color": INK, "xtick.color": MUTED, "ytick.color": MUTED, "axes.axisbelow": True,
-    "xtick.labelcolor": INK, "ytick.labelcolor": INK, "grid.color": GRID, "grid.linewidth": 0.8,
+    "font.family": ["DejaVu Sans"],
+    "font.size": 9.5,
+    "text.parse_math": False,
+    "svg.fonttype": "path",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": MUTED,
+    "axes.linewidth": 0.8,
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "axes.axisbelow": True,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "grid.color": GRID,
+    "grid.linewidth": 0.8,
 }
 
 
 def assign_styles(arms: Sequence[str]) -> dict[str, int]:
-    """One index into STYLES per arm (``ALGORITHM/START``): the usual one for its start, else the next free one."""
+    """One index into STYLES per arm (``ALGORITHM/START``): the usual one for its start, else the next free
+    one.
+    """
     styles: dict[str, int] = {}
     for arm in arms:
         wanted = PREFERRED.get(arm.rsplit("/", 1)[-1], 0)
         order = [wanted, *range(len(STYLES))]
-        styles[arm] = next((index for index in order if index not in styles.values()), len(styles) % len(STYLES))
+        styles[arm] = next(
+            (index for index in order if index not in styles.values()), len(styles) % len(STYLES)
+        )
     return styles
 
 
@@ -90,8 +112,8 @@ def save_png(figure: Figure, path: str | Path, dpi: int = 160) -> Path:
 
 
 def inline_svg(figure: Figure, name: str) -> str:
-    """``figure`` as an ``<svg>`` element for an HTML page: no references to anything outside, theme colours as CSS
-    variables. ``name`` keeps the ids of several figures on one page apart.
+    """``figure`` as an ``<svg>`` element for an HTML page: no references to anything outside, theme colours
+    as CSS variables. ``name`` keeps the ids of several figures on one page apart.
     """
     buffer = io.StringIO()
     with matplotlib.rc_context(SETTINGS | {"svg.hashsalt": name}):
@@ -116,12 +138,18 @@ class ArmCurves:
 
 
 def central_line(
-    curves: Sequence[ls.Curve], threshold: float | None, unit: str, rng: np.random.Generator, resamples: int = 500
+    curves: Sequence[ls.Curve],
+    threshold: float | None,
+    unit: str,
+    rng: np.random.Generator,
+    resamples: int = 500,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """``(grid, iqm, low, high)``, each (G,): IQM over seeds and its pointwise bootstrap interval, where all count.
+    """``(grid, iqm, low, high)``, each (G,): IQM over seeds and its pointwise bootstrap interval, where all
+    count.
 
-    Only points where every run was watched or had held the threshold (it then counts AT the threshold): a line over
-    the runs that happen to be left would show a jump that no run made. NaN intervals below three runs.
+    Only points where every run was watched or had held the threshold (it then counts AT the threshold): a
+    line over the runs that happen to be left would show a jump that no run made. NaN intervals below three
+    runs.
     """
     ends = [float(getattr(c, unit)[-1]) for c in curves]
     grid = np.unique(np.concatenate([getattr(c, unit) for c in curves]))
@@ -142,13 +170,17 @@ def central_line(
 
 @_styled
 def learning_curves(
-    arms: Sequence[ArmCurves], threshold: float | None, unit: str, rng: np.random.Generator, normalised: bool = True
+    arms: Sequence[ArmCurves],
+    threshold: float | None,
+    unit: str,
+    rng: np.random.Generator,
+    normalised: bool = True,
 ) -> Figure:
-    """Score against ``unit`` ("env_steps" or "seconds"): thin lines are seeds, bold is the IQM with its interval,
-    dotted the threshold, and a dot marks where a run reached it.
+    """Score against ``unit`` ("env_steps" or "seconds"): thin lines are seeds, bold is the IQM with its
+    interval, dotted the threshold, and a dot marks where a run reached it.
     """
     label = {"env_steps": "environment steps", "seconds": "seconds", "updates": "updates"}[unit]
-    figure, axes = _axes(5.4, 3.5, label, "normalised score" if normalised else "raw score")
+    figure, axes = _axes(4.4, 3.3, label, "normalised score" if normalised else "raw score")
     for arm in arms:
         colour, _, dashes = STYLES[arm.style]
         grid, line, low, high = central_line(arm.curves, threshold, unit, rng)
@@ -158,21 +190,32 @@ def learning_curves(
             reached = None if threshold is None else ls.threshold_index(curve.scores, threshold)
             if reached is not None:
                 at = getattr(curve, unit)[reached]
-                axes.plot(at, curve.scores[reached], "o", color=colour, markersize=4.5, markeredgewidth=0, zorder=4)
+                axes.plot(
+                    at, curve.scores[reached], "o", color=colour, markersize=4.5, markeredgewidth=0, zorder=4
+                )
         axes.plot(grid, line, color=colour, linestyle=dashes, linewidth=2.2, label=arm.name, zorder=3)
     if threshold is not None:
         axes.axhline(threshold, color=MUTED, linewidth=1.2, linestyle=":", zorder=1)
-        axes.annotate(f"threshold {threshold:g}", (1, threshold), xycoords=("axes fraction", "data"), color=MUTED,
-                      xytext=(0, 3), textcoords="offset points", ha="right", va="bottom", fontsize=8)
+        axes.annotate(
+            f"threshold {threshold:g}",
+            (1, threshold),
+            xycoords=("axes fraction", "data"),
+            color=MUTED,
+            xytext=(0, 3),
+            textcoords="offset points",
+            ha="right",
+            va="bottom",
+            fontsize=8,
+        )
     axes.set_xlim(left=0)
-    axes.legend(frameon=False, fontsize=8.5, handlelength=2.6)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8.5, handlelength=2.6)
     return figure
 
 
 @dataclass(frozen=True)
 class TimeRow:
-    """One row of :func:`times_to_threshold`. ``reached``: the runs' times; ``censored``: how long the others were
-    watched; ``median``: ``(low, high)``; ``interval``: ``(low, high)``; inf = open.
+    """One row of :func:`times_to_threshold`. ``reached``: the runs' times; ``censored``: how long the others
+    were watched; ``median``: ``(low, high)``; ``interval``: ``(low, high)``; inf = open.
     """
 
     label: str
@@ -185,28 +228,57 @@ class TimeRow:
 
 @_styled
 def times_to_threshold(rows: Sequence[TimeRow]) -> Figure:
-    """Environment steps to threshold, one row per target and arm: bar = interval, diamond = median, small dots = runs.
+    """Environment steps to threshold, one row per target and arm: bar = interval, diamond = median, small
+    dots = runs.
 
-    Censored: an open arrow points right from where the run was last seen; an open interval ends in an arrow too.
+    Censored: an open arrow points right from where the run was last seen; an open interval ends in an arrow
+    too.
     """
-    figure, axes = _axes(5.4, 0.9 + 0.42 * len(rows), "environment steps to threshold (fewer is better)", "")
+    figure, axes = _axes(4.4, 0.9 + 0.42 * len(rows), "environment steps to threshold (fewer is better)", "")
     finite = [v for r in rows for v in (*r.reached, *r.censored, *r.median, *r.interval) if np.isfinite(v)]
     right = max(finite, default=1.0) * 1.06 or 1.0
     for y, row in enumerate(rows):
         colour = STYLES[row.style][0]
         low, high = row.interval
         if np.isfinite(low):
-            axes.plot([low, min(high, right)], [y, y], color=colour, alpha=0.35, linewidth=6, solid_capstyle="butt")
+            axes.plot(
+                [low, min(high, right)], [y, y], color=colour, alpha=0.35, linewidth=6, solid_capstyle="butt"
+            )
             if not np.isfinite(high):
-                axes.plot(right, y, ">", color=colour, alpha=0.5, markersize=7, markeredgewidth=0, clip_on=False)
-        axes.plot(row.reached, np.full(len(row.reached), y + 0.2), "o", color=colour, alpha=0.7, markersize=3.2,
-                  markeredgewidth=0)
-        axes.plot(row.censored, np.full(len(row.censored), y + 0.2), ">", color=colour, fillstyle="none",
-                  markersize=5, markeredgewidth=1)
+                axes.plot(
+                    right, y, ">", color=colour, alpha=0.5, markersize=7, markeredgewidth=0, clip_on=False
+                )
+        axes.plot(
+            row.reached,
+            np.full(len(row.reached), y + 0.2),
+            "o",
+            color=colour,
+            alpha=0.7,
+            markersize=3.2,
+            markeredgewidth=0,
+        )
+        axes.plot(
+            row.censored,
+            np.full(len(row.censored), y + 0.2),
+            ">",
+            color=colour,
+            fillstyle="none",
+            markersize=5,
+            markeredgewidth=1,
+        )
         if np.isfinite(row.median[1]):
             axes.plot(row.median[1], y, "D", color=colour, markersize=6.5, markeredgewidth=0, zorder=4)
         else:
-            axes.plot(row.median[0], y, ">", color=colour, fillstyle="none", markersize=9, markeredgewidth=1.6, zorder=4)
+            axes.plot(
+                row.median[0],
+                y,
+                ">",
+                color=colour,
+                fillstyle="none",
+                markersize=9,
+                markeredgewidth=1.6,
+                zorder=4,
+            )
     axes.set_yticks(range(len(rows)), [row.label for row in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlim(0, right)
@@ -230,7 +302,9 @@ def gain_against_pretraining(points: Sequence[GainPoint]) -> Figure:
 
     Lower bounds are open upward triangles; points without a claim are crosses on the line of no difference.
     """
-    figure, axes = _axes(5.4, 3.5, "pretraining environment steps", "times fewer environment steps to threshold")
+    figure, axes = _axes(
+        4.8, 3.5, "pretraining environment steps", "times fewer environment steps to threshold"
+    )
     axes.set_yscale("log", base=2)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}×"))
     axes.axhline(1.0, color=MUTED, linewidth=1.2, linestyle=":")
@@ -238,8 +312,14 @@ def gain_against_pretraining(points: Sequence[GainPoint]) -> Figure:
         colour, _, dashes = STYLES[index % len(STYLES)]
         own = sorted((p for p in points if p.target == target), key=lambda p: p.pretraining_env_steps)
         claimed = [p for p in own if p.ratio.value is not None]
-        axes.plot([p.pretraining_env_steps for p in claimed], [p.ratio.value for p in claimed], color=colour,
-                  linestyle=dashes, linewidth=1.8, label=target)
+        axes.plot(
+            [p.pretraining_env_steps for p in claimed],
+            [p.ratio.value for p in claimed],
+            color=colour,
+            linestyle=dashes,
+            linewidth=1.8,
+            label=target,
+        )
         for point in own:
             x, ratio = point.pretraining_env_steps, point.ratio
             if ratio.value is None:
@@ -247,22 +327,36 @@ def gain_against_pretraining(points: Sequence[GainPoint]) -> Figure:
                 continue
             low, high = ratio.interval
             top = high if np.isfinite(high) else ratio.value * 1.6
-            axes.plot([x, x], [max(low, 1 / 64), top], color=colour, alpha=0.4, linewidth=4, solid_capstyle="butt")
-            axes.plot(x, ratio.value, "^" if ratio.lower_bound else "o", color=colour, markersize=7,
-                      fillstyle="none" if ratio.lower_bound else "full")
+            axes.plot(
+                [x, x], [max(low, 1 / 64), top], color=colour, alpha=0.4, linewidth=4, solid_capstyle="butt"
+            )
+            axes.plot(
+                x,
+                ratio.value,
+                "^" if ratio.lower_bound else "o",
+                color=colour,
+                markersize=7,
+                fillstyle="none" if ratio.lower_bound else "full",
+            )
     axes.set_xlim(left=0)
     axes.legend(frameon=False, fontsize=8.5)
     return figure
 
 
 def strips(
-    path: str | Path, real: np.ndarray, imagined: np.ndarray, labels: Sequence[str] = ("real", "imagined"), *,
-    first_step: int = 0, frame_side: int = 96,
+    path: str | Path,
+    real: np.ndarray,
+    imagined: np.ndarray,
+    labels: Sequence[str] = ("real", "imagined"),
+    *,
+    first_step: int = 0,
+    frame_side: int = 96,
 ) -> Path:
     """Two rows of frames, real above imagined, with row labels and step numbers; a PNG at ``path``, returned.
 
-    ``real`` and ``imagined``: uint8 (T, H, W, 3), the same shape; enlarged by a whole factor, pixels repeated, to at
-    least ``frame_side``. ``first_step``: the number of the first column. Raises ValueError for other shapes.
+    ``real`` and ``imagined``: uint8 (T, H, W, 3), the same shape; enlarged by a whole factor, pixels
+    repeated, to at least ``frame_side``. ``first_step``: the number of the first column. Raises ValueError
+    for other shapes.
     """
     from PIL import Image, ImageDraw, ImageFont
 
@@ -282,8 +376,13 @@ def strips(
         for x, frame in enumerate(row):
             canvas.paste(Image.fromarray(frame), (left + x * (width + gap), top + y * (height + gap)))
     for x in range(length):
-        draw.text((left + x * (width + gap) + width // 2, top // 2), str(first_step + x), fill=MUTED, font=font,
-                  anchor="mm")
+        draw.text(
+            (left + x * (width + gap) + width // 2, top // 2),
+            str(first_step + x),
+            fill=MUTED,
+            font=font,
+            anchor="mm",
+        )
     buffer, path = io.BytesIO(), Path(path)
     canvas.save(buffer, format="PNG", optimize=True)
     path.parent.mkdir(parents=True, exist_ok=True)

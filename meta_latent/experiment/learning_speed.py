@@ -1,13 +1,13 @@
 """How fast a learner learns: times to a threshold, speed-ups, areas and intervals, on learning curves.
 
-Conventions of every function here: scores are normalised (0 = floor, 1 = reference) and larger is better; time is
-counted in ``env_steps``, ``updates`` or ``seconds``, as the name says; randomness comes from a passed
-``numpy.random.Generator``; an interval is a percentile bootstrap interval at ``level`` (0.95). With fewer than
-five seeds such intervals are too narrow; :func:`few_seeds_warning` says so.
+Conventions of every function here: scores are normalised (0 = floor, 1 = reference) and larger is better;
+time is counted in ``env_steps``, ``updates`` or ``seconds``, as the name says; randomness comes from a passed
+``numpy.random.Generator``; an interval is a percentile bootstrap interval at ``level`` (0.95). With fewer
+than five seeds such intervals are too narrow; :func:`few_seeds_warning` says so.
 
-Censoring. A run that was watched until ``c`` without holding the threshold has a time to threshold somewhere in
-``(c, inf]``. It is never given a number: medians are computed twice, with ``c`` and with ``inf`` in its place, and
-a claim uses whichever of the two makes it weaker.
+Censoring. A run that was watched until ``c`` without holding the threshold has a time to threshold somewhere
+in ``(c, inf]``. It is never given a number: medians are computed twice, with ``c`` and with ``inf`` in its
+place, and a claim uses whichever of the two makes it weaker.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ UNITS = ("env_steps", "updates", "seconds")
 class Curve:
     """One run's evaluations, in order; E of them.
 
-    ``env_steps`` (E,) strictly increasing, ``updates`` (E,), ``seconds`` (E,) non-decreasing, ``scores`` (E,) finite.
-    Raises ValueError when shapes differ, there is no evaluation, or the order or finiteness above does not hold.
+    ``env_steps`` (E,) strictly increasing, ``updates`` (E,), ``seconds`` (E,) non-decreasing, ``scores`` (E,)
+    finite. Raises ValueError when shapes differ, there is no evaluation, or the order or finiteness above
+    does not hold.
     """
 
     env_steps: np.ndarray
@@ -41,7 +42,9 @@ class Curve:
             values = np.asarray(getattr(self, name), dtype=np.float64)
             object.__setattr__(self, name, values)
             if values.ndim != 1 or values.size == 0 or values.shape != self.env_steps.shape:
-                raise ValueError(f"{name}: got shape {values.shape}, expected the shape (E,) of env_steps with E >= 1")
+                raise ValueError(
+                    f"{name}: got shape {values.shape}, expected the shape (E,) of env_steps with E >= 1"
+                )
             if not np.isfinite(values).all():
                 raise ValueError(f"{name} holds a non-finite value; cut the curve before it")
         if (np.diff(self.env_steps) <= 0).any():
@@ -53,7 +56,8 @@ class Curve:
 def threshold_index(scores: np.ndarray, threshold: float) -> int | None:
     """Index of the FIRST of two consecutive evaluations at or above ``threshold``; None = censored.
 
-    ``min {i : s_i >= threshold and s_{i+1} >= threshold}``. One lucky evaluation, or a last one alone, does not count.
+    ``min {i : s_i >= threshold and s_{i+1} >= threshold}``. One lucky evaluation, or a last one alone, does
+    not count.
     """
     above = np.asarray(scores) >= threshold
     held = above[:-1] & above[1:]
@@ -63,7 +67,8 @@ def threshold_index(scores: np.ndarray, threshold: float) -> int | None:
 def time_to_threshold(curve: Curve, threshold: float, unit: str = "env_steps") -> float | None:
     """Time, in ``unit``, of the evaluation that :func:`threshold_index` names; None = censored.
 
-    The resolution is the evaluation interval: the true crossing lies between that evaluation and the one before.
+    The resolution is the evaluation interval: the true crossing lies between that evaluation and the one
+    before.
     """
     if unit not in UNITS:
         raise ValueError(f"unit: got {unit!r}, expected one of {UNITS}")
@@ -95,7 +100,9 @@ class Times:
         return np.isfinite(self.upper)
 
     def median(self) -> tuple[float, float]:
-        """``(low, high)`` around the median time; equal when censoring does not touch it, ``high`` inf when it is open."""
+        """``(low, high)`` around the median time; equal when censoring does not touch it, ``high`` inf when
+        it is open.
+        """
         return float(np.median(self.lower)), float(np.median(self.upper))
 
     def resample(self, rng: np.random.Generator, resamples: int = RESAMPLES) -> tuple[np.ndarray, np.ndarray]:
@@ -103,7 +110,9 @@ class Times:
         rows = rng.integers(0, self.lower.size, size=(resamples, self.lower.size))
         return np.median(self.lower[rows], axis=1), np.median(self.upper[rows], axis=1)
 
-    def interval(self, rng: np.random.Generator, level: float = LEVEL, resamples: int = RESAMPLES) -> tuple[float, float]:
+    def interval(
+        self, rng: np.random.Generator, level: float = LEVEL, resamples: int = RESAMPLES
+    ) -> tuple[float, float]:
         """Interval of the median time; its upper end is inf where censoring leaves it open."""
         low, high = self.resample(rng, resamples)
         return percentile_interval(low, level)[0], percentile_interval(high, level)[1]
@@ -123,8 +132,8 @@ def percentile_interval(samples: np.ndarray, level: float = LEVEL) -> tuple[floa
 class Ratio:
     """A ratio and what may be claimed of it.
 
-    ``value``: None = no claim (``reason`` says why). ``lower_bound``: the true ratio is at least ``value`` (written
-    ``>``). ``interval``: ``(low, high)``, ``high`` inf where it is open; None without a claim.
+    ``value``: None = no claim (``reason`` says why). ``lower_bound``: the true ratio is at least ``value``
+    (written ``>``). ``interval``: ``(low, high)``, ``high`` inf where it is open; None without a claim.
     """
 
     value: float | None
@@ -134,42 +143,53 @@ class Ratio:
 
 
 def speedup(
-    learner: Times, base: Times, rng: np.random.Generator, *, resolution: float = 0.0, level: float = LEVEL,
+    learner: Times,
+    base: Times,
+    rng: np.random.Generator,
+    *,
+    resolution: float = 0.0,
+    level: float = LEVEL,
     resamples: int = RESAMPLES,
 ) -> Ratio:
-    """How many times faster ``learner`` reached the threshold: ``median(base) / median(learner)``, > 1 is faster.
+    """How many times faster ``learner`` reached the threshold: ``median(base) / median(learner)``, > 1 is
+    faster.
 
     - base's median censored: ``median(base with watched times) / median(learner)``, a lower bound. With every
       censored run at the full budget this is budget / median, the usual case;
     - learner's median censored: no claim.
-    - ``resolution`` (the evaluation interval): a learner time below it, such as a threshold met before the first
-      step, counts as ``resolution``, which makes the ratio a lower bound instead of infinite.
+    - ``resolution`` (the evaluation interval): a learner time below it, such as a threshold met before the
+      first step, counts as ``resolution``, which makes the ratio a lower bound instead of infinite.
 
-    Interval: runs are resampled within each arm, independently; its lower end uses each resample's weakest reading
-    (learner censored = 0), its upper end the strongest (base censored = inf, an open end).
+    Interval: runs are resampled within each arm, independently; its lower end uses each resample's weakest
+    reading (learner censored = 0), its upper end the strongest (base censored = inf, an open end).
     """
     base_low, base_high = base.median()
     learner_low, learner_high = learner.median()
     if not np.isfinite(learner_high):
         return Ratio(None, reason="the learner's median run did not reach the threshold")
     if max(learner_high, resolution) <= 0.0:
-        return Ratio(None, reason="the threshold held before the first step; a ratio needs the evaluation interval")
+        return Ratio(
+            None, reason="the threshold held before the first step; a ratio needs the evaluation interval"
+        )
     bounded = base_low != base_high or learner_low != learner_high or learner_low < resolution
     base_lows, base_highs = base.resample(rng, resamples)
     learner_lows, learner_highs = learner.resample(rng, resamples)
     with np.errstate(divide="ignore", invalid="ignore"):
         weakest = base_lows / np.maximum(learner_highs, resolution)
         strongest = base_highs / np.where(learner_lows < resolution, 0.0, learner_lows)
-    strongest = np.where(np.isnan(strongest), np.inf, strongest)  # 0 / 0: both met it at once, anything is possible
+    strongest = np.where(
+        np.isnan(strongest), np.inf, strongest
+    )  # 0 / 0: both met it at once, anything is possible
     interval = (percentile_interval(weakest, level)[0], percentile_interval(strongest, level)[1])
     return Ratio(base_low / max(learner_high, resolution), bool(bounded), interval)
 
 
 def jumpstart(curve: Curve, base: Sequence[Curve]) -> float | None:
-    """Score at the first common evaluation, minus the base runs' mean score there (Taylor & Stone 2009, eq. in 3).
+    """Score at the first common evaluation, minus the base runs' mean score there (Taylor & Stone 2009, eq.
+    in 3).
 
-    The common evaluation is the latest of all the runs' first evaluations (scores are interpolated linearly, which
-    changes nothing when all evaluate at the same steps). None when the runs do not overlap.
+    The common evaluation is the latest of all the runs' first evaluations (scores are interpolated linearly,
+    which changes nothing when all evaluate at the same steps). None when the runs do not overlap.
     """
     at = max(float(c.env_steps[0]) for c in (curve, *base))
     if not base or at > min(float(c.env_steps[-1]) for c in (curve, *base)):
@@ -181,22 +201,30 @@ def jumpstart(curve: Curve, base: Sequence[Curve]) -> float | None:
 def final_score(curve: Curve, last: int = 2) -> float:
     """Mean of the ``last`` evaluations (of all, when there are fewer).
 
-    A run that stops once the threshold held ends on evaluations chosen for being high: its final score is biased
-    upwards and says "solved", not "this is its asymptote".
+    A run that stops once the threshold held ends on evaluations chosen for being high: its final score is
+    biased upwards and says "solved", not "this is its asymptote".
     """
     if last < 1:
         raise ValueError(f"last: got {last}, expected >= 1")
     return float(curve.scores[-last:].mean())
 
 
-def common_range(curves: Sequence[Curve], threshold: float | None, budget_env_steps: float) -> tuple[float, float] | None:
-    """``(start, end)`` in env_steps on which all ``curves`` can be compared; None when there is no such range.
+def common_range(
+    curves: Sequence[Curve], threshold: float | None, budget_env_steps: float
+) -> tuple[float, float] | None:
+    """``(start, end)`` in env_steps on which all ``curves`` can be compared; None when there is no such
+    range.
 
-    start: the latest first evaluation. end: the budget, or the last evaluation of the shortest run that has NOT held
-    the threshold (nothing is known of it beyond). Runs that held the threshold don't shorten the range.
+    start: the latest first evaluation. end: the budget, or the last evaluation of the shortest run that has
+    NOT held the threshold (nothing is known of it beyond). Runs that held the threshold don't shorten the
+    range.
     """
     start = max(float(c.env_steps[0]) for c in curves)
-    ends = [float(c.env_steps[-1]) for c in curves if threshold is None or threshold_index(c.scores, threshold) is None]
+    ends = [
+        float(c.env_steps[-1])
+        for c in curves
+        if threshold is None or threshold_index(c.scores, threshold) is None
+    ]
     end = min([float(budget_env_steps), *ends])
     return (start, end) if end > start else None
 
@@ -204,14 +232,16 @@ def common_range(curves: Sequence[Curve], threshold: float | None, budget_env_st
 def mean_score(curve: Curve, start: float, end: float, threshold: float | None) -> float:
     """Area under the curve on ``[start, end]`` env_steps divided by ``end - start`` (trapezoids), a score.
 
-    A run that stopped early because it held the threshold is extended AT THE THRESHOLD: the level it has shown twice,
-    and no more. (Carrying its last score forward would credit a maximum chosen by the stopping rule; cutting both
-    arms where the faster one stopped would compare only the part where the slower one has not yet begun to learn.)
-    Raises ValueError when a run that did not hold the threshold ends before ``end``.
+    A run that stopped early because it held the threshold is extended AT THE THRESHOLD: the level it has
+    shown twice, and no more. (Carrying its last score forward would credit a maximum chosen by the stopping
+    rule; cutting both arms where the faster one stopped would compare only the part where the slower one has
+    not yet begun to learn.) Raises ValueError when a run that did not hold the threshold ends before ``end``.
     """
     last = float(curve.env_steps[-1])
     if last < end and (threshold is None or threshold_index(curve.scores, threshold) is None):
-        raise ValueError(f"the run ends at {last:g} env_steps, before {end:g}, without having held the threshold")
+        raise ValueError(
+            f"the run ends at {last:g} env_steps, before {end:g}, without having held the threshold"
+        )
     stop = min(last, end)
     inside = curve.env_steps[(curve.env_steps > start) & (curve.env_steps < stop)]
     at = np.concatenate([[start], inside, [stop]]) if stop > start else np.array([start])
@@ -222,13 +252,19 @@ def mean_score(curve: Curve, start: float, end: float, threshold: float | None) 
 
 
 def area_ratio(
-    learner: Sequence[float], base: Sequence[float], rng: np.random.Generator, *, level: float = LEVEL,
+    learner: Sequence[float],
+    base: Sequence[float],
+    rng: np.random.Generator,
+    *,
+    level: float = LEVEL,
     resamples: int = RESAMPLES,
 ) -> Ratio:
-    """``mean(learner areas) / mean(base areas)`` over the same range; 1 = no difference, > 1 = learner is better.
+    """``mean(learner areas) / mean(base areas)`` over the same range; 1 = no difference, > 1 = learner is
+    better.
 
-    Takes the per-run :func:`mean_score` values. Deviation from Taylor & Stone 2009, whose ratio is this minus 1. No
-    claim where the base's mean area is not positive: it never left the floor, and a quotient would mean nothing.
+    Takes the per-run :func:`mean_score` values. Deviation from Taylor & Stone 2009, whose ratio is this minus
+    1. No claim where the base's mean area is not positive: it never left the floor, and a quotient would mean
+    nothing.
     """
     learner, base = np.asarray(learner, dtype=np.float64), np.asarray(base, dtype=np.float64)
     if base.mean() <= 0.0:
@@ -239,13 +275,17 @@ def area_ratio(
     return Ratio(float(learner.mean() / base.mean()), False, percentile_interval(samples, level))
 
 
-def resample(curve: Curve, grid: np.ndarray, threshold: float | None = None, unit: str = "env_steps") -> np.ndarray:
+def resample(
+    curve: Curve, grid: np.ndarray, threshold: float | None = None, unit: str = "env_steps"
+) -> np.ndarray:
     """Scores on ``grid`` (G,) in ``unit``, by linear interpolation; NaN where the run was not watched.
 
     With ``threshold``, a run that held it is extended at the threshold, as in :func:`mean_score`.
     """
     grid, axis = np.asarray(grid, dtype=np.float64), getattr(curve, unit)
-    after = np.nan if threshold is None or threshold_index(curve.scores, threshold) is None else float(threshold)
+    after = (
+        np.nan if threshold is None or threshold_index(curve.scores, threshold) is None else float(threshold)
+    )
     return np.interp(grid, axis, curve.scores, left=np.nan, right=after)
 
 
@@ -260,13 +300,18 @@ def iqm(scores: np.ndarray, axis: int = -1) -> np.ndarray:
 
 
 def stratified_bootstrap(
-    strata: Sequence[np.ndarray], statistic: Callable[[np.ndarray], np.ndarray], rng: np.random.Generator, *,
-    level: float = LEVEL, resamples: int = RESAMPLES,
+    strata: Sequence[np.ndarray],
+    statistic: Callable[[np.ndarray], np.ndarray],
+    rng: np.random.Generator,
+    *,
+    level: float = LEVEL,
+    resamples: int = RESAMPLES,
 ) -> tuple[float, float]:
     """Interval of ``statistic`` when runs are resampled WITHIN each task (stratum), with replacement.
 
-    ``strata``: one (S_n,) array of runs per task; tasks are fixed, so their differences don't widen the interval, and
-    the numbers of runs may differ. ``statistic`` maps (R, sum of S_n) to (R,), e.g. :func:`iqm`.
+    ``strata``: one (S_n,) array of runs per task; tasks are fixed, so their differences don't widen the
+    interval, and the numbers of runs may differ. ``statistic`` maps (R, sum of S_n) to (R,), e.g.
+    :func:`iqm`.
     """
     if not strata or any(np.size(stratum) == 0 for stratum in strata):
         raise ValueError("every stratum needs at least one run")
@@ -278,8 +323,8 @@ def stratified_bootstrap(
 def probability_of_improvement(learner: Sequence[np.ndarray], base: Sequence[np.ndarray]) -> float:
     """Chance that a random run of ``learner`` beats one of ``base`` on the same task; a tie counts one half.
 
-    ``mean_n mean_{i,j} (1[x_ni > y_nj] + 1[x_ni = y_nj] / 2)``: rliable's definition, larger is better. For times to
-    threshold pass negated times with ``-inf`` for censored runs (two censored runs tie).
+    ``mean_n mean_{i,j} (1[x_ni > y_nj] + 1[x_ni = y_nj] / 2)``: rliable's definition, larger is better. For
+    times to threshold pass negated times with ``-inf`` for censored runs (two censored runs tie).
     """
     pairs = list(zip(learner, base, strict=True))
     if not pairs:

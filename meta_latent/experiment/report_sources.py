@@ -1,7 +1,7 @@
 """Reading a run folder for a report: cells, curves and pretraining, however unfinished or damaged they are.
 
-Nothing is written. Whatever is wrong with a cell becomes a sentence in its ``notes``, never an exception: a report
-of nine good cells and a broken one shows nine cells and says what is wrong with the tenth.
+Nothing is written. Whatever is wrong with a cell becomes a sentence in its ``notes``, never an exception: a
+report of nine good cells and a broken one shows nine cells and says what is wrong with the tenth.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ CELL_FILES = ("run.json", "metrics.jsonl", "config.yaml")
 
 @dataclass(frozen=True)
 class Cell:
-    """One learner on one target with one seed: folder, facts of run.json, curve (None = no evaluation), notes."""
+    """One learner on one target with one seed: folder, facts of run.json, curve (None = no evaluation),
+    notes.
+    """
 
     path: Path
     target: str
@@ -50,7 +52,9 @@ class Run:
     path: Path
     cells: tuple[Cell, ...] = ()
     pretraining: tuple[Pretraining, ...] = ()
-    facts: tuple[dict[str, Any], ...] = field(default=())  # run.json of every cell and pretraining, for provenance
+    facts: tuple[dict[str, Any], ...] = field(
+        default=()
+    )  # run.json of every cell and pretraining, for provenance
 
 
 def _natural(seed: str) -> tuple[int, str]:
@@ -73,7 +77,9 @@ def read_json(path: Path, notes: list[str]) -> dict[str, Any]:
 
 
 def _evaluations(path: Path, notes: list[str]) -> list[tuple[float, float, float, float]]:
-    """(env_steps, updates, seconds, score) of every evaluation in metrics.jsonl, by env_steps, the last one winning."""
+    """(env_steps, updates, seconds, score) of every evaluation in metrics.jsonl, by env_steps, the last one
+    winning.
+    """
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:
@@ -85,7 +91,9 @@ def _evaluations(path: Path, notes: list[str]) -> list[tuple[float, float, float
         try:
             record = json.loads(line)
             if record.get("kind") == "evaluation":
-                row = tuple(float(record[key]) for key in ("env_steps", "updates", "seconds", "score"))
+                clocks = (float(record[key]) for key in ("env_steps", "updates", "seconds"))
+                score = record["score"]  # null is how the log writes a non-finite number
+                row = (*clocks, math.nan if score is None else float(score))
                 rows[row[0]] = row
         except (ValueError, KeyError, TypeError, AttributeError):
             damaged += number < len(lines) - 1  # a run that is being written ends on half a line
@@ -95,7 +103,9 @@ def _evaluations(path: Path, notes: list[str]) -> list[tuple[float, float, float
 
 
 def read_curve(path: Path, notes: list[str]) -> Curve | None:
-    """The learning curve in ``path`` (metrics.jsonl), cut before the first non-finite score; None = no evaluation."""
+    """The learning curve in ``path`` (metrics.jsonl), cut before the first non-finite score; None = no
+    evaluation.
+    """
     rows = _evaluations(path, notes)
     for index, row in enumerate(rows):
         if not all(math.isfinite(value) for value in row):
@@ -141,7 +151,9 @@ def _cell_folders(root: Path) -> list[Path]:
         if folder != root and any((folder / name).is_file() for name in CELL_FILES):
             found.append(folder)
         elif folder.is_dir():
-            waiting += [child for child in folder.iterdir() if child.is_dir() and not child.name.startswith(".")]
+            waiting += [
+                child for child in folder.iterdir() if child.is_dir() and not child.name.startswith(".")
+            ]
     return found
 
 
@@ -151,7 +163,9 @@ def _borrowed_pretraining(cells: list[Cell]) -> list[Pretraining]:
     for cell in cells:
         named = cell.facts.get("pretrained")
         if isinstance(named, str) and named:
-            folders += [f for f in (Path(named), Path(named).parent) if (f / "pretraining.json").is_file()][:1]
+            folders += [f for f in (Path(named), Path(named).parent) if (f / "pretraining.json").is_file()][
+                :1
+            ]
     return [_read_pretraining(folder) for folder in dict.fromkeys(folders)]
 
 

@@ -1,4 +1,6 @@
-"""Short videos that every browser plays: H.264, yuv420p, even sizes; small frames are enlarged, never blurred."""
+"""Short videos that every browser plays: H.264, yuv420p, even sizes; small frames are enlarged, never
+blurred.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ LABEL_HEIGHT = 18  # pixels
 
 
 def enlarge(frames: np.ndarray, smallest_side: int = SMALLEST_SIDE) -> np.ndarray:
-    """Repeat pixels by the smallest whole factor that makes both sides of (..., H, W, 3) at least ``smallest_side``."""
+    """Repeat pixels by the smallest whole factor that makes both sides of (..., H, W, 3) at least
+    ``smallest_side``.
+    """
     factor = max(1, math.ceil(smallest_side / min(frames.shape[-3:-1])))
     return frames if factor == 1 else frames.repeat(factor, axis=-3).repeat(factor, axis=-2)
 
@@ -24,15 +28,20 @@ def enlarge(frames: np.ndarray, smallest_side: int = SMALLEST_SIDE) -> np.ndarra
 def _checked(frames: np.ndarray) -> np.ndarray:
     frames = np.asarray(frames)
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or 0 in frames.shape:
-        raise ValueError(f"frames: got {frames.dtype} {frames.shape}, expected uint8 (T, H, W, 3) with T, H, W >= 1")
+        raise ValueError(
+            f"frames: got {frames.dtype} {frames.shape}, expected uint8 (T, H, W, 3) with T, H, W >= 1"
+        )
     return frames
 
 
-def write_mp4(path: str | Path, frames: np.ndarray, fps: float = 20.0, *, smallest_side: int = SMALLEST_SIDE) -> Path:
+def write_mp4(
+    path: str | Path, frames: np.ndarray, fps: float = 20.0, *, smallest_side: int = SMALLEST_SIDE
+) -> Path:
     """Write ``frames`` uint8 (T, H, W, 3) as an H.264 video at ``fps`` frames per second; returns ``path``.
 
-    Odd sizes repeat their last row or column (yuv420p needs even ones). The file appears only when it is complete.
-    Raises ValueError for other shapes or types, RunError naming ``path`` when the encoder fails (a full disk).
+    Odd sizes repeat their last row or column (yuv420p needs even ones). The file appears only when it is
+    complete. Raises ValueError for other shapes or types, RunError naming ``path`` when the encoder fails (a
+    full disk).
     """
     import imageio_ffmpeg
 
@@ -42,8 +51,14 @@ def write_mp4(path: str | Path, frames: np.ndarray, fps: float = 20.0, *, smalle
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.mp4")
     writer = imageio_ffmpeg.write_frames(
-        str(temporary), (frames.shape[2], frames.shape[1]), fps=fps, codec="libx264", macro_block_size=2,
-        pix_fmt_out="yuv420p", quality=None, output_params=["-crf", "23", "-movflags", "+faststart"],
+        str(temporary),
+        (frames.shape[2], frames.shape[1]),
+        fps=fps,
+        codec="libx264",
+        macro_block_size=2,
+        pix_fmt_out="yuv420p",
+        quality=None,
+        output_params=["-crf", "23", "-movflags", "+faststart"],
         ffmpeg_log_level="error",
     )
     try:
@@ -70,14 +85,17 @@ def draw_label(image: np.ndarray, text: str, *, height: int = LABEL_HEIGHT) -> n
 
 
 def tile(clips: Sequence[np.ndarray], labels: Sequence[str] = (), columns: int | None = None) -> np.ndarray:
-    """Clips uint8 (T_i, H_i, W_i, 3) side by side in one clip (max T, rows * H, columns * W, 3), labels above each.
+    """Clips uint8 (T_i, H_i, W_i, 3) side by side in one clip (max T, rows * H, columns * W, 3), labels above
+    each.
 
-    Shorter clips hold their last frame; smaller ones are enlarged by whole factors and padded with dark pixels.
-    ``columns``: default about square. Raises ValueError for no clips or a wrong number of labels.
+    Shorter clips hold their last frame; smaller ones are enlarged by whole factors and padded with dark
+    pixels. ``columns``: default about square. Raises ValueError for no clips or a wrong number of labels.
     """
     clips = [_checked(clip) for clip in clips]
     if not clips or (labels and len(labels) != len(clips)):
-        raise ValueError(f"got {len(clips)} clips and {len(labels)} labels, expected at least one clip, labels for all or none")
+        raise ValueError(
+            f"got {len(clips)} clips and {len(labels)} labels, expected at least one clip, labels for all or none"
+        )
     side = max(SMALLEST_SIDE // 2, *(min(clip.shape[1:3]) for clip in clips))
     clips = [enlarge(clip, side) for clip in clips]
     length, height, width = (max(clip.shape[axis] for clip in clips) for axis in (0, 1, 2))

@@ -29,7 +29,10 @@ def rng(seed=0):
 @pytest.mark.parametrize(
     ("scores", "expected"),
     [
-        ([0.0, 0.9, 0.5, 0.9, 0.95, 0.2], 300),  # the lone 0.9 at 100 doesn't count, the drop after 400 doesn't matter
+        (
+            [0.0, 0.9, 0.5, 0.9, 0.95, 0.2],
+            300,
+        ),  # the lone 0.9 at 100 doesn't count, the drop after 400 doesn't matter
         ([0.9, 0.9], 0),
         ([0.8, 0.8, 0.1], 0),  # at the threshold counts
         ([0.0, 0.5, 0.9], None),  # the last one alone doesn't count
@@ -47,7 +50,10 @@ def test_threshold_is_the_first_of_two_consecutive_evaluations(scores, expected)
 @pytest.mark.parametrize(
     "broken",
     [
-        {"env_steps": [0, 0, 1]}, {"seconds": [2, 1, 3]}, {"scores": [0, math.nan, 1]}, {"scores": [0, 1]},
+        {"env_steps": [0, 0, 1]},
+        {"seconds": [2, 1, 3]},
+        {"scores": [0, math.nan, 1]},
+        {"scores": [0, 1]},
         {"env_steps": [], "updates": [], "seconds": [], "scores": []},
     ],
 )
@@ -100,7 +106,9 @@ def test_threshold_met_before_the_first_step_counts_as_one_evaluation_interval()
 
 
 def test_interval_of_a_speedup_covers_the_true_ratio():
-    """Log-normal times, true ratio of medians 3, 21 runs: a 95 % interval covers it about that often, a 50 % one doesn't."""
+    """Log-normal times, true ratio of medians 3, 21 runs: a 95 % interval covers it about that often, a 50 %
+    one doesn't.
+    """
     generator, trials = rng(1), 300
 
     def coverage(level):
@@ -188,8 +196,12 @@ def test_iqm_by_hand():
 
 
 def test_probability_of_improvement_by_hand():
-    assert ls.probability_of_improvement([np.array([1.0, 3.0])], [np.array([2.0, 3.0])]) == pytest.approx(1.5 / 4)
-    two_tasks = ls.probability_of_improvement([np.array([1.0]), np.array([5.0])], [np.array([2.0]), np.array([1.0])])
+    assert ls.probability_of_improvement([np.array([1.0, 3.0])], [np.array([2.0, 3.0])]) == pytest.approx(
+        1.5 / 4
+    )
+    two_tasks = ls.probability_of_improvement(
+        [np.array([1.0]), np.array([5.0])], [np.array([2.0]), np.array([1.0])]
+    )
     assert two_tasks == pytest.approx(0.5)
     censored = ls.probability_of_improvement([np.array([-10.0, -np.inf])], [np.array([-np.inf, -np.inf])])
     assert censored == pytest.approx((2 + 1) / 4)
@@ -210,13 +222,17 @@ def stratified(strata, generator, level):
 
 
 def test_stratified_bootstrap_covers_the_truth():
-    slack = 4 * math.sqrt(0.95 * 0.05 / 300)  # standard error of a share from 300 trials; 20 seeds cost about 1 % more
+    slack = 4 * math.sqrt(
+        0.95 * 0.05 / 300
+    )  # standard error of a share from 300 trials; 20 seeds cost about 1 % more
     assert 0.95 - slack - 0.01 < iqm_coverage(0.95, stratified) <= 0.95 + slack
     assert iqm_coverage(0.5, stratified) < 0.95 - slack
 
 
 def test_stratified_interval_has_the_width_of_the_runs_not_of_the_tasks():
-    """Two tasks 1 apart, runs 0.05 apart: standard error of the mean is 0.05 / sqrt(40); pooled it would be 0.5 / sqrt(40)."""
+    """Two tasks 1 apart, runs 0.05 apart: standard error of the mean is 0.05 / sqrt(40); pooled it would be
+    0.5 / sqrt(40).
+    """
     strata = [rng(3).normal(mean, 0.05, 20) for mean in (0.0, 1.0)]
     low, high = stratified(strata, rng(4), 0.95)
     expected = 2 * 1.96 * np.sqrt(np.mean([np.var(s) for s in strata]) / 40)

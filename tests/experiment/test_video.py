@@ -32,7 +32,9 @@ def test_codec_is_one_that_browsers_play(tmp_path):
     assert data.index(b"moov") < data.index(b"mdat")  # faststart: the index comes first
 
 
-@pytest.mark.parametrize("bad", [np.zeros((2, 8, 8, 3)), np.zeros((8, 8, 3), np.uint8), np.zeros((0, 8, 8, 3), np.uint8)])
+@pytest.mark.parametrize(
+    "bad", [np.zeros((2, 8, 8, 3)), np.zeros((8, 8, 3), np.uint8), np.zeros((0, 8, 8, 3), np.uint8)]
+)
 def test_other_shapes_and_types_are_refused(tmp_path, bad):
     with pytest.raises(ValueError, match="expected uint8"):
         video.write_mp4(tmp_path / "a.mp4", bad)

@@ -1,0 +1,110 @@
+"""The report of a run: ``report.json`` (numbers), ``report.html`` (one self-contained page) and
+``report/*.png``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from meta_latent.errors import UserError
+from meta_latent.experiment import figures, report_page
+from meta_latent.experiment import learning_speed as ls
+from meta_latent.experiment.report_numbers import Bootstrap, analyse
+from meta_latent.experiment.report_sources import read_run
+from meta_latent.files import atomic_write_bytes
+
+RUNS = Path("runs")
+
+
+def build(path: str | Path, *, resamples: int = ls.RESAMPLES, seed: int = 0) -> dict[str, Any]:
+    """Write report.json, report.html and report/*.png into run folder ``path``; returns the content of
+    report.json.
+
+    ``resamples``, ``seed``: of the bootstrap. Raises UserError when ``path`` is no folder or holds no runs.
+    """
+    path, draw = Path(path), Bootstrap(resamples, seed)
+    if not path.is_dir():
+        raise UserError(f"{path} is not a folder")
+    run = read_run(path)
+    if not run.cells and not run.pretraining:
+        raise UserError(
+            f"{path} holds no runs: expected {path}/transfer/TARGET/ALGORITHM/START/SEED or {path}/pretrain/SEED"
+        )
+    result = analyse(run, draw)
+    result["summary"] = report_page.summary(result)
+    atomic_write_bytes(path / "report.json", json.dumps(result, indent=1, allow_nan=False).encode())
+    atomic_write_bytes(path / "report.html", report_page.render(run, result, draw).encode())
+    return result
+
+
+def find(name: str | Path) -> Path:
+    """The run folder called ``name``: a path, or a run under runs/. Raises UserError naming the nearest run."""
+    for path in (Path(name), RUNS / name):
+        if path.is_dir():
+            return path
+    runs = [p.name for p in RUNS.iterdir() if p.is_dir()] if RUNS.is_dir() else []
+    near = difflib.get_close_matches(str(name), runs, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"runs here: {', '.join(sorted(runs)) or 'none'}"
+    raise UserError(f"no run called {str(name)!r} under {RUNS}/ and no such folder; {hint}")
+
+
+def _options(overrides: Sequence[str]) -> dict[str, Any]:
+    options: dict[str, Any] = {"resamples": ls.RESAMPLES, "seed": 0, "out": ""}
+    for override in overrides:
+        key, _, value = override.partition("=")
+        if key not in options:
+            near = difflib.get_close_matches(key, options, n=1) or sorted(options)
+            raise UserError(f"report: unknown option {key!r}; did you mean {' or '.join(near)}?")
+        if key != "out" and not (value.isdigit() and (key == "seed" or int(value) >= 10)):
+            raise UserError(
+                f"report: {key}={value!r} should be a whole number" + (" >= 10" if key == "resamples" else "")
+            )
+        options[key] = value if key == "out" else int(value)
+    return options
+
+
+def gain_points(reports: Sequence[dict[str, Any]]) -> list[figures.GainPoint]:
+    """The primary pair's speed-up per target of several reports, against how much pretraining each had."""
+    points = []
+    for report in reports:
+        if not report["primary_pair"] or not report["pretraining"]:
+            continue
+        arm, base = report["primary_pair"]
+        for name, target in report["targets"].items():
+            claim = target["arms"].get(arm, {}).get("speedup", {}).get(base)
+            if claim:
+                low, high = claim["interval"] or (0.0, None)
+                ratio = ls.Ratio(
+                    claim["ratio"], claim["lower_bound"], (low, math.inf if high is None else high)
+                )
+                points.append(figures.GainPoint(report["pretraining"]["env_steps"], name, ratio))
+    return points
+
+
+def run(names: str | Path | Sequence[str | Path], overrides: Sequence[str] = ()) -> list[Path]:
+    """Command ``meta-latent report NAME... [resamples=N] [seed=N] [out=FOLDER]``: returns the pages written.
+
+    With several runs, each gets its page, and ``out`` (default: the first run's report/) gets
+    ``gain_against_pretraining.png``: the speed-up against the amount of pretraining. Raises UserError.
+    """
+    names = [names] if isinstance(names, str | Path) else list(names)
+    if not names:
+        raise UserError("report: name at least one run, or a path to a run folder")
+    options, folders = _options(overrides), [find(name) for name in names]
+    reports = [build(folder, resamples=options["resamples"], seed=options["seed"]) for folder in folders]
+    pages = [folder / "report.html" for folder in folders]
+    for page, report in zip(pages, reports, strict=True):
+        print(f"{page}: {report['summary']}")
+    points = gain_points(reports)
+    if len({point.pretraining_env_steps for point in points}) > 1:
+        out = Path(options["out"]) if options["out"] else folders[0] / "report"
+        pages.append(
+            figures.save_png(figures.gain_against_pretraining(points), out / "gain_against_pretraining.png")
+        )
+        print(f"{pages[-1]}: speed-up against the amount of pretraining, {len(reports)} runs")
+    return pages

@@ -1,0 +1,424 @@
+"""A report of fabricated runs with known curves: its numbers are checked by hand, its page by its text.
+
+Nothing in these runs was measured; they live in temporary folders only.
+"""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from meta_latent.errors import UserError
+from meta_latent.experiment import figures, report, report_numbers, report_page, video
+
+EVERY, BUDGET, THRESHOLD, SECONDS_PER_STEP = 100, 1000, 0.8, 0.5
+
+
+def ramp(full_at, noise=0.0, seed=0, stop=True, budget=BUDGET, every=EVERY):
+    """[(env_steps, score)]: score = env_steps / full_at, at most 1; stops when 0.8 held twice, as a transfer
+    run does.
+    """
+    generator, rows = np.random.default_rng(seed), []
+    for steps in range(0, budget + 1, every):
+        rows.append((steps, float(min(1.0, steps / full_at) + noise * generator.normal())))
+        if stop and len(rows) > 1 and min(rows[-1][1], rows[-2][1]) >= THRESHOLD:
+            break
+    return rows
+
+
+def write_cell(root, folder_name, arm, seed, rows, status="done", **facts):
+    """One cell under ``root``/transfer; ``rows``: [(env_steps, score)]. Returns its folder."""
+    folder = Path(root) / "transfer" / folder_name / arm / str(seed)
+    folder.mkdir(parents=True)
+    algorithm, start = arm.split("/")
+    record = {
+        "status": status, "target": folder_name, "algorithm": algorithm, "start": start, "seed": seed,
+        "threshold": THRESHOLD, "floor": -10.0, "reference": 90.0, "budget_env_steps": BUDGET,
+        "versions": {"numpy": "0.synthetic"}, "commit": "fabricated", "command": ["/x/meta-latent", "transfer", "a b"],
+    }  # fmt: skip
+    (folder / "run.json").write_text(json.dumps(record | facts))
+    lines = [{"kind": "train", "env_steps": 1, "updates": 1, "seconds": 0.1, "loss": 3.0}]
+    lines += [
+        {"kind": "evaluation", "env_steps": s, "updates": 2 * s, "seconds": s * SECONDS_PER_STEP, "score": score,
+         "raw_return": 0.0, "success": 0.0}
+        for s, score in rows
+    ]  # fmt: skip
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+def write_pretraining(root, seed=0, env_steps=2400, held_out=None):
+    folder = Path(root) / "pretrain" / str(seed)
+    folder.mkdir(parents=True)
+    facts = {
+        "env_steps": env_steps,
+        "updates": 500,
+        "seconds": 600.0,
+        "model_sha256": f"fabricated-{seed}",
+        "held_out": held_out or {"one_minus_r2_of_objects": 0.123456, "image_mse": 0.01},
+    }
+    (folder / "pretraining.json").write_text(json.dumps(facts))
+    (folder / "run.json").write_text(
+        json.dumps({"status": "done", "seed": seed, "command": ["meta-latent", "pretrain", "x"]})
+    )
+    return folder
+
+
+def write_run(root, seeds=5):
+    """Three targets. `steady`: 200 against 600 steps; `hard`: scratch never arrives; `lost`: pretrained never
+    arrives.
+    """
+    write_pretraining(root)
+    for seed in range(seeds):
+        write_cell(root, "steady", "ivg/pretrained", seed, ramp(250))
+        write_cell(root, "steady", "ivg/scratch", seed, ramp(750))
+        write_cell(root, "hard", "ivg/pretrained", seed, ramp(250))
+        write_cell(root, "hard", "ivg/scratch", seed, ramp(4000))
+        write_cell(root, "lost", "ivg/pretrained", seed, ramp(4000))
+        write_cell(root, "lost", "ivg/scratch", seed, ramp(750))
+    return Path(root)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    root = write_run(tmp_path_factory.mktemp("runs") / "fabricated")
+    return root, report.build(root, resamples=200)
+
+
+def strict_json(path):
+    def refuse(name):
+        raise AssertionError(f"{name} is not JSON")
+
+    return json.loads(path.read_text(), parse_constant=refuse)
+
+
+def test_report_json_has_the_documented_format(built):
+    root, returned = built
+    saved = strict_json(root / "report.json")
+    assert saved == json.loads(json.dumps(returned)) and saved["format"] == 1
+    assert set(saved["targets"]) == {"steady", "hard", "lost"}
+    target = saved["targets"]["steady"]
+    assert (target["threshold"], target["floor"], target["reference"]) == (0.8, -10, 90)
+    assert list(target["arms"]) == ["ivg/pretrained", "ivg/scratch"]
+    arm = target["arms"]["ivg/pretrained"]
+    assert {
+        "seeds",
+        "budget_env_steps",
+        "curve",
+        "env_steps_to_threshold",
+        "seconds_to_threshold",
+        "jumpstart",
+        "final_score",
+        "area_ratio",
+        "intervals",
+    } <= set(arm)
+    assert arm["seeds"] == [0, 1, 2, 3, 4] and arm["budget_env_steps"] == 1000
+    assert arm["curve"]["env_steps"] == [0, 100, 200, 300] and arm["curve"]["updates"] == [0, 200, 400, 600]
+    assert arm["curve"]["seconds"] == [0, 50, 100, 150]
+    assert arm["curve"]["score"] == [[0, pytest.approx(0.4), pytest.approx(0.8), 1]] * 5
+    assert {"env_steps", "updates", "seconds", "model_sha256"} <= set(saved["pretraining"])
+    assert (
+        saved["pretraining"]["env_steps"] == 2400 and saved["pretraining"]["model_sha256"] == "fabricated-0"
+    )
+
+
+def test_numbers_by_hand(built):
+    arms = built[1]["targets"]["steady"]["arms"]
+    fast, slow = arms["ivg/pretrained"], arms["ivg/scratch"]
+    assert fast["env_steps_to_threshold"] == [200] * 5 and slow["env_steps_to_threshold"] == [600] * 5
+    assert fast["seconds_to_threshold"] == [100] * 5
+    claim = fast["speedup"]["ivg/scratch"]
+    assert (claim["ratio"], claim["lower_bound"], claim["interval"]) == (3, False, [3, 3])
+    assert claim["saved_env_steps"] == 400
+    assert fast["jumpstart"] == [0] * 5
+    assert fast["final_score"] == [pytest.approx((0.8 + 1) / 2)] * 5
+    # common range 0..1000: ramp to 1 at 250 seen at 0, 100, 200, 300 (0, .4, .8, 1), then 0.8; scratch
+    # arrives at 700
+    fast_area = 100 * (0.2 + 0.6 + 0.9) + 700 * 0.8
+    slow_scores = [min(1, s / 750) for s in range(0, 701, 100)]
+    slow_area = 100 * (sum(slow_scores) - slow_scores[-1] / 2) + 300 * 0.8
+    assert fast["area_ratio"]["ivg/scratch"] == pytest.approx(fast_area / slow_area)
+    assert slow["area_ratio"] == {} and slow["speedup"] == {}
+
+
+def test_censored_base_is_a_lower_bound_and_censored_learner_no_claim(built):
+    hard = built[1]["targets"]["hard"]["arms"]["ivg/pretrained"]["speedup"]["ivg/scratch"]
+    assert (hard["ratio"], hard["lower_bound"], hard["interval"]) == (5, True, [5, None])
+    scratch = built[1]["targets"]["hard"]["arms"]["ivg/scratch"]
+    assert scratch["env_steps_to_threshold"] == [None] * 5 and scratch["intervals"][
+        "env_steps_to_threshold"
+    ] == [1000, None]
+    lost = built[1]["targets"]["lost"]["arms"]["ivg/pretrained"]["speedup"]["ivg/scratch"]
+    assert lost["ratio"] is None and lost["saved_env_steps"] is None
+
+
+def test_summary_is_made_of_the_numbers(built):
+    text = built[1]["summary"]
+    assert text.startswith(
+        "On 2 of 3 targets, ivg/pretrained reached the threshold in fewer environment steps"
+    )
+    assert "at least 5.0× on hard" in text and "3.0× on steady" in text and "at least 3.0×" not in text
+    assert "On lost there is no claim" in text and "2,400 environment steps and 10 min" in text
+    assert "not shown to pay for itself" in text  # one target was lost
+
+
+def test_break_even():
+    assert report_numbers.break_even([400, 400], 2400, False)["targets"] == 6
+    assert report_numbers.break_even([400, 401], 2401, True) | {"saved_env_steps_per_target": 0} == {
+        "targets": 6,
+        "at_most": True,
+        "saved_env_steps_per_target": 0,
+    }
+    assert report_numbers.break_even([400, 399], 2400, True)["targets"] == 7
+    assert report_numbers.break_even([400, None], 2400, False)["targets"] is None
+    assert report_numbers.break_even([100, -200], 2400, False)["targets"] is None
+
+
+def test_aggregate_over_targets(built):
+    entry = built[1]["aggregate"]["ivg/pretrained"]
+    assert (entry["targets"], entry["runs"], entry["reached"]) == (3, 15, 10)
+    assert entry["probability_of_being_faster"] == pytest.approx(2 / 3)
+    # 15 final scores: five of 0.2375 (lost), ten of 0.9; three dropped at each end leave 2 and 7
+    assert entry["final_score_iqm"] == pytest.approx((2 * 0.2375 + 7 * 0.9) / 9)
+
+
+def test_same_seed_same_numbers_and_one_more_arm_changes_no_other_interval(tmp_path):
+    def noisy(root, extra):
+        for seed in range(5):
+            write_cell(root, "t", "ivg/pretrained", seed, ramp(250 + 90 * seed, 0.05, seed))
+            write_cell(root, "t", "ivg/scratch", seed, ramp(600 + 90 * seed, 0.05, 9 + seed))
+            if extra:
+                write_cell(root, "t", "sac/scratch", seed, ramp(900, 0.05, 20 + seed))
+        return report.build(root, resamples=100)["targets"]["t"]["arms"]
+
+    one, two, more = (
+        noisy(tmp_path / name, extra) for name, extra in (("a", False), ("b", False), ("c", True))
+    )
+    assert one == two
+    assert {arm: more[arm] for arm in one} == one and set(more) - set(one) == {"sac/scratch"}
+
+
+def test_which_arms_are_compared():
+    arms = [
+        "ivg/pretrained",
+        "ivg/pretrained+data",
+        "ivg/scratch",
+        "ivg/scratch+data",
+        "sac/pretrained",
+        "sb3_sac/scratch",
+    ]
+    assert report_numbers.bases("ivg/pretrained", arms) == ["ivg/scratch"]
+    assert report_numbers.bases("ivg/pretrained+data", arms) == ["ivg/scratch+data", "ivg/scratch"]
+    assert report_numbers.bases("sac/pretrained", arms) == [] == report_numbers.bases("sb3_sac/scratch", arms)
+    assert report_numbers.primary_pair(["sac/pretrained", "sac/scratch", *arms]) == (
+        "ivg/pretrained",
+        "ivg/scratch",
+    )
+    assert report_numbers.primary_pair(["sac/scratch"]) is None
+
+
+class Page(HTMLParser):
+    """Collects what a page refers to, its text, and checks that tags close in order."""
+
+    VOID = {"meta", "img", "br", "link", "input", "hr"}
+
+    def __init__(self, text):
+        super().__init__()
+        self.references, self.words, self.open, self.tags = [], [], [], []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.references += [
+            value for key, value in attributes if key in ("src", "href", "xlink:href", "srcset")
+        ]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+        if tag not in self.VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if not self.open or self.open[-1] != "style":
+            self.words.append(data)
+
+
+def test_page_is_self_contained_and_says_the_numbers(built):
+    root, result = built
+    text = (root / "report.html").read_text()
+    page = Page(text)
+    assert all(r.startswith(("data:", "#")) for r in page.references)
+    assert not re.search(r"https?://|@import|<script", text)
+    words = " ".join(" ".join(page.words).split())
+    for expected in (result["summary"], "> 5.0×", "> 1,000", "0 / 5", "one_minus_r2_of_objects", "0.123", "2,400", "fabricated",
+                     "meta-latent transfer 'a b'", "numpy 0.synthetic"):  # fmt: skip
+        assert expected in words, expected
+    assert page.tags.count("svg") == 9
+    names = {p.name for p in (root / "report").glob("*.png")}
+    assert names == {f"{kind}_{t}.png" for kind in ("curves_env_steps", "curves_seconds", "times_to_threshold")
+                     for t in ("steady", "hard", "lost")}  # fmt: skip
+    ids = re.findall(r'\bid="([^"]+)"', text)
+    assert len(ids) == len(set(ids))
+
+
+def test_text_from_runs_is_escaped(tmp_path):
+    evil = "<script>alert(1)</script>&$x$"
+    for seed in range(2):
+        facts = {"target": evil, "commit": evil, "versions": {evil: evil}, "command": evil, "error": evil}
+        write_cell(tmp_path, "t", "ivg/pretrained", seed, ramp(250), **facts)
+        write_cell(tmp_path, "t", "ivg/scratch", seed, ramp(700), status="failed", **facts)
+    write_pretraining(tmp_path, held_out={evil: evil})
+    report.build(tmp_path, resamples=50)
+    text = (tmp_path / "report.html").read_text()
+    assert "<script" not in text and "&lt;script&gt;" in text
+    Page(text)
+
+
+def test_damaged_unfinished_and_missing_cells_are_shown(tmp_path):
+    for seed in range(3):
+        write_cell(tmp_path, "t", "ivg/pretrained", seed, ramp(250))
+    write_cell(tmp_path, "t", "ivg/scratch", 0, ramp(4000, budget=300), status="interrupted")
+    broken = write_cell(
+        tmp_path,
+        "t",
+        "ivg/scratch",
+        1,
+        [(0, 0.0), (100, 0.1), (200, None), (300, 0.9)],
+        status="failed",
+        error="RunError: loss",
+    )
+    with (broken / "metrics.jsonl").open("a") as file:
+        file.write('{"kind": "evalu')
+    empty = tmp_path / "transfer" / "t" / "sac" / "scratch" / "0"
+    empty.mkdir(parents=True)
+    (empty / "run.json").write_text("not json")
+    result = report.build(tmp_path, resamples=50)
+    warnings = "\n".join(result["warnings"])
+    for expected in ("ivg/scratch, seed 0: interrupted", "seed 1: failed (RunError: loss)", "non-finite evaluation at 200",
+                     "ivg/scratch, seed 2: missing", "sac/scratch, seed 0: unknown", "run.json cannot be read", "only 3 seeds",
+                     "2 of 2 runs did not reach", "cost of pretraining is not recorded"):  # fmt: skip
+        assert expected in warnings, expected
+    assert "damaged" not in warnings  # half a line at the end is a run that is being written
+    claim = result["targets"]["t"]["arms"]["ivg/pretrained"]["speedup"]["ivg/scratch"]
+    assert (claim["ratio"], claim["lower_bound"]) == (
+        1.0,
+        True,
+    )  # watched until 300 and 100: median 200, against 200
+    assert "runs are not finished" in result["summary"]
+
+
+def test_disagreement_about_the_threshold_is_said(tmp_path):
+    write_cell(tmp_path, "t", "ivg/scratch", 0, ramp(300))
+    write_cell(tmp_path, "t", "ivg/scratch", 1, ramp(300), threshold=0.5)
+    write_cell(tmp_path, "t", "ivg/scratch", 2, ramp(300), threshold=0.5)
+    result = report.build(tmp_path, resamples=50)
+    assert result["targets"]["t"]["threshold"] == 0.5 and any(
+        "disagree about threshold" in w for w in result["warnings"]
+    )
+    assert "Nothing to compare yet" in result["summary"]
+
+
+def test_target_names_with_slashes_and_pretraining_alone(tmp_path):
+    write_cell(
+        tmp_path / "a", "tabletop/push", "ivg/scratch", 0, ramp(300), target="tabletop/push", threshold=None
+    )
+    result = report.build(tmp_path / "a", resamples=50)
+    assert (
+        list(result["targets"]) == ["tabletop/push"]
+        and result["targets"]["tabletop/push"]["threshold"] is None
+    )
+    folder = write_pretraining(tmp_path / "b")
+    frames = np.zeros((3, 8, 8, 3), np.uint8)
+    figures.strips(folder / "images" / "imagined_vs_real.png", frames, frames)
+    report.build(tmp_path / "b")
+    assert "data:image/png;base64," in (tmp_path / "b" / "report.html").read_text()
+
+
+def test_pretraining_taken_from_another_run_is_found(tmp_path):
+    model = write_pretraining(tmp_path / "other") / "model"
+    model.mkdir()
+    write_cell(tmp_path / "run", "t", "ivg/pretrained", 0, ramp(300), pretrained=str(model))
+    assert report.build(tmp_path / "run", resamples=50)["pretraining"]["env_steps"] == 2400
+
+
+def test_small_videos_are_embedded_and_others_linked(tmp_path, monkeypatch):
+    folder = write_cell(tmp_path, "t", "ivg/scratch", 0, ramp(300))
+    other = write_cell(tmp_path, "t", "ivg/scratch", 1, ramp(300))
+    frames = np.zeros((4, 64, 64, 3), np.uint8)
+    for path in (folder / "videos" / "end.mp4", other / "videos" / "end of #1.mp4"):
+        video.write_mp4(path, frames)
+    report.build(tmp_path, resamples=50)
+    references = Page((tmp_path / "report.html").read_text()).references
+    assert sum(r.startswith("data:video/mp4") for r in references) == 1
+    assert "transfer/t/ivg/scratch/1/videos/end%20of%20%231.mp4" in references
+    monkeypatch.setattr(report_page, "LARGEST_VIDEO", 10)
+    report.build(tmp_path, resamples=50)
+    references = Page((tmp_path / "report.html").read_text()).references
+    assert (
+        not any(r.startswith("data:video") for r in references)
+        and "transfer/t/ivg/scratch/0/videos/end.mp4" in references
+    )
+
+
+def test_wrong_input_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_cell(tmp_path / "runs" / "demo", "t", "ivg/scratch", 0, ramp(300))
+    (tmp_path / "empty").mkdir()
+    for names, overrides, expected in (
+        (["demos"], [], "did you mean 'demo'"), (["empty"], [], "holds no runs"), ([], [], "at least one"),
+        (["demo"], ["resample=5"], "did you mean resamples"), (["demo"], ["resamples=x"], "whole number"),
+    ):  # fmt: skip
+        with pytest.raises(UserError, match=expected) as error:
+            report.run(names, overrides)
+        assert "\n" not in str(error.value)
+    assert report.run("demo", ["resamples=50"]) == [
+        tmp_path.relative_to(tmp_path) / "runs" / "demo" / "report.html"
+    ]
+
+
+def test_several_runs_give_the_gain_against_pretraining(tmp_path, capsys):
+    for name, steps in (("little", 100), ("much", 900)):
+        write_pretraining(tmp_path / name, env_steps=steps)
+        for seed in range(2):
+            write_cell(tmp_path / name, "t", "ivg/pretrained", seed, ramp(750 if steps == 100 else 250))
+            write_cell(tmp_path / name, "t", "ivg/scratch", seed, ramp(750))
+    written = report.run(
+        [tmp_path / "little", tmp_path / "much"], [f"out={tmp_path / 'both'}", "resamples=50"]
+    )
+    assert (
+        written[-1] == tmp_path / "both" / "gain_against_pretraining.png"
+        and written[-1].stat().st_size > 5000
+    )
+    points = report.gain_points(
+        [json.loads((tmp_path / n / "report.json").read_text()) for n in ("little", "much")]
+    )
+    assert [(p.pretraining_env_steps, p.ratio.value) for p in points] == [(100, 1), (900, 3)]
+    assert "3.0× on t" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (report_page.times(3.44), "3.4×"),
+        (report_page.times(5, True), "> 5.0×"),
+        (report_page.times(None), "–"),
+        (report_page.times(1.04), "1.04×"),
+        (report_page.duration(75), "75 s"),
+        (report_page.duration(600), "10 min"),
+        (report_page.duration(9000), "2.5 h"),
+        (report_page.count(12345.6), "12,346"),
+        (report_page.score(-0.126), "−0.13"),
+        (report_page.interval([1.0, None], report_page.times), "[1.00×, ∞]"),
+    ],
+)
+def test_numbers_as_text(text, expected):
+    assert text == expected
