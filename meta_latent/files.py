@@ -105,7 +105,8 @@ def append_bytes(path: Path | str, data: bytes, sync: bool = True) -> int:
                 _announce("sync", path)
                 os.fsync(file.fileno())
         except OSError:
-            os.truncate(path, before)
+            with contextlib.suppress(OSError):
+                os.truncate(path, before)
             raise
         return before + len(data)
 

@@ -41,7 +41,7 @@ def load(
     tree: dict[str, Any] = {}
     for source in sources:
         origin = "the given values" if isinstance(source, Mapping) else str(source)
-        content = dict(source) if isinstance(source, Mapping) else _read_yaml(Path(source))
+        content = dict(source) if isinstance(source, Mapping) else read_yaml(Path(source))
         tree = merge.onto(tree, content, schema, "", origin)
     parsed = [_parse_override(override) for override in overrides]
     # Stable: files first, so that `model.latent_size=20 model=small` means the same in either order.
@@ -156,7 +156,7 @@ class _Merge:
 
     def _file(self, name: str, expected: Any, key: str) -> Any:
         path = find(key.rpartition(".")[2], name)
-        return self.onto(None, _read_yaml(path), expected, key, str(path))
+        return self.onto(None, read_yaml(path), expected, key, str(path))
 
 
 def _names_file(value: Any, expected: Any) -> bool:
@@ -176,7 +176,8 @@ def _parse_override(override: str) -> tuple[str, Any]:
     return key.strip(), value
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Content of a YAML file that holds a mapping. Raises `UserError` naming the file if it cannot be read."""
     try:
         content = OmegaConf.to_container(OmegaConf.load(path))
     except FileNotFoundError as error:
@@ -207,6 +208,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return str(value) if isinstance(value, Path) else value
-
-
-__all__ = ["BASE", "choices", "find", "load", "to_dict", "to_yaml"]

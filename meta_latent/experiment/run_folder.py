@@ -102,9 +102,7 @@ class RunFolder:
     def _check_config(self, may_differ: tuple[str, ...]) -> None:
         path = self.root / CONFIG
         if path.exists():
-            difference = first_difference(
-                OmegaConf.to_container(OmegaConf.load(path)), self.config, may_differ
-            )
+            difference = first_difference(configuration.read_yaml(path), self.config, may_differ)
             if difference is not None:
                 key, before, now = difference
                 raise UserError(

@@ -96,6 +96,7 @@ def run_cells(
             for item in running:  # an error of ours, such as one from `on_event`, leaves no orphans
                 if item.process.poll() is None:
                     item.process.kill()
+                    item.process.wait()
     return outcome
 
 
@@ -168,6 +169,7 @@ def _start(cell: Cell, slot: int) -> _Running:
 def _read_output(item: _Running) -> None:
     assert item.process.stdout is not None
     with contextlib.ExitStack() as stack:
+        output = stack.enter_context(item.process.stdout)
         log = None
         if item.cell.log is not None:
             item.cell.log.parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,57 @@
+# make setup | test | test-all | lint | demo. Each makes the virtual environment first if it is missing or outdated.
+#
+#   PYTHON=python3.12            another interpreter (3.11 to 3.13)
+#   TORCH_INSTALL_ARGS="..."     where torch comes from. On Linux the default build carries several GB of CUDA
+#                                libraries; for a machine without a GPU give the --index-url of the CPU builds that
+#                                PyTorch's installation guide names.
+#   WORKERS=4                    processes of a test run
+PYTHON ?= python3
+VENV ?= .venv
+WORKERS ?= 2
+TORCH_INSTALL_ARGS ?=
+TORCH := $(shell grep '^torch==' constraints.txt)
+LEARN2LEARN := learn2learn==0.2.0
+
+PIP = $(VENV)/bin/python -m pip --disable-pip-version-check
+PYTEST = OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(WORKERS)
+
+.PHONY: setup test test-slow test-baselines test-all lint demo clean
+
+setup: $(VENV)/installed
+
+# torch goes first and alone: together with the rest, pip would resolve to its newest release.
+# learn2learn goes last and without its dependencies: only its MAML is used, and it builds only with this flag.
+$(VENV)/installed: setup.cfg pyproject.toml constraints.txt Makefile
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --upgrade "pip>=24" "setuptools>=70"
+	$(PIP) install --quiet "$(TORCH)" $(TORCH_INSTALL_ARGS)
+	$(PIP) install --quiet --constraint constraints.txt --editable ".[test]"
+	$(VENV)/bin/python -c "import importlib.metadata as m; assert m.version('learn2learn')" 2>/dev/null \
+		|| $(PIP) install --quiet --no-deps "$(LEARN2LEARN)" --config-settings="--build-option=build_ext" \
+		|| echo "warning: $(LEARN2LEARN) did not build (it needs a C compiler); all but its MAML engine works"
+	touch $@
+
+test: setup
+	$(PYTEST) -m "not slow and not baselines" $(TESTS)
+
+test-slow: setup
+	$(PYTEST) -m "slow and not baselines" $(TESTS)
+
+$(VENV)/baselines: $(VENV)/installed
+	$(PIP) install --quiet --constraint constraints.txt --editable ".[test,baselines]"
+	touch $@
+
+test-baselines: $(VENV)/baselines
+	$(PYTEST) -m "baselines" $(TESTS)
+
+test-all: test $(VENV)/baselines
+	$(PYTEST) -m "slow or baselines" $(TESTS)
+
+lint: setup
+	$(VENV)/bin/ruff check .
+
+demo: setup
+	$(VENV)/bin/meta-latent demo
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache

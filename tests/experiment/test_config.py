@@ -1,0 +1,267 @@
+"""Strict configuration: merging, group files, overrides; errors name key, origin and nearest choice."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from meta_latent.errors import UserError
+from meta_latent.experiment import config
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A nested group."""
+
+    kind: Literal["conv", "keypoints"] = "conv"
+    channels: tuple[int, ...] = (8, 16)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A group."""
+
+    latent_size: int = 10
+    rate: float = 1e-3
+    encoder: Encoder = Encoder()
+
+
+@dataclass(frozen=True)
+class Distractor:
+    """An item of lists and mappings."""
+
+    name: str
+    intensity: float = 0.5
+
+    def __post_init__(self):
+        if not 0 <= self.intensity <= 1:
+            raise ValueError(f"intensity {self.intensity} is not within 0 and 1")
+
+
+@dataclass(frozen=True)
+class Sac:
+    """One of two algorithms."""
+
+    kind: Literal["sac"] = "sac"
+    entropy: float = 0.1
+
+
+@dataclass(frozen=True)
+class Planner:
+    """The other."""
+
+    kind: Literal["planner"] = "planner"
+    horizon: int = 5
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """The schema of these tests."""
+
+    name: str
+    seed: int = 0
+    model: Model = Model()
+    out: Path = Path("runs")
+    device: Literal["cpu", "cuda"] = "cpu"
+    resume: bool = True
+    budget: int | None = None
+    limit: float | Literal["auto"] = "auto"
+    window: tuple[int, float] = (1, 2.0)
+    distractors: list[Distractor] = field(default_factory=list)
+    targets: dict[str, Distractor] = field(default_factory=dict)
+    algorithm: Sac | Planner = Sac()
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def load(*overrides, **values):
+    return config.load(Experiment, [{"name": "x", **values}], list(overrides))
+
+
+def message(*overrides, **values):
+    with pytest.raises(UserError) as caught:
+        load(*overrides, **values)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.fixture
+def groups(tmp_path, monkeypatch):
+    """A working folder with group files."""
+    monkeypatch.chdir(tmp_path)
+    for path, text in {
+        "model/small.yaml": "latent_size: 3\nrate: 1e-2\nencoder: points\n",
+        "model/large.yaml": "latent_size: 99\n",
+        "encoder/points.yaml": "kind: keypoints\n",
+        "experiment/push.yaml": "name: push\nmodel: small\nseed: 7\ntargets:\n  red: {name: color}\n",
+        "experiment/typo.yaml": "name: push\nmodell: small\n",
+        "experiment/deep.yaml": "name: push\nmodel: {from: small, latent_size: 4}\n",
+        "experiment/broken.yaml": "name: [\n",
+        "experiment/list.yaml": "- 1\n",
+        "targets/both.yaml": "red: {name: color}\nblue: {name: noise, intensity: 1}\n",
+    }.items():
+        (tmp_path / "configs" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "configs" / path).write_text(text)
+    return tmp_path
+
+
+def test_defaults_and_conversions():
+    made = load(
+        "seed=3",
+        "model.rate=1",
+        "model.latent_size=1e2",
+        "window=[3,4]",
+        "out=/tmp/x",
+        "budget=5",
+        "distractors=[{name: a},{name: b, intensity: 1}]",
+        "targets.red.name=color",
+        "limit=3",
+        "options.a.b=[1,x]",
+        "model.encoder.channels=[]",
+    )
+    assert made == Experiment(
+        "x",
+        3,
+        Model(100, 1.0, Encoder(channels=())),
+        Path("/tmp/x"),
+        budget=5,
+        limit=3.0,
+        window=(3, 4.0),
+        distractors=[Distractor("a"), Distractor("b", 1.0)],
+        targets={"red": Distractor("color")},
+        options={"a": {"b": [1, "x"]}},
+    )
+    types = [type(v) for v in (made.model.rate, made.model.latent_size, made.window[1], made.limit)]
+    assert types == [float, int, float, float]
+
+
+def test_later_sources_win_and_mappings_merge():
+    made = config.load(
+        Experiment, [{"name": "a", "model": {"latent_size": 1}}, {"name": "b", "model": {"rate": 2}}]
+    )
+    assert (made.name, made.model.latent_size, made.model.rate) == ("b", 1, 2.0)
+
+
+def test_exponents_without_a_dot_are_numbers(groups):
+    assert config.load(Experiment, [config.find("experiment", "push")]).model.rate == 0.01
+    assert load("model.rate=1e-5").model.rate == 1e-5
+
+
+def test_interpolation_and_null():
+    assert load("budget=${seed}", "seed=4").budget == 4
+    assert load("budget=null", budget=3).budget is None
+    assert "no_such" in message("budget=${no_such}")
+
+
+def test_group_names_read_files(groups):
+    made = config.load(Experiment, [config.find("experiment", "push")])
+    assert made.model == Model(3, 0.01, Encoder("keypoints"))
+    assert made.targets == {"red": Distractor("color")}
+    assert config.load(Experiment, [config.find("experiment", "deep")]).model == Model(
+        4, 0.01, Encoder("keypoints")
+    )
+    assert set(load("targets=both").targets) == {"red", "blue"}
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_file_replaces_the_group_and_deeper_overrides_apply_after_it(groups, order):
+    overrides = ["model.rate=5", "model=large"][::order]
+    made = config.load(Experiment, [config.find("experiment", "push")], overrides)
+    assert made.model == Model(99, 5.0)  # nothing of small.yaml is left
+
+
+def test_overrides_reach_into_lists():
+    items = [{"name": "a"}, {"name": "b"}]
+    assert load("distractors.1.intensity=1", distractors=items).distractors[1] == Distractor("b", 1.0)
+    assert "has 2 items" in message("distractors.2.intensity=1", distractors=items)
+
+
+def test_unions_of_dataclasses_are_chosen_by_their_kind():
+    assert load(algorithm={"kind": "planner", "horizon": 9}).algorithm == Planner(horizon=9)
+    assert "'horizn'" not in message(algorithm={"kind": "planner", "horizn": 9}).split("did you mean")[1]
+    assert "algorithm.kind='plannr'" in message(algorithm={"kind": "plannr"})
+
+
+@pytest.mark.parametrize(
+    ("override", "parts"),
+    [
+        ("sede=1", ["'sede'", "the command line", "'seed'"]),
+        ("model.latentsize=1", ["'model.latentsize'", "'latent_size'"]),
+        ("targets.red.intensty=1", ["'targets.red.intensty'", "'intensity'"]),
+        ("zzz=1", ["'zzz'", "choose from", "model"]),
+        ("seed=1.5", ["seed=1.5", "int"]),
+        ("seed=a", ["seed='a'", "int"]),
+        ("seed=true", ["seed=True", "int"]),
+        ("seed=null", ["seed=None", "int"]),
+        ("seed=.inf", ["seed=inf", "int"]),
+        ("resume=1", ["resume=1", "bool"]),
+        ("model.rate=fast", ["model.rate='fast'", "float"]),
+        ("model.rate=true", ["model.rate=True", "float"]),
+        ("name=3", ["name=3", "str", "quote"]),
+        ("device=gpu", ["device='gpu'", "'cpu', 'cuda'"]),
+        ("model.encoder.kind=keypoint", ["model.encoder.kind", "did you mean 'keypoints'"]),
+        ("limit=automatic", ["limit='automatic'", "float or one of 'auto'"]),
+        ("window=[1]", ["window=[1]", "tuple"]),
+        ("model.encoder.channels=[1,x]", ["model.encoder.channels.1='x'", "int"]),
+        ("model.encoder.channels=3", ["model.encoder.channels=3"]),
+        ("distractors=3", ["distractors=3", "list"]),
+        ("targets.red.intensity=1", ["targets.red.name", "no value"]),
+        ("model=3", ["model=3", "latent_size"]),
+        ("seed.x=3", ["seed", "single value"]),
+        ("seed", ["'seed'", "key=value"]),
+        ("=3", ["'=3'", "key=value"]),
+        ("seed=[", ["seed=[", "YAML"]),
+    ],
+)
+def test_mistakes_are_named(override, parts):
+    text = message(override, seed=0)
+    for part in parts:
+        assert part in text
+
+
+def test_errors_name_the_file(groups):
+    with pytest.raises(
+        UserError, match=r"'modell' \(in configs/experiment/typo.yaml\); did you mean 'model'"
+    ):
+        config.load(Experiment, [config.find("experiment", "typo")])
+    for name, reason in {"broken": "cannot read.*broken.yaml", "list": "should hold a mapping"}.items():
+        with pytest.raises(UserError, match=reason):
+            config.load(Experiment, [config.find("experiment", name)])
+    with pytest.raises(UserError, match="no configuration file nowhere.yaml"):
+        config.load(Experiment, ["nowhere.yaml"])
+    assert "configs/model/smal.yaml; did you mean 'small'?" in message("model=smal")
+
+
+def test_missing_values_and_failed_checks():
+    with pytest.raises(UserError, match="name has no value; set it with name="):
+        config.load(Experiment, [{}])
+    text = message("targets.red={name: a, intensity: 2}")
+    assert "targets.red" in text and "the command line" in text and "not within 0 and 1" in text
+
+
+def test_yaml_round_trip(tmp_path):
+    made = load(
+        "distractors=[{name: a}]", "budget=3", "model.rate=1e-7", "targets.red.name=b", "options.x=1e3"
+    )
+    path = tmp_path / "config.yaml"
+    path.write_text(config.to_yaml(made))
+    assert config.load(Experiment, [path]) == made
+    assert config.to_dict(made)["out"] == "runs" and config.to_dict(made)["window"] == [1, 2.0]
+
+
+def test_sources_are_not_changed():
+    source = {"name": "x", "model": {"rate": 1}, "distractors": [{"name": "a"}]}
+    config.load(Experiment, [source], ["model.rate=2", "distractors.0.name=b"])
+    assert source == {"name": "x", "model": {"rate": 1}, "distractors": [{"name": "a"}]}
+
+
+def test_find_takes_paths_names_and_package_configs(groups):
+    assert config.find("model", "small") == Path("configs/model/small.yaml")
+    assert config.find("model", str(groups / "configs/model/small.yaml")).is_file()
+    assert config.choices("model")[:1] and {"large", "small"} <= set(config.choices("model"))
+
+
+def test_result_is_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        load().seed = 3

@@ -1,0 +1,140 @@
+"""Run folders: the lock, the config check, and the record of how a run ended."""
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import pytest
+
+from meta_latent.errors import UserError
+from meta_latent.experiment import run_folder
+from meta_latent.experiment.run_folder import RunFolder
+
+CONFIG = {"seed": 1, "model": {"sizes": [1, 2]}, "device": "cpu"}
+
+
+@dataclass(frozen=True)
+class Config:
+    """A dataclass config."""
+
+    rate: float = 0.1
+    sizes: tuple[int, ...] = (1, 2)
+
+
+def record(path):
+    return json.loads((path / "run.json").read_text())
+
+
+def test_a_run_from_start_to_done(tmp_path):
+    path = tmp_path / "a" / "0"
+    with RunFolder(path, CONFIG, seed=5) as folder:
+        assert not folder.done and record(path)["status"] == "running"
+        assert folder.path("videos", "a.mp4").parent.is_dir()
+        folder.finish("done", env_steps=7)
+    found = record(path)
+    assert (found["status"], found["env_steps"], found["seed"]) == ("done", 7, 5)
+    assert found["versions"]["torch"].startswith("2.") and found["command"] == sys.argv
+    with RunFolder(path, CONFIG, seed=5) as folder:
+        assert folder.done and folder.record["env_steps"] == 7
+    assert record(path) == found  # a finished run stays finished
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(KeyboardInterrupt, "interrupted"), (ValueError("bad"), "failed")]
+)
+def test_how_a_run_ends_is_recorded_and_it_can_be_resumed(tmp_path, error, status):
+    with pytest.raises((KeyboardInterrupt, ValueError)), RunFolder(tmp_path, CONFIG):
+        raise error
+    found = record(tmp_path)
+    assert found["status"] == status and found.get("error") == {"failed": "ValueError: bad"}.get(status)
+    with RunFolder(tmp_path, CONFIG) as folder:
+        assert not folder.done
+    again = record(tmp_path)
+    assert again["status"] == "running" and "error" not in again and again["started"] == found["started"]
+
+
+def test_an_error_after_done_does_not_undo_it(tmp_path):
+    with pytest.raises(ValueError), RunFolder(tmp_path, CONFIG) as folder:
+        folder.finish("done")
+        raise ValueError
+    assert record(tmp_path)["status"] == "done"
+
+
+def test_the_first_differing_key_is_named_with_both_values(tmp_path):
+    RunFolder(tmp_path, CONFIG).close()
+    for change, text in [
+        ({"seed": 2}, "seed=1, but this command says seed=2"),
+        ({"model": {"sizes": [1, 3]}}, r"model.sizes\[1\]=2, but this command says model.sizes\[1\]=3"),
+        ({"model": {"sizes": [1]}}, r"model.sizes\[1\]=2, .* model.sizes\[1\]=nothing"),
+        ({"extra": 1}, "extra=nothing, .* extra=1"),
+    ]:
+        with pytest.raises(UserError, match=text):
+            RunFolder(tmp_path, {**CONFIG, **change})
+    RunFolder(tmp_path, CONFIG).close()  # a refused folder is unchanged and not left locked
+
+
+def test_allowed_differences(tmp_path):
+    RunFolder(tmp_path, CONFIG).close()
+    RunFolder(tmp_path, {**CONFIG, "device": "cuda"}, may_differ=("device",)).close()
+    assert "cuda" in (tmp_path / "config.yaml").read_text()
+    with pytest.raises(UserError, match="devices=nothing"):
+        RunFolder(tmp_path, {**CONFIG, "devices": 2}, may_differ=("device",))
+
+
+def test_dataclass_config_survives_its_round_trip(tmp_path):
+    for _ in range(2):
+        RunFolder(tmp_path, Config(rate=1e-7)).close()
+    with pytest.raises(UserError, match="rate=1e-07"):
+        RunFolder(tmp_path, Config())
+
+
+def test_nan_equals_nan_in_a_config(tmp_path):
+    for _ in range(2):
+        RunFolder(tmp_path, {"x": float("nan"), "y": float("inf")}).close()
+
+
+HOLDER = """
+import sys
+from meta_latent.experiment.run_folder import RunFolder
+with RunFolder(sys.argv[1], {"seed": 1, "model": {"sizes": [1, 2]}, "device": "cpu"}):
+    print("locked", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_another_process_is_refused_with_the_holders_pid_until_it_is_killed(tmp_path):
+    argv = [sys.executable, "-c", HOLDER, str(tmp_path)]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "locked\n"
+        with pytest.raises(UserError, match=f"in use by process {holder.pid}"):
+            RunFolder(tmp_path, CONFIG)
+        holder.kill()
+        holder.wait()
+        RunFolder(tmp_path, CONFIG).close()
+
+
+def test_a_file_in_the_way(tmp_path):
+    (tmp_path / "a").write_text("")
+    for path in (tmp_path / "a", tmp_path / "a" / "b"):
+        with pytest.raises(UserError, match="cannot write to the run folder"):
+            RunFolder(path, CONFIG)
+
+
+@pytest.mark.parametrize("text", ["{", "[]"])
+def test_a_damaged_record_is_a_user_error(tmp_path, text):
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(UserError, match=r"run\.json"):
+        RunFolder(tmp_path, CONFIG)
+    assert run_folder.read_record(tmp_path / "nowhere") == {}
+
+
+def test_a_damaged_config_is_a_user_error(tmp_path):
+    (tmp_path / "config.yaml").write_text("a: [")
+    with pytest.raises(UserError, match=r"config\.yaml"):
+        RunFolder(tmp_path, CONFIG)
+
+
+def test_unknown_status(tmp_path):
+    with RunFolder(tmp_path, CONFIG) as folder, pytest.raises(ValueError, match="finished"):
+        folder.finish("finished")

@@ -1,0 +1,153 @@
+"""Scheduler: order, failures, threads, and an orderly Ctrl-C."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+
+from meta_latent.errors import UserError
+from meta_latent.experiment.scheduler import ALLOCATOR, Cell, run_cells
+
+
+def cell(name, code="", after=(), log=None):
+    return Cell(name, (sys.executable, "-S", "-c", textwrap.dedent(code)), after, log)
+
+
+def test_dependencies_wait_and_failures_skip_only_what_needs_them(tmp_path):
+    events = []
+    cells = [
+        cell("last", after=("middle",)),
+        cell("needs bad", after=("bad",)),
+        cell("needs it too", after=("needs bad", "first")),
+        cell("middle", f"import os; assert os.path.exists({str(tmp_path / 'made')!r})", after=("first",)),
+        cell("bad", "print('working'); raise SystemExit('broken on purpose')"),
+        cell("first", f"import time; time.sleep(0.3); open({str(tmp_path / 'made')!r}, 'w')"),
+    ]
+    outcome = run_cells(cells, 2, events.append)
+    assert outcome == {
+        "first": "done", "middle": "done", "last": "done",
+        "bad": "failed", "needs bad": "skipped", "needs it too": "skipped",
+    }  # fmt: skip
+    (failed,) = [event for event in events if event.kind == "failed"]
+    assert (failed.exit_status, failed.last_line) == (1, "broken on purpose")
+    assert [event.cell.name for event in events if event.kind == "started"].index("last") == 3
+
+
+def test_never_more_than_the_workers_and_they_do_run_together(tmp_path):
+    code = f"""
+        import os, time
+        path = {str(tmp_path)!r} + "/" + str(os.getpid())
+        open(path, "w").close(); time.sleep(0.4)
+        print(len(os.listdir({str(tmp_path)!r}))); time.sleep(0.2); os.remove(path)
+    """
+    seen = []
+    run_cells(
+        [cell(str(i), code) for i in range(4)],
+        2,
+        lambda e: e.kind == "done" and seen.append(int(e.last_line)),
+    )
+    assert len(seen) == 4 and max(seen) == 2
+
+
+def test_cells_get_one_thread_and_the_allocator_settings(tmp_path):
+    log = tmp_path / "logs" / "a.log"
+    outcome = run_cells([cell("a", "import json, os; print(json.dumps(dict(os.environ)))", log=log)], 1)
+    found = json.loads(log.read_text())
+    assert outcome == {"a": "done"} and found["OMP_NUM_THREADS"] == "1"
+    assert ALLOCATOR.items() <= found.items()
+
+
+def test_much_output_does_not_block(tmp_path):
+    log = tmp_path / "a.log"
+    assert run_cells(
+        [cell("a", "print('x' * 99 + '\\n', end='') or print(('y' * 99 + '\\n') * 20000)", log=log)], 1
+    )
+    assert log.stat().st_size > 2_000_000
+
+
+@pytest.mark.parametrize(
+    ("cells", "workers", "text"),
+    [
+        ([cell("a"), cell("a")], 1, "two cells are called 'a'"),
+        ([cell("a", after=("b",))], 1, "needs 'b'"),
+        ([cell("a", after=("b",)), cell("b", after=("a",)), cell("c")], 1, "circle: a, b"),
+        ([cell("a")], 0, "workers=0"),
+    ],
+)
+def test_mistakes(cells, workers, text):
+    with pytest.raises(UserError, match=text):
+        run_cells(cells, workers)
+
+
+def test_a_progress_line_per_worker(capsys):
+    run_cells(
+        [cell("first cell", "import time; print('step 7', flush=True); time.sleep(0.5)")], 1, progress=True
+    )
+    shown = capsys.readouterr().err
+    assert "first cell" in shown and "step 7" in shown and "1/1" in shown
+
+
+SAVING = """
+    import signal, sys, time
+    try:
+        print("ready", flush=True)
+        time.sleep(60)
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        time.sleep(0.5)
+        open(sys.argv[1], "a").write("saved ")
+        sys.exit(130)
+"""
+PARENT = """
+    import sys
+    from meta_latent.experiment.scheduler import Cell, run_cells
+    cells = [Cell(str(i), (sys.executable, "-S", "-c", sys.argv[1], sys.argv[2])) for i in range(3)]
+    started = lambda event: print(event.kind, flush=True)
+    try:
+        run_cells(cells, 2, started)
+    except KeyboardInterrupt:
+        sys.exit(130)
+"""
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_lets_the_children_save_then_raises(tmp_path, kind):
+    saved = tmp_path / "saved"
+    code = [textwrap.dedent(text) for text in (PARENT, SAVING)]
+    argv = [sys.executable, "-c", *code, str(saved)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as parent:
+        assert [parent.stdout.readline() for _ in range(2)] == ["started\n"] * 2
+        time.sleep(0.7)  # the children need a moment to start
+        parent.send_signal(kind)
+        assert parent.wait(timeout=20) == 130
+        assert "waiting for the running cells to save" in parent.stderr.read()
+    assert saved.read_text() == "saved saved "
+
+
+def test_an_error_of_the_caller_leaves_no_orphan():
+    pids = []
+
+    def fail(event):
+        raise ZeroDivisionError
+
+    code = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
+    before = children()
+    with pytest.raises(ZeroDivisionError):
+        run_cells([cell("a", code)], 1, fail)
+    time.sleep(0.2)
+    pids = children() - before
+    assert not [pid for pid in pids if alive(pid)]
+
+
+def children():
+    path = f"/proc/{os.getpid()}/task/{os.getpid()}/children"
+    return set(open(path).read().split())
+
+
+def alive(pid):
+    return open(f"/proc/{pid}/stat").read().rsplit(")")[1].split()[0] != "Z"

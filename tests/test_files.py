@@ -1,0 +1,131 @@
+"""Atomic writing: old or new content after a fault before any step; a full disk is a RunError."""
+
+import errno
+import hashlib
+
+import pytest
+
+from meta_latent import files
+from meta_latent.errors import RunError
+
+
+class Stop(Exception):
+    """Stands for a kill."""
+
+
+def fail_at(monkeypatch, step, error):
+    """Raise `error` before the step with this number; returns the list of events seen so far."""
+    seen = []
+
+    def hook(event, path):
+        seen.append(event)
+        if len(seen) - 1 == step:
+            raise error
+
+    monkeypatch.setattr(files, "fault_hook", hook)
+    return seen
+
+
+def test_write_announces_write_sync_rename_and_folder_sync_in_this_order(tmp_path, monkeypatch):
+    seen = fail_at(monkeypatch, None, None)
+    files.atomic_write_bytes(tmp_path / "a", b"new")
+    assert seen == ["write", "sync", "rename", "sync"]
+    assert (tmp_path / "a").read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("step", range(4))
+def test_interrupted_write_leaves_old_or_new(tmp_path, monkeypatch, step):
+    path = tmp_path / "a"
+    path.write_bytes(b"old")
+    fail_at(monkeypatch, step, Stop())
+    with pytest.raises(Stop):
+        files.atomic_write_bytes(path, b"new")
+    assert path.read_bytes() == (b"old" if step < 3 else b"new")
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+@pytest.mark.parametrize("step", range(3))
+def test_full_disk_is_a_run_error_that_names_the_file(tmp_path, monkeypatch, step, code):
+    path = tmp_path / "a"
+    path.write_bytes(b"old")
+    fail_at(monkeypatch, step, OSError(code, "full"))
+    with pytest.raises(RunError, match=r"disk is full.*/a;"):
+        files.atomic_write_bytes(path, b"new")
+    assert path.read_bytes() == b"old"
+
+
+def test_other_errors_stay_what_they_are(tmp_path, monkeypatch):
+    fail_at(monkeypatch, 0, OSError(errno.EIO, "broken disk"))
+    with pytest.raises(OSError, match="broken disk"):
+        files.atomic_write_bytes(tmp_path / "a", b"new")
+
+
+def test_append_returns_length_and_cuts_off_what_failed(tmp_path, monkeypatch):
+    path = tmp_path / "a"
+    assert files.append_bytes(path, b"123") == 3
+    assert files.append_bytes(path, b"45", sync=False) == 5
+    fail_at(monkeypatch, 1, OSError(errno.ENOSPC, "full"))  # written, but not synced
+    with pytest.raises(RunError):
+        files.append_bytes(path, b"678")
+    assert path.read_bytes() == b"12345"
+
+
+def test_append_to_a_really_full_device():
+    with pytest.raises(RunError, match="/dev/full"):
+        files.append_bytes("/dev/full", b"x")
+
+
+def build(path, text):
+    with files.atomic_folder(path) as folder:
+        (folder / "x").write_text(text)
+        (folder / "sub").mkdir()
+        (folder / "sub" / "y").write_text(text)
+
+
+def test_folder_replaces_the_old_one(tmp_path):
+    build(tmp_path / "model", "old")
+    build(tmp_path / "model", "new")
+    assert (tmp_path / "model" / "sub" / "y").read_text() == "new"
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]
+
+
+def test_interrupted_folder_is_old_or_new_after_recovery(tmp_path, monkeypatch):
+    path = tmp_path / "model"
+    seen = fail_at(monkeypatch, None, None)
+    build(path, "old")
+    build(path, "old")
+    steps, outcomes = len(seen), set()
+    for step in range(steps):
+        build(path, "old")
+        fail_at(monkeypatch, step, Stop())
+        with pytest.raises(Stop):
+            build(path, "new")
+            build(path, "new")
+        monkeypatch.setattr(files, "fault_hook", None)
+        files.recover_folder(path)
+        texts = {(path / "x").read_text(), (path / "sub" / "y").read_text()}
+        assert len(texts) == 1, "a mixture"
+        outcomes |= texts
+    assert outcomes == {"old", "new"}
+
+
+def test_exception_in_the_folder_block_changes_nothing(tmp_path):
+    build(tmp_path / "model", "old")
+    with pytest.raises(Stop), files.atomic_folder(tmp_path / "model") as folder:
+        (folder / "x").write_text("new")
+        raise Stop
+    assert (tmp_path / "model" / "x").read_text() == "old"
+
+
+def test_leftovers_go_and_other_files_stay(tmp_path):
+    (tmp_path / f".a{files.TEMPORARY}1").write_text("")
+    (tmp_path / f".b{files.TEMPORARY}1").mkdir()
+    (tmp_path / ".hidden").write_text("")
+    files.remove_leftovers(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == [".hidden"]
+
+
+def test_sha256(tmp_path):
+    (tmp_path / "a").write_bytes(b"abc")
+    assert files.sha256(tmp_path / "a") == hashlib.sha256(b"abc").hexdigest()
