@@ -95,7 +95,10 @@ def _styled(build):
 
     def wrapped(*args, **kwargs):
         with matplotlib.rc_context(SETTINGS):
-            return build(*args, **kwargs)
+            figure = build(*args, **kwargs)
+            figure.draw_without_rendering()  # lay out once, not again for every format it is saved in
+            figure.set_layout_engine("none")
+            return figure
 
     wrapped.__doc__, wrapped.__name__ = build.__doc__, build.__name__
     return wrapped
@@ -195,17 +198,8 @@ def learning_curves(
                 )
         axes.plot(grid, line, color=colour, linestyle=dashes, linewidth=2.2, label=arm.name, zorder=3)
     if threshold is not None:
-        axes.axhline(threshold, color=MUTED, linewidth=1.2, linestyle=":", zorder=1)
-        axes.annotate(
-            f"threshold {threshold:g}",
-            (1, threshold),
-            xycoords=("axes fraction", "data"),
-            color=MUTED,
-            xytext=(0, 3),
-            textcoords="offset points",
-            ha="right",
-            va="bottom",
-            fontsize=8,
+        axes.axhline(
+            threshold, color=MUTED, linewidth=1.2, linestyle=":", zorder=1, label=f"threshold {threshold:g}"
         )
     axes.set_xlim(left=0)
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8.5, handlelength=2.6)
@@ -236,7 +230,7 @@ def times_to_threshold(rows: Sequence[TimeRow]) -> Figure:
     """
     figure, axes = _axes(4.4, 0.9 + 0.42 * len(rows), "environment steps to threshold (fewer is better)", "")
     finite = [v for r in rows for v in (*r.reached, *r.censored, *r.median, *r.interval) if np.isfinite(v)]
-    right = max(finite, default=1.0) * 1.06 or 1.0
+    right = max(finite, default=1.0) * 1.1 or 1.0
     for y, row in enumerate(rows):
         colour = STYLES[row.style][0]
         low, high = row.interval

@@ -33,7 +33,7 @@ def build(path: str | Path, *, resamples: int = ls.RESAMPLES, seed: int = 0) -> 
     run = read_run(path)
     if not run.cells and not run.pretraining:
         raise UserError(
-            f"{path} holds no runs: expected {path}/transfer/TARGET/ALGORITHM/START/SEED or {path}/pretrain/SEED"
+            f"{path} holds no runs: expected transfer/TARGET/ALGORITHM/START/SEED or pretrain/SEED in it"
         )
     result = analyse(run, draw)
     result["summary"] = report_page.summary(result)
@@ -43,7 +43,7 @@ def build(path: str | Path, *, resamples: int = ls.RESAMPLES, seed: int = 0) -> 
 
 
 def find(name: str | Path) -> Path:
-    """The run folder called ``name``: a path, or a run under runs/. Raises UserError naming the nearest run."""
+    """The run folder called ``name``: a path, or a run under runs/. Raises UserError (nearest run)."""
     for path in (Path(name), RUNS / name):
         if path.is_dir():
             return path

@@ -35,7 +35,7 @@ class Bootstrap:
 
 
 def bases(arm: str, arms: Sequence[str]) -> list[str]:
-    """The arms that ``arm`` is compared with, the primary one first; empty for X/scratch and for lone arms."""
+    """The arms that ``arm`` is compared with, the primary one first; none for X/scratch and lone arms."""
     algorithm, start = arm.split("/", 1)
     wanted = [f"{algorithm}/scratch+data"] if start.endswith("+data") else []
     return [base for base in [*wanted, f"{algorithm}/scratch"] if base in arms and base != arm]
@@ -52,7 +52,7 @@ def primary_pair(arms: Sequence[str]) -> tuple[str, str] | None:
 
 
 def _agreed(cells: Sequence[Cell], key: str, warnings: list[str], required: bool = True) -> float | None:
-    """The value of ``key`` that the cells of one target share; a warning when they disagree or none has it."""
+    """The value of ``key`` that the cells of one target share; a warning if they disagree or none has it."""
     values = [float(c.facts[key]) for c in cells if isinstance(c.facts.get(key), int | float)]
     distinct = sorted(set(values))
     target = cells[0].target
@@ -209,7 +209,7 @@ def _target(cells: Sequence[Cell], warnings: list[str], draw: Bootstrap) -> dict
         censored = len(arms[arm]) - results[arm]["reached"]
         if threshold is not None and censored:
             warnings.append(
-                f"{target}, {arm}: {censored} of {len(arms[arm])} runs did not reach the threshold (censored)."
+                f"{target}, {arm}: {censored} of {len(arms[arm])} runs did not reach the threshold."
             )
     return {"threshold": threshold, "floor": floor, "reference": reference, "arms": results}
 
@@ -268,7 +268,7 @@ def break_even(
 def _aggregate(
     targets: dict[str, Any], arms: Sequence[str], cost: dict[str, Any] | None, draw: Bootstrap
 ) -> dict[str, Any]:
-    """Per arm over all its targets: IQM of final scores, runs that reached, chance to be faster, break-even."""
+    """Per arm over all its targets: IQM of final scores, runs that reached, chance to be faster, pay-back."""
     result = {}
     for arm in arms:
         own = {name: t["arms"][arm] for name, t in targets.items() if arm in t["arms"]}
@@ -318,29 +318,33 @@ def _negated_times(target: dict[str, Any], arm: str, base: str) -> np.ndarray:
 
 def _cell_table(run: Run, warnings: list[str]) -> list[dict[str, Any]]:
     """Status of every cell, those included that are missing: a seed that another arm of the target has."""
-    table = [
-        {"target": c.target, "arm": c.arm, "seed": c.seed, "status": c.status, "env_steps": c.curve and c.curve.env_steps[-1],
-         "error": c.facts.get("error"), "notes": list(c.notes)}
-        for c in run.cells
-    ]  # fmt: skip
-    arms = sorted({c.arm for c in run.cells}, key=arm_order)
+
+    def row(target, arm, seed, status, env_steps=None, error=None, notes=()):
+        cell = {"target": target, "arm": arm, "seed": seed, "status": status, "env_steps": env_steps}
+        return cell | {"error": error, "notes": list(notes)}
+
+    table = []
+    for c in run.cells:
+        steps = None if c.curve is None else c.curve.env_steps[-1]
+        table.append(row(c.target, c.arm, c.seed, c.status, steps, c.facts.get("error"), c.notes))
+        name = f"{c.target}, {c.arm}, seed {c.seed}"
+        if c.status != "done":
+            error = c.facts.get("error")
+            warnings.append(f"{name}: {c.status}" + (f" ({error})" if error else "") + ".")
+        warnings.extend(f"{name}: {note}." for note in c.notes)
     present = {(c.target, c.arm, c.seed) for c in run.cells}
     for target in dict.fromkeys(c.target for c in run.cells):
-        for seed in sorted({c.seed for c in run.cells if c.target == target}):
-            table += [
-                {"target": target, "arm": arm, "seed": seed, "status": "missing", "env_steps": None, "error": None, "notes": []}
-                for arm in arms if (target, arm, seed) not in present
-            ]  # fmt: skip
-    for row in table:
-        name = f"{row['target']}, {row['arm']}, seed {row['seed']}"
-        if row["status"] != "done":
-            warnings.append(f"{name}: {row['status']}" + (f" ({row['error']})" if row["error"] else "") + ".")
-        warnings.extend(f"{name}: {note}." for note in row["notes"])
+        seeds = list(dict.fromkeys(c.seed for c in run.cells if c.target == target))
+        for arm in sorted({c.arm for c in run.cells}, key=arm_order):
+            missing = [seed for seed in seeds if (target, arm, seed) not in present]
+            table += [row(target, arm, seed, "missing") for seed in missing]
+            if missing:
+                warnings.append(f"{target}, {arm}: not run with seed {', '.join(missing)}.")
     return table
 
 
 def _plain(value: Any) -> Any:
-    """JSON values only: arrays to lists, whole floats to ints, and None for NaN and for open (infinite) ends."""
+    """JSON values only: arrays to lists, whole floats to ints, None for NaN and for open (infinite) ends."""
     if isinstance(value, dict):
         return {str(key): _plain(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple | np.ndarray):

@@ -15,6 +15,7 @@ from urllib.parse import quote
 import jinja2
 
 from meta_latent.experiment import figures
+from meta_latent.experiment.learning_speed import FEW_SEEDS
 from meta_latent.experiment.report_sources import Run
 
 LARGEST_VIDEO = 1_500_000  # bytes; a larger one is linked, not embedded
@@ -31,7 +32,8 @@ def score(value: float | None) -> str:
     """Two decimals below ten, fewer above, with a true minus sign."""
     if value is None:
         return NOTHING
-    return (f"{value:.2f}" if abs(value) < 10 else f"{value:,.1f}").replace("-", "−")
+    text = f"{value:.2f}" if abs(value) < 10 else f"{value:,.1f}"
+    return "0.00" if text == "-0.00" else text.replace("-", "−")
 
 
 def duration(seconds: float | None) -> str:
@@ -99,16 +101,21 @@ def summary(report: dict[str, Any]) -> str:
             ("at least " if c["lower_bound"] else "") + f"{times(c['ratio'])} on {n}"
             for n, c in faster.items()
         ]
-        text = f"On {len(faster)} of {len(claims)} target{plural}, {arm} reached the threshold in fewer environment steps "
+        text = f"On {len(faster)} of {len(claims)} target{plural}, {arm} reached the threshold in fewer "
+        text += "environment steps "
         text += f"than {base}: {_listed(ratios)} (ratio of medians over {' to '.join(str(n) for n in seeds)} "
-        text += f"seed{'s' if seeds != [1] else ''}; the 95 % interval excludes 1 on {len(sure)} of {len(faster)})."
+        text += f"seed{'' if seeds == [1] else 's'}; the 95 % interval excludes 1 on "
+        text += f"{len(sure)} of {len(faster)})."
     else:
-        text = f"On none of {len(claims)} target{plural} did {arm} reach the threshold in fewer environment steps than {base}."
+        text = f"On none of {len(claims)} target{plural} did {arm} reach the threshold in fewer environment "
+        text += f"steps than {base}."
     for name, claim in claims.items():
         if claim["ratio"] is None:
             text += f" On {name} there is no claim: {claim['reason']}."
         elif name not in faster:
             text += f" On {name} the ratio is {times(claim['ratio'], claim['lower_bound'])}, no gain."
+    if seeds[0] < FEW_SEEDS:
+        text += f" Fewer than {FEW_SEEDS} seeds: the intervals are too narrow to rely on."
     cost = report["pretraining"]
     if cost:
         text += (
@@ -125,7 +132,8 @@ def _paid_back(result: dict[str, Any] | None) -> str:
     if result["targets"] is None:
         return f" and is not shown to pay for itself ({result['reason']})"
     most = "at most " if result["at_most"] else "about "
-    return f", saved again after {most}{count(result['targets'])} such target{'s' if result['targets'] != 1 else ''}"
+    plural = "" if result["targets"] == 1 else "s"
+    return f", saved again after {most}{count(result['targets'])} such target{plural}"
 
 
 def _row(
@@ -149,7 +157,8 @@ def _row(
         "steps": median("env_steps_to_threshold", count),
         "steps_interval": interval(intervals.get("env_steps_to_threshold"), count),
         "reached": f"{entry['reached']} / {len(entry['seeds'])}" if threshold is not None else NOTHING,
-        "speedup": times(claim.get("ratio"), claim.get("lower_bound", False)), "reason": claim.get("reason", ""),
+        "speedup": times(claim.get("ratio"), claim.get("lower_bound", False)),
+        "reason": claim.get("reason", ""),
         "speedup_interval": interval(claim.get("interval"), times) if claim.get("ratio") is not None else "",
         "jumpstart": score(medians.get("jumpstart")) if base else NOTHING,
         "jumpstart_interval": interval(intervals.get("jumpstart")) if base else "",
@@ -204,7 +213,8 @@ def _target_figures(
         rows = [_time_row(arm, entry, styles[arm]) for arm, entry in target["arms"].items()]
         plots["times_to_threshold"] = figures.times_to_threshold(rows)
     captions = {
-        "curves_env_steps": f"Score on {name} against environment steps", "curves_seconds": f"Score on {name} against seconds",
+        "curves_env_steps": f"Score on {name} against environment steps",
+        "curves_seconds": f"Score on {name} against seconds",
         "times_to_threshold": f"Environment steps to threshold on {name}",
     }  # fmt: skip
     for kind, figure in plots.items():
@@ -302,7 +312,7 @@ def _aggregate_rows(report: dict[str, Any], styles: dict[str, int]) -> list[dict
 
 
 def render(run: Run, report: dict[str, Any], draw) -> str:
-    """The whole page as text; also writes the figures to ``run.path/report/*.png``. ``draw``: the Bootstrap."""
+    """The whole page as text; also writes figures to ``run.path/report/*.png``. ``draw``: the Bootstrap."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
@@ -313,14 +323,14 @@ def render(run: Run, report: dict[str, Any], draw) -> str:
     styles, cost = figures.assign_styles(list(report["aggregate"])), report["pretraining"]
     targets = [
         {
-            "name": name, "threshold": target["threshold"], "floor": target["floor"], "reference": target["reference"],
+            "name": name, **{key: target[key] for key in ("threshold", "floor", "reference")},
             "figures": _target_figures(run, report, name, styles, draw),
-            "rows": [_row(arm, entry, styles[arm], target["threshold"], cost) for arm, entry in target["arms"].items()],
+            "rows": [_row(arm, e, styles[arm], target["threshold"], cost) for arm, e in target["arms"].items()],
         }
         for name, target in report["targets"].items()
     ]  # fmt: skip
     strips = [
-        {"src": _data_uri(path, "image/png"), "label": f"pretraining seed {p.seed}: {path.stem.replace('_', ' ')}"}
+        {"src": _data_uri(path, "image/png"), "label": f"seed {p.seed}: {path.stem.replace('_', ' ')}"}
         for p in run.pretraining for path in p.images
     ]  # fmt: skip
     embedded, linked = _videos(run)

@@ -94,7 +94,7 @@ def tile(clips: Sequence[np.ndarray], labels: Sequence[str] = (), columns: int |
     clips = [_checked(clip) for clip in clips]
     if not clips or (labels and len(labels) != len(clips)):
         raise ValueError(
-            f"got {len(clips)} clips and {len(labels)} labels, expected at least one clip, labels for all or none"
+            f"got {len(clips)} clips, {len(labels)} labels; expected clips, and labels for all or none"
         )
     side = max(SMALLEST_SIDE // 2, *(min(clip.shape[1:3]) for clip in clips))
     clips = [enlarge(clip, side) for clip in clips]

@@ -32,7 +32,7 @@ def test_learning_curves_draw_every_seed_and_mark_crossings():
     thin = [line for line in axes.lines if line.get_linewidth() == 0.8]
     dots = [line for line in axes.lines if line.get_marker() == "o"]
     assert len(thin) == 4 and [tuple(dot.get_xdata()) for dot in dots] == [(100,)] * 3
-    assert {t.get_text() for t in axes.texts} == {"threshold 0.8"}
+    assert axes.get_legend_handles_labels()[1] == ["ivg/pretrained", "ivg/scratch $x$ <b>", "threshold 0.8"]
 
 
 def test_central_line_keeps_solved_runs_at_the_threshold_and_ends_where_an_unsolved_run_ends():
