@@ -325,7 +325,7 @@ def render(run: Run, report: dict[str, Any], draw) -> str:
         {
             "name": name, **{key: target[key] for key in ("threshold", "floor", "reference")},
             "figures": _target_figures(run, report, name, styles, draw),
-            "rows": [_row(arm, e, styles[arm], target["threshold"], cost) for arm, e in target["arms"].items()],
+            "rows": [_row(a, e, styles[a], target["threshold"], cost) for a, e in target["arms"].items()],
         }
         for name, target in report["targets"].items()
     ]  # fmt: skip

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from meta_latent.errors import UserError
-from meta_latent.experiment import figures, report, report_page, video
+from meta_latent.experiment import figures, report, report_numbers, report_page, video
+from meta_latent.experiment.report_sources import read_run
 
 EVERY, BUDGET, THRESHOLD, SECONDS_PER_STEP = 100, 1000, 0.8, 0.5
 
