@@ -30,3 +30,5 @@ __all__ = [
 
 for _task in ("reach", "push", "gather", "match_positions"):
     register(f"tabletop/{_task}", "task_suites.tabletop.suite:Tabletop", ("mujoco", "images", "manipulation"))
+register("toy/counting", "task_suites.toy.counting:Counting", ("state", "images"))
+register("toy/lqr", "task_suites.toy.lqr:Lqr", ("state", "images"))

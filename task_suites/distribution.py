@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
@@ -26,12 +27,24 @@ class ScriptedPolicy(Protocol):
     def __call__(self, reward_inputs: np.ndarray) -> np.ndarray: ...
 
 
+def as_action(action: Any, size: int) -> np.ndarray:
+    """Return `action` as float64 (size,), clipped to [-1, 1]. SuiteError: wrong shape, or not finite."""
+    action = np.asarray(action, np.float64)
+    if action.shape != (size,):
+        raise SuiteError(f"action has shape {action.shape}: expected {size} finite numbers in [-1, 1]")
+    if not math.isfinite(action.sum()):
+        raise SuiteError(f"action is {action.tolist()}: expected {size} finite numbers in [-1, 1]")
+    return action.clip(-1.0, 1.0)
+
+
 def as_distractors(values: Any) -> tuple[Distractor, ...]:
-    """Read distractors from Distractor values, `{"video": 0.5}` or `[{"name": "video", "intensity": 0.5}]`."""
+    """Read distractors from Distractor values, `{"video": 0.5}` or `[{"name": "video", "seed": 1}]`."""
     if isinstance(values, Mapping):
         return tuple(Distractor(name, intensity) for name, intensity in values.items())
     if isinstance(values, str) or not isinstance(values, Iterable):
-        raise SuiteError(f"distractors: got {values!r}, expected a mapping from name to intensity or a sequence")
+        raise SuiteError(
+            f"distractors: got {values!r}, expected a mapping from name to intensity or a sequence"
+        )
     found = []
     for item in values:
         if isinstance(item, Mapping):
@@ -61,6 +74,7 @@ class TaskDistribution(ABC):
     reward_input_names: tuple[str, ...]
     options: dict[str, Any]
     distractors: tuple[Distractor, ...] = ()
+    shows_distractors: bool = False
 
     @abstractmethod
     def tasks(self, split: str) -> tuple[Task, ...]:
@@ -72,7 +86,7 @@ class TaskDistribution(ABC):
 
     @abstractmethod
     def reward(self, task: Task, inputs, action):
-        """Return rewards (...) for `inputs` (..., R) and `action` (..., A), numpy or torch, as the environment pays."""
+        """Return what the environment pays (...) for `inputs` (..., R), `action` (..., A), numpy or torch."""
 
     @abstractmethod
     def success(self, task: Task, inputs):
@@ -83,7 +97,7 @@ class TaskDistribution(ABC):
         """Return the closed-loop policy that defines the reference score."""
 
     def terminated(self, task: Task, inputs, action):
-        """Return booleans (...): does the episode end for good here? Never, unless a family says otherwise."""
+        """Return booleans (...): does the episode end for good here? Never, unless a family says so."""
         return inputs[..., 0] != inputs[..., 0]
 
     def physics(self) -> dict[str, Any]:
@@ -98,13 +112,19 @@ class TaskDistribution(ABC):
         choose(split, SPLITS, "split")
         tasks = self.tasks(split)
         if not 1 <= count <= len(tasks):
-            raise SuiteError(f"{self.name} has {len(tasks)} {split} task(s); {count} asked for: ask for 1 to {len(tasks)}")
+            raise SuiteError(
+                f"{self.name} has {len(tasks)} {split} task(s); {count} asked for: ask for 1 to {len(tasks)}"
+            )
         order = np.random.default_rng(seed).permutation(len(tasks))[:count]
         return tuple(tasks[i].replace(distractors=self.distractors) for i in order)
 
     def reference_key(self, task: Task) -> str:
         """Return the key of `task` in the committed references: without distractors, with the physics."""
-        plain = {"task": task.replace(distractors=()).to_json(), "steps": self.max_episode_steps, **self.physics()}
+        plain = {
+            "task": task.replace(distractors=()).to_json(),
+            "steps": self.max_episode_steps,
+            **self.physics(),
+        }
         return f"{self.name} {hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]}"
 
     def references(self, task: Task) -> tuple[float, float] | None:
@@ -129,6 +149,8 @@ class TaskDistribution(ABC):
             raise SuiteError(f"{self.name}: got {type(task).__name__}, expected a Task")
         if task.family != self.family:
             raise SuiteError(f"{self.name}: task is of family {task.family!r}, expected {self.family!r}")
+        if not self.shows_distractors and any(item.intensity > 0 for item in task.distractors):
+            raise SuiteError(f"{self.name}: its pictures have no distractors, got {task.distractors!r}")
         return task
 
     def __repr__(self) -> str:

@@ -11,7 +11,7 @@ class SuiteError(ValueError):
 
 
 def choose(value: object, choices: Iterable[str], what: str) -> str:
-    """Return `value` if it is one of `choices`; otherwise raise SuiteError naming the nearest valid choice."""
+    """Return `value` if it is one of `choices`; otherwise raise SuiteError naming the nearest one."""
     choices = sorted(choices)
     if isinstance(value, str) and value in choices:
         return value

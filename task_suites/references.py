@@ -11,7 +11,7 @@ PATH = Path(__file__).with_name("references.json")
 
 @functools.cache
 def load() -> dict[str, tuple[float, float]]:
-    """Return {key: (floor, reference)} from references.json (made by `python -m task_suites.make_references`)."""
+    """Return {key: (floor, reference)} from references.json (see `task_suites.make_references`)."""
     if not PATH.exists():
         return {}
     scores = json.loads(PATH.read_text())["scores"]

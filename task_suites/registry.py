@@ -16,7 +16,7 @@ from task_suites.task import Task
 
 @dataclass(frozen=True)
 class Entry:
-    """How to build one distribution: `factory` is a callable or "module:attribute", imported when first used."""
+    """How to build one distribution: `factory` is a callable or "module:attribute", imported when used."""
 
     name: str
     factory: Callable[..., TaskDistribution] | str
@@ -47,7 +47,8 @@ def register(name: str, factory: Callable[..., TaskDistribution] | str, tags: tu
     if name in _ENTRIES:
         raise SuiteError(f"name {name!r} is registered already: choose another")
     _ENTRIES[name] = Entry(name, factory, frozenset(tags) | {name.split("/")[0]})
-    # The checker costs more per step than a picture; tests/task_suites runs it on every registered environment.
+    # The checker costs more per step than a picture; tests/task_suites runs it on every registered
+    # environment.
     gymnasium.register(
         gymnasium_id(name),
         entry_point="task_suites.registry:make_environment",
@@ -57,7 +58,7 @@ def register(name: str, factory: Callable[..., TaskDistribution] | str, tags: tu
 
 
 def names(tag: str | None = None) -> list[str]:
-    """Return the sorted names of all distributions, or of those with `tag`. Raises SuiteError: unknown tag."""
+    """Return the sorted names of all distributions, or of those with `tag`. SuiteError: unknown tag."""
     if tag is None:
         return sorted(_ENTRIES)
     choose(tag, {known for entry in _ENTRIES.values() for known in entry.tags}, "tag")
@@ -76,11 +77,17 @@ def get(name: str, **options) -> TaskDistribution:
 
 
 def make_environment(
-    name: str, task: Task | str | None = None, split: str = "train", task_seed: int = 0, render_mode=None, **options
+    name: str,
+    task: Task | str | None = None,
+    split: str = "train",
+    task_seed: int = 0,
+    render_mode=None,
+    **options,
 ) -> gymnasium.Env:
     """Entry point of `gymnasium.make("task_suites/FAMILY-TASK-v0", ...)`.
 
-    task: a Task or its JSON; without one, a task is sampled from `split` with `task_seed`. `options` go to `get`.
+    task: a Task or its JSON; without one, a task is sampled from `split` with `task_seed`. `options` go to
+    `get`.
     """
     distribution = get(name, **options)
     if task is None:

@@ -1,7 +1,7 @@
 """Fast off-screen pictures of MuJoCo scenes, and the choice of a GL backend.
 
-Importing this module chooses MUJOCO_GL, so import it before `mujoco`. Shadows, reflections and multisampling are
-what makes software rendering slow (20 to 200 times); they are off. The skybox costs nothing and stays.
+Importing this module chooses MUJOCO_GL, so import it before `mujoco`. Shadows, reflections and multisampling
+are what makes software rendering slow (20 to 200 times); they are off. The skybox costs nothing and stays.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ import numpy as np
 from task_suites.errors import SuiteError
 
 _OFF = ("disable", "disabled", "off", "false", "0")
-_ADVICE = "install the system packages libegl1 and libgl1-mesa-dri (Debian, Ubuntu) or set MUJOCO_GL to a backend that works"
+_ADVICE = (
+    "install the system packages libegl1 and libgl1-mesa-dri (Debian, Ubuntu), "
+    "or set MUJOCO_GL to a backend that works"
+)
 
 
 def _loads(library: str) -> bool:
@@ -32,14 +35,17 @@ def _loads(library: str) -> bool:
 
 
 def choose_backend() -> str:
-    """Set MUJOCO_GL if the user has not, and return it: egl, else osmesa where only that is installed (Linux)."""
+    """Set MUJOCO_GL if the user has not, and return it: egl, else osmesa where there is only that (Linux)."""
     chosen = os.environ.get("MUJOCO_GL", "").lower().strip()
     if not chosen:
         if platform.system() != "Linux":
             return "native"
-        only_osmesa = not _loads("libEGL.so.1") and any(_loads(f"libOSMesa.so.{version}") for version in (8, 6))
+        only_osmesa = not _loads("libEGL.so.1") and any(
+            _loads(f"libOSMesa.so.{version}") for version in (8, 6)
+        )
         chosen = "osmesa" if only_osmesa else "egl"
-        # mujoco imports the backend with itself and fails there without libEGL: then physics must do without one.
+        # mujoco imports the backend with itself and fails there without libEGL: then physics must do without
+        # one.
         usable = only_osmesa or _loads("libEGL.so.1")
         os.environ["MUJOCO_GL"] = chosen if usable else "disabled"
     return chosen
@@ -50,19 +56,27 @@ BACKEND = choose_backend()
 os.environ.setdefault("LP_NUM_THREADS", "0")
 try:
     import mujoco
-except (ImportError, AttributeError, OSError) as _error:  # a backend of the user's choice that is not installed
+except (
+    ImportError,
+    AttributeError,
+    OSError,
+) as _error:  # a backend of the user's choice that is not installed
     raise SuiteError(f"mujoco cannot start with MUJOCO_GL={BACKEND}: {_error}; {_ADVICE}") from _error
 
 
 def _make_context(width: int, height: int):
     """Return a GL context of our backend, whatever mujoco chose when somebody imported it before us."""
     if BACKEND in _OFF:
-        raise SuiteError(f"no pictures: rendering is switched off by MUJOCO_GL={BACKEND}; unset it or set it to egl")
+        raise SuiteError(
+            f"no pictures: rendering is switched off by MUJOCO_GL={BACKEND}; unset it or set it to egl"
+        )
     try:
         if BACKEND in ("egl", "osmesa"):
             return importlib.import_module(f"mujoco.{BACKEND}").GLContext(width, height)
         return importlib.import_module("mujoco.gl_context").GLContext(width, height)
-    except Exception as error:  # each backend fails in its own way: ImportError, AttributeError, GLError, RuntimeError
+    except (
+        Exception
+    ) as error:  # each backend fails in its own way: ImportError, AttributeError, GLError, RuntimeError
         raise SuiteError(f"no pictures: GL backend {BACKEND!r} cannot start ({error}); {_ADVICE}") from error
 
 
@@ -100,7 +114,8 @@ class Renderer:
         self._rect = mujoco.MjrRect(0, 0, width, height)
         self._pixels = np.empty((height, width, 3), np.uint8)
         if not _OPEN:
-            # mujoco.egl shuts its display down at exit; registered after its first context, we close before that.
+            # mujoco.egl shuts its display down at exit; registered after its first context, we close before
+            # that.
             atexit.unregister(_close_all)
             atexit.register(_close_all)
         _OPEN.add(self)
@@ -117,7 +132,13 @@ class Renderer:
         self._gl.make_current()
         self._camera.fixedcamid = camera
         mujoco.mjv_updateScene(
-            self.model, data, self._option, self._perturb, self._camera, mujoco.mjtCatBit.mjCAT_ALL, self.scene
+            self.model,
+            data,
+            self._option,
+            self._perturb,
+            self._camera,
+            mujoco.mjtCatBit.mjCAT_ALL,
+            self.scene,
         )
         if decorate is not None:
             decorate(self.scene)

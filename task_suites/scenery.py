@@ -13,15 +13,22 @@ from task_suites.rendering import Renderer, mujoco
 from task_suites.task import Distractor
 
 _MAX_OBJECTS = 6
-_OBJECT_RGB = ((0.9, 0.8, 0.1), (0.1, 0.75, 0.8), (0.8, 0.2, 0.75), (0.95, 0.95, 0.95), (0.08, 0.08, 0.08), (0.95, 0.5, 0.1))
+_OBJECT_RGB = (
+    (0.9, 0.8, 0.1),
+    (0.1, 0.75, 0.8),
+    (0.8, 0.2, 0.75),
+    (0.95, 0.95, 0.95),
+    (0.08, 0.08, 0.08),
+    (0.95, 0.5, 0.1),
+)
 _SHAPES = (mujoco.mjtGeom.mjGEOM_SPHERE, mujoco.mjtGeom.mjGEOM_BOX, mujoco.mjtGeom.mjGEOM_ELLIPSOID)
-_CAMERA_METRES, _CAMERA_RADIANS = 0.05, 0.06
+_CAMERA_METRES, _CAMERA_RADIANS = 0.04, 0.04
 _VISUAL_FIELDS = ("geom_rgba", "geom_matid", "light_diffuse", "light_dir", "cam_pos", "cam_quat", "tex_data")
 
 
 @dataclass(frozen=True)
 class Names:
-    """Which geoms of a scene may change: floor and table have 64x64 textures and materials of the same name."""
+    """Which geoms may change; floor and table have 64x64 textures and materials of the same name."""
 
     floor: str
     table: str
@@ -33,8 +40,8 @@ class Names:
 class Scenery:
     """The distractors of one environment.
 
-    Colours, textures and lights are drawn anew each episode, objects, camera and video move with the step; all are
-    determined by (distractor seed, episode key, step). Intensity 0 changes no pixel.
+    Colours, textures and lights are drawn anew each episode, objects, camera and video move with the step;
+    all are determined by (distractor seed, episode key, step). Intensity 0 changes no pixel.
     """
 
     def __init__(self, model: mujoco.MjModel, distractors: tuple[Distractor, ...], names: Names) -> None:
@@ -50,15 +57,16 @@ class Scenery:
         self.decorate = self._draw_objects if "objects" in self._active else None
 
     def begin_episode(self, key: int) -> None:
-        """Draw what this episode looks like; `key` is any non-negative int that the episode's seed determines."""
+        """Draw what this episode looks like; `key` is an int >= 0 that the episode's seed determines."""
         if not self._active:
             return
         for field, value in self._base.items():
             getattr(self._model, field)[:] = value
         self._model.vis.headlight.diffuse[:] = self._headlight
         self._plasma, self._plasma_step, self._step = None, -1, 0
+        # In this order: textures start from the colours, the video covers the floor's texture.
         setups = (self._colours, self._lights, self._textures, self._video, self._objects, self._camera)
-        for setup in setups:  # in this order: textures start from the colours, the video covers the floor's texture
+        for setup in setups:
             item = self._active.get(setup.__name__[1:])
             if item is not None:
                 setup(item.intensity, np.random.default_rng([item.seed, key]))
@@ -93,7 +101,9 @@ class Scenery:
             rgba = self._rgba(name)
             hue, saturation, value = colorsys.rgb_to_hsv(*rgba[:3].tolist())
             shift, light = rng.uniform(-1, 1, 2) * intensity  # at most 10 degrees: red stays red
-            rgba[:3] = colorsys.hsv_to_rgb((hue + shift / 36) % 1, saturation, min(value * (1 + 0.2 * light), 1))
+            rgba[:3] = colorsys.hsv_to_rgb(
+                (hue + shift / 36) % 1, saturation, min(value * (1 + 0.2 * light), 1)
+            )
 
     def _lights(self, intensity: float, rng: np.random.Generator) -> None:
         tint = 1 + 0.25 * intensity * rng.uniform(-1, 1, 3)
@@ -142,7 +152,7 @@ class Scenery:
             "phase": rng.uniform(0, 2 * np.pi, (count, 2)),
         }
         kinds, colours = rng.integers(len(_SHAPES), size=count), rng.permutation(_MAX_OBJECTS)[:count]
-        sizes = rng.uniform(0.012, 0.022, (count, 3))
+        sizes = rng.uniform(0.015, 0.025, (count, 3))
         turns = rng.uniform(0, np.pi, count)
         self._bodies = []
         for kind, colour, size, turn in zip(kinds, colours, sizes, turns, strict=True):

@@ -7,6 +7,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from task_suites.distribution import as_action
 from task_suites.errors import SuiteError
 from task_suites.rendering import Renderer, mujoco
 from task_suites.scenery import Names, Scenery
@@ -27,17 +28,25 @@ _NAMES = Names("floor", "table", ("cup", "flange", "arm"), scene.COLOURS, table_
 class TabletopEnv(gymnasium.Env):
     """One task on the table. Blocks are seen in the pictures only; time limits truncate.
 
-    Action (5,) in [-1, 1]: hand x, y, z speed, wrist speed, grip (> 0 suction on, <= -0.6 off, else unchanged).
-    Observation: `image_CAMERA` uint8 (size, size, 3); `proprio` float32 (13,): hand x y z (workspace to [-1, 1]),
-    hand velocity x y z (1 = full speed), setpoint minus hand x y z (1 = the allowed lead), sine and cosine of the
-    wrist, wrist velocity (1 = full speed), suction switched on (+1) or off (-1).
-    info: `success` bool, `task`, `reward_inputs` float32 (13,), named in `tabletop.rewards.INPUT_NAMES`.
+    Action (5,) in [-1, 1]: hand x, y, z speed, wrist speed, grip (> 0 suction on, <= -0.6 off, else
+    unchanged). Observation: `image_CAMERA` uint8 (size, size, 3); `proprio` float32 (13,): hand x y z
+    (workspace to [-1, 1]), hand velocity x y z (1 = full speed), setpoint minus hand x y z (1 = the allowed
+    lead), sine and cosine of the wrist, wrist velocity (1 = full speed), suction switched on (+1) or off
+    (-1). info: `success` bool, `task`, `reward_inputs` float32 (13,), named in
+    `tabletop.rewards.INPUT_NAMES`.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}
 
     def __init__(
-        self, task: Task, *, cameras: tuple[str, ...], image_size: int, control_hz: int, episode_steps: int, antialias: bool
+        self,
+        task: Task,
+        *,
+        cameras: tuple[str, ...],
+        image_size: int,
+        control_hz: int,
+        episode_steps: int,
+        antialias: bool,
     ) -> None:
         self.task = task
         self.render_mode = None
@@ -52,7 +61,9 @@ class TabletopEnv(gymnasium.Env):
         self._movie_renderer: Renderer | None = None
         self._steps_per_action = round(1 / (control_hz * scene.TIMESTEP_SECONDS))
         self._episode_steps = episode_steps
-        self._reach = scene.HAND_SPEED / control_hz  # how far one action moves the setpoint, and its largest lead
+        self._reach = (
+            scene.HAND_SPEED / control_hz
+        )  # how far one action moves the setpoint, and its largest lead
         self._setpoint = np.zeros(4)
         self._suction = False
         self._step_count: int | None = None
@@ -85,7 +96,14 @@ class TabletopEnv(gymnasium.Env):
                 break
         yaws = rng.uniform(-np.pi / 4, np.pi / 4, 3)
         for start, spot, yaw in zip(_BLOCK_QPOS, spots, yaws, strict=True):
-            self._qpos[start : start + 7] = *spot, scene.BLOCK_HALF, np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2)
+            self._qpos[start : start + 7] = (
+                *spot,
+                scene.BLOCK_HALF,
+                np.cos(yaw / 2),
+                0.0,
+                0.0,
+                np.sin(yaw / 2),
+            )
         low, high = (-0.1, -0.1, 0.09, -0.5), (0.1, 0.1, 0.14, 0.5)
         self._qpos[:4] = rng.uniform(low, high)
 
@@ -93,10 +111,7 @@ class TabletopEnv(gymnasium.Env):
         """Apply one action (5,). Raises SuiteError if it is not five finite numbers, or before `reset`."""
         if self._step_count is None:
             raise SuiteError("step before reset: call reset(seed=...) first")
-        action = np.asarray(action, np.float64)
-        if action.shape != (5,) or not np.isfinite(action).all():
-            raise SuiteError(f"action is {action!r}: expected 5 finite numbers in [-1, 1]")
-        action = action.clip(-1.0, 1.0)
+        action = as_action(action, 5)
         hand = self._qpos[:4]
         target = self._setpoint + action[:4] * self._reach
         target = target.clip(hand - self._reach, hand + self._reach)  # no wind-up against an obstacle
@@ -166,7 +181,8 @@ class TabletopEnv(gymnasium.Env):
 def spaces(cameras: tuple[str, ...], image_size: int) -> tuple[gymnasium.spaces.Dict, gymnasium.spaces.Box]:
     """Return (observation space, action space)."""
     images = {
-        f"image_{name}": gymnasium.spaces.Box(0, 255, (image_size, image_size, 3), np.uint8) for name in cameras
+        f"image_{name}": gymnasium.spaces.Box(0, 255, (image_size, image_size, 3), np.uint8)
+        for name in cameras
     }
     proprio = gymnasium.spaces.Box(-np.inf, np.inf, (PROPRIO_SIZE,), np.float32)
     action = gymnasium.spaces.Box(-1.0, 1.0, (5,), np.float32)

@@ -36,7 +36,11 @@ def _variations(name: str) -> tuple[Parameters, ...]:
         return (Parameters(),)
     if name == "push":
         return tuple(Parameters(goal_x_metres=x, goal_y_metres=y) for x, y in _GOALS)
-    pairs = [(a, b) for a, b in itertools.permutations(_GOALS, 2) if np.hypot(a[0] - b[0], a[1] - b[1]) >= _PAIR_METRES]
+    pairs = [
+        (a, b)
+        for a, b in itertools.permutations(_GOALS, 2)
+        if np.hypot(a[0] - b[0], a[1] - b[1]) >= _PAIR_METRES
+    ]
     chosen = np.random.default_rng(0).permutation(len(pairs))[:_PAIRS_PER_SPLIT]
     return tuple(
         Parameters(goal_x_metres=a[0], goal_y_metres=a[1], goal_green_x_metres=b[0], goal_green_y_metres=b[1])
@@ -47,12 +51,14 @@ def _variations(name: str) -> tuple[Parameters, ...]:
 class Tabletop(TaskDistribution):
     """Tabletop tasks called `name`: train tasks move the blue block, test tasks the red one.
 
-    image_size: 16 to 512 pixels. cameras: some of fit, top, left, right; none gives proprio only. control_hz: 10,
-    20, 25, 50 or 5 actions per second. episode_steps: None = the task's own. sparse: pay 1 for success, else 0.
-    antialias: 4x multisampling. distractors: put on every sampled task. Raises SuiteError naming a wrong option.
+    image_size: 16 to 512 pixels. cameras: some of fit, top, left, right; none gives proprio only. control_hz:
+    10, 20, 25, 50 or 5 actions per second. episode_steps: None = the task's own. sparse: pay 1 for success,
+    else 0. antialias: 4x multisampling. distractors: put on every sampled task. Raises SuiteError naming a
+    wrong option.
     """
 
     family = "tabletop"
+    shows_distractors = True
     reward_input_names = rewards.INPUT_NAMES
 
     def __init__(

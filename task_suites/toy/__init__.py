@@ -1,0 +1,1 @@
+"""Toy environments without MuJoCo: oracles for tests of data flow, models and algorithms."""

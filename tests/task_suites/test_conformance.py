@@ -1,0 +1,241 @@
+"""Every registered distribution keeps the contract of TaskDistribution and of Gymnasium."""
+
+import sys
+import warnings
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+
+import task_suites
+from task_suites import SuiteError, Task
+
+NAMES = task_suites.names()
+OPTIONS = {"tabletop": {"image_size": 32}}
+STEPS = 6
+
+
+def suite_of(name, **options):
+    return task_suites.get(name, **{**OPTIONS.get(name.split("/")[0], {}), **options})
+
+
+def play(env, seed, steps=STEPS):
+    """Return (observations, rewards, infos) of one start and some random actions that `seed` determines."""
+    rng = np.random.default_rng(seed)
+    observation, info = env.reset(seed=seed)
+    observations, rewards, infos, actions = [observation], [], [info], []
+    for _ in range(steps):
+        actions.append(rng.uniform(-1, 1, env.action_space.shape).astype(np.float32))
+        observation, reward, terminated, truncated, info = env.step(actions[-1])
+        observations.append(observation)
+        rewards.append(reward)
+        infos.append(info)
+    return observations, rewards, infos, actions
+
+
+@pytest.fixture(params=NAMES)
+def suite(request):
+    return suite_of(request.param)
+
+
+@pytest.fixture
+def env(suite):
+    env = suite.make(suite.sample("train", 1, 0)[0])
+    yield env
+    env.close()
+
+
+def test_spaces_dtypes_and_info(suite, env):
+    assert env.observation_space == suite.observation_space
+    assert env.action_space == suite.action_space
+    observations, rewards, infos, _ = play(env, 0)
+    for observation in observations:
+        assert set(observation) == set(suite.observation_space.spaces)
+        assert suite.observation_space.contains(observation)
+        assert np.isfinite(observation["proprio"]).all()
+    assert all(type(reward) is float and np.isfinite(reward) for reward in rewards)
+    for info in infos:
+        assert type(info["success"]) is bool
+        assert info["task"] == env.task
+        inputs = info["reward_inputs"]
+        assert inputs.dtype == np.float32 and inputs.shape == (len(suite.reward_input_names),)
+
+
+def test_a_seed_determines_the_episode_and_seeds_differ(suite, env):
+    first, again, other = play(env, 3), play(env, 3), play(env, 4)
+    for key in suite.observation_space.spaces:
+        for a, b in zip(first[0], again[0], strict=True):
+            assert np.array_equal(a[key], b[key])
+    assert first[1] == again[1]
+    assert not np.array_equal(first[2][0]["reward_inputs"], other[2][0]["reward_inputs"])
+    assert any(not np.array_equal(first[0][0][key], other[0][0][key]) for key in first[0][0])
+
+
+def test_a_second_environment_plays_the_same_episode(suite, env):
+    other = suite.make(suite.sample("train", 1, 0)[0])
+    play(other, 5)  # its history must not matter
+    for a, b in zip(play(env, 3)[0], play(other, 3)[0], strict=True):
+        assert all(np.array_equal(a[key], b[key]) for key in a)
+    other.close()
+
+
+def test_reset_without_a_seed_goes_on_with_the_own_stream(env):
+    env.reset(seed=1)
+    second = env.reset()[1]["reward_inputs"]
+    third = env.reset()[1]["reward_inputs"]
+    assert not np.array_equal(second, third)
+    env.reset(seed=1)
+    assert np.array_equal(env.reset()[1]["reward_inputs"], second)
+
+
+def test_observations_share_no_memory(env):
+    observations, _, infos, _ = play(env, 0, steps=3)
+    arrays = [(index, array) for index, item in enumerate(observations) for array in item.values()]
+    arrays += [(index, info["reward_inputs"]) for index, info in enumerate(infos)]
+    for index, array in arrays:
+        assert not any(np.shares_memory(array, other) for at, other in arrays if at != index)
+
+
+def test_reward_of_the_distribution_is_what_was_paid(suite):
+    for split in ("train", "test"):
+        task = suite.sample(split, 1, 1)[0]
+        env = suite.make(task)
+        _, rewards, infos, actions = play(env, 7)
+        env.close()
+        inputs = np.stack([info["reward_inputs"] for info in infos[1:]])
+        paid = suite.reward(task, inputs, np.stack(actions))
+        assert paid.shape == (STEPS,)
+        np.testing.assert_allclose(paid, rewards, rtol=0, atol=1e-6)
+        again = suite.reward(task, inputs[None, :, None], np.stack(actions)[None, :, None])
+        np.testing.assert_allclose(again[0, :, 0], rewards, rtol=0, atol=1e-6)
+        successes = [info["success"] for info in infos[1:]]
+        assert suite.success(task, inputs).tolist() == successes
+
+
+def test_reward_takes_torch_tensors(suite):
+    torch = pytest.importorskip("torch")
+    task = suite.sample("test", 1, 1)[0]
+    env = suite.make(task)
+    _, rewards, infos, actions = play(env, 7)
+    env.close()
+    inputs = torch.tensor(np.stack([info["reward_inputs"] for info in infos[1:]]), requires_grad=True)
+    paid = suite.reward(task, inputs, torch.tensor(np.stack(actions)))
+    assert isinstance(paid, torch.Tensor) and paid.is_floating_point()
+    np.testing.assert_allclose(paid.detach().numpy(), rewards, rtol=0, atol=1e-6)
+    paid.sum().backward()
+    assert torch.isfinite(inputs.grad).all()
+
+
+def test_episodes_end_at_the_time_limit(suite, env):
+    env.reset(seed=0)
+    action = np.zeros(env.action_space.shape, np.float32)
+    ends = [env.step(action)[2:4] for _ in range(suite.max_episode_steps)]
+    assert not any(terminated or truncated for terminated, truncated in ends[:-1])
+    assert ends[-1] == (False, True)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_registered_environment_passes_gymnasiums_checker(name):
+    env = gymnasium.make(
+        task_suites.gymnasium_id(name), render_mode="rgb_array", **OPTIONS.get(name.split("/")[0], {})
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # e.g. the advice to bound every Box
+        check_env(env.unwrapped, skip_close_check=True)
+    assert env.unwrapped.render().shape[-1] == 3
+    env.close()
+    env.close()  # twice is allowed
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gymnasium_takes_a_task_or_its_json(name):
+    suite = suite_of(name)
+    task = suite.sample("test", 1, 0)[0]
+    for value in (task, task.to_json()):
+        env = gymnasium.make(task_suites.gymnasium_id(name), task=value)
+        assert env.unwrapped.task == task
+        env.close()
+
+
+def test_tasks_survive_json_and_hash(suite):
+    for split in ("train", "test"):
+        for task in suite.tasks(split):
+            assert Task.from_json(task.to_json()) == task
+            assert hash(Task.from_json(task.to_json())) == hash(task)
+    assert Task.from_json(task.to_json()).to_json() == task.to_json()
+
+
+def test_train_and_test_are_disjoint_and_sampling_has_no_repeats(suite):
+    train, test = suite.tasks("train"), suite.tasks("test")
+    assert not set(train) & set(test)
+    for split, tasks in (("train", train), ("test", test)):
+        sampled = suite.sample(split, len(tasks), 0)
+        assert len(set(sampled)) == len(tasks) and set(sampled) == set(tasks)
+        assert suite.sample(split, len(tasks), 0) == sampled
+        with pytest.raises(SuiteError, match="asked for"):
+            suite.sample(split, len(tasks) + 1, 0)
+
+
+def test_wrong_use_is_told_in_one_line(suite, env):
+    other = Task("nowhere", task_suites.Reward("none"))
+    calls = [
+        (lambda: suite.sample("validation", 1, 0), "split"),
+        (lambda: suite.make(other), "family"),
+        (lambda: task_suites.get(suite.name, imagesize=3), "image_size"),
+        (lambda: suite_of(suite.name).make("task"), "expected a Task"),
+    ]
+    env.reset(seed=0)
+    calls.append((lambda: env.step(np.zeros(99)), "finite numbers"))
+    calls.append((lambda: env.step(np.full(env.action_space.shape, np.nan)), "finite numbers"))
+    for call, message in calls:
+        with pytest.raises(SuiteError, match=message) as error:
+            call()
+        assert "\n" not in str(error.value)
+
+
+def test_step_before_reset_is_refused(env):
+    with pytest.raises(SuiteError, match="reset"):
+        env.step(np.zeros(env.action_space.shape))
+
+
+def test_references_are_committed_and_ignore_distractors(suite):
+    for split in ("train", "test"):
+        for task in suite.tasks(split):
+            floor, reference = suite.references(task)
+            assert reference > floor
+            if suite.shows_distractors:
+                distracted = task.replace(distractors=(task_suites.Distractor("video", 0.5, 3),))
+                assert suite.references(distracted) == (floor, reference)
+
+
+def test_the_script_reaches_the_reference(suite):
+    task = suite.sample("test", 1, 0)[0]
+    quick = task_suites.get(suite.name, **({"cameras": ()} if suite.family == "tabletop" else {}))
+    env, policy, returns = quick.make(task), quick.scripted(task), []
+    for seed in range(5):
+        _, info = env.reset(seed=seed)
+        policy.reset(np.random.default_rng(seed))
+        total = 0.0
+        for _ in range(quick.max_episode_steps):
+            _, reward, _, _, info = env.step(policy(info["reward_inputs"]))
+            total += reward
+        returns.append(total)
+    floor, reference = suite.references(task)
+    assert np.mean(returns) > floor + 0.6 * (reference - floor)
+
+
+def test_fingerprints_tell_options_apart(suite):
+    assert suite.fingerprint() == suite_of(suite.name).fingerprint()
+    assert suite.fingerprint() != suite_of(suite.name, image_size=48).fingerprint()
+
+
+def test_the_package_imports_neither_torch_nor_meta_latent():
+    import subprocess
+
+    code = (
+        "import sys, task_suites\n"
+        "for name in task_suites.names(): task_suites.get(name)\n"
+        "bad = {'torch', 'meta_latent'} & set(sys.modules); sys.exit(f'imported {bad}' if bad else 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -1,0 +1,126 @@
+"""The off-screen renderer: same pictures side by side, quiet at exit, clear when GL is missing."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from task_suites import SuiteError
+from task_suites.rendering import Renderer, mujoco, probe
+
+XML = """<mujoco><visual><headlight ambient=".5 .5 .5"/></visual><worldbody>
+<camera name="eye" pos="0 0 1"/><geom type="plane" size="1 1 1" rgba="{floor} 1"/>
+<geom type="box" pos="0 .2 0" size=".1 .1 .1" rgba="1 0 0 1"/></worldbody></mujoco>"""
+
+
+def scene(floor):
+    model = mujoco.MjModel.from_xml_string(XML.format(floor=floor))
+    data = mujoco.MjData(model)
+    mujoco.mj_forward(model, data)
+    return model, data
+
+
+def test_pictures_are_upright_rgb_and_do_not_share_memory():
+    model, data = scene(".1 .1 .9")
+    with Renderer(model, 48, 64) as renderer:
+        first, second = renderer.render(data, 0), renderer.render(data, 0)
+    assert first.shape == (48, 64, 3) and first.dtype == np.uint8 and first.flags.c_contiguous
+    assert np.array_equal(first, second) and not np.shares_memory(first, second)
+    red = np.argwhere(first[..., 0] > 2 * first[..., 2].clip(1))
+    assert len(red) > 10 and red[:, 0].mean() < 20  # the box lies towards +y: the upper half
+
+
+def test_renderers_side_by_side_do_not_mix():
+    scenes = [scene(".9 .9 .1"), scene(".1 .1 .9")]
+    alone = []
+    for model, data in scenes:
+        with Renderer(model, 32, 32) as renderer:
+            alone.append(renderer.render(data, 0))
+    assert not np.array_equal(*alone)
+    renderers = [Renderer(model, 32, 32) for model, _ in scenes]
+    for _ in range(2):
+        for renderer, (_, data), expected in zip(renderers, scenes, alone, strict=True):
+            assert np.array_equal(renderer.render(data, 0), expected)
+    renderers[0].close()
+    assert np.array_equal(renderers[1].render(scenes[1][1], 0), alone[1])
+    renderers[1].close()
+
+
+def test_antialias_smooths_edges_and_leaves_the_model_alone():
+    model, data = scene(".1 .1 .9")
+    before = model.vis.quality.offsamples, model.vis.global_.offwidth
+    colours = []
+    for antialias in (False, True):
+        with Renderer(model, 32, 32, antialias=antialias) as renderer:
+            colours.append(len(np.unique(renderer.render(data, 0).reshape(-1, 3), axis=0)))
+    assert colours[1] > colours[0]
+    assert (model.vis.quality.offsamples, model.vis.global_.offwidth) == before
+
+
+def test_a_closed_renderer_says_so():
+    model, data = scene("1 1 1")
+    renderer = Renderer(model, 32, 32)
+    renderer.close()
+    renderer.close()
+    with pytest.raises(SuiteError, match="closed"):
+        renderer.render(data, 0)
+
+
+def test_probe_says_what_draws_and_how_fast():
+    found = probe(0.05)
+    assert found["backend"] in ("egl", "osmesa", "native") and found["gl_renderer"]
+    assert found["frames_per_second"] > 10
+
+
+def run(code, **environment):
+    clean = {key: value for key, value in os.environ.items() if key not in ("MUJOCO_GL", "PYOPENGL_PLATFORM")}
+    return subprocess.run(
+        [sys.executable, "-c", code], env={**clean, **environment}, capture_output=True, text=True, timeout=60
+    )
+
+
+USE = """
+import task_suites
+suite = task_suites.get("tabletop/reach", image_size=32)
+envs = [suite.make(suite.sample("train", 1, 0)[0]) for _ in range(2)]
+pictures = [env.reset(seed=0)[0]["image_fit"] for env in envs]
+movies = [env.render() for env in envs]
+assert pictures[0].std() > 0
+"""
+
+
+@pytest.mark.parametrize("first", ["", "import mujoco\n"], ids=["alone", "mujoco imported before"])
+def test_environments_left_open_make_no_noise_at_exit(first):
+    result = run(first + USE)
+    assert (result.returncode, result.stderr, result.stdout) == (0, "", "")
+
+
+def test_the_users_backend_is_respected_and_its_absence_told_in_one_line():
+    result = run(USE, MUJOCO_GL="disabled")
+    assert result.returncode == 1
+    assert result.stderr.strip().splitlines()[-1].startswith("task_suites.errors.SuiteError: no pictures")
+
+
+def test_physics_without_pictures_needs_no_backend():
+    code = (
+        USE.replace("image_size=32", "cameras=()").split("pictures =")[0]
+        + "envs[0].reset(seed=0); envs[0].step([0] * 5)"
+    )
+    assert run(code, MUJOCO_GL="disabled").returncode == 0
+
+
+def test_a_missing_library_is_told_with_the_packages_to_install():
+    code = (
+        "import ctypes\nload = ctypes.CDLL.__init__\n"
+        "def missing(self, name, *a, **k):\n"
+        "    if name and ('EGL' in str(name) or 'OSMesa' in str(name)): raise OSError(f'no {name}')\n"
+        "    return load(self, name, *a, **k)\n"
+        "ctypes.CDLL.__init__ = missing\n"
+    )
+    result = run(code + USE)
+    last = result.stderr.strip().splitlines()[-1]
+    assert (
+        last.startswith("task_suites.errors.SuiteError") and "libegl1" in last and "libgl1-mesa-dri" in last
+    )

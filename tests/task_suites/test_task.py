@@ -1,0 +1,103 @@
+"""Tasks, distractors and the registry as values: what is refused, and how it is said."""
+
+import json
+
+import pytest
+
+import task_suites
+from task_suites import Distractor, Parameters, Reward, SuiteError, Task
+
+TASK = Task(
+    "family", Reward("go", {"goal_x_metres": 0.1}), {"size": 3}, {"drag": 0.5}, (Distractor("video", 0.5, 2),)
+)
+
+
+def test_json_keeps_every_field_and_is_plain():
+    value = json.loads(TASK.to_json())
+    assert value["distractors"] == [{"name": "video", "intensity": 0.5, "seed": 2}]
+    assert Task.from_json(TASK.to_json()) == TASK
+    assert Task.from_json(TASK.replace(distractors=()).to_json()) != TASK
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        "{}",
+        TASK.to_json().replace('"seed": 2', '"sed": 2'),
+        TASK.to_json().replace('0.5, "name', '7, "name'),
+    ],
+)
+def test_json_that_is_no_task_is_refused(text):
+    with pytest.raises(SuiteError):
+        Task.from_json(text)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("vidoe", 0.5, 0), "'video'"),
+        (("video", 1.5, 0), "intensity is 1.5"),
+        (("video", -0.1, 0), "intensity is -0.1"),
+        (("video", float("nan"), 0), "intensity is nan"),
+        (("video", True, 0), "intensity is True"),
+        (("video", 0.5, -1), "seed is -1"),
+        (("video", 0.5, 0.5), "seed is 0.5"),
+    ],
+)
+def test_bad_distractors_name_the_field(arguments, said):
+    with pytest.raises(SuiteError, match=said):
+        Distractor(*arguments)
+
+
+def test_bad_tasks_are_refused():
+    with pytest.raises(SuiteError, match="twice"):
+        TASK.replace(distractors=(Distractor("video"), Distractor("video")))
+    with pytest.raises(SuiteError, match="'reward'"):
+        TASK.replace(rewards=Reward("go"))
+    with pytest.raises(SuiteError, match="finite"):
+        Parameters(size=float("inf"))
+    with pytest.raises(SuiteError, match="plain scalar"):
+        Parameters(goal=[0.1, 0.2])
+    with pytest.raises(SuiteError, match="Distractor"):
+        TASK.replace(distractors=("video",))
+
+
+def test_parameters_are_an_immutable_mapping():
+    values = Parameters(b=1, a="x")
+    assert dict(values) == {"a": "x", "b": 1} and values == {"b": 1, "a": "x"}
+    assert hash(values) == hash(Parameters(a="x", b=1))
+    with pytest.raises(TypeError):
+        values["a"] = "y"
+
+
+def test_names_tags_and_unknown_names():
+    assert "tabletop/gather" in task_suites.names() == sorted(task_suites.names())
+    assert all(name.startswith("toy/") for name in task_suites.names("toy"))
+    with pytest.raises(SuiteError, match="did you mean 'tabletop/gather'"):
+        task_suites.get("tabletop/gathr")
+    with pytest.raises(SuiteError, match="tag"):
+        task_suites.names("tabeltop")
+
+
+@pytest.mark.parametrize("name", ["reach", "Tabletop/reach", "a/b/c", "tabletop/", "tabletop/gather"])
+def test_bad_or_taken_names_are_refused(name):
+    with pytest.raises(SuiteError, match="name"):
+        task_suites.register(name, dict)
+
+
+@pytest.mark.parametrize(
+    "value", ["video", {"video": 2.0}, [{"intensity": 1.0}], [{"name": "video", "strength": 1}], [3]]
+)
+def test_the_distractors_option_is_checked(value):
+    with pytest.raises(SuiteError, match="distractor"):
+        task_suites.get("tabletop/reach", distractors=value)
+
+
+def test_the_distractors_option_is_put_on_sampled_tasks():
+    suite = task_suites.get("tabletop/reach", distractors={"video": 0.5})
+    assert suite.sample("train", 1, 0)[0].distractors == (Distractor("video", 0.5, 0),)
+    with pytest.raises(SuiteError, match="no distractors"):
+        toy = task_suites.get("toy/lqr")
+        toy.make(toy.sample("train", 1, 0)[0].replace(distractors=(Distractor("video"),)))
