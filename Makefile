@@ -23,11 +23,11 @@ setup: $(VENV)/installed
 # learn2learn goes last and without its dependencies: only its MAML is used, and it builds only with this flag.
 $(VENV)/installed: setup.cfg pyproject.toml constraints.txt Makefile
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) install --quiet --upgrade "pip>=24" "setuptools>=70"
-	$(PIP) install --quiet "$(TORCH)" $(TORCH_INSTALL_ARGS)
-	$(PIP) install --quiet --constraint constraints.txt --editable ".[test]"
+	$(PIP) install -qq --upgrade "pip>=24" "setuptools>=70"
+	$(PIP) install -qq "$(TORCH)" $(TORCH_INSTALL_ARGS)
+	$(PIP) install -qq --constraint constraints.txt --editable ".[test]"
 	$(VENV)/bin/python -c "import importlib.metadata as m; assert m.version('learn2learn')" 2>/dev/null \
-		|| $(PIP) install --quiet --no-deps "$(LEARN2LEARN)" --config-settings="--build-option=build_ext" \
+		|| $(PIP) install -qq --no-deps "$(LEARN2LEARN)" --config-settings="--build-option=build_ext" \
 		|| echo "warning: $(LEARN2LEARN) did not build (it needs a C compiler); all but its MAML engine works"
 	touch $@
 
@@ -38,7 +38,7 @@ test-slow: setup
 	$(PYTEST) -m "slow and not baselines" $(TESTS)
 
 $(VENV)/baselines: $(VENV)/installed
-	$(PIP) install --quiet --constraint constraints.txt --editable ".[test,baselines]"
+	$(PIP) install -qq --constraint constraints.txt --editable ".[test,baselines]"
 	touch $@
 
 test-baselines: $(VENV)/baselines

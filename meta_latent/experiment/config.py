@@ -177,7 +177,7 @@ def _parse_override(override: str) -> tuple[str, Any]:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Content of a YAML file that holds a mapping. Raises `UserError` naming the file if it cannot be read."""
+    """Content of a YAML file that holds a mapping. Raises `UserError` naming the file if it is unreadable."""
     try:
         content = OmegaConf.to_container(OmegaConf.load(path))
     except FileNotFoundError as error:

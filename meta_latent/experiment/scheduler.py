@@ -174,9 +174,7 @@ def _read_output(item: _Running) -> None:
         if item.cell.log is not None:
             item.cell.log.parent.mkdir(parents=True, exist_ok=True)
             log = stack.enter_context(open(item.cell.log, "a"))
-        for (
-            line
-        ) in item.process.stdout:  # universal newlines: a progress bar's carriage returns end lines too
+        for line in output:  # universal newlines: a progress bar's carriage returns end lines too
             if line.strip():
                 item.last_line = line.strip()
             if log is not None:

@@ -1,0 +1,176 @@
+"""Command line: exit statuses, one-line errors, lazy imports, Ctrl-C."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import types
+
+import pytest
+
+from meta_latent import cli
+from meta_latent.errors import RunError, UserError
+
+
+@pytest.fixture
+def transfer(monkeypatch):
+    """Stands for the module behind `transfer`; a test sets its `run`."""
+    module = types.ModuleType("meta_latent.experiment.transfer")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    module.calls = []
+    module.run = lambda name, overrides: module.calls.append((name, overrides))
+    return module
+
+
+def test_a_command_gets_its_name_and_overrides(transfer):
+    assert cli.main(["transfer", "push", "seed=1", "model.rate=1e-3"]) == 0
+    assert transfer.calls == [("push", ["seed=1", "model.rate=1e-3"])]
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(UserError("two\nlines"), 2), (RunError("the disk is full"), 1), (KeyboardInterrupt(), 130)],
+)
+def test_exit_status_and_message(transfer, capsys, error, status):
+    def run(name, overrides):
+        raise error
+
+    transfer.run = run
+    assert cli.main(["transfer", "push", "out=/tmp/a b"]) == status
+    printed = capsys.readouterr().err.strip().splitlines()
+    assert len(printed) == 1
+    if status == 130:
+        assert "meta-latent transfer push 'out=/tmp/a b'" in printed[0]
+    else:
+        assert printed[0] == f"meta-latent: {' '.join(str(error).split())}"
+
+
+def test_a_status_that_a_command_returns_is_kept(transfer):
+    transfer.run = lambda name, overrides: 1
+    assert cli.main(["transfer", "push"]) == 1
+
+
+def test_mistakes_of_the_suites_are_wrong_input_and_other_value_errors_are_bugs(transfer, capsys):
+    import task_suites
+
+    def suite(name, overrides):
+        task_suites.get("tabletop/reech")
+
+    transfer.run = suite
+    assert cli.main(["transfer", "push"]) == 2
+    assert "tabletop/reach" in capsys.readouterr().err
+
+    def bug(name, overrides):
+        raise ValueError("a bug")
+
+    transfer.run = bug
+    with pytest.raises(ValueError, match="a bug"):
+        cli.main(["transfer", "push"])
+
+
+@pytest.mark.parametrize(
+    ("argv", "text"),
+    [
+        (["transfer", "seed=1"], "NAME"),
+        (["transfer", "push", "seed"], "key=value"),
+        (["tasks", "seed=1"], "imports="),
+        (["tasks", "imports=[no_such_package]"], "no_such_package"),
+        (["trasnfer", "push"], "invalid choice"),
+        (["transfer"], "NAME"),
+        ([], "COMMAND"),
+    ],
+)
+def test_wrong_usage(capsys, argv, text):
+    assert cli.main(argv) == 2
+    assert text in capsys.readouterr().err
+
+
+def test_demo_needs_no_name(monkeypatch):
+    calls = []
+    module = types.ModuleType("meta_latent.experiment.demo")
+    module.run = lambda *a: calls.append(a)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    for argv in (["demo"], ["demo", "seed=1"], ["demo", "other", "seed=1"]):
+        assert cli.main(argv) == 0
+    assert calls == [("demo", []), ("demo", ["seed=1"]), ("other", ["seed=1"])]
+
+
+def test_tasks_lists_the_suites_by_tag(capsys):
+    assert cli.main(["tasks"]) == 0
+    everything = capsys.readouterr().out.split()
+    assert "tabletop/reach" in everything
+    assert cli.main(["tasks", "--tag", "mujoco"]) == 0
+    assert set(capsys.readouterr().out.split()) <= set(everything)
+
+
+def test_imports_come_first_and_from_the_working_folder(transfer, tmp_path, monkeypatch):
+    (tmp_path / "my_package_of_test.py").write_text("import meta_latent.cli as c; c.seen = True\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cli, "seen", False, raising=False)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    seen = []
+    transfer.run = lambda name, overrides: seen.append((cli.seen, overrides))
+    assert cli.main(["transfer", "push", "imports=[my_package_of_test]"]) == 0
+    assert seen == [(True, ["imports=[my_package_of_test]"])]
+
+
+def test_a_missing_dependency_inside_a_users_package_is_their_traceback(transfer, tmp_path, monkeypatch):
+    (tmp_path / "my_broken_package.py").write_text("import no_such_dependency\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModuleNotFoundError, match="no_such_dependency"):
+        cli.main(["transfer", "push", "imports=[my_broken_package]"])
+
+
+def test_help_is_fast_because_nothing_heavy_is_imported():
+    code = "import sys, meta_latent.cli as c; c.main(['--help']); print(*sys.modules)"
+    modules = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert not {"torch", "numpy", "gymnasium", "omegaconf", "matplotlib"} & set(modules)
+    assert "meta_latent.cli" in modules
+
+
+PROCESS = """
+import sys, types
+module = types.ModuleType("meta_latent.experiment.evaluation")
+def run(name, overrides):
+    import time
+    print("running", flush=True)
+    time.sleep(60)
+module.run = run
+sys.modules[module.__name__] = module
+sys.argv = ["meta-latent", "evaluate", "push"]
+from meta_latent import cli
+sys.exit(cli.main())
+"""
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("new_session", [False, True])
+def test_signals_interrupt_a_real_process(kind, new_session):
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", PROCESS], start_new_session=new_session, **pipes) as process:
+        assert process.stdout.readline() == "running\n"
+        time.sleep(0.1)
+        process.send_signal(kind)
+        assert process.wait(timeout=10) == 130
+        assert "goes on where it stopped: meta-latent evaluate push" in process.stderr.read()
+
+
+def test_heavy_commands_start_again_with_the_allocator_settings():
+    code = """
+import os, sys, types
+module = types.ModuleType("meta_latent.experiment.pretrain")
+module.run = lambda name, overrides: print(os.environ.get("MALLOC_TOP_PAD_"), os.getpid(), name)
+sys.modules[module.__name__] = module
+sys.argv = ["meta-latent", "pretrain", "push"]
+from meta_latent import cli
+sys.exit(cli.main())
+"""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    with subprocess.Popen(
+        [sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True
+    ) as process:
+        output = process.communicate(timeout=20)[0].split()
+    assert output == ["268435456", str(process.pid), "push"]
