@@ -361,7 +361,7 @@ def strips(
     factor = max(1, -(-frame_side // min(rows[0].shape[1:3])))
     rows = [row.repeat(factor, axis=1).repeat(factor, axis=2) for row in rows]
     length, height, width = rows[0].shape[:3]
-    font, gap, top = ImageFont.load_default(size=14), 3, 22
+    font, gap, top = ImageFont.load_default(size=18), 3, 28
     left = int(max(font.getlength(label) for label in labels)) + 14
     canvas = Image.new("RGB", (left + length * (width + gap), top + 2 * (height + gap)), "white")
     draw = ImageDraw.Draw(canvas)

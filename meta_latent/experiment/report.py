@@ -43,10 +43,14 @@ def build(path: str | Path, *, resamples: int = ls.RESAMPLES, seed: int = 0) -> 
 
 
 def find(name: str | Path) -> Path:
-    """The run folder called ``name``: a path, or a run under runs/. Raises UserError (nearest run)."""
+    """The run folder called ``name``: a path to it or to a part of it, or a run under runs/.
+
+    Raises UserError naming the nearest run.
+    """
     for path in (Path(name), RUNS / name):
         if path.is_dir():
-            return path
+            whole = (p for p in path.parents if path.relative_to(p).parts[0] in ("transfer", "pretrain"))
+            return next(whole, path)
     runs = [p.name for p in RUNS.iterdir() if p.is_dir()] if RUNS.is_dir() else []
     near = difflib.get_close_matches(str(name), runs, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"runs here: {', '.join(sorted(runs)) or 'none'}"
@@ -86,25 +90,29 @@ def gain_points(reports: Sequence[dict[str, Any]]) -> list[figures.GainPoint]:
     return points
 
 
-def run(names: str | Path | Sequence[str | Path], overrides: Sequence[str] = ()) -> list[Path]:
-    """Command ``meta-latent report NAME... [resamples=N] [seed=N] [out=FOLDER]``: returns the pages written.
+def run(*names: str | Path | Sequence[str | Path], overrides: Sequence[str] = ()) -> None:
+    """Command ``meta-latent report NAME... [resamples=N] [seed=N] [out=FOLDER]``; prints what was written.
 
-    With several runs, each gets its page, and ``out`` (default: the first run's report/) gets
+    ``names``: runs or paths, one by one or as a list; a ``key=value`` among them is an override, unless a folder
+    is called so. With several runs, each gets its page, and ``out`` (default: the first run's report/) gets
     ``gain_against_pretraining.png``: the speed-up against the amount of pretraining. Raises UserError.
     """
-    names = [names] if isinstance(names, str | Path) else list(names)
-    if not names:
+    given = [n for name in names for n in ([name] if isinstance(name, str | Path) else name)]
+    options_given = [str(n) for n in given if "=" in str(n) and not Path(n).is_dir()]
+    options = _options([*options_given, *overrides])
+    folders = [find(name) for name in given if str(name) not in options_given]
+    if not folders:
         raise UserError("report: name at least one run, or a path to a run folder")
-    options, folders = _options(overrides), [find(name) for name in names]
     reports = [build(folder, resamples=options["resamples"], seed=options["seed"]) for folder in folders]
-    pages = [folder / "report.html" for folder in folders]
-    for page, report in zip(pages, reports, strict=True):
-        print(f"{page}: {report['summary']}")
+    for folder, report in zip(folders, reports, strict=True):
+        print(f"{folder / 'report.html'}: {report['summary']}")
     points = gain_points(reports)
     if len({point.pretraining_env_steps for point in points}) > 1:
         out = Path(options["out"]) if options["out"] else folders[0] / "report"
-        pages.append(
-            figures.save_png(figures.gain_against_pretraining(points), out / "gain_against_pretraining.png")
+        path = out / "gain_against_pretraining.png"
+        figures.save_png(figures.gain_against_pretraining(points), path)
+        print(f"{path}: speed-up against the amount of pretraining, {len(reports)} runs")
+    elif options["out"]:
+        raise UserError(
+            "report: out= takes the comparison of runs with unlike pretraining; there is none here"
         )
-        print(f"{pages[-1]}: speed-up against the amount of pretraining, {len(reports)} runs")
-    return pages

@@ -107,8 +107,9 @@ def summary(report: dict[str, Any]) -> str:
         text += f"seed{'' if seeds == [1] else 's'}; the 95 % interval excludes 1 on "
         text += f"{len(sure)} of {len(faster)})."
     else:
-        text = f"On none of {len(claims)} target{plural} did {arm} reach the threshold in fewer environment "
-        text += f"steps than {base}."
+        text = f"On none of the {len(claims)} targets" if plural else "On the one target,"
+        text += f" {'did ' if plural else ''}{arm} {'reach' if plural else 'did not reach'} the threshold in "
+        text += f"fewer environment steps than {base}."
     for name, claim in claims.items():
         if claim["ratio"] is None:
             text += f" On {name} there is no claim: {claim['reason']}."
