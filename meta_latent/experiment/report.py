@@ -113,6 +113,4 @@ def run(*names: str | Path | Sequence[str | Path], overrides: Sequence[str] = ()
         figures.save_png(figures.gain_against_pretraining(points), path)
         print(f"{path}: speed-up against the amount of pretraining, {len(reports)} runs")
     elif options["out"]:
-        raise UserError(
-            "report: out= takes the comparison of runs with unlike pretraining; there is none here"
-        )
+        raise UserError("report: out= takes the comparison of differently pretrained runs; there is none")
