@@ -110,6 +110,14 @@ def test_interrupted_folder_is_old_or_new_after_recovery(tmp_path, monkeypatch):
     assert outcomes == {"old", "new"}
 
 
+def test_folder_can_be_replaced_after_a_kill_just_before_the_old_one_was_deleted(tmp_path):
+    build(tmp_path / "model", "old")
+    build(tmp_path / ".model.previous", "older")
+    build(tmp_path / "model", "new")
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]
+    assert (tmp_path / "model" / "x").read_text() == "new"
+
+
 def test_exception_in_the_folder_block_changes_nothing(tmp_path):
     build(tmp_path / "model", "old")
     with pytest.raises(Stop), files.atomic_folder(tmp_path / "model") as folder:

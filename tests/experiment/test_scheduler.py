@@ -62,6 +62,13 @@ def test_cells_get_one_thread_and_the_allocator_settings(tmp_path):
     assert ALLOCATOR.items() <= found.items()
 
 
+def test_a_terminals_ctrl_c_does_not_reach_the_cells_directly():
+    lines = []
+    code = "import os; print(os.getsid(0) == os.getpid())"
+    run_cells([cell("a", code)], 1, lambda event: lines.append(event.last_line))
+    assert lines == ["", "True"]
+
+
 def test_much_output_does_not_block(tmp_path):
     log = tmp_path / "a.log"
     assert run_cells(
