@@ -93,9 +93,9 @@ def gain_points(reports: Sequence[dict[str, Any]]) -> list[figures.GainPoint]:
 def run(*names: str | Path | Sequence[str | Path], overrides: Sequence[str] = ()) -> None:
     """Command ``meta-latent report NAME... [resamples=N] [seed=N] [out=FOLDER]``; prints what was written.
 
-    ``names``: runs or paths, one by one or as a list; a ``key=value`` among them is an override, unless a folder
-    is called so. With several runs, each gets its page, and ``out`` (default: the first run's report/) gets
-    ``gain_against_pretraining.png``: the speed-up against the amount of pretraining. Raises UserError.
+    ``names``: runs or paths, one by one or as a list; a ``key=value`` among them is an override, unless
+    a folder is called so. With several runs, each gets its page, and ``out`` (default: the first run's
+    report/) gets ``gain_against_pretraining.png``: speed-up against amount of pretraining. Raises UserError.
     """
     given = [n for name in names for n in ([name] if isinstance(name, str | Path) else name)]
     options_given = [str(n) for n in given if "=" in str(n) and not Path(n).is_dir()]
