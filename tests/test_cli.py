@@ -153,7 +153,9 @@ def test_signals_interrupt_a_real_process(kind, by_scheduler):
     if (
         by_scheduler
     ):  # itself started in the background of a script, where shells make processes ignore Ctrl-C
-        ignore = "import os, signal as s, sys; s.signal(s.SIGINT, s.SIG_IGN); os.execv(sys.executable, sys.argv[1:])"
+        ignore = (
+            "import os, signal as s, sys; s.signal(s.SIGINT, s.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
+        )
         argv = [sys.executable, "-c", ignore, sys.executable, "-c", PROCESS]
     else:
         argv = [sys.executable, "-c", PROCESS]
