@@ -19,7 +19,7 @@ INPUT_NAMES = (
     "suction_on",
 )
 REACH_METRES = 0.03
-PUSH_METRES = 0.04
+PUSH_METRES = 0.03
 GATHER_METRES = 3 * BLOCK_HALF
 ON_TABLE_METRES = BLOCK_HALF + 0.015
 TOUCHING_METRES = 0.06  # tip to block centre, when the cup touches the block from above or beside

@@ -19,7 +19,7 @@ class Script:
 
     def __init__(self, task: Task, control_hz: int) -> None:
         self._task = task
-        self._enough = 0.004 if task.reward.name == "gather" else 0.02
+        self._enough = 0.004 if task.reward.name == "gather" else 0.015
         self._reach = scene.HAND_SPEED[:3] / control_hz
         self.reset(np.random.default_rng(0))
 
