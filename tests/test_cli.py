@@ -150,11 +150,10 @@ sys.exit(cli.main())
 @pytest.mark.parametrize("by_scheduler", [False, True])
 def test_signals_interrupt_a_real_process(kind, by_scheduler):
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    if (
-        by_scheduler
-    ):  # itself started in the background of a script, where shells make processes ignore Ctrl-C
+    if by_scheduler:
+        # The scheduler itself may run in the background of a script, where shells let processes ignore Ctrl-C.
         ignore = (
-            "import os, signal as s, sys; s.signal(s.SIGINT, s.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
+            "import os, signal as s, sys; s.signal(s.SIGINT, s.SIG_IGN); _, *a = sys.argv; os.execv(a[0], a)"
         )
         argv = [sys.executable, "-c", ignore, sys.executable, "-c", PROCESS]
     else:
