@@ -151,7 +151,7 @@ sys.exit(cli.main())
 def test_signals_interrupt_a_real_process(kind, by_scheduler):
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     if by_scheduler:
-        # The scheduler itself may run in the background of a script, where shells let processes ignore Ctrl-C.
+        # The scheduler may run in the background of a script, where shells let processes ignore Ctrl-C.
         ignore = (
             "import os, signal as s, sys; s.signal(s.SIGINT, s.SIG_IGN); _, *a = sys.argv; os.execv(a[0], a)"
         )
