@@ -106,8 +106,8 @@ class Renderer:
     """Draws one model at one size. Close it, or use it in a `with` statement; what is left is closed at exit.
 
     height, width: pixels. antialias: 4x multisampling (about twice as slow at 64x64).
-    It makes its thread's GL context current for each picture, so several may live side by side and beside other
-    users of GL. Use it in the thread that made it; spawn, don't fork, processes after the first one is made.
+    It makes its thread's GL context current for each picture, so several may live side by side, also beside
+    other users of GL. Use it in the thread that made it; spawn, don't fork, processes after the first one is made.
     Raises SuiteError naming the system packages if no GL backend can start.
     """
 

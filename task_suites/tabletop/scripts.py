@@ -10,6 +10,9 @@ from task_suites.task import Task
 _ABOVE = 2 * scene.BLOCK_HALF  # tip height at which the cup touches a block's top
 _CLEAR = 0.115  # tip height at which an empty cup passes over blocks
 _BESIDE_METRES = 0.083  # centre to centre, less than 90 mm
+_PULL_METRES = 0.06  # farthest the hand aims ahead of a block it drags
+_DRAG_HEIGHT = 0.064  # tip height while dragging: bears some of the block's weight
+_PATIENCE_STEPS = 20  # then try the other block: this one may be in its way
 _HOME_METRES = 0.012  # let a block go this near to its goal
 _AWAY_METRES = 0.025  # fetch it again beyond this
 
@@ -26,6 +29,7 @@ class Script:
     def reset(self, rng: np.random.Generator) -> None:
         """Start an episode; `rng` is not used, the script is deterministic."""
         self._current = 0  # which job
+        self._patience = _PATIENCE_STEPS
         self._holding = False
 
     def _jobs(self, inputs: np.ndarray):
@@ -51,13 +55,18 @@ class Script:
             return self._action(hand, self._over(hand, block, _ABOVE + 0.012), -1.0)
         jobs = self._jobs(inputs)
         errors = [float(np.linalg.norm(goal - block[:2])) for block, goal in jobs]
-        if len(jobs) > 1 and errors[self._current] < _HOME_METRES:
-            # One block may have pushed the other away: go round until all are home.
-            open_jobs = [job for job, error in enumerate(errors) if error > _AWAY_METRES]
-            if not open_jobs or self._holding:
-                self._holding = False
-                return self._action(hand, hand + (0, 0, 0.06 if hand[2] < _CLEAR - 0.01 else 0), -1.0)
-            self._current = open_jobs[0]
+        if len(jobs) > 1:
+            self._patience -= 1
+            if errors[self._current] < _HOME_METRES or self._patience <= 0:
+                # One block may have pushed the other away: go round until all are home.
+                self._patience = _PATIENCE_STEPS
+                open_jobs = [job for job, error in enumerate(errors) if error > _AWAY_METRES]
+                if not open_jobs or self._holding:
+                    self._holding = False
+                    rise = 0.06 if hand[2] < _CLEAR - 0.01 else 0.0
+                    return self._action(hand, hand + (0, 0, rise), -1.0)
+                others = [job for job in open_jobs if job != self._current]
+                self._current = (others or open_jobs)[0]
         block, goal = jobs[self._current]
         if len(jobs) == 1 and errors[0] < self._enough and block[2] < scene.BLOCK_HALF + 0.008:
             return self._action(hand, hand, -1.0)
@@ -70,8 +79,9 @@ class Script:
         )
         if not self._holding:
             return self._action(hand, self._over(hand, block, _ABOVE - 0.005), 1.0 if side < 0.035 else -1.0)
-        target = np.array([*(hand[:2] + error), _ABOVE])
-        return self._action(hand, target, 1.0)
+        # Too fast, the block's front edge catches on the table and it slips off the cup.
+        pull = error * min(1.0, _PULL_METRES / max(np.linalg.norm(error), 1e-9))
+        return self._action(hand, np.array([*(hand[:2] + pull), _DRAG_HEIGHT]), 1.0)
 
     @staticmethod
     def _over(hand: np.ndarray, block: np.ndarray, height: float) -> np.ndarray:
