@@ -34,6 +34,8 @@ def load(
     overrides: "a.b=1" with YAML values; "targets.0.seed=1" reaches into a list.
     Where the schema has a dataclass or mapping, a string names a file of that group: `model: small` is
     configs/model/small.yaml, replacing what was there; overrides that choose a file apply before deeper ones.
+    Items of a list or mapping are of the group that it is called after: `algorithms: [sac, ivg]` reads
+    configs/algorithm/sac.yaml and configs/algorithm/ivg.yaml.
     Raises `UserError` (one line) for an unknown key (with the nearest valid one), a value of the wrong type,
     a missing value or file, naming key and origin.
     """
@@ -155,8 +157,18 @@ class _Merge:
         return {**node, head: new}
 
     def _file(self, name: str, expected: Any, key: str) -> Any:
-        path = find(key.rpartition(".")[2], name)
+        path = find(_group(key), name)
         return self.onto(None, read_yaml(path), expected, key, str(path))
+
+
+def _group(key: str) -> str:
+    """Group of the files that strings at `key` name: `algorithms.0` and `algorithms.x` are of `algorithm`."""
+    names = [name for name in reversed(key.split(".")) if not name.isdigit()]
+    for name in names:
+        for group in (name, name.removesuffix("s")):
+            if any((root / group).is_dir() for root in _roots()):
+                return group
+    return names[0] if names else key
 
 
 def _names_file(value: Any, expected: Any) -> bool:

@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 
 import meta_latent
 from meta_latent import files
-from meta_latent.errors import UserError
+from meta_latent.errors import RunError, UserError
 from meta_latent.experiment import config as configuration
 
 CONFIG = "config.yaml"
@@ -94,7 +94,7 @@ class RunFolder:
                     self.finish("interrupted")
                 else:
                     self.finish("failed", error=f"{kind.__name__}: {error}")
-        except OSError:
+        except (OSError, RunError):
             pass  # such as a disk that is already full: the error that brought us here is the one to show
         finally:
             self.close()
@@ -121,7 +121,9 @@ class RunFolder:
         self._write_record()
 
     def _write_record(self) -> None:
-        files.atomic_write_bytes(self.root / RECORD, json.dumps(self.record, indent=1, default=str).encode())
+        files.atomic_write_bytes(
+            self.root / RECORD, json.dumps(self.record, indent=1, default=_jsonable).encode()
+        )
 
 
 def read_record(folder: Path | str) -> dict[str, Any]:
@@ -164,6 +166,10 @@ def commit() -> str | None:
     folder = Path(meta_latent.__file__).resolve().parent
     git = ["git", "-C", str(folder)]
     try:
+        # A copy installed below somebody's own repository is not part of that repository.
+        subprocess.run(
+            [*git, "ls-files", "--error-unmatch", "__init__.py"], capture_output=True, timeout=10, check=True
+        )
         head = subprocess.run(
             [*git, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True
         ).stdout.strip()
@@ -204,6 +210,14 @@ def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 def _same(a: Any, b: Any) -> bool:
     return a == b or (a != a and b != b)  # NaN equals itself here
+
+
+def _jsonable(value: Any) -> Any:
+    if hasattr(value, "item"):  # NumPy scalars and 0-dimensional tensors
+        return value.item()
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"run.json cannot hold {value!r} ({type(value).__name__})")
 
 
 def _now() -> str:

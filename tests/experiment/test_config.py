@@ -148,6 +148,14 @@ def test_exponents_without_a_dot_are_numbers(groups):
     assert load("model.rate=1e-5").model.rate == 1e-5
 
 
+def test_items_are_of_the_group_their_list_is_called_after(groups):
+    (groups / "configs/distractor").mkdir()
+    (groups / "configs/distractor/lights.yaml").write_text("name: light\nintensity: 1\n")
+    lights = Distractor("light", 1.0)
+    assert load("distractors=[lights,{name: a}]").distractors == [lights, Distractor("a")]
+    assert "configs/distractor/light.yaml; did you mean 'lights'?" in message("distractors=[light]")
+
+
 def test_interpolation_and_null():
     assert load("budget=${seed}", "seed=4").budget == 4
     assert load("budget=null", budget=3).budget is None

@@ -5,8 +5,10 @@ import subprocess
 import sys
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 
+from meta_latent import files
 from meta_latent.errors import UserError
 from meta_latent.experiment import run_folder
 from meta_latent.experiment.run_folder import RunFolder
@@ -133,6 +135,47 @@ def test_a_damaged_config_is_a_user_error(tmp_path):
     (tmp_path / "config.yaml").write_text("a: [")
     with pytest.raises(UserError, match=r"config\.yaml"):
         RunFolder(tmp_path, CONFIG)
+
+
+def test_facts_keep_their_types(tmp_path):
+    with RunFolder(tmp_path, CONFIG) as folder:
+        folder.finish("done", score=np.float32(0.5), steps=np.int64(3), model=tmp_path)
+        with pytest.raises(TypeError, match="object"):
+            folder.finish("done", bad=object())
+    found = record(tmp_path)
+    assert (found["score"], found["steps"], found["model"]) == (0.5, 3, str(tmp_path))
+
+
+def test_a_full_disk_at_the_end_does_not_hide_the_error_that_came_first(tmp_path, monkeypatch):
+    def hook(event, path):
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(ZeroDivisionError), RunFolder(tmp_path, CONFIG):
+        monkeypatch.setattr(files, "fault_hook", hook)
+        raise ZeroDivisionError
+    monkeypatch.setattr(files, "fault_hook", None)
+    RunFolder(tmp_path, CONFIG).close()  # and the lock is free
+
+
+def test_the_commit_is_ours_or_none(tmp_path, monkeypatch):
+    def git(*arguments):
+        options = ["-c", "user.name=a", "-c", "user.email=a@b", "-C", str(tmp_path)]
+        subprocess.run(["git", *options, *arguments], check=True, capture_output=True)
+
+    package = tmp_path / "site-packages" / "meta_latent"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    monkeypatch.setattr(run_folder.meta_latent, "__file__", str(package / "__init__.py"))
+    assert run_folder.commit() is None
+    git("init")
+    git("commit", "--allow-empty", "-m", "somebody else's repository")
+    assert run_folder.commit() is None
+    git("add", ".")
+    git("commit", "-m", "ours")
+    clean = run_folder.commit()
+    assert len(clean) == 40
+    (package / "__init__.py").write_text("changed = 1")
+    assert run_folder.commit() == f"{clean}+changes"
 
 
 def test_unknown_status(tmp_path):
