@@ -1,0 +1,156 @@
+"""Imagined value gradients (IVG): a policy follows the gradient of its value through a latent model.
+
+Byravan et al., "Imagined Value Gradients", CoRL 2019 (arXiv 1910.04142). The paper's code is not public: the loop
+below is a reconstruction from its abstract and project page. Known: N imagined steps through a deterministic model
+of expected futures, a stochastic parametric policy, a value function, reuse of the model across rewards. Ours to
+choose, and so deviations: TD(lambda) targets from imagination instead of replayed off-policy returns, an entropy
+bonus, the reward head on (action, next latent), the ensemble (one head per imagined trajectory), all sizes.
+
+One update, on replayed latents h of the target:
+    reward    fit r(h', a) on latents unrolled 0..N steps with the logged actions
+    policy    maximise  E[ G_0 ],  G_k = r_k + discount ((1 - lambda) V'(h_k+1) + lambda G_k+1),  a ~ policy
+    value     fit V(h_k) to G_k along the same imagined trajectories, V' a slowly following copy
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import dataclass, field
+
+import torch
+
+from meta_latent.nets import MLP, update_target
+from meta_latent.ops.imagination import imagine
+from meta_latent.ops.returns import lambda_returns
+from meta_latent.policies.actors import GaussianActor, Temperature
+from meta_latent.policies.latent_agent import AdaptationConfig, LatentAgent
+from meta_latent.rng import Streams
+from meta_latent.types import Metrics
+
+
+@dataclass(frozen=True)
+class IVGConfig:
+    """Hyper-parameters; durations in environment steps or updates.
+
+    Attributes:
+        horizon: N, imagined steps. discount, mix: of the returns (mix is lambda).
+        temperature, target_entropy: first weight of the entropy bonus, tuned to hold this many nats per action value.
+        batch_size: imagined trajectories per update. updates_per_step: updates per environment step.
+        first_updates: updates when learning starts. hidden, layers: of reward, value and policy networks.
+        target_rate: of the target value network. gradient_clip: largest norm per network.
+        min_stddev, max_stddev: bounds of the policy's spread before the squashing.
+    """
+
+    horizon: int = 5
+    discount: float = 0.95
+    mix: float = 0.9
+    temperature: float = 0.01
+    target_entropy: float = -1.0
+    batch_size: int = 128
+    updates_per_step: float = 1.5
+    first_updates: int = 300
+    hidden: int = 128
+    layers: int = 2
+    reward_learning_rate: float = 1e-3
+    value_learning_rate: float = 1e-3
+    policy_learning_rate: float = 5e-4
+    temperature_learning_rate: float = 3e-3
+    target_rate: float = 0.02
+    gradient_clip: float = 10.0
+    min_stddev: float = 0.1
+    max_stddev: float = 0.7
+    adaptation: AdaptationConfig = field(default_factory=AdaptationConfig)
+
+
+class IVG(LatentAgent):
+    """See the module's docstring. Build inside `rng.seeded_construction`."""
+
+    def __init__(self, model, learner, config: IVGConfig, cache, source=None):
+        actions = model.spec.action_size
+        actor = GaussianActor(model.feature_size, actions, config.hidden, config.layers, config.min_stddev,
+                              config.max_stddev)
+        super().__init__(model, learner, config.adaptation, actor, cache, source)
+        self.config = config
+        self.reward = MLP(model.latent_size + actions, 1, config.hidden, config.layers)
+        self.value = MLP(model.feature_size, 1, config.hidden, config.layers)
+        self.target_value = deepcopy(self.value)
+        self.temperature = Temperature(config.temperature, config.target_entropy * actions)
+        self.networks = {"reward": self.reward, "value": self.value, "policy": actor, "target_value": self.target_value,
+                         "temperature": self.temperature}
+        for network in self.networks.values():
+            network.to(model.device)
+        rates = {"reward": config.reward_learning_rate, "value": config.value_learning_rate,
+                 "policy": config.policy_learning_rate, "temperature": config.temperature_learning_rate}
+        self.optimisers = {name: torch.optim.Adam(self.networks[name].parameters(), rate) for name, rate in rates.items()}
+
+    def improve(self, steps: int, first: bool, rng: Streams) -> Metrics:
+        """`updates_per_step` updates of reward, policy and value for each new environment step."""
+        metrics: Metrics = {}
+        count = self._due("improve", self.config.updates_per_step, steps) + self.config.first_updates * first
+        if first:
+            for _ in range(count):
+                metrics |= self.fit_reward(rng)
+        for _ in range(count):
+            metrics |= self.fit_reward(rng)
+            metrics |= self.follow_value_gradient(rng)
+            self.updates += 1
+        return metrics
+
+    def fit_reward(self, rng: Streams) -> Metrics:
+        """One update of the reward head, on latents unrolled up to `horizon` steps and on observed ones.
+
+        Fitted on observed latents alone, the head is garbage at the depths the policy step uses, and is exploited.
+        Only target data carry the target's reward.
+        """
+        windows = self.cache.windows(self.config.batch_size, self.config.horizon, rng.numpy("reward"))
+        with torch.no_grad():
+            start = self.model.unpack(torch.cat([windows.samples[:, 0], windows.memories[:, 0]], -1))
+            unrolled = imagine(self.model, start, lambda k, _: windows.actions[:, k + 1], self._heads(len(windows.rows), rng),
+                               self.config.horizon)
+            imagined = torch.stack([step.next_latent.sample for step in unrolled], 1)
+        errors = [self._reward(sample, windows.actions[:, 1:]) - windows.rewards[:, 1:]
+                  for sample in (imagined, windows.samples[:, 1:])]
+        loss = sum(error.square().mean() for error in errors) / 2
+        self.optimise("reward", loss, self.config.gradient_clip)
+        return {"reward_loss": float(errors[1].detach().square().mean()),
+                "reward_loss_imagined": float(errors[0].detach().square().mean())}
+
+    def follow_value_gradient(self, rng: Streams) -> Metrics:
+        """One update of policy and value on imagined trajectories; the model is differentiated through, not changed."""
+        config = self.config
+        start, head = self._starts(rng)
+        log_probs = []
+
+        def act(_, latent):
+            action, log_prob = self.actor.sample(self.model.features(latent), rng.torch("imagine"))
+            log_probs.append(log_prob)
+            return action
+
+        steps = imagine(self.model, start, act, head, config.horizon)
+        rewards = torch.stack([self._reward(s.next_latent.sample, s.action) for s in steps], 1)
+        features = torch.stack([self.model.features(s.next_latent) for s in steps], 1)
+        log_prob = torch.stack(log_probs, 1)
+        bonus = -self.temperature.value() * log_prob
+        returns = lambda_returns(rewards + bonus, self.target_value(features)[..., 0], config.discount, config.mix)
+        seen = torch.cat([self.model.features(start)[:, None], features[:, :-1]], 1).detach()
+        policy_loss = -returns.mean()
+        self.optimise("policy", policy_loss, config.gradient_clip)
+        value_error = self.value(seen)[..., 0] - returns.detach()
+        self.optimise("value", value_error.square().mean(), config.gradient_clip)
+        self.optimise("temperature", self.temperature.loss(log_prob), config.gradient_clip)
+        update_target(self.target_value, self.value, config.target_rate)
+        return {"imagined_return": float(-policy_loss.detach()), "imagined_reward": float(rewards.detach().mean()),
+                "value_loss": float(value_error.detach().square().mean()), "entropy": float(-log_prob.detach().mean()),
+                "temperature": float(self.temperature.value())}
+
+    def _starts(self, rng: Streams):
+        windows = self._windows(self.config.batch_size, 0, rng)
+        start = self.model.unpack(torch.cat([windows.samples[:, 0], windows.memories[:, 0]], -1))
+        return start, self._heads(len(windows.rows), rng)
+
+    def _heads(self, rows: int, rng: Streams) -> torch.Tensor:
+        """Heads spread evenly over rows (rows are drawn at random, so this is as good as drawing heads)."""
+        return (torch.arange(rows) % self.model.heads).to(self.model.device)
+
+    def _reward(self, sample: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+        return self.reward(torch.cat([sample, action], -1))[..., 0]

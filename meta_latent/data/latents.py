@@ -1,0 +1,101 @@
+"""What a frozen encoder makes of a replay, computed once: latents that dynamics, rewards and policies learn from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+
+from meta_latent.data.replay import SequenceReplay
+
+
+@dataclass(frozen=True)
+class LatentWindows:
+    """Windows of H + 1 consecutive latents: samples (B, H + 1, Z), memories (B, H + 1, M), actions (B, H + 1, A) and
+    rewards (B, H + 1) that led to them, head_mask (B, K), rows (B, H + 1) their place in the cache."""
+
+    samples: torch.Tensor
+    memories: torch.Tensor
+    actions: torch.Tensor
+    rewards: torch.Tensor
+    head_mask: torch.Tensor
+    rows: torch.Tensor
+
+    def joined(self, other: LatentWindows) -> LatentWindows:
+        """The windows of both, one after the other."""
+        return LatentWindows(*(torch.cat([getattr(self, f.name), getattr(other, f.name)]) for f in fields(self)))
+
+
+class LatentCache:
+    """Latents of whole episodes, flat over time.
+
+    An update of the encoder or of the core invalidates the cache: call `clear` and `extend` again.
+    """
+
+    def __init__(self):
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.lengths: list[int] = []
+        self.parts: list[tuple[torch.Tensor, ...]] = []
+        self._flat: tuple[torch.Tensor, ...] | None = None
+
+    def __len__(self) -> int:
+        """Latents held."""
+        return sum(self.lengths)
+
+    @property
+    def episodes(self) -> int:
+        """Episodes held."""
+        return len(self.lengths)
+
+    @torch.no_grad()
+    def extend(self, model, replay: SequenceReplay, upto: int | None = None, chunk: int = 2048) -> None:
+        """Filter the replay's episodes that are not cached yet (up to episode `upto`) and append them."""
+        stop = len(replay.episodes) if upto is None else upto
+        for index in range(self.episodes, stop):
+            episode = replay.read(index)
+            embeddings = embed_episode(model, replay, episode, chunk)
+            actions, rewards, present = (torch.from_numpy(np.array(episode[k])).to(model.device)
+                                         for k in ("action", "reward", "reward_present"))
+            # Filtered without rewards: what a target's reward head learns must not depend on an input it may not have.
+            latent = model.filter(embeddings[None], actions[None], rewards[None], torch.zeros_like(present)[None])
+            mask = (int(episode["head_bits"][0]) >> np.arange(replay.heads)) & 1
+            mask = torch.from_numpy(mask.astype(bool)).to(model.device).expand(len(actions), -1)
+            self.parts.append((latent.sample[0], latent.memory[0], actions, rewards, mask))
+            self.lengths.append(len(actions))
+        self._flat = None
+
+    def flat(self) -> tuple[torch.Tensor, ...]:
+        """samples (N, Z), memories (N, M), actions (N, A), rewards (N,), head_mask (N, K)."""
+        if self._flat is None:
+            self._flat = tuple(torch.cat(column) for column in zip(*self.parts, strict=True))
+            self.parts = [self._flat] if self.parts else []
+        return self._flat
+
+    def windows(self, batch_size: int, horizon: int, rng: np.random.Generator, first_episode: int = 0) -> LatentWindows:
+        """Windows within episodes `first_episode`.., uniform over all of them."""
+        lengths = np.array(self.lengths)
+        counts = np.maximum(lengths - horizon, 0)
+        counts[:first_episode] = 0
+        if counts.sum() == 0:
+            raise ValueError(f"no cached episode holds {horizon + 1} latents")
+        flat, ends = rng.integers(counts.sum(), size=batch_size), counts.cumsum()
+        episode = np.searchsorted(ends, flat, side="right")
+        start = (lengths.cumsum() - lengths)[episode] + flat - (ends - counts)[episode]
+        rows = torch.from_numpy(start[:, None] + np.arange(horizon + 1))
+        samples, memories, actions, rewards, mask = self.flat()
+        rows = rows.to(samples.device)
+        return LatentWindows(samples[rows], memories[rows], actions[rows], rewards[rows], mask[rows[:, 0]], rows)
+
+
+@torch.no_grad()
+def embed_episode(model, replay: SequenceReplay, episode: dict[str, np.ndarray], chunk: int = 2048) -> torch.Tensor:
+    """(T + 1, Z) embeddings of one episode, at most `chunk` images at a time."""
+    length, device = len(episode["reward"]), model.device
+    images = {c: torch.from_numpy(np.array(episode[f"image_{c}"])) for c in replay.spec.images}
+    proprio = torch.from_numpy(np.array(episode["proprio"]))
+    return torch.cat([model.embed({c: x[i:i + chunk].to(device) for c, x in images.items()},
+                                  proprio[i:i + chunk].to(device)) for i in range(0, length, chunk)])

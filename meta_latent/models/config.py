@@ -1,0 +1,95 @@
+"""Typed configuration of the latent state model; sizes that follow from the spec are not repeated here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """How one camera image becomes an embedding.
+
+    Attributes:
+        kind: "keypoints" (convolutions, spatial softmax, expected coordinates + presence) or "conv" (strided).
+        channels: feature maps of each convolution; the first has stride 2 (keypoints), all have stride 2 (conv).
+        keypoints: points per camera (keypoints only).
+        embedding: size of the embedding per camera (conv only).
+        context: numbers per camera that describe the background (keypoints only).
+        scale: coordinates in [-1, 1] are multiplied by this, so that a movement is a visible change.
+    """
+
+    kind: Literal["keypoints", "conv"] = "keypoints"
+    channels: tuple[int, ...] = (16, 16)
+    keypoints: int = 10
+    embedding: int = 32
+    context: int = 0
+    scale: float = 3.0
+
+
+@dataclass(frozen=True)
+class CoreConfig:
+    """What the model remembers beside the embedding.
+
+    Attributes:
+        kind: "rssm" (GRU + Gaussian) or "deterministic" (GRU, no noise; IVG).
+        memory: units of the GRU. hidden: width of the posterior's network. min_stddev: floor of every stddev.
+    """
+
+    kind: Literal["rssm", "deterministic"] = "rssm"
+    memory: int = 64
+    hidden: int = 64
+    min_stddev: float = 0.03
+
+
+@dataclass(frozen=True)
+class EnsembleConfig:
+    """K transition heads; `shared_layers` of their `layers` hidden layers are common to all."""
+
+    heads: int = 5
+    hidden: int = 256
+    layers: int = 2
+    shared_layers: int = 0
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights of the named loss terms and the lengths of open-loop predictions.
+
+    Attributes:
+        image, embedding, divergence, open_loop, task_reward, reward, continuation: weights (0 leaves a term out).
+        pixel_contrast: a pixel's weight is 1 + this * (pixel - its mean over the batch)^2.
+        divergence_balance: share of the divergence's gradient that goes to the prior (Dreamer v2's KL balancing).
+        free_nats: no divergence gradient below this many nats per step (rssm).
+        embedding_stddev: stddev of p(embedding | sample) (rssm).
+        open_loop_steps: steps of open-loop prediction. decoded_steps: how many of them are decoded to images.
+    """
+
+    image: float = 100.0
+    pixel_contrast: float = 20.0
+    embedding: float = 1.0
+    divergence: float = 0.1
+    divergence_balance: float = 0.8
+    free_nats: float = 1.0
+    embedding_stddev: float = 0.2
+    open_loop: float = 1.0
+    open_loop_steps: int = 5
+    decoded_steps: int = 2
+    task_reward: float = 1.0
+    reward: float = 5.0
+    continuation: float = 1.0
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The latent state model. `reward_dropout`: share of training sequences whose reward input is hidden."""
+
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    core: CoreConfig = field(default_factory=CoreConfig)
+    ensemble: EnsembleConfig = field(default_factory=EnsembleConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    reward_input: bool = True
+    reward_dropout: float = 0.5
+    head_hidden: int = 128
+    head_layers: int = 2
+    continuation: bool = False

@@ -1,0 +1,168 @@
+"""The recurrent core: what is remembered, how it is filtered, and K heads that predict the next step.
+
+A latent is a Gaussian `sample` in the space of embeddings and the `memory` of a GRU that has read every sample,
+action and (where present) reward so far. Compared with the RSSM of PlaNet/Dreamer (Hafner et al. 2019):
+
+* the posterior reads the current embedding alone, as in STORM (Zhang et al. 2023): filtering is parallel over time;
+* its mean IS the embedding and the prior's mean is the previous sample plus a predicted change, so that what an
+  encoder makes explicit (keypoints, proprioception) stays explicit under imagination;
+* the reward enters the GRU with a presence flag, never the sample: a fed reward cannot leak into its own prediction;
+* K prior heads (with or without a common trunk) instead of one.
+
+The `deterministic` core is the same without noise (IVG's "expected" observations).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from meta_latent.models.config import CoreConfig, EnsembleConfig
+from meta_latent.nets import MLP, EnsembleMLP
+
+
+@dataclass(frozen=True)
+class Latent:
+    """What the model remembers: (B, ...) tensors.
+
+    Attributes:
+        sample: (B, Z) a draw of the Gaussian state (its mean in a deterministic core). mean, stddev: (B, Z).
+        memory: (B, M) the GRU's state.
+    """
+
+    sample: torch.Tensor
+    mean: torch.Tensor
+    stddev: torch.Tensor
+    memory: torch.Tensor
+
+    def detach(self) -> Latent:
+        """The same values outside the graph."""
+        return Latent(self.sample.detach(), self.mean.detach(), self.stddev.detach(), self.memory.detach())
+
+    def __getitem__(self, index) -> Latent:
+        return Latent(self.sample[index], self.mean[index], self.stddev[index], self.memory[index])
+
+
+class TransitionDistribution:
+    """p(next latent | latent, action) of one head per row; a Gaussian over the next sample, a GRU step for the memory."""
+
+    def __init__(self, core: RecurrentCore, latent: Latent, action: torch.Tensor, mean: torch.Tensor,
+                 stddev: torch.Tensor):
+        self._core, self._latent, self._action = core, latent, action
+        self.loc, self.stddev = mean, stddev
+
+    def _next(self, sample: torch.Tensor) -> Latent:
+        memory = self._core.remember(self._latent.memory, sample, self._action)
+        return Latent(sample, self.loc, self.stddev, memory)
+
+    def mean(self) -> Latent:
+        """The expected next latent (IVG)."""
+        return self._next(self.loc)
+
+    def sample(self, rng: torch.Generator) -> Latent:
+        """A reparameterised draw; in a deterministic core the mean."""
+        if not self._core.stochastic:
+            return self.mean()
+        noise = torch.randn(self.loc.shape, generator=rng).to(self.loc.device)
+        return self._next(self.loc + self.stddev * noise)
+
+    def log_prob(self, sample: torch.Tensor) -> torch.Tensor:
+        """(B, Z) -> (B,) log density; a deterministic core has none and raises."""
+        if not self._core.stochastic:
+            raise ValueError("a deterministic core has no density; use a model whose core is 'rssm'")
+        return gaussian_log_prob(sample, self.loc, self.stddev).sum(-1)
+
+
+def gaussian_log_prob(x: torch.Tensor, mean: torch.Tensor, stddev: torch.Tensor) -> torch.Tensor:
+    """Elementwise log N(x; mean, stddev^2)."""
+    return -0.5 * ((x - mean) / stddev).square() - stddev.log() - 0.5 * math.log(2 * math.pi)
+
+
+def gaussian_kl(mean_q, stddev_q, mean_p, stddev_p) -> torch.Tensor:
+    """Elementwise KL(N(mean_q, stddev_q^2) || N(mean_p, stddev_p^2)) in nats."""
+    return (stddev_p / stddev_q).log() + (stddev_q.square() + (mean_q - mean_p).square()) / (2 * stddev_p.square()) - 0.5
+
+
+def route(head: torch.Tensor, heads: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Group rows by head: (B,) -> row index per slot (K, n) and slot per row (B,); short groups repeat row 0."""
+    order = torch.argsort(head, stable=True)
+    counts = torch.bincount(head, minlength=heads)
+    largest = int(counts.max())
+    starts = counts.cumsum(0) - counts
+    within = torch.arange(len(head), device=head.device) - starts[head[order]]
+    slot = head[order] * largest + within
+    rows = torch.zeros(heads * largest, dtype=torch.long, device=head.device)
+    rows[slot] = order
+    slots = torch.empty_like(head)
+    slots[order] = slot
+    return rows.view(heads, largest), slots
+
+
+class RecurrentCore(nn.Module):
+    """Posterior, memory and K transition heads over embeddings of size `size`."""
+
+    def __init__(self, size: int, action_size: int, core: CoreConfig, ensemble: EnsembleConfig):
+        super().__init__()
+        self.stochastic = core.kind == "rssm"
+        self.size, self.memory_size, self.heads, self.min_stddev = size, core.memory, ensemble.heads, core.min_stddev
+        self.gru = nn.GRU(size + action_size + 2, core.memory, batch_first=True)
+        self.spread = MLP(size, size, core.hidden, 1, output_scale=0.1) if self.stochastic else None
+        outputs = 2 * size if self.stochastic else size
+        self.transitions = EnsembleMLP(ensemble.heads, size + core.memory + action_size, outputs, ensemble.hidden,
+                                       ensemble.layers, ensemble.shared_layers, output_scale=0.1)
+
+    def initial(self, batch_size: int, device=None) -> Latent:
+        """The latent before the first observation: zeros."""
+        zeros = torch.zeros(batch_size, self.size, device=device)
+        return Latent(zeros, zeros, torch.ones_like(zeros), torch.zeros(batch_size, self.memory_size, device=device))
+
+    def posterior(self, embedding: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(..., Z) -> mean and stddev of q(sample | embedding)."""
+        if self.spread is None:
+            return embedding, torch.zeros_like(embedding)
+        return embedding, nn.functional.softplus(self.spread(embedding) - 2.0) + self.min_stddev
+
+    def draw(self, mean: torch.Tensor, stddev: torch.Tensor, rng: torch.Generator | None) -> torch.Tensor:
+        """A sample of the posterior (its mean without a generator or without noise)."""
+        if rng is None or not self.stochastic:
+            return mean
+        return mean + stddev * torch.randn(mean.shape, generator=rng).to(mean.device)
+
+    def remember(self, memory, sample, action, reward=None, present=None) -> torch.Tensor:
+        """One GRU step: (B, M), (B, Z), (B, A) and an optional reward (B,) -> (B, M)."""
+        if reward is None:
+            signal = torch.zeros(*sample.shape[:-1], 2, device=sample.device)
+        else:
+            signal = torch.stack([reward * present, present], -1)
+        return self._gru_step(torch.cat([sample, action, signal], -1), memory)
+
+    def _gru_step(self, x: torch.Tensor, memory: torch.Tensor) -> torch.Tensor:
+        gru = self.gru
+        gates_x = nn.functional.linear(x, gru.weight_ih_l0, gru.bias_ih_l0)
+        gates_h = nn.functional.linear(memory, gru.weight_hh_l0, gru.bias_hh_l0)
+        (xr, xz, xn), (hr, hz, hn) = gates_x.chunk(3, -1), gates_h.chunk(3, -1)
+        update = (xz + hz).sigmoid()
+        return torch.lerp((xn + (xr + hr).sigmoid() * hn).tanh(), memory, update)
+
+    def remember_sequence(self, samples, actions, rewards, present, memory=None) -> torch.Tensor:
+        """Memory after every step of a sequence: (B, T, ...) -> (B, T, M)."""
+        signal = torch.stack([rewards * present, present], -1)
+        start = None if memory is None else memory[None].contiguous()
+        return self.gru(torch.cat([samples, actions, signal], -1), start)[0]
+
+    def change(self, sample, memory, action, head) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and stddev of the next sample by head `head` (B,) for rows (B, ...)."""
+        rows, slots = route(head, self.heads)
+        out = self.transitions(torch.cat([sample, memory, action], -1)[rows]).flatten(0, 1)[slots]
+        if not self.stochastic:
+            return sample + out, torch.zeros_like(out)
+        change, spread = out.chunk(2, -1)
+        return sample + change, nn.functional.softplus(spread - 2.0) + self.min_stddev
+
+    def transition(self, latent: Latent, action: torch.Tensor, head: torch.Tensor) -> TransitionDistribution:
+        """p(next latent | latent, action) by one head per row."""
+        mean, stddev = self.change(latent.sample, latent.memory, action, head)
+        return TransitionDistribution(self, latent, action, mean, stddev)

@@ -1,0 +1,145 @@
+"""The latent state model: one model, saved once, read by every algorithm.
+
+Encoders by modality, a recurrent core with K transition heads, decoders and reward heads. `observe` filters,
+`transition` imagines, `predict` reads a transition, `loss` and `transition_loss` train.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from meta_latent.models.config import ModelConfig
+from meta_latent.models.core import Latent, RecurrentCore, TransitionDistribution
+from meta_latent.models.encoders import ENCODERS, to_uint8
+from meta_latent.nets import MLP
+from meta_latent.types import Spec, Step
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a transition is expected to bring: reward (B,) of the sequence's own, unnamed reward function (inferred
+    from past rewards), task_rewards (B, N) of the named source rewards, continuation (B,) probability."""
+
+    reward: torch.Tensor
+    task_rewards: torch.Tensor
+    continuation: torch.Tensor
+
+
+class LatentStateModel(nn.Module):
+    """See the module's first line.
+
+    Args:
+        spec: shapes of observations and actions.
+        config: `ModelConfig`.
+        task_rewards: names of the source reward functions, one output of the multi-task reward head each.
+    """
+
+    def __init__(self, spec: Spec, config: ModelConfig, task_rewards: tuple[str, ...] = ()):
+        super().__init__()
+        self.spec, self.config, self.task_rewards = spec, config, tuple(task_rewards)
+        make_encoder, make_decoder = ENCODERS[config.encoder.kind]
+        self.encoders = nn.ModuleDict({c: make_encoder(s, config.encoder) for c, s in spec.images.items()})
+        self.decoders = nn.ModuleDict({c: make_decoder(s, config.encoder) for c, s in spec.images.items()})
+        self.latent_size = sum(e.size for e in self.encoders.values()) + spec.proprio
+        self.core = RecurrentCore(self.latent_size, spec.action_size, config.core, config.ensemble)
+        self.feature_size = self.latent_size + config.core.memory
+        inputs = self.feature_size + spec.action_size
+        self.reward_head = MLP(inputs, 1, config.head_hidden, config.head_layers)
+        self.task_reward_head = MLP(inputs, max(len(self.task_rewards), 1), config.head_hidden, config.head_layers)
+        self.continuation_head = MLP(inputs, 1, config.head_hidden, 1) if config.continuation else None
+
+    @property
+    def heads(self) -> int:
+        """K, the number of transition heads."""
+        return self.config.ensemble.heads
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights live."""
+        return next(self.parameters()).device
+
+    # Filtering
+
+    def embed(self, images: dict[str, torch.Tensor], proprio: torch.Tensor) -> torch.Tensor:
+        """Images camera -> (B, H, W, 3) uint8 and proprio (B, P) -> (B, Z)."""
+        parts = [encoder(images[camera]) for camera, encoder in self.encoders.items()]
+        return torch.cat([*parts, proprio], -1) if self.spec.proprio else torch.cat(parts, -1)
+
+    def initial(self, batch_size: int) -> Latent:
+        """The latent before anything was observed."""
+        return self.core.initial(batch_size, self.device)
+
+    def observe(self, latent: Latent, step: Step, rng: torch.Generator | None = None) -> Latent:
+        """Filter one step: the belief after `step.action`, the observation and (where present) the reward.
+
+        Rows with `is_task_first` start from the initial latent. Without a generator the sample is the mean.
+        """
+        return self.observe_embedding(latent, self.embed(step.images, step.proprio), step, rng)
+
+    def observe_embedding(self, latent: Latent, embedding: torch.Tensor, step: Step, rng=None) -> Latent:
+        """`observe` for an embedding that was already computed."""
+        keep = (~step.is_task_first).to(embedding.dtype)
+        mean, stddev = self.core.posterior(embedding)
+        sample = self.core.draw(mean, stddev, rng)
+        present = step.reward_present * self.config.reward_input
+        memory = self.core.remember(latent.memory * keep[:, None], sample, step.action, step.reward, present)
+        return Latent(sample, mean, stddev, memory)
+
+    def filter(self, embeddings, actions, rewards, present, rng=None, memory=None) -> Latent:
+        """Filter whole sequences at once: (B, T, ...) -> a `Latent` with leading (B, T); `memory`: (B, M) before."""
+        mean, stddev = self.core.posterior(embeddings)
+        sample = self.core.draw(mean, stddev, rng)
+        present = present * self.config.reward_input
+        return Latent(sample, mean, stddev, self.core.remember_sequence(sample, actions, rewards, present, memory))
+
+    # Imagination
+
+    def transition(self, latent: Latent, action: torch.Tensor, head: torch.Tensor) -> TransitionDistribution:
+        """p(next latent | latent, action); `head`: (B,) int64 in 0..K-1. Differentiable in latent and action."""
+        return self.core.transition(latent, action, head)
+
+    def predict(self, latent: Latent, action: torch.Tensor, next_latent: Latent) -> Prediction:
+        """Reward and continuation of the step latent -> next_latent.
+
+        Rewards are read from the memory BEFORE the step and the sample after it: no fed reward can leak.
+        """
+        inputs = torch.cat([next_latent.sample, latent.memory, action], -1)
+        if self.continuation_head is None:
+            continuation = torch.ones(inputs.shape[:-1], device=inputs.device)
+        else:
+            continuation = self.continuation_head(inputs)[..., 0].sigmoid()
+        return Prediction(self.reward_head(inputs)[..., 0], self.task_reward_head(inputs), continuation)
+
+    def decode(self, latent: Latent) -> dict[str, torch.Tensor]:
+        """camera -> (B, H, W, 3) uint8, decoded from the sample."""
+        return {camera: to_uint8(image) for camera, image in self.decode_float(latent.sample).items()}
+
+    def decode_float(self, sample: torch.Tensor) -> dict[str, torch.Tensor]:
+        """camera -> (B, 3, H, W) in about [-0.5, 0.5]."""
+        images, start = {}, 0
+        for camera, encoder in self.encoders.items():
+            images[camera] = self.decoders[camera](sample[:, start:start + encoder.size])
+            start += encoder.size
+        return images
+
+    # What others see
+
+    def features(self, latent: Latent, kind: str = "sample") -> torch.Tensor:
+        """(B, F): "sample" = sample and memory; "belief" = mean, stddev and memory."""
+        if kind == "sample":
+            return torch.cat([latent.sample, latent.memory], -1)
+        if kind == "belief":
+            return torch.cat([latent.mean, latent.stddev, latent.memory], -1)
+        raise ValueError(f"features kind {kind!r}: expected 'sample' or 'belief'")
+
+    def pack(self, latent: Latent) -> torch.Tensor:
+        """One flat vector (B, Z + M) that planners optimise and caches hold."""
+        return torch.cat([latent.sample, latent.memory], -1)
+
+    def unpack(self, flat: torch.Tensor) -> Latent:
+        """The inverse of `pack`; the distribution's parameters are those of a point."""
+        sample, memory = flat.split([self.latent_size, self.core.memory_size], -1)
+        return Latent(sample, sample, torch.zeros_like(sample), memory)

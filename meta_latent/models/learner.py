@@ -1,0 +1,105 @@
+"""Training a latent state model from a replay, step by step: what `pretrain` and every agent that keeps learning use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from meta_latent.errors import RunError
+from meta_latent.models import losses
+from meta_latent.models.latent_state_model import LatentStateModel
+
+
+@dataclass(frozen=True)
+class LearnerConfig:
+    """Sizes of the updates.
+
+    Attributes:
+        learning_rate, gradient_clip: Adam and the largest gradient norm.
+        batch_size, length: sequences of `LatentStateModel` losses on pixels (a window of `length` observations).
+        filter_batch_size, filter_length: the same on cached embeddings, where longer windows are cheap.
+        transition_batch_size, horizon: windows of cached latents and how many steps they are predicted open loop.
+    """
+
+    learning_rate: float = 1e-3
+    gradient_clip: float = 20.0
+    batch_size: int = 16
+    length: int = 6
+    filter_batch_size: int = 32
+    filter_length: int = 24
+    transition_batch_size: int = 200
+    horizon: int = 5
+
+
+class ModelLearner:
+    """One optimiser per stage, so that a stage's moments never mix with another's.
+
+    The stages: `joint` (everything, on pixels), `filter` (core and heads, on cached embeddings) and `transition`
+    (the transition heads, on cached latents).
+    """
+
+    def __init__(self, model: LatentStateModel, config: LearnerConfig):
+        self.model, self.config = model, config
+        named = list(model.named_parameters())
+        pixels = ("encoders.", "decoders.")
+        self.parameters = {
+            "joint": [p for _, p in named],
+            "filter": [p for name, p in named if not name.startswith(pixels)],
+            "transition": list(model.core.transitions.parameters())}
+        self.optimisers = {stage: torch.optim.Adam(p, config.learning_rate) for stage, p in self.parameters.items()}
+
+    def joint(self, batch, rng: torch.Generator, task_rewards=None, scale: float = 1.0) -> dict[str, float]:
+        """One update of everything on (B, T) pixel sequences. `scale` multiplies the learning rate."""
+        terms = losses.loss(self.model, batch, rng, task_rewards)
+        return self._step("joint", terms, scale)
+
+    def filter(self, batch, embeddings, rng: torch.Generator, task_rewards=None, scale: float = 1.0) -> dict[str, float]:
+        """One update of core and heads on (B, T, Z) cached embeddings."""
+        terms = losses.loss(self.model, batch, rng, task_rewards, embeddings)
+        return self._step("filter", terms, scale)
+
+    def transition(self, windows, rng: torch.Generator, scale: float = 1.0) -> dict[str, float]:
+        """One update of the transition heads on `LatentWindows`."""
+        head = losses.draw_heads(windows.head_mask, rng)
+        error = losses.transition_loss(self.model, windows.samples, windows.memories, windows.actions, head)
+        return self._step("transition", {"transition": error}, scale)
+
+    def _step(self, stage: str, terms: dict[str, torch.Tensor], scale: float) -> dict[str, float]:
+        optimiser, parameters = self.optimisers[stage], self.parameters[stage]
+        total = losses.total(terms)
+        values = {name: float(term.detach().mean()) for name, term in terms.items()}
+        bad = [name for name, value in values.items() if not np.isfinite(value)]
+        if bad:
+            raise RunError(f"non-finite loss: the model's {', '.join(bad)} term of the {stage} stage; "
+                           "lower learner.learning_rate or look at the data")
+        optimiser.param_groups[0]["lr"] = self.config.learning_rate * scale
+        optimiser.zero_grad(set_to_none=True)
+        total.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, self.config.gradient_clip)
+        optimiser.step()
+        return values
+
+    def state(self) -> dict:
+        """Weights and optimiser moments."""
+        return {"model": self.model.state_dict(),
+                "optimisers": {k: self.pack_optimiser(o) for k, o in self.optimisers.items()}}
+
+    def load_state(self, state: dict) -> None:
+        """Continue from `state()`."""
+        self.model.load_state_dict(state["model"])
+        for name, optimiser in self.optimisers.items():
+            self.unpack_optimiser(optimiser, state["optimisers"][name])
+
+    @staticmethod
+    def pack_optimiser(optimiser: torch.optim.Optimizer) -> dict:
+        """An optimiser's moments with string keys; learning rates are configuration, not state."""
+        return {str(k): dict(v) for k, v in optimiser.state_dict()["state"].items()}
+
+    @staticmethod
+    def unpack_optimiser(optimiser: torch.optim.Optimizer, state: dict) -> None:
+        """The inverse of `pack_optimiser`."""
+        whole = optimiser.state_dict()
+        whole["state"] = {int(k): dict(v) for k, v in state.items()}
+        optimiser.load_state_dict(whole)

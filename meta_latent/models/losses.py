@@ -1,0 +1,160 @@
+"""What a latent state model is trained on: named terms, each averaged over batch and time by the caller's `total`."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional
+
+from meta_latent.models.core import gaussian_kl, gaussian_log_prob
+from meta_latent.models.encoders import to_float
+from meta_latent.models.latent_state_model import LatentStateModel
+from meta_latent.ops.imagination import imagine
+from meta_latent.types import SequenceBatch
+
+CALIBRATION = 0.05
+"""Weight of the stddev's likelihood beside the squared error of the means; only the stddev sees its gradient."""
+
+
+def draw_heads(mask: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
+    """One allowed head per sequence: mask (B, K) bool -> (B,) int64; a row without any allowed head may use all."""
+    weights = mask.float() + (~mask.any(-1, keepdim=True)).float()
+    return torch.multinomial(weights.cpu(), 1, generator=rng)[:, 0].to(mask.device)
+
+
+def image_loss(decoded: torch.Tensor, images: torch.Tensor, contrast: float) -> torch.Tensor:
+    """Weighted squared error per image: (B, 3, H, W) and uint8 (B, H, W, 3) -> (B,).
+
+    A pixel counts 1 + contrast * (its squared distance from the batch's mean image): small objects are not lost.
+    """
+    target = to_float(images)
+    weight = 1.0 + contrast * (target - target.mean(0)).square().mean(1, keepdim=True)
+    return (weight * (decoded - target).square()).mean((1, 2, 3))
+
+
+def loss(model: LatentStateModel, batch: SequenceBatch, rng: torch.Generator, task_rewards: torch.Tensor | None = None,
+         embeddings: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
+    """Named, weighted loss terms of sequences that each lie within one episode; every term has shape (B, T') or (B,).
+
+    Args:
+        batch: (B, T) sequences. task_rewards: (B, T, N) rewards of the named source functions (multi-task heads).
+        embeddings: (B, T, Z) cached embeddings; then no image is encoded or decoded and the encoder does not train.
+    Source: evidence lower bound of a recurrent state-space model (Hafner et al. 2019) with KL balancing (Hafner et
+    al. 2021); the open-loop term is latent overshooting on means. Deviations: see `core`.
+    """
+    weights, cached = model.config.loss, embeddings is not None
+    size, length = batch.reward.shape
+    if not cached:
+        images = {c: x.flatten(0, 1) for c, x in batch.images.items()}
+        embeddings = model.embed(images, batch.proprio.flatten(0, 1)).unflatten(0, (size, length))
+    hidden = torch.rand(size, 1, generator=rng).to(embeddings.device) < model.config.reward_dropout
+    present = batch.reward_present * (~hidden)
+    posterior = model.filter(embeddings, batch.action, batch.reward, present, rng)
+    head = draw_heads(batch.head_mask, rng)
+    terms = {}
+    if model.core.stochastic:
+        terms["embedding"] = -weights.embedding * gaussian_log_prob(
+            embeddings, posterior.sample, torch.full_like(posterior.sample, weights.embedding_stddev)).mean(-1)
+    before = posterior[:, :-1]
+    mean, stddev = _one_step(model, before, batch.action[:, 1:], head)
+    terms["divergence"] = weights.divergence * divergence(model, posterior[:, 1:], mean, stddev)
+    terms |= _reward_terms(model, before, mean, batch, task_rewards, weights)
+    start, target_index, rolled = open_loop(model, posterior, batch.action, head, weights.open_loop_steps, rng)
+    rows = torch.arange(size, device=head.device)[:, None]
+    targets = posterior.mean[rows, target_index]
+    terms["open_loop"] = weights.open_loop * (
+        (rolled - targets.detach()).square().mean(-1) + 0.2 * (rolled.detach() - targets).square().mean(-1))
+    if not cached:
+        terms |= _image_terms(model, batch, posterior, rolled, target_index, rows, weights)
+    return terms
+
+
+def _one_step(model, before, actions, head):
+    size, steps = actions.shape[:2]
+    flat = before[:]
+    mean, stddev = model.core.change(flat.sample.flatten(0, 1), flat.memory.flatten(0, 1), actions.flatten(0, 1),
+                                     head.repeat_interleave(steps))
+    return mean.unflatten(0, (size, steps)), stddev.unflatten(0, (size, steps))
+
+
+def divergence(model: LatentStateModel, posterior, mean: torch.Tensor, stddev: torch.Tensor) -> torch.Tensor:
+    """How far predictions are from what was observed, (B, T-1): balanced KL in nats, or squared error if noiseless."""
+    weights = model.config.loss
+    balance = weights.divergence_balance
+    if not model.core.stochastic:
+        error = (mean - posterior.mean.detach()).square().sum(-1)
+        return balance * error + (1 - balance) * (mean.detach() - posterior.mean).square().sum(-1)
+    prior = gaussian_kl(posterior.mean.detach(), posterior.stddev.detach(), mean, stddev).sum(-1)
+    back = gaussian_kl(posterior.mean, posterior.stddev, mean.detach(), stddev.detach()).sum(-1)
+    floor = weights.free_nats
+    return balance * prior.clamp_min(floor) + (1 - balance) * back.clamp_min(floor)
+
+
+def _reward_terms(model, before, mean, batch, task_rewards, weights) -> dict[str, torch.Tensor]:
+    """Rewards are predicted on imagined states only: on a state that was just fed a reward they would leak."""
+    inputs = torch.cat([mean, before.memory, batch.action[:, 1:]], -1)
+    valid = batch.reward_present[:, 1:]
+    guess = model.reward_head(inputs)[..., 0]
+    terms = {"reward": weights.reward * valid * (guess - batch.reward[:, 1:]).square()}
+    if task_rewards is not None:
+        error = (model.task_reward_head(inputs) - task_rewards[:, 1:]).square().mean(-1)
+        terms["task_reward"] = weights.task_reward * error
+    if model.continuation_head is not None:
+        logits = model.continuation_head(inputs)[..., 0]
+        alive = 1.0 - batch.is_terminal[:, 1:].float()
+        terms["continuation"] = weights.continuation * functional.binary_cross_entropy_with_logits(
+            logits, alive, reduction="none")
+    return terms
+
+
+def open_loop(model, posterior, actions, head, steps: int, rng):
+    """Roll the logged actions from one random start per sequence without looking: start (B,), the indices (B, H) that
+    were predicted and the predicted means (B, H, Z)."""
+    size, length = actions.shape[:2]
+    steps = min(steps, length - 1)
+    rows = torch.arange(size, device=actions.device)
+    start = torch.randint(0, length - steps, (size,), generator=rng).to(actions.device)
+    sample, memory, rolled = posterior.sample[rows, start], posterior.memory[rows, start], []
+    for k in range(1, steps + 1):
+        action = actions[rows, start + k]
+        sample, _ = model.core.change(sample, memory, action, head)
+        memory = model.core.remember(memory, sample, action)
+        rolled.append(sample)
+    index = start[:, None] + torch.arange(1, steps + 1, device=actions.device)
+    return start, index, torch.stack(rolled, 1)
+
+
+def _image_terms(model, batch, posterior, rolled, index, rows, weights) -> dict[str, torch.Tensor]:
+    """Images decoded from the posterior and from the first open-loop predictions."""
+    size, length = batch.reward.shape
+    ahead = min(weights.decoded_steps, rolled.shape[1])
+    samples = torch.cat([posterior.sample.flatten(0, 1), rolled[:, :ahead].flatten(0, 1)])
+    decoded, total = model.decode_float(samples), 0.0
+    for camera, images in batch.images.items():
+        wanted = torch.cat([images.flatten(0, 1), images[rows, index[:, :ahead]].flatten(0, 1)])
+        total = total + image_loss(decoded[camera], wanted, weights.pixel_contrast)
+    seen, imagined = total.split([size * length, size * ahead])
+    return {"image": weights.image * seen.unflatten(0, (size, length)),
+            "image_ahead": weights.image * imagined.unflatten(0, (size, ahead))}
+
+
+def transition_loss(model: LatentStateModel, samples: torch.Tensor, memories: torch.Tensor, actions: torch.Tensor,
+                    head: torch.Tensor) -> torch.Tensor:
+    """Open-loop error of the transition heads on CACHED latents: (B, H + 1, ...) -> (B, H).
+
+    `actions[:, k]` led to `samples[:, k]`; `head`: (B,). Squared error of the means, summed over dimensions. A
+    stochastic core adds the negative log-likelihood of one step with the mean held fixed: its stddev stays calibrated.
+    """
+    start = model.unpack(torch.cat([samples[:, 0], memories[:, 0]], -1))
+    steps = imagine(model, start, lambda k, _: actions[:, k + 1], head, samples.shape[1] - 1)
+    means = torch.stack([step.distribution.loc for step in steps], 1)
+    error = (means - samples[:, 1:]).square().sum(-1)
+    if model.core.stochastic:
+        first = steps[0].distribution
+        surprise = -gaussian_log_prob(samples[:, 1], first.loc.detach(), first.stddev).mean(-1)
+        error = error + CALIBRATION * surprise[:, None]
+    return error
+
+
+def total(terms: dict[str, torch.Tensor]) -> torch.Tensor:
+    """The scalar that is minimised: the sum of the terms' means."""
+    return sum(term.mean() for term in terms.values())

@@ -1,0 +1,61 @@
+"""Stochastic policies on latent features."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from meta_latent.nets import MLP
+
+
+class GaussianActor(nn.Module):
+    """Tanh-squashed Gaussian policy: features (B, F) -> actions (B, A) in (-1, 1).
+
+    The standard deviation (before the squashing) is bounded to [min_stddev, max_stddev]; noise is drawn from a passed
+    generator, so that the same generator state gives the same action.
+    """
+
+    def __init__(self, inputs: int, action_size: int, hidden: int = 128, layers: int = 2,
+                 min_stddev: float = 0.1, max_stddev: float = 1.0):
+        super().__init__()
+        self.net = MLP(inputs, 2 * action_size, hidden, layers, output_scale=0.1)
+        self.min_log, self.max_log = math.log(min_stddev), math.log(max_stddev)
+
+    def forward(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and log standard deviation before the squashing."""
+        mean, raw = self.net(features).chunk(2, -1)
+        return mean, self.min_log + (self.max_log - self.min_log) * (raw + 1.0).sigmoid()
+
+    def mean_action(self, features: torch.Tensor) -> torch.Tensor:
+        """The squashed mean: what is evaluated."""
+        return self(features)[0].tanh()
+
+    def sample(self, features: torch.Tensor, rng: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """A reparameterised action and its log density (B,)."""
+        mean, log_stddev = self(features)
+        noise = torch.randn(mean.shape, generator=rng).to(mean.device)
+        raw = mean + log_stddev.exp() * noise
+        action = raw.tanh()
+        log_prob = (-0.5 * noise.square() - log_stddev - 0.5 * math.log(2 * math.pi)).sum(-1)
+        # log(1 - tanh(x)^2) in a form that does not underflow (Haarnoja et al. 2018, appendix C).
+        squash = 2.0 * (math.log(2.0) - raw - nn.functional.softplus(-2.0 * raw))
+        return action, log_prob - squash.sum(-1)
+
+
+class Temperature(nn.Module):
+    """The weight of an entropy bonus, tuned so that the policy keeps `target` nats (Haarnoja et al. 2018b, eq. 18)."""
+
+    def __init__(self, initial: float, target: float):
+        super().__init__()
+        self.log = nn.Parameter(torch.tensor(math.log(initial)))
+        self.target = target
+
+    def value(self) -> torch.Tensor:
+        """The weight, outside the graph."""
+        return self.log.detach().exp()
+
+    def loss(self, log_prob: torch.Tensor) -> torch.Tensor:
+        """Falls when the weight rises while the entropy is below the target, and the reverse."""
+        return -self.log * (log_prob.detach() + self.target).mean()

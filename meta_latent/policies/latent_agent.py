@@ -1,0 +1,141 @@
+"""What agents on a latent state model share: filtering while acting, adapting the model, caching latents, saving."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from meta_latent.errors import RunError
+from meta_latent.rng import Streams
+from meta_latent.types import Metrics, Step
+
+
+@dataclass(frozen=True)
+class AdaptationConfig:
+    """How the model keeps learning on the target, in updates per environment step and before the first policy update.
+
+    Attributes:
+        joint, transition: updates per environment step of the learner's stages (0: that part stays frozen).
+        first_joint, first_transition: updates before the first policy update.
+        transition_scale: multiplies the learning rate of the transition heads.
+    """
+
+    joint: float = 0.0
+    transition: float = 1.0
+    first_joint: int = 0
+    first_transition: int = 0
+    transition_scale: float = 0.5
+
+
+class LatentAgent:
+    """An agent whose policy reads the features of a latent state model.
+
+    A subclass sets `self.networks` and `self.optimisers` (name -> module / optimiser) and writes `improve`.
+
+    Args:
+        model: a `LatentStateModel`. learner: its `ModelLearner`. adaptation: `AdaptationConfig`.
+        actor: maps features to actions (`GaussianActor`). cache: an empty `LatentCache` for the target's replay.
+        source: a filled `LatentCache` of source data for imagination and model updates, or None.
+    """
+
+    def __init__(self, model, learner, adaptation: AdaptationConfig, actor: nn.Module, cache, source=None):
+        self.model, self.learner, self.adaptation, self.actor = model, learner, adaptation, actor
+        self.cache, self.source = cache, source
+        self.networks: dict[str, nn.Module] = {}
+        self.optimisers: dict[str, torch.optim.Optimizer] = {}
+        self.updates = 0
+        self.debt = {"joint": 0.0, "transition": 0.0, "improve": 0.0}
+        self.seen_steps = 0
+
+    # Acting
+
+    def begin_task(self, batch_size: int):
+        """The carry before the first observation of a task."""
+        return self.model.initial(batch_size)
+
+    @torch.no_grad()
+    def act(self, step: Step, carry, rng: Streams, explore: bool):
+        """Filter one step, then act: -> action (B, A) in [-1, 1] and the new carry. Deterministic unless `explore`."""
+        carry = self.model.observe(carry, step.to(self.model.device))
+        features = self.model.features(carry)
+        if explore:
+            return self.actor.sample(features, rng.torch("explore"))[0].cpu(), carry
+        return self.actor.mean_action(features).cpu(), carry
+
+    # Learning
+
+    def update(self, replay, rng: Streams) -> Metrics:
+        """Learn from the replay: adapt the model, refresh the cached latents, improve the policy.
+
+        The number of updates follows from the steps that arrived since the last call; fractions are carried over.
+        """
+        steps, self.seen_steps = len(replay) - self.seen_steps, len(replay)
+        first = self.updates == 0
+        metrics = self._adapt_joint(replay, rng, self._due("joint", self.adaptation.joint, steps),
+                                    self.adaptation.first_joint * first)
+        self.cache.extend(self.model, replay)
+        count = self._due("transition", self.adaptation.transition, steps) + self.adaptation.first_transition * first
+        for _ in range(count):
+            windows = self._windows(self.learner.config.transition_batch_size, self.learner.config.horizon, rng)
+            metrics |= self.learner.transition(windows, rng.torch("model"), self.adaptation.transition_scale)
+        metrics |= self.improve(steps, first, rng)
+        return metrics
+
+    def improve(self, steps: int, first: bool, rng: Streams) -> Metrics:
+        """The algorithm's own updates for `steps` new environment steps."""
+        raise NotImplementedError(f"{type(self).__name__} must define improve")
+
+    def _adapt_joint(self, replay, rng: Streams, due: int, first: int) -> Metrics:
+        metrics, config = {}, self.learner.config
+        for _ in range(due + first):
+            batch = replay.sequences(config.batch_size, config.length, rng.numpy("model")).to(self.model.device)
+            metrics = self.learner.joint(batch, rng.torch("model"))
+        if due + first:
+            self.cache.clear()
+        return metrics
+
+    def _due(self, name: str, rate: float, steps: int) -> int:
+        self.debt[name] += rate * steps
+        count = int(self.debt[name])
+        self.debt[name] -= count
+        return count
+
+    def _windows(self, batch_size: int, horizon: int, rng: Streams):
+        """Windows of the target's latents; with source data, half of them from there."""
+        own = batch_size if self.source is None else batch_size // 2
+        windows = self.cache.windows(own, horizon, rng.numpy("windows"))
+        if self.source is None:
+            return windows
+        return windows.joined(self.source.windows(batch_size - own, horizon, rng.numpy("windows")))
+
+    def optimise(self, name: str, loss: torch.Tensor, clip: float) -> float:
+        """One step of `self.optimisers[name]`; gradients reach that network's parameters only."""
+        if not torch.isfinite(loss):
+            raise RunError(f"non-finite loss: the {name} term of {type(self).__name__}; lower its learning rate")
+        parameters = list(self.networks[name].parameters())
+        for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
+            parameter.grad = gradient
+        torch.nn.utils.clip_grad_norm_(parameters, clip)
+        self.optimisers[name].step()
+        return float(loss.detach())
+
+    # Saving
+
+    def state(self) -> dict:
+        """Everything that a bit-equal continuation needs (latents are recomputed from the replay)."""
+        return {"learner": self.learner.state(), "updates": self.updates, "debt": dict(self.debt),
+                "seen_steps": self.seen_steps,
+                "networks": {name: module.state_dict() for name, module in self.networks.items()},
+                "optimisers": {name: self.learner.pack_optimiser(o) for name, o in self.optimisers.items()}}
+
+    def load_state(self, state: dict) -> None:
+        """Continue from `state()`."""
+        self.learner.load_state(state["learner"])
+        self.updates, self.debt, self.seen_steps = state["updates"], dict(state["debt"]), state["seen_steps"]
+        for name, module in self.networks.items():
+            module.load_state_dict(state["networks"][name])
+        for name, optimiser in self.optimisers.items():
+            self.learner.unpack_optimiser(optimiser, state["optimisers"][name])
+        self.cache.clear()

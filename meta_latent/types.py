@@ -1,0 +1,107 @@
+"""The values that travel between rooms: specs, steps and batches of sequences.
+
+Time convention: ``action[t]`` and ``reward[t]`` LED TO ``observation[t]``; at ``is_first`` both are zero and
+``reward_present`` is 0. (t, t + 1) is a transition iff not ``is_first[t + 1]``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import torch
+
+Metrics = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a task family shows and takes.
+
+    Attributes:
+        images: camera name -> (height, width, 3), uint8.
+        proprio: number of proprioceptive values (0: none), float32.
+        action_size: number of action values, each in [-1, 1].
+        reward_inputs: number of privileged values from which rewards are computed.
+    """
+
+    images: dict[str, tuple[int, int, int]]
+    proprio: int
+    action_size: int
+    reward_inputs: int = 0
+
+    @classmethod
+    def of(cls, distribution) -> Spec:
+        """The spec of a `task_suites.TaskDistribution` (or of anything with its spaces)."""
+        spaces = distribution.observation_space.spaces
+        images = {key.removeprefix("image_"): tuple(int(n) for n in space.shape)
+                  for key, space in sorted(spaces.items()) if key.startswith("image_")}
+        proprio = int(np.prod(spaces["proprio"].shape)) if "proprio" in spaces else 0
+        return cls(images, proprio, int(distribution.action_space.shape[0]), len(distribution.reward_input_names))
+
+    def to_dict(self) -> dict:
+        """A JSON-able form."""
+        return {"images": {k: list(v) for k, v in self.images.items()}, "proprio": self.proprio,
+                "action_size": self.action_size, "reward_inputs": self.reward_inputs}
+
+    @classmethod
+    def from_dict(cls, values: dict) -> Spec:
+        """The inverse of `to_dict`."""
+        return cls({k: tuple(v) for k, v in values["images"].items()}, int(values["proprio"]),
+                   int(values["action_size"]), int(values["reward_inputs"]))
+
+    def mismatch(self, other: Spec) -> str | None:
+        """Why a model of this spec cannot read data of `other` (None if it can); reward inputs may differ."""
+        for field in ("images", "proprio", "action_size"):
+            mine, theirs = getattr(self, field), getattr(other, field)
+            if mine != theirs:
+                return f"{field}: the model was trained with {mine}, the task has {theirs}"
+        return None
+
+
+@dataclass(frozen=True)
+class Step:
+    """What an agent sees at one instant; every tensor has a leading batch dimension B.
+
+    Attributes:
+        images: camera -> (B, H, W, 3) uint8.
+        proprio: (B, P) float32.
+        action: (B, A) the previous action, zero at `is_first`.
+        reward: (B,) the reward that arrived with this observation, zero at `is_first`.
+        reward_present: (B,) 1 where `reward` may be used as an input, else 0.
+        is_first, is_last, is_terminal, is_task_first: (B,) bool.
+    """
+
+    images: dict[str, torch.Tensor]
+    proprio: torch.Tensor
+    action: torch.Tensor
+    reward: torch.Tensor
+    reward_present: torch.Tensor
+    is_first: torch.Tensor
+    is_last: torch.Tensor
+    is_terminal: torch.Tensor
+    is_task_first: torch.Tensor
+
+    def to(self, device: torch.device | str):
+        """The same values on another device."""
+        moved = {f.name: getattr(self, f.name) for f in fields(self)}
+        moved = {k: {c: x.to(device) for c, x in v.items()} if isinstance(v, dict) else v.to(device)
+                 for k, v in moved.items()}
+        return replace(self, **moved)
+
+
+@dataclass(frozen=True)
+class SequenceBatch(Step):
+    """Windows of consecutive steps: the fields of `Step` with leading (B, T), and what only replay knows.
+
+    Attributes:
+        reward_inputs: (B, T, R) privileged values for relabelling.
+        task_index: (B,) int64, which reward function the sequence was collected (or relabelled) with.
+        head_mask: (B, K) bool, the ensemble heads that may train on the sequence.
+        first_frame: (B,) int64, place of the first step among all frames of the replay (to find cached values).
+    """
+
+    reward_inputs: torch.Tensor = None
+    task_index: torch.Tensor = None
+    head_mask: torch.Tensor = None
+    first_frame: torch.Tensor = None
