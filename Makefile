@@ -5,6 +5,7 @@
 #                                libraries; for a machine without a GPU give the --index-url of the CPU builds that
 #                                PyTorch's installation guide names.
 #   WORKERS=4                    processes of a test run
+#   TESTS=tests/test_cli.py      only these tests
 PYTHON ?= python3
 VENV ?= .venv
 WORKERS ?= 2
