@@ -55,7 +55,7 @@ def mjcf() -> str:
   ls_iterations="20"         cone="pyramidal" impratio="1"/>
   <default><geom solref=".02 1" solimp=".9 .95 .001"/></default>
   <visual>
-    <quality numslices="10" numstacks="5" numquads="1"/>
+    <quality numquads="1"/>
     <headlight ambient=".45 .45 .45" diffuse=".35 .35 .35" specular="0 0 0"/><map znear=".05" zfar="10"/>
   </visual>
   <asset>
