@@ -141,17 +141,8 @@ def _import_packages(overrides: Sequence[str]) -> None:
         key, _, text = override.partition("=")
         if key != "imports":
             continue
-        if os.getcwd() not in sys.path:
-            sys.path.insert(0, os.getcwd())  # a console script's path lacks it, `python -m` has it
-        for name in filter(None, (part.strip(" '\"") for part in text.strip("[] ").split(","))):
-            try:
-                importlib.import_module(name)
-            except ModuleNotFoundError as error:
-                if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-                    raise
-                raise UserError(
-                    f"imports={text}: there is no module {name!r} here or among the installed"
-                ) from error
+        names = (part.strip(" '\"") for part in text.strip("[] ").split(","))
+        _module("meta_latent.experiment.extensions").import_packages(name for name in names if name)
 
 
 def _prepare_process(command: str) -> None:

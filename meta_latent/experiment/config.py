@@ -4,7 +4,6 @@ OmegaConf reads the YAML, merges the sources and resolves `${...}`; `structure.p
 dataclasses.
 """
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 import meta_latent
 from meta_latent.errors import UserError
-from meta_latent.experiment import structure
+from meta_latent.experiment import extensions, structure
 
 Schema = TypeVar("Schema")
 BASE = "from"
@@ -36,11 +35,11 @@ def load(
     configs/model/small.yaml, replacing what was there; overrides that choose a file apply before deeper ones.
     Items of a list or mapping are of the group that it is called after: `algorithms: [sac, ivg]` reads
     configs/algorithm/sac.yaml and configs/algorithm/ivg.yaml.
-    Raises `UserError` (one line) for an unknown key (with the nearest valid one), a value of the wrong type,
-    a missing value or file, naming key and origin.
+    Modules that a key `imports` names are imported. Raises `UserError` (one line) naming key and origin for an
+    unknown key (with the nearest valid one), a value of the wrong type, a missing value or file.
     """
     merge = _Merge()
-    tree: dict[str, Any] = {}
+    tree = structure.defaults(schema, {})
     for source in sources:
         origin = "the given values" if isinstance(source, Mapping) else str(source)
         content = dict(source) if isinstance(source, Mapping) else read_yaml(Path(source))
@@ -54,6 +53,8 @@ def load(
         resolved = OmegaConf.to_container(OmegaConf.create(tree), resolve=True)
     except OmegaConfBaseException as error:
         raise UserError(f"cannot resolve the configuration: {str(error).splitlines()[0]}") from error
+    if isinstance(imports := resolved.get("imports"), list):
+        extensions.import_packages(map(str, imports))
     return structure.build(schema, resolved, merge.origin)
 
 
@@ -86,7 +87,7 @@ def choices(group: str) -> list[str]:
 
 def to_dict(instance: Any) -> dict[str, Any]:
     """Nested plain dict of a config instance (tuples become lists, paths strings), fit for YAML and JSON."""
-    return _plain(instance)
+    return structure.plain(instance)
 
 
 def to_yaml(instance: Any) -> str:
@@ -123,7 +124,9 @@ class _Merge:
         value = dict(value)
         if structure.holds_mapping(expected) and isinstance(value.get(BASE), str):
             base = self._file(value.pop(BASE), expected, key)
-        result = dict(base) if isinstance(base, Mapping) else {}
+        if not isinstance(base, Mapping) or structure.kind_changes(expected, base, value):
+            base = structure.defaults(expected, value)
+        result = dict(base)
         for name, item in value.items():
             inner = structure.type_at(expected, str(name))
             result[str(name)] = self.onto(result.get(str(name)), item, inner, _join(key, name), origin)
@@ -144,7 +147,7 @@ class _Merge:
         old = node[int(head)] if is_item else (node.get(head) if isinstance(node, Mapping) else None)
         if rest:
             next_head, _, next_rest = rest.partition(".")
-            old = {} if old is None else old
+            old = structure.defaults(inner, {}) if old is None else old
             if not isinstance(old, Mapping | list):
                 raise UserError(
                     f"override {_join(key, rest)}: {key} is the single value {old!r} and has no keys"
@@ -210,13 +213,3 @@ def _roots() -> tuple[Path, ...]:
 
 def _join(key: str, name: object) -> str:
     return f"{key}.{name}".strip(".")
-
-
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value

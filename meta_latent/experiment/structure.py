@@ -71,6 +71,41 @@ def convert(value: Any, expected: Any, origin: Origin, key: str) -> Any:
     return _convert_scalar(value, expected, origin, key)
 
 
+def plain(value: Any) -> Any:
+    """Nested dicts, lists and scalars of nested dataclasses (tuples become lists, paths strings)."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def defaults(expected: Any, value: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain defaults of the dataclass that `value` will become under `expected`; {} if it is none."""
+    structured = [member for member in _members(expected) if dataclasses.is_dataclass(member)]
+    if len(structured) > 1:
+        structured = [schema for schema in structured if _fits(schema, value)]
+    if len(structured) != 1:
+        return {}
+    found = {}
+    for field in dataclasses.fields(structured[0]):
+        if field.init and field.default is not dataclasses.MISSING:
+            found[field.name] = plain(field.default)
+        elif field.init and field.default_factory is not dataclasses.MISSING:
+            found[field.name] = plain(field.default_factory())
+    return found
+
+
+def kind_changes(expected: Any, before: Mapping[str, Any], value: Mapping[str, Any]) -> bool:
+    """Whether `value` names another dataclass of a union than `before`, whose keys then count no longer."""
+    names = {
+        name for member in _members(expected) if dataclasses.is_dataclass(member) for name in _kind(member)
+    }
+    return any(name in value and name in before and value[name] != before[name] for name in names)
+
+
 def type_at(schema: Any, key: str) -> Any:
     """Type that `schema` expects at a dotted key; Any where unknown (`build` reports unknown keys later)."""
     for name in key.split(".") if key else []:
@@ -139,24 +174,28 @@ def _choose(structured: list[Any], value: Mapping[str, Any], origin: Origin, key
     kinds: list[Any] = []
     discriminator = ""
     for schema in structured:
-        literals = {
-            name: hint
-            for name, hint in typing.get_type_hints(schema).items()
-            if typing.get_origin(hint) is typing.Literal
-        }
-        fixed = {
-            name: typing.get_args(hint) for name, hint in literals.items() if len(typing.get_args(hint)) == 1
-        }
-        if fixed and all(value.get(name) == options[0] for name, options in fixed.items()):
+        if _fits(schema, value):
             return schema
-        for name, options in fixed.items():
+        for name, choice in _kind(schema).items():
             discriminator = name
-            kinds.append(options[0])
+            kinds.append(choice)
     if not kinds:
         return structured[0]
     where = _join(key, discriminator)
     got = f"{where}={value.get(discriminator)!r} (in {origin(where)})"
     raise UserError(f"{got}: choose from {', '.join(map(repr, kinds))}")
+
+
+def _kind(schema: Any) -> dict[str, Any]:
+    """Fields of a dataclass that allow one value only, such as `kind: Literal["sac"]`, with that value."""
+    choices = {name: typing.get_args(hint) for name, hint in typing.get_type_hints(schema).items()
+               if typing.get_origin(hint) is typing.Literal}  # fmt: skip
+    return {name: options[0] for name, options in choices.items() if len(options) == 1}
+
+
+def _fits(schema: Any, value: Mapping[str, Any]) -> bool:
+    kind = _kind(schema)
+    return bool(kind) and all(value.get(name) == choice for name, choice in kind.items())
 
 
 def _convert_sequence(value: Any, expected: Any, origin: Origin, key: str) -> Any:

@@ -1,6 +1,7 @@
 """Strict configuration: merging, group files, overrides; errors name key, origin and nearest choice."""
 
 import dataclasses
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -146,6 +147,46 @@ def test_later_sources_win_and_mappings_merge():
 def test_exponents_without_a_dot_are_numbers(groups):
     assert config.load(Experiment, [config.find("experiment", "push")]).model.rate == 0.01
     assert load("model.rate=1e-5").model.rate == 1e-5
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A schema whose defaults differ from the defaults of its parts."""
+
+    model: Model = field(default_factory=lambda: Model(latent_size=77, encoder=Encoder("keypoints")))
+    budgets: dict[str, int] = field(default_factory=lambda: {"default": 3000})
+    models: dict[str, Model] = field(default_factory=dict)
+    maybe: Model | None = None
+    algorithm: Sac | Planner = Planner(horizon=9)
+    copied: int = 0
+    imports: tuple[str, ...] = ()
+
+
+def test_changing_one_value_keeps_the_schemas_own_defaults_beside_it(groups):
+    assert config.load(Tuned, []) == Tuned()
+    assert config.load(Tuned, [{"model": {"rate": 1}}]).model == Model(77, 1.0, Encoder("keypoints"))
+    assert config.load(Tuned, [], ["model.encoder.channels=[]"]).model.encoder == Encoder("keypoints", ())
+    assert config.load(Tuned, [], ["budgets.sac=5"]).budgets == {"default": 3000, "sac": 5}
+    assert config.load(Tuned, [], ["model=large"]).model == Model(99)
+    assert config.load(Tuned, [], ["models.a.rate=1"]).models == {"a": Model(rate=1.0)}
+    assert config.load(Tuned, [], ["maybe.rate=1"]).maybe == Model(rate=1.0)
+    assert config.load(Tuned, [], ["copied=${model.latent_size}"]).copied == 77
+
+
+def test_another_kind_starts_from_its_own_defaults():
+    assert config.load(Tuned, [], ["algorithm.horizon=3"]).algorithm == Planner(horizon=3)
+    assert config.load(Tuned, [{"algorithm": {"kind": "sac"}}]).algorithm == Sac()
+    assert config.load(Tuned, [], ["algorithm={kind: sac, entropy: 2}"]).algorithm == Sac(entropy=2.0)
+
+
+def test_imports_of_a_yaml_are_imported(groups, monkeypatch):
+    (groups / "registered_by_yaml.py").write_text("import sys; sys.registered_by_yaml = True")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "registered_by_yaml", False, raising=False)
+    config.load(Tuned, [{"imports": ["registered_by_yaml"]}])
+    assert sys.registered_by_yaml
+    with pytest.raises(UserError, match="'no_such_module'"):
+        config.load(Tuned, [{"imports": ["no_such_module"]}])
 
 
 def test_items_are_of_the_group_their_list_is_called_after(groups):
