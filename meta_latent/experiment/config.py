@@ -35,8 +35,8 @@ def load(
     configs/model/small.yaml, replacing what was there; overrides that choose a file apply before deeper ones.
     Items of a list or mapping are of the group that it is called after: `algorithms: [sac, ivg]` reads
     configs/algorithm/sac.yaml and configs/algorithm/ivg.yaml.
-    Modules that a key `imports` names are imported. Raises `UserError` (one line) naming key and origin for an
-    unknown key (with the nearest valid one), a value of the wrong type, a missing value or file.
+    Modules that a key `imports` names are imported. Raises `UserError` (one line) naming key and origin for
+    an unknown key (with the nearest valid one), a value of the wrong type, a missing value or file.
     """
     merge = _Merge()
     tree = structure.defaults(schema, {})
