@@ -2,8 +2,8 @@
 
     python benchmarks/rendering.py [--seconds 2] [--json PATH]
 
-Variants take turns within one run, so ratios mean something where absolute figures drift. Rates are per second
-of CPU time of this process: software GL draws in the calling thread here, so other load does not spoil them.
+Variants take turns within one run, so ratios mean something where absolute figures drift. Rates are per
+second of the process's CPU time: software GL draws in the calling thread here, so other load spoils nothing.
 With a GPU, where drawing is no CPU time, they mean less.
 """
 
