@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from meta_latent.nets import MLP, update_target
+from meta_latent.nets import MLP, EnsembleMLP, update_target
 from meta_latent.ops.imagination import imagine
 from meta_latent.ops.returns import lambda_returns
 from meta_latent.policies.actors import GaussianActor, Temperature
@@ -35,6 +35,8 @@ class IVGConfig:
     Attributes:
         horizon: N, imagined steps. discount, mix: of the returns (mix is lambda).
         temperature, target_entropy: first weight of the entropy bonus, tuned to hold this many nats per action value.
+        reward_heads, pessimism: the reward is the mean of this many heads minus `pessimism` times their spread, so that
+            the policy gains nothing where target data are silent.
         batch_size: imagined trajectories per update. updates_per_step: updates per environment step.
         first_updates: updates when learning starts. hidden, layers: of reward, value and policy networks.
         target_rate: of the target value network. gradient_clip: largest norm per network.
@@ -42,12 +44,14 @@ class IVGConfig:
     """
 
     horizon: int = 5
-    discount: float = 0.95
+    discount: float = 0.9
     mix: float = 0.9
     temperature: float = 0.01
     target_entropy: float = -1.0
-    batch_size: int = 128
-    updates_per_step: float = 1.5
+    reward_heads: int = 5
+    pessimism: float = 1.0
+    batch_size: int = 64
+    updates_per_step: float = 2.0
     first_updates: int = 300
     hidden: int = 128
     layers: int = 2
@@ -71,7 +75,7 @@ class IVG(LatentAgent):
                               config.max_stddev)
         super().__init__(model, learner, config.adaptation, actor, cache, source)
         self.config = config
-        self.reward = MLP(model.latent_size + actions, 1, config.hidden, config.layers)
+        self.reward = EnsembleMLP(config.reward_heads, model.latent_size + actions, 1, config.hidden, config.layers)
         self.value = MLP(model.feature_size, 1, config.hidden, config.layers)
         self.target_value = deepcopy(self.value)
         self.temperature = Temperature(config.temperature, config.target_entropy * actions)
@@ -108,12 +112,18 @@ class IVG(LatentAgent):
             unrolled = imagine(self.model, start, lambda k, _: windows.actions[:, k + 1], self._heads(len(windows.rows), rng),
                                self.config.horizon)
             imagined = torch.stack([step.next_latent.sample for step in unrolled], 1)
-        errors = [self._reward(sample, windows.actions[:, 1:]) - windows.rewards[:, 1:]
+        errors = [self._bagged_error(sample, windows.actions[:, 1:], windows.rewards[:, 1:])
                   for sample in (imagined, windows.samples[:, 1:])]
-        loss = sum(error.square().mean() for error in errors) / 2
-        self.optimise("reward", loss, self.config.gradient_clip)
-        return {"reward_loss": float(errors[1].detach().square().mean()),
-                "reward_loss_imagined": float(errors[0].detach().square().mean())}
+        self.optimise("reward", (errors[0] + errors[1]) / 2, self.config.gradient_clip)
+        return {"reward_loss": float(errors[1].detach()), "reward_loss_imagined": float(errors[0].detach())}
+
+    def _bagged_error(self, samples, actions, rewards) -> torch.Tensor:
+        """Mean squared error with every reward head on its own rows, so that the heads see different batches."""
+        heads = self.config.reward_heads
+        rows = len(rewards) // heads * heads
+        inputs = torch.cat([samples, actions], -1)[:rows].unflatten(0, (heads, -1)).flatten(1, 2)
+        guess = self.reward(inputs)[..., 0]
+        return (guess - rewards[:rows].reshape(heads, -1)).square().mean()
 
     def follow_value_gradient(self, rng: Streams) -> Metrics:
         """One update of policy and value on imagined trajectories; the model is differentiated through, not changed."""
@@ -152,5 +162,12 @@ class IVG(LatentAgent):
         """Heads spread evenly over rows (rows are drawn at random, so this is as good as drawing heads)."""
         return (torch.arange(rows) % self.model.heads).to(self.model.device)
 
+    def _rewards(self, sample: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+        """(..., Z) and (..., A) -> (R, ...), every head's estimate."""
+        inputs = torch.cat([sample, action], -1)
+        flat = inputs.flatten(0, -2).expand(self.config.reward_heads, -1, -1)
+        return self.reward(flat)[..., 0].unflatten(1, inputs.shape[:-1])
+
     def _reward(self, sample: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
-        return self.reward(torch.cat([sample, action], -1))[..., 0]
+        estimates = self._rewards(sample, action)
+        return estimates.mean(0) - self.config.pessimism * estimates.std(0)

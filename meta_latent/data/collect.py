@@ -7,6 +7,8 @@ from typing import Protocol
 import gymnasium
 import numpy as np
 
+from meta_latent.errors import UserError
+
 
 class Behaviour(Protocol):
     """Anything that acts in one environment.
@@ -23,10 +25,16 @@ class Behaviour(Protocol):
 
 
 class CorrelatedNoise:
-    """Random actions with memory: a_t = persistence * a_{t-1} + scale * noise, clipped (an AR(1) process)."""
+    """Random actions with memory: clip(drift + x_t), x_t = persistence * x_{t-1} + scale * noise (an AR(1) process).
 
-    def __init__(self, action_size: int, persistence: float = 0.7, scale: float = 0.7):
+    drift: (A,) constant part, such as a hand that tends downwards, where the objects are; () for none.
+    """
+
+    def __init__(self, action_size: int, persistence: float = 0.7, scale: float = 0.7, drift: tuple[float, ...] = ()):
+        if drift and len(drift) != action_size:
+            raise UserError(f"drift has {len(drift)} values, the action has {action_size}")
         self.action_size, self.persistence, self.scale = action_size, persistence, scale
+        self.drift = np.array(drift) if drift else np.zeros(action_size)
 
     def begin(self, rng):
         """Start from a uniform action."""
@@ -35,7 +43,7 @@ class CorrelatedNoise:
     def act(self, observation, action, reward, is_first, info):
         """The next value of the process."""
         self.value = self.persistence * self.value + self.scale * self.rng.standard_normal(self.action_size)
-        return np.clip(self.value, -1, 1).astype(np.float32)
+        return np.clip(self.drift + self.value, -1, 1).astype(np.float32)
 
 
 class Scripted:

@@ -7,18 +7,20 @@ from dataclasses import dataclass, fields
 import numpy as np
 import torch
 
-from meta_latent.data.replay import SequenceReplay
+from meta_latent.data.replay import FLAGS, SequenceReplay
 
 
 @dataclass(frozen=True)
 class LatentWindows:
     """Windows of H + 1 consecutive latents: samples (B, H + 1, Z), memories (B, H + 1, M), actions (B, H + 1, A) and
-    rewards (B, H + 1) that led to them, head_mask (B, K), rows (B, H + 1) their place in the cache."""
+    rewards (B, H + 1) that led to them, terminal (B, H + 1) bool, head_mask (B, K), rows (B, H + 1) their place in the
+    cache."""
 
     samples: torch.Tensor
     memories: torch.Tensor
     actions: torch.Tensor
     rewards: torch.Tensor
+    terminal: torch.Tensor
     head_mask: torch.Tensor
     rows: torch.Tensor
 
@@ -64,12 +66,13 @@ class LatentCache:
             latent = model.filter(embeddings[None], actions[None], rewards[None], torch.zeros_like(present)[None])
             mask = (int(episode["head_bits"][0]) >> np.arange(replay.heads)) & 1
             mask = torch.from_numpy(mask.astype(bool)).to(model.device).expand(len(actions), -1)
-            self.parts.append((latent.sample[0], latent.memory[0], actions, rewards, mask))
+            terminal = torch.from_numpy((episode["flags"] >> FLAGS.index("is_terminal") & 1).astype(bool)).to(model.device)
+            self.parts.append((latent.sample[0], latent.memory[0], actions, rewards, terminal, mask))
             self.lengths.append(len(actions))
         self._flat = None
 
     def flat(self) -> tuple[torch.Tensor, ...]:
-        """samples (N, Z), memories (N, M), actions (N, A), rewards (N,), head_mask (N, K)."""
+        """samples (N, Z), memories (N, M), actions (N, A), rewards (N,), terminal (N,), head_mask (N, K)."""
         if self._flat is None:
             self._flat = tuple(torch.cat(column) for column in zip(*self.parts, strict=True))
             self.parts = [self._flat] if self.parts else []
@@ -86,9 +89,9 @@ class LatentCache:
         episode = np.searchsorted(ends, flat, side="right")
         start = (lengths.cumsum() - lengths)[episode] + flat - (ends - counts)[episode]
         rows = torch.from_numpy(start[:, None] + np.arange(horizon + 1))
-        samples, memories, actions, rewards, mask = self.flat()
-        rows = rows.to(samples.device)
-        return LatentWindows(samples[rows], memories[rows], actions[rows], rewards[rows], mask[rows[:, 0]], rows)
+        *columns, mask = self.flat()
+        rows = rows.to(mask.device)
+        return LatentWindows(*(column[rows] for column in columns), mask[rows[:, 0]], rows)
 
 
 @torch.no_grad()

@@ -1,0 +1,102 @@
+"""Soft actor-critic (SAC) on the features of a latent state model.
+
+Haarnoja et al., "Soft Actor-Critic Algorithms and Applications", 2018 (arXiv 1812.05905), with twin critics and a
+tuned temperature. The control for IVG: the same model, encoder training and features, but rewards and values learned
+from replayed transitions alone, no imagination. Deviation: n-step returns without correction (`steps`).
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from meta_latent.nets import MLP, update_target
+from meta_latent.policies.actors import GaussianActor, Temperature
+from meta_latent.policies.latent_agent import AdaptationConfig, LatentAgent
+from meta_latent.rng import Streams
+from meta_latent.types import Metrics
+
+
+@dataclass(frozen=True)
+class SACConfig:
+    """Hyper-parameters; `updates_per_step` updates of critics and policy for each new environment step."""
+
+    discount: float = 0.93
+    steps: int = 3
+    temperature: float = 0.1
+    target_entropy: float = -1.0
+    batch_size: int = 128
+    updates_per_step: float = 2.0
+    first_updates: int = 300
+    hidden: int = 128
+    layers: int = 2
+    learning_rate: float = 1e-3
+    temperature_learning_rate: float = 1e-3
+    target_rate: float = 0.02
+    gradient_clip: float = 10.0
+    adaptation: AdaptationConfig = field(default_factory=AdaptationConfig)
+
+
+class Twin(nn.Module):
+    """Two critics: features (B, F) and actions (B, A) -> (B, 2)."""
+
+    def __init__(self, inputs: int, hidden: int, layers: int):
+        super().__init__()
+        self.first, self.second = MLP(inputs, 1, hidden, layers), MLP(inputs, 1, hidden, layers)
+
+    def forward(self, features: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
+        """Both estimates."""
+        x = torch.cat([features, actions], -1)
+        return torch.cat([self.first(x), self.second(x)], -1)
+
+
+class SAC(LatentAgent):
+    """See the module's docstring. Build inside `rng.seeded_construction`."""
+
+    def __init__(self, model, learner, config: SACConfig, cache, source=None):
+        actions = model.spec.action_size
+        actor = GaussianActor(model.feature_size, actions, config.hidden, config.layers)
+        super().__init__(model, learner, config.adaptation, actor, cache, source)
+        self.config = config
+        self.critic = Twin(model.feature_size + actions, config.hidden, config.layers)
+        self.target_critic = deepcopy(self.critic)
+        self.temperature = Temperature(config.temperature, config.target_entropy * actions)
+        self.networks = {"critic": self.critic, "policy": actor, "temperature": self.temperature,
+                         "target_critic": self.target_critic}
+        for network in self.networks.values():
+            network.to(model.device)
+        rates = {"critic": config.learning_rate, "policy": config.learning_rate,
+                 "temperature": config.temperature_learning_rate}
+        self.optimisers = {name: torch.optim.Adam(self.networks[name].parameters(), rate) for name, rate in rates.items()}
+
+    def improve(self, steps: int, first: bool, rng: Streams) -> Metrics:
+        """`updates_per_step` updates for each new environment step."""
+        metrics: Metrics = {}
+        for _ in range(self._due("improve", self.config.updates_per_step, steps) + self.config.first_updates * first):
+            metrics |= self.soft_update(rng)
+            self.updates += 1
+        return metrics
+
+    def soft_update(self, rng: Streams) -> Metrics:
+        """One update of critics, policy and temperature on replayed transitions (time limits are bootstrapped through)."""
+        config = self.config
+        windows = self.cache.windows(config.batch_size, config.steps, rng.numpy("replay"))
+        features = torch.cat([windows.samples, windows.memories], -1)
+        now, after = features[:, 0], features[:, -1]
+        powers = config.discount ** torch.arange(config.steps, device=now.device)
+        with torch.no_grad():
+            action, log_prob = self.actor.sample(after, rng.torch("replay"))
+            soft = self.target_critic(after, action).min(-1).values - self.temperature.value() * log_prob
+            target = (windows.rewards[:, 1:] * powers).sum(1) + config.discount ** config.steps * soft * ~windows.terminal[:, -1]
+        error = self.critic(now, windows.actions[:, 1]) - target[:, None]
+        critic_loss = self.optimise("critic", error.square().mean(), config.gradient_clip)
+        action, log_prob = self.actor.sample(now, rng.torch("replay"))
+        value = self.critic(now, action).min(-1).values
+        self.optimise("policy", (self.temperature.value() * log_prob - value).mean(), config.gradient_clip)
+        self.optimise("temperature", self.temperature.loss(log_prob), config.gradient_clip)
+        update_target(self.target_critic, self.critic, config.target_rate)
+        return {"critic_loss": critic_loss, "value": float(value.detach().mean()),
+                "entropy": float(-log_prob.detach().mean()), "temperature": float(self.temperature.value())}

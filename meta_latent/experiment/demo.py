@@ -1,0 +1,21 @@
+"""`meta-latent demo`: pretrain, transfer and report in one command; arms that need no model start at once."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from meta_latent.experiment import config, pretrain, report, transfer
+from meta_latent.experiment.scheduler import Cell
+from meta_latent.experiment.schema import ExperimentConfig
+
+
+def run(name: str, overrides: list[str]) -> None:
+    """Run the experiment `name` from pretraining to report; what is done already is not done again."""
+    experiment = config.load(ExperimentConfig, [config.find("experiment", name)], overrides)
+    argv = (sys.executable, "-m", "meta_latent.cli", "pretrain", name, *overrides)
+    before = (Cell("pretrain", argv, (), pretrain.folder_of(experiment) / "output.log"),)
+    if experiment.pretrained is not None:
+        before = ()
+    transfer.schedule(experiment, name, overrides, before)
+    report.run(str(Path(experiment.out) / experiment.name))

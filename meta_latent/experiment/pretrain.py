@@ -1,0 +1,249 @@
+"""`meta-latent pretrain NAME`: source data, three training stages, a model folder, and what the model knows.
+
+Stages: collect -> joint (everything, on pixels) -> filter (core and heads, on cached embeddings) -> transition (the
+heads, on cached latents). Interrupted at any moment, the same command goes on from the last checkpoint, bit for bit.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from meta_latent import files
+from meta_latent.data.collect import Behaviour, CorrelatedNoise, Scripted, collect_episode
+from meta_latent.data.latents import LatentCache, embed_episode
+from meta_latent.data.replay import SequenceReplay, predicted_bytes
+from meta_latent.errors import UserError
+from meta_latent.experiment import checkpoint, config, held_out, model_folder
+from meta_latent.experiment.interrupts import deferred
+from meta_latent.experiment.metrics import MetricLog
+from meta_latent.experiment.run_folder import RunFolder
+from meta_latent.experiment.schema import ExperimentConfig
+from meta_latent.experiment.suites import Bound, bind, common_spec
+from meta_latent.models.latent_state_model import LatentStateModel
+from meta_latent.models.learner import ModelLearner
+from meta_latent.rng import Streams, derive, seeded_construction
+
+STAGES = ("collect", "joint", "filter", "transition")
+CHECKPOINT = "checkpoints"
+LOG_EVERY = 50
+
+
+def run(name: str, overrides: list[str]) -> None:
+    """Pretrain the experiment `name` (a YAML of configs/experiment/) with `overrides` ("a.b=1")."""
+    pretrain(config.load(ExperimentConfig, [config.find("experiment", name)], overrides))
+
+
+def folder_of(experiment: ExperimentConfig) -> Path:
+    """Where this experiment's pretraining lives."""
+    return Path(experiment.out) / experiment.name / "pretrain" / str(experiment.seed)
+
+
+def narrowed(experiment: ExperimentConfig) -> dict:
+    """The part of the configuration that pretraining depends on."""
+    whole = config.to_dict(experiment)
+    return {key: whole[key] for key in ("name", "seed", "device", "suite", "model", "learner", "pretrain")}
+
+
+def pretrain(experiment: ExperimentConfig) -> Path:
+    """Run (or resume, or skip if done) the pretraining of `experiment`; returns the model folder."""
+    sources = [bind(experiment, source) for source in experiment.pretrain.sources]
+    spec = common_spec(sources)
+    with RunFolder(folder_of(experiment), narrowed(experiment), seed=experiment.seed, may_differ=("device",)) as folder:
+        model_path = folder.root / "model"
+        if folder.done:
+            return model_path
+        steps = experiment.pretrain.env_steps
+        print(f"pretrain {experiment.name}: {steps:,} steps of source data take {predicted_bytes(spec, steps) / 1e6:,.0f} MB")
+        with deferred() as interrupts:
+            Pretraining(experiment, sources, spec, folder).run(interrupts)
+        return model_path
+
+
+class Pretraining:
+    """One pretraining run with everything it needs to stop and go on."""
+
+    def __init__(self, experiment: ExperimentConfig, sources: list[Bound], spec, folder: RunFolder):
+        self.experiment, self.config, self.sources, self.folder = experiment, experiment.pretrain, sources, folder
+        self.streams = Streams(derive(experiment.seed, "pretrain"))
+        names = tuple(dict.fromkeys(source.name for source in sources))
+        with seeded_construction(derive(experiment.seed, "model")):
+            self.model = LatentStateModel(spec, experiment.model, names).to(experiment.device)
+        self.learner = ModelLearner(self.model, experiment.learner)
+        self.replay = SequenceReplay(spec, self.config.replay, folder.path("source"), self.model.heads)
+        self.log = MetricLog(folder)
+        self.progress = {"stage": "collect", "count": 0, "updates": 0, "seconds": 0.0}
+        self._clock = time.monotonic()
+        if checkpoint.exists(folder.path(CHECKPOINT)):
+            self._load(checkpoint.load(folder.path(CHECKPOINT)))
+        else:
+            self.log.truncate(None)
+
+    # The run
+
+    def run(self, interrupts) -> None:
+        """Every stage that is not done yet, then the report and the model folder."""
+        self._clock = time.monotonic() - self.progress["seconds"]
+        for stage in STAGES[STAGES.index(self.progress["stage"]):]:
+            self.progress["stage"] = stage
+            getattr(self, f"_{stage}")(interrupts)
+            self._advance(stage)
+        self._finish()
+
+    def _advance(self, stage: str) -> None:
+        following = STAGES.index(stage) + 1
+        if following < len(STAGES):
+            self.progress |= {"stage": STAGES[following], "count": 0}
+            self.save()
+
+    def _collect(self, interrupts) -> None:
+        envs: dict[int, object] = {}
+        with tqdm(total=self.config.env_steps, initial=len(self.replay), unit="step", desc="collect", disable=None) as bar:
+            while len(self.replay) < self.config.env_steps:
+                index = self.progress["count"]
+                self._episode(index, envs)
+                self.progress["count"] = index + 1
+                bar.update(len(self.replay) - bar.n)
+                if interrupts.requested:
+                    self.save()
+                    raise KeyboardInterrupt
+        for env in envs.values():
+            env.close()
+
+    def _episode(self, index: int, envs: dict) -> None:
+        which = index % len(self.sources)
+        source, varies = self.sources[which], bool(self.sources[which].task.distractors)
+        if varies:
+            source = source.with_distractor_seed(derive(self.experiment.seed, "distractors", index) % 1_000_000)
+        env = source.make() if varies else envs.setdefault(which, source.make() if which not in envs else None)
+        rng = self.streams.numpy("behaviour")
+        seed = derive(self.experiment.seed, "episode", index) % 2**31
+        episode = collect_episode(env, self._behaviour(source, index // len(self.sources), rng), seed, rng)
+        if varies:
+            env.close()
+        mask = self.streams.numpy("mask").random(self.model.heads) < self.config.head_share
+        self.replay.add_episode(episode, mask, which)
+
+    def _behaviour(self, source: Bound, turn: int, rng: np.random.Generator) -> Behaviour:
+        """Scripted episodes at regular turns, so that every source gets its share; else correlated noise."""
+        actions = source.distribution.action_space.shape[0]
+        if int((turn + 1) * self.config.scripted) > int(turn * self.config.scripted):
+            return Scripted(source.distribution.scripted(source.task), actions, self.config.scripted_noise)
+        return CorrelatedNoise(actions, persistence=rng.choice([0.5, 0.8, 0.9]), scale=0.6)
+
+    def _joint(self, interrupts) -> None:
+        sizes = self.experiment.learner
+
+        def update(scale: float) -> dict[str, float]:
+            batch = self.replay.sequences(sizes.batch_size, sizes.length, self.streams.numpy("joint"), self._trained())
+            return self.learner.joint(batch.to(self.model.device), self.streams.torch("joint"), self._relabelled(batch), scale)
+
+        self._updates("joint", self.config.joint_updates, update, interrupts)
+
+    def _filter(self, interrupts) -> None:
+        sizes, embeddings = self.experiment.learner, self._embeddings()
+        ahead = torch.arange(sizes.filter_length)
+
+        def update(scale: float) -> dict[str, float]:
+            batch = self.replay.sequences(sizes.filter_batch_size, sizes.filter_length, self.streams.numpy("filter"),
+                                          self._trained(), images=False)
+            cached = embeddings[batch.first_frame[:, None] + ahead]
+            return self.learner.filter(batch.to(self.model.device), cached, self.streams.torch("filter"),
+                                       self._relabelled(batch), scale)
+
+        self._updates("filter", self.config.filter_updates, update, interrupts)
+
+    def _transition(self, interrupts) -> None:
+        sizes, cache = self.experiment.learner, LatentCache()
+        cache.extend(self.model, self.replay, int(self._trained()[-1]) + 1)
+
+        def update(scale: float) -> dict[str, float]:
+            windows = cache.windows(sizes.transition_batch_size, sizes.horizon, self.streams.numpy("transition"))
+            return self.learner.transition(windows, self.streams.torch("transition"), scale)
+
+        self._updates("transition", self.config.transition_updates, update, interrupts)
+
+    def _updates(self, stage: str, total: int, update, interrupts) -> None:
+        """Constant learning rate for half of the stage, then linearly down to 2 %."""
+        with tqdm(total=total, initial=self.progress["count"], unit="update", desc=stage, disable=None) as bar:
+            for count in range(self.progress["count"], total):
+                metrics = update(min(1.0, 2.0 * (1.0 - count / total) + 0.02))
+                self.progress["count"], self.progress["updates"] = count + 1, self.progress["updates"] + 1
+                bar.update()
+                if (count + 1) % LOG_EVERY == 0 or count + 1 == total:
+                    bar.set_postfix({k: f"{v:.3g}" for k, v in list(metrics.items())[:3]}, refresh=False)
+                    self.log.write("train", {**self._clocks(), **{f"{stage}/{k}": v for k, v in metrics.items()}})
+                if (count + 1) % self.config.checkpoint_updates == 0 or interrupts.requested:
+                    self.save()
+                if interrupts.requested:
+                    raise KeyboardInterrupt
+
+    # Data
+
+    def _trained(self) -> np.ndarray:
+        """Episodes to train on: all but the last `held_out` share."""
+        episodes = len(self.replay.episodes)
+        held = max(2, round(episodes * self.config.held_out))
+        if episodes <= held:
+            raise UserError(f"pretrain.env_steps={self.config.env_steps} is too little: {episodes} episodes")
+        return np.arange(episodes - held)
+
+    def _embeddings(self) -> torch.Tensor:
+        parts = [embed_episode(self.model, self.replay, self.replay.read(i)) for i in range(len(self.replay.episodes))]
+        return torch.cat(parts)
+
+    def _relabelled(self, batch) -> torch.Tensor:
+        """(B, T, N) rewards of every source function, from the privileged inputs."""
+        by_name = {source.name: source for source in self.sources}
+        rewards = [torch.as_tensor(source.distribution.reward(source.task, batch.reward_inputs, batch.action))
+                   for source in by_name.values()]
+        return torch.stack(rewards, -1).float().to(self.model.device)
+
+    # Saving
+
+    def _clocks(self) -> dict:
+        self.progress["seconds"] = time.monotonic() - self._clock
+        return {"env_steps": len(self.replay), "updates": self.progress["updates"], "seconds": self.progress["seconds"]}
+
+    def save(self) -> None:
+        """One atomic checkpoint of everything that a bit-equal continuation needs."""
+        self._clocks()
+        self.replay.flush()
+        checkpoint.save(self.folder.path(CHECKPOINT), {
+            "progress": self.progress, "streams": self.streams.state(), "learner": self.learner.state(),
+            "replay": self.replay.state(), "log": self.log.state()})
+        self.replay.prune()
+
+    def _load(self, state: dict) -> None:
+        self.progress = dict(state["progress"])
+        self.streams.load_state(state["streams"])
+        self.learner.load_state(state["learner"])
+        self.replay.load_state(state["replay"])
+        self.log.truncate(state["log"])
+
+    def _finish(self) -> None:
+        clocks = self._clocks()
+        held = np.arange(self._trained()[-1] + 1, len(self.replay.episodes))
+        plain = np.array([e for e in held if not self.sources[e % len(self.sources)].task.distractors], int)
+        other = np.setdiff1d(held, plain)
+        metrics = held_out.measure(self.model, self.replay, plain) if len(plain) > 3 else {}
+        if len(other) > 3:
+            metrics |= {f"{k}_distractors": v for k, v in held_out.measure(self.model, self.replay, other).items()}
+        for episode in [*plain[-2:], *other[-1:]]:
+            held_out.draw_strips(self.model, self.replay, int(episode), self.folder.path("images", "strips").parent)
+        fingerprints = sorted({source.distribution.fingerprint() for source in self.sources})
+        digest = model_folder.save(self.folder.path("model"), self.model, {
+            "suite_fingerprints": fingerprints, "budget": clocks,
+            "sources": [{"suite": s.name, "task": json.loads(s.task.to_json())} for s in self.sources]})
+        facts = {**clocks, "model_sha256": digest, "held_out": metrics}
+        files.atomic_write_bytes(self.folder.path("pretraining.json"), json.dumps(facts, indent=1).encode())
+        self.save()
+        self.folder.finish("done", **facts)
+        print("held out: " + ", ".join(f"{key} {value:.3g}" for key, value in metrics.items()))
+
+

@@ -1,0 +1,149 @@
+"""What an experiment is: typed, frozen, strict. A YAML in `configs/experiment/` holds these keys and no others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from meta_latent.algorithms.ivg import IVGConfig
+from meta_latent.algorithms.sac import SACConfig
+from meta_latent.data.replay import ReplayConfig
+from meta_latent.models.config import ModelConfig
+from meta_latent.models.learner import LearnerConfig
+from meta_latent.policies.latent_agent import AdaptationConfig
+
+ALGORITHMS = ("ivg", "sac", "sb3_sac")
+STARTS = ("pretrained", "pretrained+data", "scratch", "scratch+data", "policy")
+
+
+@dataclass(frozen=True)
+class DistractorConfig:
+    """One visual distractor: a name of `task_suites.DISTRACTOR_NAMES`, intensity 0..1, seed."""
+
+    name: str
+    intensity: float
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class TaskConfig:
+    """Which task of a distribution: `suite` is its name, the task is number `index` of the split's sample.
+
+    options: further options of `task_suites.get`, added to the experiment's `suite`.
+    """
+
+    suite: str
+    split: Literal["train", "test"] = "test"
+    index: int = 0
+    distractors: tuple[DistractorConfig, ...] = ()
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SourceConfig(TaskConfig):
+    """A source task. `distractor_seeds`: the distractors' seeds are drawn anew for each episode group (see pretrain)."""
+
+    split: Literal["train", "test"] = "train"
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """Source data and updates.
+
+    Attributes:
+        sources: the tasks data come from; each has a reward function that can be relabelled.
+        env_steps: environment steps of source data in all.
+        scripted, on_policy: shares of episodes by the suite's scripted policy (plus noise) and by an IVG policy
+            trained on the sources; the rest is correlated random actions.
+        scripted_noise: strength of the noise on scripted actions.
+        held_out: share of episodes kept for the report and never trained on.
+        head_share: probability that an ensemble head may train on an episode.
+        joint_updates, filter_updates, transition_updates: updates of the learner's three stages.
+        checkpoint_updates: updates between checkpoints.
+    """
+
+    sources: tuple[SourceConfig, ...] = ()
+    env_steps: int = 45_000
+    scripted: float = 0.25
+    on_policy: float = 0.0
+    scripted_noise: float = 0.5
+    held_out: float = 0.08
+    head_share: float = 0.8
+    joint_updates: int = 1000
+    filter_updates: int = 500
+    transition_updates: int = 4000
+    checkpoint_updates: int = 250
+    replay: ReplayConfig = field(default_factory=lambda: ReplayConfig(capacity=1_000_000))
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """Fixed episodes at a fixed interval of environment steps; never counted as data."""
+
+    interval_env_steps: int = 150
+    episodes: int = 20
+
+
+@dataclass(frozen=True)
+class TransferConfig:
+    """Targets, arms and budgets.
+
+    Attributes:
+        targets: name -> task. arms: "ALGORITHM/START" names. seeds: one run each.
+        budget_env_steps: per arm ("ivg/pretrained"), else "default". threshold: normalised score that counts.
+        stop_at_threshold: a run ends once two consecutive evaluations hold the threshold.
+        warmup_episodes: episodes of correlated random actions before learning starts (they count as data).
+    """
+
+    targets: dict[str, TaskConfig] = field(default_factory=dict)
+    arms: tuple[str, ...] = ("ivg/pretrained", "ivg/scratch", "sac/scratch")
+    seeds: tuple[int, ...] = (0, 1, 2)
+    budget_env_steps: dict[str, int] = field(default_factory=lambda: {"default": 3000})
+    threshold: float = 0.6
+    stop_at_threshold: bool = True
+    warmup_episodes: int = 4
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    adaptation: dict[str, AdaptationConfig] = field(default_factory=dict)
+    ivg: IVGConfig = field(default_factory=IVGConfig)
+    sac: SACConfig = field(default_factory=SACConfig)
+    source_episodes: int = 300
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
+    video: bool = True
+
+    def __post_init__(self):
+        for arm in self.arms:
+            algorithm, _, start = arm.partition("/")
+            if algorithm not in ALGORITHMS or start not in STARTS:
+                raise ValueError(f"arms holds {arm!r}; an arm is ALGORITHM/START with algorithm in "
+                                 f"{', '.join(ALGORITHMS)} and start in {', '.join(STARTS)}")
+
+    def budget(self, arm: str) -> int:
+        """Environment steps that `arm` may take."""
+        return self.budget_env_steps.get(arm, self.budget_env_steps.get("default", 3000))
+
+
+@dataclass(frozen=True)
+class ExperimentConfig:
+    """One experiment.
+
+    Attributes:
+        seed: of pretraining. out: folder of all runs. device: "cpu" or "cuda". workers: cells side by side.
+        pretrained: a model folder to use instead of this experiment's own. target, arm, run_seed: one cell only.
+        suite: options for every distribution (image_size, cameras). imports: packages that register more tasks.
+    """
+
+    name: str = "experiment"
+    seed: int = 0
+    out: str = "runs"
+    device: str = "cpu"
+    workers: int = 2
+    imports: tuple[str, ...] = ()
+    pretrained: str | None = None
+    target: str | None = None
+    arm: str | None = None
+    run_seed: int | None = None
+    suite: dict[str, Any] = field(default_factory=dict)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    learner: LearnerConfig = field(default_factory=LearnerConfig)
+    pretrain: PretrainConfig = field(default_factory=PretrainConfig)
+    transfer: TransferConfig = field(default_factory=TransferConfig)

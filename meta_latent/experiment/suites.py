@@ -1,0 +1,54 @@
+"""From a task in a config to distributions, tasks and environments."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import task_suites
+
+from meta_latent.errors import UserError
+from meta_latent.experiment.schema import ExperimentConfig, TaskConfig
+from meta_latent.types import Spec
+
+
+@dataclasses.dataclass(frozen=True)
+class Bound:
+    """A task with the distribution that can make it."""
+
+    name: str
+    distribution: task_suites.TaskDistribution
+    task: task_suites.Task
+
+    def make(self):
+        """A new environment of the task."""
+        return self.distribution.make(self.task)
+
+    def references(self) -> tuple[float, float]:
+        """(floor, reference) raw episode returns; (0, 1), that is raw scores, where the suite has none."""
+        found = self.distribution.references(self.task)
+        return (0.0, 1.0) if found is None else found
+
+    def with_distractor_seed(self, seed: int) -> Bound:
+        """The same task with its distractors drawn anew."""
+        drawn = tuple(dataclasses.replace(d, seed=seed + k) for k, d in enumerate(self.task.distractors))
+        return dataclasses.replace(self, task=dataclasses.replace(self.task, distractors=drawn))
+
+
+def bind(config: ExperimentConfig, wanted: TaskConfig, name: str = "") -> Bound:
+    """Open the distribution of `wanted` and pick its task; errors of the suite name the field."""
+    distribution = task_suites.get(wanted.suite, **{**config.suite, **wanted.options})
+    task = distribution.sample(wanted.split, wanted.index + 1, seed=0)[wanted.index]
+    distractors = tuple(task_suites.Distractor(d.name, d.intensity, d.seed) for d in wanted.distractors)
+    return Bound(name or wanted.suite, distribution, dataclasses.replace(task, distractors=distractors))
+
+
+def common_spec(bound: list[Bound]) -> Spec:
+    """The spec that all tasks share, or a UserError naming the first that differs."""
+    if not bound:
+        raise UserError("no tasks: pretrain.sources or transfer.targets is empty")
+    spec = Spec.of(bound[0].distribution)
+    for other in bound[1:]:
+        reason = spec.mismatch(Spec.of(other.distribution))
+        if reason:
+            raise UserError(f"{bound[0].name} and {other.name} cannot share a model: {reason}")
+    return spec
