@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -30,7 +31,7 @@ class LatentWindows:
 
 
 class LatentCache:
-    """Latents of whole episodes, flat over time.
+    """Latents of whole episodes, flat over time. Each is filtered on its own: computed again, it is bit-equal.
 
     An update of the encoder or of the core invalidates the cache: call `clear` and `extend` again.
     """
@@ -40,6 +41,7 @@ class LatentCache:
 
     def clear(self) -> None:
         """Forget everything."""
+        self.first = 0  # number of the oldest cached episode, counted from the first one ever replayed
         self.lengths: list[int] = []
         self.parts: list[tuple[torch.Tensor, ...]] = []
         self._flat: tuple[torch.Tensor, ...] | None = None
@@ -54,8 +56,12 @@ class LatentCache:
         return len(self.lengths)
 
     @torch.no_grad()
-    def extend(self, model, replay: SequenceReplay, upto: int | None = None, chunk: int = 2048) -> None:
-        """Filter the replay's episodes that are not cached yet (up to episode `upto`) and append them."""
+    def extend(self, model, replay: SequenceReplay, upto: int | None = None, chunk: int = 2048,
+               relabel: Callable[[dict], torch.Tensor] | None = None) -> None:
+        """Filter the replay's episodes that are not cached yet (up to episode `upto`) and append them; episodes that
+        the replay evicted leave the cache. `relabel`: an episode's arrays -> its rewards (T + 1,), instead of its own.
+        """
+        self._forget(replay.evicted)
         stop = len(replay.episodes) if upto is None else upto
         for index in range(self.episodes, stop):
             episode = replay.read(index)
@@ -64,12 +70,22 @@ class LatentCache:
                                          for k in ("action", "reward", "reward_present"))
             # Filtered without rewards: what a target's reward head learns must not depend on an input it may not have.
             latent = model.filter(embeddings[None], actions[None], rewards[None], torch.zeros_like(present)[None])
+            if relabel is not None:
+                rewards = relabel(episode).to(model.device)
             mask = (int(episode["head_bits"][0]) >> np.arange(replay.heads)) & 1
             mask = torch.from_numpy(mask.astype(bool)).to(model.device).expand(len(actions), -1)
             terminal = torch.from_numpy((episode["flags"] >> FLAGS.index("is_terminal") & 1).astype(bool)).to(model.device)
             self.parts.append((latent.sample[0], latent.memory[0], actions, rewards, terminal, mask))
             self.lengths.append(len(actions))
         self._flat = None
+
+    def _forget(self, evicted: int) -> None:
+        gone = min(max(evicted - self.first, 0), self.episodes)
+        if gone:
+            start = sum(self.lengths[:gone])
+            self.parts = [tuple(column[start:].clone() for column in self.flat())]
+            self.lengths, self._flat = self.lengths[gone:], None
+        self.first = evicted
 
     def flat(self) -> tuple[torch.Tensor, ...]:
         """samples (N, Z), memories (N, M), actions (N, A), rewards (N,), terminal (N,), head_mask (N, K)."""

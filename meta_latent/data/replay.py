@@ -7,6 +7,7 @@ leave memory when the capacity is exceeded and leave the disk at `prune`, after 
 
 from __future__ import annotations
 
+import copy
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,13 +111,17 @@ class _Segment:
         """Steps start..stop of one array (a view where possible)."""
         if not self.mapped or stop <= self.flushed:
             return self.arrays[key][start:stop]
-        held = np.concatenate([self.arrays[key], *(e[key] for e in self.pending)]) if self.arrays else \
-            np.concatenate([e[key] for e in self.pending])
-        return held[start:stop]
+        begin = self.flushed
+        for episode in self.pending:  # files grow by whole episodes, so a window lies in one of them
+            values = episode[key]
+            if start < begin + len(values):
+                return values[start - begin:stop - begin]
+            begin += len(values)
+        raise IndexError(f"steps {start} to {stop} of a segment that holds {self.steps}")
 
 
 class SequenceReplay:
-    """Episodes of one spec.
+    """Episodes of one spec. `env_steps`: steps ever added. `evicted`: episodes that were forgotten.
 
     Args:
         spec: shapes. config: `ReplayConfig`. folder: where segments are written (None: memory only).
@@ -130,9 +135,10 @@ class SequenceReplay:
         self.folder = None if folder is None else Path(folder)
         self.segments: list[_Segment] = []
         self.episodes: list[tuple[_Segment, int, int]] = []
+        self.env_steps = self.evicted = 0
 
     def __len__(self) -> int:
-        """Environment steps held (observations minus episode starts)."""
+        """Environment steps held (observations minus episode starts); `env_steps` counts the evicted ones too."""
         return sum(stop - start - 1 for _, start, stop in self.episodes)
 
     @property
@@ -158,9 +164,18 @@ class SequenceReplay:
         segment = self.segments[-1]
         self.episodes.append((segment, segment.steps, segment.steps + length))
         segment.add(stored)
-        while len(self.segments) > 1 and self.frames - self.segments[0].steps >= self.config.capacity:
-            gone = self.segments.pop(0)
-            self.episodes = [e for e in self.episodes if e[0] is not gone]
+        self.env_steps += length - 1
+        self._evict()
+
+    def _evict(self) -> None:
+        """Forget whole segments from the oldest on, as long as `capacity` steps remain."""
+        while len(self.segments) > 1:
+            oldest = [e for e in self.episodes if e[0] is self.segments[0]]
+            if len(self) - sum(stop - start - 1 for _, start, stop in oldest) < self.config.capacity:
+                return
+            self.segments.pop(0)
+            self.episodes = self.episodes[len(oldest):]
+            self.evicted += len(oldest)
 
     def _segment(self, index: int, capacity: int) -> _Segment:
         return _Segment(self.spec, index, capacity, self.folder, self.config.memory_map)
@@ -169,6 +184,12 @@ class SequenceReplay:
         """All arrays of one episode (do not write to them)."""
         segment, start, stop = self.episodes[episode]
         return {key: segment.read(key, start, stop) for key in layout(self.spec)}
+
+    def subset(self, episodes) -> SequenceReplay:
+        """A replay of these episodes only, sharing the data; for reading, not for adding."""
+        other = copy.copy(self)
+        other.episodes, other.evicted = [self.episodes[int(i)] for i in episodes], 0
+        return other
 
     def lengths(self) -> np.ndarray:
         """Observations per episode."""
@@ -221,8 +242,10 @@ class SequenceReplay:
                     shutil.rmtree(path)
 
     def state(self) -> dict:
-        """Names and lengths of what was flushed: {"segments": [[index, capacity], ...], "episodes": [[segment, start, stop], ...]}."""
-        return {"segments": [[s.index, s.capacity, s.steps] for s in self.segments],
+        """Names and lengths of what was flushed: {"segments": [[index, capacity, steps], ...], "episodes": [[segment,
+        start, stop], ...]} and the counters."""
+        return {"env_steps": self.env_steps, "evicted": self.evicted,
+                "segments": [[s.index, s.capacity, s.steps] for s in self.segments],
                 "episodes": np.array([[s.index, a, b] for s, a, b in self.episodes], np.int64).reshape(-1, 3)}
 
     def load_state(self, state: dict) -> None:
@@ -231,5 +254,6 @@ class SequenceReplay:
         for index, capacity, steps in state["segments"]:
             self.segments.append(self._segment(int(index), int(capacity)))
             self.segments[-1].open(int(steps))
+        self.env_steps, self.evicted = int(state["env_steps"]), int(state["evicted"])
         by_index = {segment.index: segment for segment in self.segments}
         self.episodes = [(by_index[int(i)], int(a), int(b)) for i, a, b in state["episodes"]]

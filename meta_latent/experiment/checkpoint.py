@@ -4,9 +4,11 @@ The JSON names the safetensors file (which carries its own hash in its name) and
 replaced last, in one rename: a kill at any moment leaves the previous or the new checkpoint loadable.
 """
 
+import contextlib
 import hashlib
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +77,22 @@ def load(folder: Path | str) -> dict[str, Any]:
     if hashlib.sha256(blob).hexdigest() != index["tensors_sha256"]:
         raise _damaged(tensors_path)
     return _decode(index["state"], safetensors.torch.load(blob))
+
+
+@contextlib.contextmanager
+def fitting(folder: Path | str) -> Iterator[dict[str, Any]]:
+    """Context manager that yields `load(folder)`, to be taken over in its block: a state that lacks a part or has
+    other shapes (another version of this package wrote it) becomes a `UserError`.
+    """
+    state = load(folder)
+    try:
+        yield state
+    except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"the checkpoint {folder} does not fit this version ({type(error).__name__}: {reason}); "
+            "delete its run folder to start again, or choose another with out="
+        ) from error
 
 
 def _read_index(path: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from contextlib import contextmanager
 
@@ -17,6 +18,7 @@ class Interrupts:
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
+        print("stopping at the next safe moment, to save; once more stops at once", file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -25,14 +25,17 @@ class MetricLog:
     log.truncate(state)        # on resume: state is the checkpoint's, or None if there was no checkpoint
     log.write("train", {"env_steps": 100, "updates": 50, "seconds": 1.5, "loss": 0.3})
     state = log.state()        # belongs into the checkpoint
+
+    axis: the clock that TensorBoard shows the numbers over; it must never run back.
     """
 
-    def __init__(self, run_folder: RunFolder | Path | str):
+    def __init__(self, run_folder: RunFolder | Path | str, axis: str = "env_steps"):
         root = run_folder.root if isinstance(run_folder, RunFolder) else Path(run_folder)
         root.mkdir(parents=True, exist_ok=True)
         self._file = root / FILE
         self._board_folder = root / TENSORBOARD
-        self._env_steps = _last_env_steps(self._file)
+        self._axis = axis
+        self._last = _last(self._file, axis)
         self._board: SummaryWriter | None = None
         self._purge_step: int | None = None
 
@@ -54,30 +57,30 @@ class MetricLog:
         plain = {name: _plain(value) for name, value in record.items()}
         line = json.dumps({"kind": kind, **plain}, allow_nan=False)
         files.append_bytes(self._file, line.encode() + b"\n", sync=False)
-        self._env_steps = int(plain["env_steps"])
+        self._last = int(plain[self._axis])
         for name, value in plain.items():
-            if name != "env_steps" and isinstance(value, int | float):
-                self._writer().add_scalar(f"{kind}/{name}", value, self._env_steps)
+            if name != self._axis and isinstance(value, int | float):
+                self._writer().add_scalar(f"{kind}/{name}", value, self._last)
         if kind == "evaluation":
             self._writer().flush()
 
     def state(self) -> dict[str, int]:
-        """Length of `metrics.jsonl` and `env_steps` of its last record; all of it is on the disk by then."""
+        """Length of `metrics.jsonl` and the last record's place on the axis; all of it is on the disk by then."""
         if not self._file.exists():
-            return {"bytes": 0, "env_steps": -1}
+            return {"bytes": 0, self._axis: -1}
         with open(self._file, "rb") as file:
             os.fsync(file.fileno())
             length = file.seek(0, os.SEEK_END)
         if self._board is not None:
             self._board.flush()
-        return {"bytes": length, "env_steps": self._env_steps}
+        return {"bytes": length, self._axis: self._last}
 
     def truncate(self, state: dict[str, int] | None) -> None:
         """Forget every record after `state` (None: every record). TensorBoard hides what it showed of them.
 
         Raises `UserError` if the file is shorter than `state` says.
         """
-        state = state or {"bytes": 0, "env_steps": -1}
+        state = state or {"bytes": 0, self._axis: -1}
         self.close()
         length = self._file.stat().st_size if self._file.exists() else 0
         if length < state["bytes"]:
@@ -85,9 +88,9 @@ class MetricLog:
             raise UserError(f"{self._file} has {length} bytes but {expected}; restore it or start again")
         if self._file.exists():
             os.truncate(self._file, state["bytes"])
-        self._env_steps = state["env_steps"]
+        self._last = state[self._axis]
         if self._board_folder.exists():
-            self._purge_step = self._env_steps + 1
+            self._purge_step = self._last + 1
 
     def close(self) -> None:
         """Write out and close the TensorBoard file; a later `write` opens a new one."""
@@ -131,6 +134,6 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _last_env_steps(path: Path) -> int:
+def _last(path: Path, axis: str) -> int:
     records = read(path.parent)
-    return int(records[-1]["env_steps"]) if records else -1
+    return int(records[-1][axis]) if records else -1

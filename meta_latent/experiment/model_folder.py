@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as serialise
 
 from meta_latent import files
 from meta_latent.errors import UserError
@@ -21,7 +23,7 @@ from meta_latent.rng import seeded_construction
 from meta_latent.types import Spec
 
 FORMAT = 1
-WEIGHTS, CARD = "model.safetensors", "model.json"
+WEIGHTS, CARD, POLICY, SOURCE = "model.safetensors", "model.json", "policy.safetensors", "source.json"
 
 
 @dataclass(frozen=True)
@@ -36,15 +38,39 @@ class LoadReport:
         return f"{len(self.loaded)} tensors loaded, {len(self.new)} new, {len(self.skipped)} skipped"
 
 
-def save(folder: Path | str, model: LatentStateModel, facts: dict) -> str:
-    """Write the model atomically and return the sha256 of its weights. facts: JSON-able, such as the budget."""
+@dataclass(frozen=True)
+class PolicyWeights:
+    """A source policy to save beside a model: named tensors, and JSON-able facts for `model.json`."""
+
+    tensors: dict[str, torch.Tensor]
+    facts: dict
+
+
+def save(folder: Path | str, model: LatentStateModel, facts: dict, policy: PolicyWeights | None = None,
+         source: dict | None = None) -> str:
+    """Write the model atomically and return the sha256 of its weights.
+
+    Args:
+        facts: JSON-able, such as the budget. policy: becomes `policy.safetensors`. source: becomes `source.json`.
+    """
     with files.atomic_folder(Path(folder)) as temporary:
-        save_file({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, temporary / WEIGHTS)
-        digest = files.sha256(temporary / WEIGHTS)
+        digest = _write_tensors(temporary / WEIGHTS, model.state_dict())
         card = {"format": FORMAT, "sha256": digest, "spec": model.spec.to_dict(), "versions": versions(),
                 "config": configuration.to_dict(model.config), "task_rewards": list(model.task_rewards), **facts}
+        if policy is not None:
+            card["policy"] = {**policy.facts, "sha256": _write_tensors(temporary / POLICY, policy.tensors)}
+        if source is not None:
+            (temporary / SOURCE).write_text(json.dumps(source))
+            card["source_sha256"] = source["sha256"]
+        card["card_sha256"] = _card_sha256(card)
         (temporary / CARD).write_text(json.dumps(card, indent=1))
     return digest
+
+
+def _write_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> str:
+    # Written by us, because a full disk shows in safetensors' own writer as a damaged header.
+    path.write_bytes(serialise({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}))
+    return files.sha256(path)
 
 
 def read_card(folder: Path | str) -> dict:
@@ -63,12 +89,19 @@ def read_card(folder: Path | str) -> dict:
         card = json.loads(card_path.read_text())
         if card["format"] != FORMAT:
             raise UserError(f"{card_path} has format {card['format']}, this version reads {FORMAT}: pretrain again")
-        digest = card["sha256"]
+        digest, intact = card["sha256"], card["card_sha256"] == _card_sha256(card)
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{card_path} is damaged ({type(error).__name__}): pretrain again or restore it") from error
+    if not intact:
+        raise UserError(f"{card_path} was edited: its content does not match its card_sha256; restore it")
     if files.sha256(weights) != digest:
         raise UserError(f"{weights} was truncated or edited: its sha256 is not the one in {CARD}; restore it")
     return card
+
+
+def _card_sha256(card: dict) -> str:
+    rest = {key: value for key, value in card.items() if key != "card_sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def load(folder: Path | str, device: str | torch.device = "cpu") -> LatentStateModel:
@@ -80,10 +113,21 @@ def load(folder: Path | str, device: str | torch.device = "cpu") -> LatentStateM
         with seeded_construction(0):
             model = LatentStateModel(Spec.from_dict(card["spec"]), config, tuple(card["task_rewards"]))
         model.load_state_dict(load_file(folder / WEIGHTS))
-    except (KeyError, TypeError, RuntimeError, SafetensorError, AttributeError) as error:
-        reason = str(error).splitlines()[0]
+    except (KeyError, IndexError, TypeError, ValueError, RuntimeError, SafetensorError, AttributeError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"{folder} does not hold a model of this version ({reason}): pretrain again") from error
     return model.to(device)
+
+
+def load_policy(folder: Path | str, device: str | torch.device = "cpu") -> dict[str, torch.Tensor]:
+    """The tensors of `policy.safetensors`. Raises UserError if the model has no source policy or it was edited."""
+    folder, card = Path(folder), read_card(folder)
+    if "policy" not in card:
+        raise UserError(f"{folder} holds no source policy; pretrain with pretrain.policy_updates=2000")
+    path = folder / POLICY
+    if not path.is_file() or files.sha256(path) != card["policy"]["sha256"]:
+        raise UserError(f"{path} is missing, truncated or edited: its sha256 is not the one in {CARD}; restore it")
+    return load_file(path, device=str(device))
 
 
 def load_for(folder: Path | str, spec: Spec, device: str | torch.device = "cpu") -> LatentStateModel:

@@ -1,11 +1,13 @@
 """`meta-latent pretrain NAME`: source data, three training stages, a model folder, and what the model knows.
 
 Stages: collect -> joint (everything, on pixels) -> filter (core and heads, on cached embeddings) -> transition (the
-heads, on cached latents). Interrupted at any moment, the same command goes on from the last checkpoint, bit for bit.
+heads, on cached latents) -> with `policy_updates` the source policy, in imagination -> with `on_policy` a second round:
+its episodes, and every stage but joint on all data. Interrupted at any moment, the same command goes on from the last checkpoint, bit for bit.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from pathlib import Path
@@ -19,19 +21,24 @@ from meta_latent.data.collect import Behaviour, CorrelatedNoise, Scripted, colle
 from meta_latent.data.latents import LatentCache, embed_episode
 from meta_latent.data.replay import SequenceReplay, predicted_bytes
 from meta_latent.errors import UserError
-from meta_latent.experiment import checkpoint, config, held_out, model_folder
+from meta_latent.experiment import checkpoint, config, held_out, model_folder, source_data
 from meta_latent.experiment.interrupts import deferred
 from meta_latent.experiment.metrics import MetricLog
 from meta_latent.experiment.run_folder import RunFolder
-from meta_latent.experiment.schema import ExperimentConfig
+from meta_latent.experiment.schema import ExperimentConfig, PretrainConfig
+from meta_latent.experiment.playing import Acting
+from meta_latent.experiment.source_policy import SourcePolicy
 from meta_latent.experiment.suites import Bound, bind, common_spec
 from meta_latent.models.latent_state_model import LatentStateModel
 from meta_latent.models.learner import ModelLearner
 from meta_latent.rng import Streams, derive, seeded_construction
 
 STAGES = ("collect", "joint", "filter", "transition")
+SECOND_ROUND = ("on_policy", "filter_again", "transition_again", "policy_again")
 CHECKPOINT = "checkpoints"
 LOG_EVERY = 50
+COLLECT_CHECKPOINT = 5000
+"""Environment steps between checkpoints while source data are collected."""
 
 
 def run(name: str, overrides: list[str]) -> None:
@@ -47,13 +54,26 @@ def folder_of(experiment: ExperimentConfig) -> Path:
 def narrowed(experiment: ExperimentConfig) -> dict:
     """The part of the configuration that pretraining depends on."""
     whole = config.to_dict(experiment)
-    return {key: whole[key] for key in ("name", "seed", "device", "suite", "model", "learner", "pretrain")}
+    narrow = {key: whole[key] for key in ("name", "seed", "device", "suite", "model", "learner", "pretrain")}
+    if experiment.pretrain.policy_updates:
+        narrow["transfer"] = {"ivg": whole["transfer"]["ivg"]}
+    return narrow
+
+
+def stages(settings: PretrainConfig) -> tuple[str, ...]:
+    """The stages of a pretraining, in order."""
+    first = (*STAGES, "policy") if settings.policy_updates else STAGES
+    return (*first, *SECOND_ROUND) if settings.on_policy else first
 
 
 def pretrain(experiment: ExperimentConfig) -> Path:
     """Run (or resume, or skip if done) the pretraining of `experiment`; returns the model folder."""
     sources = [bind(experiment, source) for source in experiment.pretrain.sources]
     spec = common_spec(sources)
+    capacity = experiment.pretrain.replay.capacity
+    if capacity < experiment.pretrain.env_steps:
+        raise UserError(f"pretrain.replay.capacity={capacity} is less than pretrain.env_steps="
+                        f"{experiment.pretrain.env_steps}: source data would be forgotten; raise the capacity")
     with RunFolder(folder_of(experiment), narrowed(experiment), seed=experiment.seed, may_differ=("device",)) as folder:
         model_path = folder.root / "model"
         if folder.done:
@@ -75,12 +95,17 @@ class Pretraining:
         with seeded_construction(derive(experiment.seed, "model")):
             self.model = LatentStateModel(spec, experiment.model, names).to(experiment.device)
         self.learner = ModelLearner(self.model, experiment.learner)
+        self.stages, self.policy = stages(self.config), None
+        if self.config.policy_updates:
+            self.policy = SourcePolicy(self.model, self.learner, experiment.transfer.ivg,
+                                       sources[self.config.policy_source], experiment.seed)
         self.replay = SequenceReplay(spec, self.config.replay, folder.path("source"), self.model.heads)
-        self.log = MetricLog(folder)
+        self.log = MetricLog(folder, axis="updates")
         self.progress = {"stage": "collect", "count": 0, "updates": 0, "seconds": 0.0}
         self._clock = time.monotonic()
         if checkpoint.exists(folder.path(CHECKPOINT)):
-            self._load(checkpoint.load(folder.path(CHECKPOINT)))
+            with checkpoint.fitting(folder.path(CHECKPOINT)) as state:
+                self._load(state)
         else:
             self.log.truncate(None)
 
@@ -89,41 +114,50 @@ class Pretraining:
     def run(self, interrupts) -> None:
         """Every stage that is not done yet, then the report and the model folder."""
         self._clock = time.monotonic() - self.progress["seconds"]
-        for stage in STAGES[STAGES.index(self.progress["stage"]):]:
+        for stage in self.stages[self.stages.index(self.progress["stage"]):]:
             self.progress["stage"] = stage
-            getattr(self, f"_{stage}")(interrupts)
+            getattr(self, f"_{stage.removesuffix('_again')}")(interrupts)
             self._advance(stage)
         self._finish()
 
     def _advance(self, stage: str) -> None:
-        following = STAGES.index(stage) + 1
-        if following < len(STAGES):
-            self.progress |= {"stage": STAGES[following], "count": 0}
+        following = self.stages.index(stage) + 1
+        if following < len(self.stages):
+            self.progress |= {"stage": self.stages[following], "count": 0}
             self.save()
 
     def _collect(self, interrupts) -> None:
-        envs: dict[int, object] = {}
-        with tqdm(total=self.config.env_steps, initial=len(self.replay), unit="step", desc="collect", disable=None) as bar:
-            while len(self.replay) < self.config.env_steps:
-                index = self.progress["count"]
-                self._episode(index, envs)
-                self.progress["count"] = index + 1
-                bar.update(len(self.replay) - bar.n)
-                if interrupts.requested:
-                    self.save()
-                    raise KeyboardInterrupt
-        for env in envs.values():
-            env.close()
+        self._gather(interrupts, round(self.config.env_steps * (1 - self.config.on_policy)), self._behaviour)
 
-    def _episode(self, index: int, envs: dict) -> None:
+    def _on_policy(self, interrupts) -> None:
+        acting = Acting(self.policy.agent, self.streams)
+        self._gather(interrupts, self.config.env_steps, lambda *_: acting)
+
+    def _gather(self, interrupts, steps: int, behaviour_of) -> None:
+        """Collect until the replay holds `steps`; behaviour_of(source, turn, rng)."""
+        envs: dict[int, object] = {}
+        bar = tqdm(total=steps, initial=len(self.replay), unit="step", desc="collect", disable=None)
+        with contextlib.ExitStack() as opened, bar:
+            while len(self.replay) < steps:
+                before = len(self.replay)
+                self._episode(len(self.replay.episodes), envs, opened, behaviour_of)
+                bar.update(len(self.replay) - bar.n)
+                if interrupts.requested or len(self.replay) // COLLECT_CHECKPOINT > before // COLLECT_CHECKPOINT:
+                    self.save()
+                if interrupts.requested:
+                    raise KeyboardInterrupt
+
+    def _episode(self, index: int, envs: dict, opened: contextlib.ExitStack, behaviour_of) -> None:
         which = index % len(self.sources)
         source, varies = self.sources[which], bool(self.sources[which].task.distractors)
         if varies:
             source = source.with_distractor_seed(derive(self.experiment.seed, "distractors", index) % 1_000_000)
-        env = source.make() if varies else envs.setdefault(which, source.make() if which not in envs else None)
+        if not varies and which not in envs:
+            envs[which] = opened.enter_context(contextlib.closing(source.make()))
+        env = source.make() if varies else envs[which]
         rng = self.streams.numpy("behaviour")
         seed = derive(self.experiment.seed, "episode", index) % 2**31
-        episode = collect_episode(env, self._behaviour(source, index // len(self.sources), rng), seed, rng)
+        episode = collect_episode(env, behaviour_of(source, index // len(self.sources), rng), seed, rng)
         if varies:
             env.close()
         mask = self.streams.numpy("mask").random(self.model.heads) < self.config.head_share
@@ -167,6 +201,10 @@ class Pretraining:
             return self.learner.transition(windows, self.streams.torch("transition"), scale)
 
         self._updates("transition", self.config.transition_updates, update, interrupts)
+
+    def _policy(self, interrupts) -> None:
+        self.policy.open(self.replay, int(self._trained()[-1]) + 1)
+        self._updates("policy", self.config.policy_updates, lambda scale: self.policy.update(self.streams), interrupts)
 
     def _updates(self, stage: str, total: int, update, interrupts) -> None:
         """Constant learning rate for half of the stage, then linearly down to 2 %."""
@@ -216,6 +254,7 @@ class Pretraining:
         self.replay.flush()
         checkpoint.save(self.folder.path(CHECKPOINT), {
             "progress": self.progress, "streams": self.streams.state(), "learner": self.learner.state(),
+            "policy": None if self.policy is None else self.policy.state(),
             "replay": self.replay.state(), "log": self.log.state()})
         self.replay.prune()
 
@@ -223,6 +262,8 @@ class Pretraining:
         self.progress = dict(state["progress"])
         self.streams.load_state(state["streams"])
         self.learner.load_state(state["learner"])
+        if self.policy is not None:
+            self.policy.load_state(state["policy"])
         self.replay.load_state(state["replay"])
         self.log.truncate(state["log"])
 
@@ -237,9 +278,14 @@ class Pretraining:
         for episode in [*plain[-2:], *other[-1:]]:
             held_out.draw_strips(self.model, self.replay, int(episode), self.folder.path("images", "strips").parent)
         fingerprints = sorted({source.distribution.fingerprint() for source in self.sources})
-        digest = model_folder.save(self.folder.path("model"), self.model, {
+        self.replay.flush()
+        path, policy = self.folder.path("model"), None
+        if self.policy is not None:
+            policy = model_folder.PolicyWeights(self.policy.tensors(), self.policy.facts())
+        digest = model_folder.save(path, self.model, {
             "suite_fingerprints": fingerprints, "budget": clocks,
-            "sources": [{"suite": s.name, "task": json.loads(s.task.to_json())} for s in self.sources]})
+            "sources": [{"suite": s.name, "task": json.loads(s.task.to_json())} for s in self.sources]},
+            policy, source_data.describe(self.replay, path))
         facts = {**clocks, "model_sha256": digest, "held_out": metrics}
         files.atomic_write_bytes(self.folder.path("pretraining.json"), json.dumps(facts, indent=1).encode())
         self.save()

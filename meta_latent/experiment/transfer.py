@@ -5,6 +5,7 @@ Without `target=`, `arm=` and `run_seed=` the command schedules all cells, one p
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
 import time
@@ -16,11 +17,11 @@ from tqdm import tqdm
 from meta_latent.data.collect import CorrelatedNoise, collect_episode
 from meta_latent.data.replay import SequenceReplay, predicted_bytes
 from meta_latent.errors import RunError, UserError
-from meta_latent.experiment import agents, checkpoint, config, model_folder, pretrain, video
-from meta_latent.experiment.evaluation import Acting, Evaluator
+from meta_latent.experiment import agents, checkpoint, config, model_folder, pretrain, source_data, video
 from meta_latent.experiment.interrupts import deferred
 from meta_latent.experiment.learning_speed import threshold_index
 from meta_latent.experiment.metrics import MetricLog
+from meta_latent.experiment.playing import Acting, Evaluator
 from meta_latent.experiment.run_folder import RunFolder
 from meta_latent.experiment.scheduler import Cell, Event, run_cells
 from meta_latent.experiment.schema import ExperimentConfig
@@ -62,6 +63,8 @@ def cells(experiment: ExperimentConfig, name: str, overrides: list[str], after: 
 
 def schedule(experiment: ExperimentConfig, name: str, overrides: list[str], before: tuple[Cell, ...] = ()) -> None:
     """Run all cells of the experiment, `before` (pretraining) first where needed. RunError names the failed cells."""
+    for arm in experiment.transfer.arms:
+        agents.learner_class(arm, Transfer)
     for target in experiment.transfer.targets.values():
         bind(experiment, target)
     if not before and any(needs_model(arm) for arm in experiment.transfer.arms):
@@ -82,8 +85,8 @@ def _tell(event: Event) -> None:
 
 
 def needs_model(arm: str) -> bool:
-    """Whether the arm starts from a pretrained model."""
-    return not arm.partition("/")[2].startswith("scratch")
+    """Whether the arm needs a pretrained model, or the source data that its folder names."""
+    return arm.partition("/")[2] != "scratch"
 
 
 def model_path(experiment: ExperimentConfig) -> Path:
@@ -106,16 +109,26 @@ def run_cell(experiment: ExperimentConfig, target: str, arm: str, seed: int) -> 
         raise UserError(f"target={target!r}; choose from {', '.join(transfer.targets)}")
     bound = bind(experiment, transfer.targets[target], target)
     pretrained = model_path(experiment) if needs_model(arm) else None
-    whole = config.to_dict(experiment)
-    narrowed = {key: whole[key] for key in ("name", "device", "suite", "model", "learner")}
-    narrowed |= {"target": target, "task": whole["transfer"]["targets"][target], "arm": arm, "seed": seed}
-    narrowed["transfer"] = {k: v for k, v in whole["transfer"].items() if k not in ("targets", "arms", "seeds")}
-    if pretrained is not None:
-        narrowed["model_sha256"] = model_folder.read_card(pretrained)["sha256"]
-    with RunFolder(cell_folder(experiment, target, arm, seed), narrowed, seed=seed, may_differ=("device",)) as folder:
+    learner = agents.learner_class(arm, Transfer)
+    settings = narrowed(experiment, target, arm, seed, pretrained)
+    with RunFolder(cell_folder(experiment, target, arm, seed), settings, seed=seed, may_differ=("device",)) as folder:
         if not folder.done:
             with deferred() as interrupts:
-                Transfer(experiment, bound, arm, seed, pretrained, folder).run(interrupts)
+                learner(experiment, bound, arm, seed, pretrained, folder).run(interrupts)
+
+
+def narrowed(experiment: ExperimentConfig, target: str, arm: str, seed: int, pretrained: Path | None) -> dict:
+    """The part of the configuration that one cell depends on, with the checksums of what it starts from."""
+    whole = config.to_dict(experiment)
+    narrow = {key: whole[key] for key in ("name", "device", "suite", "model", "learner")}
+    narrow |= {"target": target, "task": whole["transfer"]["targets"][target], "arm": arm, "seed": seed}
+    narrow["transfer"] = {k: v for k, v in whole["transfer"].items() if k not in ("targets", "arms", "seeds")}
+    if pretrained is not None:
+        card = model_folder.read_card(pretrained)
+        narrow["model_sha256"] = card["sha256"]
+        if arm.endswith("+data"):
+            narrow["source_sha256"] = source_data.read_card(pretrained)["sha256"]
+    return narrow
 
 
 class Transfer:
@@ -126,39 +139,51 @@ class Transfer:
         self.pretrained, self.budget = pretrained, experiment.transfer.budget(arm)
         spec = Spec.of(bound.distribution)
         self.streams = Streams(derive(seed, "transfer", bound.name))
-        self.agent = agents.build(experiment, arm, spec, seed, pretrained)
-        self.replay = SequenceReplay(spec, self.config.replay, folder.path("replay"), self.agent.model.heads)
+        self._open(experiment, spec)
         self.log = MetricLog(folder)
-        self.progress = {"episodes": 0, "seconds": 0.0, "update_seconds": 0.0, "evaluations": []}
-        if checkpoint.exists(folder.path(CHECKPOINT)):
-            self._load(checkpoint.load(folder.path(CHECKPOINT)))
-        else:
-            self.log.truncate(None)
+        self.progress = {"episodes": 0, "seconds": 0.0, "update_seconds": 0.0, "evaluations": [], "metrics": {}}
+        self._resume()
         print(f"{bound.name} {arm} seed {seed}: at most {self.budget:,} steps, "
               f"{predicted_bytes(spec, self.budget) / 1e6:,.0f} MB of replay")
+
+    def _open(self, experiment: ExperimentConfig, spec: Spec) -> None:
+        """The agent and its replay."""
+        self.agent = agents.build(experiment, self.arm, spec, self.seed, self.pretrained)
+        self.replay = SequenceReplay(spec, self.config.replay, self.folder.path("replay"), self.agent.model.heads)
+
+    def _resume(self) -> None:
+        """Go on from the checkpoint, if there is one."""
+        if checkpoint.exists(self.folder.path(CHECKPOINT)):
+            with checkpoint.fitting(self.folder.path(CHECKPOINT)) as state:
+                self._load(state)
+        else:
+            self.log.truncate(None)
 
     def run(self, interrupts) -> None:
         """Until the budget is spent or the threshold holds."""
         env, self.evaluator = self.bound.make(), Evaluator(self.bound, self.config.evaluation.episodes)
+        with contextlib.closing(env), contextlib.closing(self.evaluator):
+            self._learn(env, interrupts)
+            self._finish(env)
+
+    def _learn(self, env, interrupts) -> None:
         started = time.monotonic() - self.progress["seconds"]
-        metrics: dict[str, float] = {}
-        with tqdm(total=self.budget, initial=len(self.replay), unit="step", desc=self.arm, disable=None) as bar:
+        with tqdm(total=self.budget, initial=self.replay.env_steps, unit="step", desc=self.arm, disable=None) as bar:
             while not self._finished():
-                before = len(self.replay)
+                before = self.replay.env_steps
                 self._episode(env)
                 self.progress["seconds"] = time.monotonic() - started
-                metrics = self._update() or metrics
+                self._update()
                 self.progress["seconds"] = time.monotonic() - started
-                bar.update(len(self.replay) - before)
+                bar.update(self.replay.env_steps - before)
                 if self._crossed(before):
                     # The clock of a learning curve stands still while it is measured.
-                    self._evaluate(metrics, bar)
+                    self._evaluate(bar)
                     started = time.monotonic() - self.progress["seconds"]
                     self.save()
                 if interrupts.requested:
                     self.save()
                     raise KeyboardInterrupt
-        self._finish(env)
 
     def _episode(self, env) -> None:
         index = self.progress["episodes"]
@@ -170,34 +195,34 @@ class Transfer:
         self.replay.add_episode(episode, mask)
         self.progress["episodes"] = index + 1
 
-    def _update(self) -> dict[str, float]:
+    def _update(self) -> None:
         if self.progress["episodes"] < self.config.warmup_episodes:
-            return {}
+            return
         begun = time.monotonic()
-        metrics = self.agent.update(self.replay, self.streams)
+        self.progress["metrics"] |= self.agent.update(self.replay, self.streams)
         self.progress["update_seconds"] += time.monotonic() - begun
-        return metrics
 
     def _crossed(self, before: int) -> bool:
         interval = self.config.evaluation.interval_env_steps
-        return len(self.replay) // interval > before // interval or len(self.replay) >= self.budget
+        return self.replay.env_steps // interval > before // interval or self.replay.env_steps >= self.budget
 
     def _clocks(self) -> dict:
-        return {"env_steps": len(self.replay), "updates": self.agent.updates, "seconds": self.progress["seconds"]}
+        return {"env_steps": self.replay.env_steps, "updates": self.agent.updates, "seconds": self.progress["seconds"]}
 
-    def _evaluate(self, metrics: dict[str, float], bar) -> None:
+    def _evaluate(self, bar) -> None:
         score = self.evaluator.score(self.agent, self.streams)
         self.progress["evaluations"].append(score.score)
-        self.log.write("train", {**self._clocks(), **metrics, "update_seconds": self.progress["update_seconds"]})
+        self.log.write("train", {**self._clocks(), **self.progress["metrics"],
+                                 "update_seconds": self.progress["update_seconds"]})
         self.log.write("evaluation", {**self._clocks(), **dataclasses.asdict(score)})
         bar.set_postfix(score=f"{score.score:.2f}", success=f"{score.success:.2f}", refresh=False)
-        print(f"{len(self.replay)} steps, {self.progress['seconds']:.0f} s: score {score.score:.2f}, "
+        print(f"{self.replay.env_steps} steps, {self.progress['seconds']:.0f} s: score {score.score:.2f}, "
               f"success {score.success:.2f}", flush=True)
 
     def _finished(self) -> bool:
         scores = np.array(self.progress["evaluations"])
-        held = self.config.stop_at_threshold and len(scores) > 1 and threshold_index(scores, self.config.threshold) is not None
-        return held or len(self.replay) >= self.budget
+        held = len(scores) > 1 and threshold_index(scores, self.config.threshold) is not None
+        return self.config.stop_at_threshold and held or self.replay.env_steps >= self.budget
 
     # Saving
 
@@ -222,8 +247,6 @@ class Transfer:
             self.evaluator.score(self.agent, self.streams, frames)
             fps = getattr(env.unwrapped, "metadata", {}).get("render_fps", 10)
             video.write_mp4(self.folder.path("videos", "final.mp4"), np.stack(frames), fps)
-        env.close()
-        self.evaluator.close()
         floor, reference = self.evaluator.references
         algorithm, _, start = self.arm.partition("/")
         self.save()

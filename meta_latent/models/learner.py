@@ -77,7 +77,9 @@ class ModelLearner:
         optimiser.param_groups[0]["lr"] = self.config.learning_rate * scale
         optimiser.zero_grad(set_to_none=True)
         total.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, self.config.gradient_clip)
+        norm = torch.nn.utils.clip_grad_norm_(parameters, self.config.gradient_clip)
+        if not torch.isfinite(norm):
+            raise RunError(f"non-finite gradient of the {stage} stage; lower learner.learning_rate")
         optimiser.step()
         return values
 
@@ -101,5 +103,5 @@ class ModelLearner:
     def unpack_optimiser(optimiser: torch.optim.Optimizer, state: dict) -> None:
         """The inverse of `pack_optimiser`."""
         whole = optimiser.state_dict()
-        whole["state"] = {int(k): dict(v) for k, v in state.items()}
+        whole["state"] = {int(k): {n: x.clone() for n, x in v.items()} for k, v in state.items()}
         optimiser.load_state_dict(whole)
