@@ -48,6 +48,7 @@ class LatentAgent:
         self.updates = 0
         self.debt = {"joint": 0.0, "transition": 0.0, "improve": 0.0}
         self.seen_steps = 0
+        self.began = False
 
     # Acting
 
@@ -71,8 +72,8 @@ class LatentAgent:
 
         The number of updates follows from the steps that arrived since the last call; fractions are carried over.
         """
-        steps, self.seen_steps = len(replay) - self.seen_steps, len(replay)
-        first = self.updates == 0
+        steps, self.seen_steps = replay.env_steps - self.seen_steps, replay.env_steps
+        first, self.began = not self.began, True
         metrics = self._adapt_joint(replay, rng, self._due("joint", self.adaptation.joint, steps),
                                     self.adaptation.first_joint * first)
         self.cache.extend(self.model, replay)
@@ -117,7 +118,8 @@ class LatentAgent:
         parameters = list(self.networks[name].parameters())
         for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
             parameter.grad = gradient
-        torch.nn.utils.clip_grad_norm_(parameters, clip)
+        if not torch.isfinite(torch.nn.utils.clip_grad_norm_(parameters, clip)):
+            raise RunError(f"non-finite gradient: the {name} term of {type(self).__name__}; lower its learning rate")
         self.optimisers[name].step()
         return float(loss.detach())
 
@@ -126,7 +128,7 @@ class LatentAgent:
     def state(self) -> dict:
         """Everything that a bit-equal continuation needs (latents are recomputed from the replay)."""
         return {"learner": self.learner.state(), "updates": self.updates, "debt": dict(self.debt),
-                "seen_steps": self.seen_steps,
+                "seen_steps": self.seen_steps, "began": self.began,
                 "networks": {name: module.state_dict() for name, module in self.networks.items()},
                 "optimisers": {name: self.learner.pack_optimiser(o) for name, o in self.optimisers.items()}}
 
@@ -134,6 +136,7 @@ class LatentAgent:
         """Continue from `state()`."""
         self.learner.load_state(state["learner"])
         self.updates, self.debt, self.seen_steps = state["updates"], dict(state["debt"]), state["seen_steps"]
+        self.began = state["began"]
         for name, module in self.networks.items():
             module.load_state_dict(state["networks"][name])
         for name, optimiser in self.optimisers.items():
