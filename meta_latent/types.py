@@ -105,3 +105,15 @@ class SequenceBatch(Step):
     task_index: torch.Tensor = None
     head_mask: torch.Tensor = None
     first_frame: torch.Tensor = None
+
+    def without_rewards(self) -> SequenceBatch:
+        """The same sequences with hidden rewards: zero, presence flag 0."""
+        hidden = torch.zeros_like(self.reward)
+        return replace(self, reward=hidden, reward_present=hidden.clone())
+
+    def joined(self, other: SequenceBatch) -> SequenceBatch:
+        """The sequences of both, one after the other; `first_frame` then belongs to two replays."""
+        pairs = {f.name: (getattr(self, f.name), getattr(other, f.name)) for f in fields(self)}
+        return SequenceBatch(**{
+            name: {c: torch.cat([mine[c], theirs[c]]) for c in mine} if isinstance(mine, dict) else torch.cat([mine, theirs])
+            for name, (mine, theirs) in pairs.items()})

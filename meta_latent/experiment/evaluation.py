@@ -1,95 +1,146 @@
-"""Scoring and filming agents: fixed episodes, played side by side, never counted as data."""
+"""`meta-latent evaluate NAME target=... arm=... run_seed=...`: score or film a saved agent; nothing is learned.
+
+Without the three keys, the source policy of the experiment's pretraining is scored on its source task.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import json
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
-import torch
 
+from meta_latent.errors import UserError
+from meta_latent.experiment import agents, checkpoint, config, run_folder, source_policy, transfer, video
+from meta_latent.experiment.playing import Evaluator, evaluation_seed, play
+from meta_latent.experiment.schema import ExperimentConfig
+from meta_latent.experiment.suites import Bound, bind
 from meta_latent.rng import Streams, derive
-from meta_latent.types import Step
+from meta_latent.types import Spec
+
+AT_ONCE = 20
+"""Episodes played side by side."""
 
 
 @dataclass(frozen=True)
-class Score:
-    """Means over the evaluation's episodes: raw return, normalised score, success (share of episodes that end solved)."""
+class EvaluateConfig(ExperimentConfig):
+    """An experiment and how to evaluate it.
 
-    raw_return: float
-    score: float
-    success: float
-
-
-class Evaluator:
-    """Plays the same `episodes` episodes of one task each time it is asked.
-
-    Args:
-        bound: an `experiment.suites.Bound`. episodes: how many; episode k always starts from the same state.
+    Attributes:
+        episodes: how many; null: as many as in the run's own evaluations. video: film the first so many of them.
+        fresh: null: the fixed episodes of the learning curve; a number: other ones, drawn with this seed.
     """
 
-    def __init__(self, bound, episodes: int):
-        self.bound, self.references = bound, bound.references()
-        self.envs = [bound.make() for _ in range(episodes)]
-        self.seeds = [derive(0, "evaluation", k) % 2**31 for k in range(episodes)]
+    episodes: int | None = None
+    video: int = 1
+    fresh: int | None = None
 
-    def score(self, agent, rng: Streams, frames: list | None = None) -> Score:
-        """Play every episode with the agent's deterministic policy. `frames` receives the first episode's pictures."""
-        rewards, success = play(agent, self.envs, self.seeds, rng, frames)
-        raw = float(rewards.mean())
-        floor, reference = self.references
-        return Score(raw, (raw - floor) / (reference - floor), float(success.mean()))
-
-    def close(self) -> None:
-        """Close the environments."""
-        for env in self.envs:
-            env.close()
+    def __post_init__(self):
+        if self.episodes is not None and self.episodes < 1 or self.video < 0:
+            raise ValueError(f"episodes={self.episodes} must be at least 1, video={self.video} at least 0")
 
 
-def play(agent, envs, seeds, rng: Streams, frames: list | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """One episode per environment, in lockstep: episode returns (n,) and success at the end (n,)."""
-    resets = [env.reset(seed=seed) for env, seed in zip(envs, seeds, strict=True)]
-    observations, infos = [r[0] for r in resets], [r[1] for r in resets]
-    count, size = len(envs), envs[0].action_space.shape[0]
-    actions, rewards = np.zeros((count, size), np.float32), np.zeros(count, np.float32)
-    totals, alive, first = np.zeros(count), np.ones(count, bool), True
-    carry = agent.begin_task(count)
-    while alive.any():
-        if frames is not None and alive[0]:
-            frames.append(envs[0].unwrapped.render())
-        step = as_step(observations, actions, rewards, np.full(count, first))
-        chosen, carry = agent.act(step, carry, rng, explore=False)
-        actions, first = chosen.numpy(), False
-        for k in np.flatnonzero(alive):
-            observations[k], rewards[k], terminated, truncated, infos[k] = envs[k].step(actions[k])
-            totals[k] += rewards[k]
-            alive[k] = not (terminated or truncated)
-    if frames is not None:
-        frames.append(envs[0].unwrapped.render())
-    return totals, np.array([bool(info["success"]) for info in infos])
+@dataclass(frozen=True)
+class Result:
+    """What was measured, one value per episode: raw returns (N,) and success (N,); the task's scale; files written."""
+
+    returns: np.ndarray
+    success: np.ndarray
+    floor: float
+    reference: float
+    videos: tuple[Path, ...]
+
+    def table(self) -> str:
+        """Raw return, normalised score and success with their standard errors."""
+        scores = (self.returns - self.floor) / (self.reference - self.floor)
+        rows = [("raw return", self.returns), ("score", scores), ("success", self.success.astype(float))]
+        lines = [f"{'':12}{'mean':>10}{'std. error':>12}"]
+        for name, values in rows:
+            error = f"{values.std(ddof=1) / np.sqrt(len(values)):12.3f}" if len(values) > 1 else f"{'-':>12}"
+            lines.append(f"{name:12}{values.mean():10.3f}{error}")
+        return "\n".join(lines)
 
 
-def as_step(observations: list[dict], actions: np.ndarray, rewards: np.ndarray, is_first: np.ndarray) -> Step:
-    """Observations of several environments as one `Step`; rewards are not shown (their presence flag is 0)."""
-    images = {key.removeprefix("image_"): torch.from_numpy(np.stack([o[key] for o in observations]))
-              for key in observations[0] if key.startswith("image_")}
-    proprio = np.stack([o.get("proprio", np.zeros(0, np.float32)) for o in observations])
-    flags, no = torch.from_numpy(is_first), torch.zeros(len(observations), dtype=torch.bool)
-    return Step(images, torch.from_numpy(proprio), torch.from_numpy(actions), torch.from_numpy(rewards),
-                torch.zeros(len(observations)), flags, no, no, flags)
+def run(name: str, overrides: list[str]) -> None:
+    """Evaluate the experiment `name` with `overrides`, which also take episodes=, video= and fresh=; prints a table."""
+    settings = config.load(EvaluateConfig, [config.find("experiment", name)], overrides)
+    result = evaluate(settings)
+    print(f"{len(result.returns)} episodes\n{result.table()}")
+    for path in result.videos:
+        print(path)
 
 
-class Acting:
-    """An agent as a `Behaviour` of one environment, exploring."""
+def evaluate(settings: EvaluateConfig) -> Result:
+    """Load the agent that `target`, `arm` and `run_seed` name, or the source policy if all are None, and play it.
 
-    def __init__(self, agent, rng: Streams):
-        self.agent, self.rng = agent, rng
+    Raises UserError if the agent was never saved, or the run's configuration is another one.
+    """
+    keys = ("target", "arm", "run_seed")
+    missing = [key for key in keys if getattr(settings, key) is None]
+    if missing and len(missing) < len(keys):
+        raise UserError(f"one cell needs target=, arm= and run_seed=; {missing[0]} is missing")
+    bound, folder, load = (_source_policy if missing else _cell)(settings)
+    count = settings.episodes or settings.transfer.evaluation.episodes
+    seeds = [evaluation_seed(k) if settings.fresh is None else derive(settings.fresh, "fresh evaluation", k) % 2**31
+             for k in range(count)]
+    returns, success, videos = [], [], []
+    probe = Evaluator(bound, min(count, AT_ONCE))
+    try:
+        agent = load(probe.envs[0])
+        for start in range(0, count, AT_ONCE):
+            part = seeds[start:start + AT_ONCE]
+            rewards, solved = play(agent, probe.envs[:len(part)], part, Streams(0))
+            returns, success = [*returns, *rewards], [*success, *solved]
+        for k in range(min(settings.video, count)):
+            videos.append(film(agent, probe.envs[0], seeds[k], folder / "videos" / f"evaluation_{k}.mp4"))
+    finally:
+        probe.close()
+    return Result(np.array(returns), np.array(success), *probe.references, tuple(videos))
 
-    def begin(self, rng: np.random.Generator) -> None:
-        """A new task for the agent."""
-        self.carry = self.agent.begin_task(1)
 
-    def act(self, observation, action, reward, is_first, info):
-        """The agent's next action."""
-        step = as_step([observation], action[None], np.array([reward], np.float32), np.array([is_first]))
-        chosen, self.carry = self.agent.act(step, self.carry, self.rng, explore=True)
-        return chosen[0].numpy()
+def film(agent, env, seed: int, path: Path) -> Path:
+    """Play one episode and write it as a video."""
+    frames: list[np.ndarray] = []
+    play(agent, [env], [seed], Streams(0), frames)
+    return video.write_mp4(path, np.stack(frames), getattr(env.unwrapped, "metadata", {}).get("render_fps", 10))
+
+
+Opened = tuple[Bound, Path, Callable]
+
+
+def _source_policy(settings: EvaluateConfig) -> Opened:
+    path = transfer.model_path(settings)
+    agent = source_policy.load_agent(path, settings.device)
+    bound = bind(settings, settings.pretrain.sources[settings.pretrain.policy_source])
+    reason = agent.model.spec.mismatch(Spec.of(bound.distribution))
+    if reason:
+        raise UserError(f"{path} does not fit {bound.name}: {reason}")
+    return bound, path.parent, lambda env: agent
+
+
+def _cell(settings: EvaluateConfig) -> Opened:
+    target, arm, seed = settings.target, settings.arm, settings.run_seed
+    bound, folder = transfer.bind_target(settings, target), transfer.cell_folder(settings, target, arm, seed)
+    agents.split(arm)
+    if not checkpoint.exists(folder / transfer.CHECKPOINT):
+        raise UserError(f"{folder} holds no saved agent; learn it first: meta-latent transfer {settings.name} "
+                        f"target={target} arm={arm} run_seed={seed}")
+    stored = json.loads(json.dumps(config.read_yaml(folder / run_folder.CONFIG)))
+    plain = ExperimentConfig(**{f.name: getattr(settings, f.name) for f in dataclasses.fields(ExperimentConfig)})
+    pretrained = transfer.model_path(settings) if transfer.needs_model(arm) else None
+    wanted = transfer.narrowed(plain, target, arm, seed, pretrained)
+    difference = run_folder.first_difference(stored, wanted, ("device",))
+    if difference:
+        key, before, now = difference
+        raise UserError(f"{folder} holds a run with {key}={before}, but this command says {key}={now}; give the same value")
+
+    def load(env):
+        with checkpoint.fitting(folder / transfer.CHECKPOINT) as state:
+            agent = agents.build_for(plain, arm, bound, seed, pretrained, env)
+            agent.load_state(state["agent"])
+        return agent
+
+    return bound, folder, load

@@ -7,13 +7,15 @@ from typing import Any, Literal
 
 from meta_latent.algorithms.ivg import IVGConfig
 from meta_latent.algorithms.sac import SACConfig
+from meta_latent.algorithms.sb3_sac import StableSACConfig
 from meta_latent.data.replay import ReplayConfig
 from meta_latent.models.config import ModelConfig
 from meta_latent.models.learner import LearnerConfig
 from meta_latent.policies.latent_agent import AdaptationConfig
 
-ALGORITHMS = ("ivg", "sac", "sb3_sac")
-STARTS = ("pretrained", "pretrained+data", "scratch", "scratch+data", "policy")
+ARMS = {"ivg": ("pretrained", "pretrained+data", "scratch", "scratch+data", "policy"),
+        "sac": ("pretrained", "scratch"), "sb3_sac": ("scratch",)}
+"""Algorithm -> starts: pretrained weights, from scratch, either with source data (+data), or the source policy too."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ class PretrainConfig:
             trained on the sources; the rest is correlated random actions.
         scripted_noise: strength of the noise on scripted actions.
         held_out: share of episodes kept for the report and never trained on.
+        policy_updates: updates of an IVG policy for source number `policy_source`, in imagination, at the end (0: none);
+            its settings are `transfer.ivg`. With `on_policy`, also before the second round of collection.
         head_share: probability that an ensemble head may train on an episode.
         joint_updates, filter_updates, transition_updates: updates of the learner's three stages.
         checkpoint_updates: updates between checkpoints.
@@ -72,8 +76,16 @@ class PretrainConfig:
     joint_updates: int = 1000
     filter_updates: int = 500
     transition_updates: int = 4000
+    policy_updates: int = 0
+    policy_source: int = 0
     checkpoint_updates: int = 250
     replay: ReplayConfig = field(default_factory=lambda: ReplayConfig(capacity=1_000_000))
+
+    def __post_init__(self):
+        if not 0 <= self.on_policy < 1 or (self.on_policy and not self.policy_updates):
+            raise ValueError(f"on_policy={self.on_policy} must be in 0..1, and needs policy_updates > 0")
+        if self.sources and not 0 <= self.policy_source < len(self.sources):
+            raise ValueError(f"policy_source={self.policy_source}, but there are {len(self.sources)} sources, from 0 on")
 
 
 @dataclass(frozen=True)
@@ -92,6 +104,9 @@ class TransferConfig:
         targets: name -> task. arms: "ALGORITHM/START" names. seeds: one run each.
         budget_env_steps: per arm ("ivg/pretrained"), else "default". threshold: normalised score that counts.
         stop_at_threshold: a run ends once two consecutive evaluations hold the threshold.
+        ivg, sac, sb3_sac: hyper-parameters of the algorithms. adaptation: per arm or start, how the model keeps learning.
+        source_episodes: source episodes that arms with +data use, spread evenly over all; source_episodes_at_once:
+            how many of them have latents at a time where the encoder keeps learning.
         warmup_episodes: episodes of correlated random actions before learning starts (they count as data).
     """
 
@@ -106,16 +121,18 @@ class TransferConfig:
     adaptation: dict[str, AdaptationConfig] = field(default_factory=dict)
     ivg: IVGConfig = field(default_factory=IVGConfig)
     sac: SACConfig = field(default_factory=SACConfig)
+    sb3_sac: StableSACConfig = field(default_factory=StableSACConfig)
     source_episodes: int = 300
+    source_episodes_at_once: int = 40
     replay: ReplayConfig = field(default_factory=ReplayConfig)
     video: bool = True
 
     def __post_init__(self):
         for arm in self.arms:
             algorithm, _, start = arm.partition("/")
-            if algorithm not in ALGORITHMS or start not in STARTS:
-                raise ValueError(f"arms holds {arm!r}; an arm is ALGORITHM/START with algorithm in "
-                                 f"{', '.join(ALGORITHMS)} and start in {', '.join(STARTS)}")
+            if start not in ARMS.get(algorithm, ()):
+                known = ", ".join(f"{name}/{start}" for name, starts in ARMS.items() for start in starts)
+                raise ValueError(f"arms holds {arm!r}; the arms are {known}")
 
     def budget(self, arm: str) -> int:
         """Environment steps that `arm` may take."""

@@ -39,7 +39,8 @@ def bind(config: ExperimentConfig, wanted: TaskConfig, name: str = "") -> Bound:
     distribution = task_suites.get(wanted.suite, **{**config.suite, **wanted.options})
     task = distribution.sample(wanted.split, wanted.index + 1, seed=0)[wanted.index]
     distractors = tuple(task_suites.Distractor(d.name, d.intensity, d.seed) for d in wanted.distractors)
-    return Bound(name or wanted.suite, distribution, dataclasses.replace(task, distractors=distractors))
+    default = f"{wanted.suite}#{wanted.index}" if wanted.index else wanted.suite
+    return Bound(name or default, distribution, dataclasses.replace(task, distractors=distractors))
 
 
 def common_spec(bound: list[Bound]) -> Spec:

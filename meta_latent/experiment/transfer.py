@@ -25,7 +25,7 @@ from meta_latent.experiment.playing import Acting, Evaluator
 from meta_latent.experiment.run_folder import RunFolder
 from meta_latent.experiment.scheduler import Cell, Event, run_cells
 from meta_latent.experiment.schema import ExperimentConfig
-from meta_latent.experiment.suites import bind
+from meta_latent.experiment.suites import Bound, bind
 from meta_latent.rng import Streams, derive
 from meta_latent.types import Spec
 
@@ -104,10 +104,7 @@ def cell_folder(experiment: ExperimentConfig, target: str, arm: str, seed: int) 
 
 def run_cell(experiment: ExperimentConfig, target: str, arm: str, seed: int) -> None:
     """Learn one target with one arm and one seed; resumes where it stopped, and does nothing if it is done."""
-    transfer = experiment.transfer
-    if target not in transfer.targets:
-        raise UserError(f"target={target!r}; choose from {', '.join(transfer.targets)}")
-    bound = bind(experiment, transfer.targets[target], target)
+    bound = bind_target(experiment, target)
     pretrained = model_path(experiment) if needs_model(arm) else None
     learner = agents.learner_class(arm, Transfer)
     settings = narrowed(experiment, target, arm, seed, pretrained)
@@ -115,6 +112,14 @@ def run_cell(experiment: ExperimentConfig, target: str, arm: str, seed: int) -> 
         if not folder.done:
             with deferred() as interrupts:
                 learner(experiment, bound, arm, seed, pretrained, folder).run(interrupts)
+
+
+def bind_target(experiment: ExperimentConfig, target: str) -> Bound:
+    """The target called `target`. Raises UserError listing the targets there are."""
+    targets = experiment.transfer.targets
+    if target not in targets:
+        raise UserError(f"target={target!r}; choose from {', '.join(targets)}")
+    return bind(experiment, targets[target], target)
 
 
 def narrowed(experiment: ExperimentConfig, target: str, arm: str, seed: int, pretrained: Path | None) -> dict:

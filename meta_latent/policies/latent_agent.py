@@ -37,7 +37,7 @@ class LatentAgent:
     Args:
         model: a `LatentStateModel`. learner: its `ModelLearner`. adaptation: `AdaptationConfig`.
         actor: maps features to actions (`GaussianActor`). cache: an empty `LatentCache` for the target's replay.
-        source: a filled `LatentCache` of source data for imagination and model updates, or None.
+        source: `SourceData` for half of the model's batches and of the imagination starts, or None.
     """
 
     def __init__(self, model, learner, adaptation: AdaptationConfig, actor: nn.Module, cache, source=None):
@@ -60,10 +60,14 @@ class LatentAgent:
     def act(self, step: Step, carry, rng: Streams, explore: bool):
         """Filter one step, then act: -> action (B, A) in [-1, 1] and the new carry. Deterministic unless `explore`."""
         carry = self.model.observe(carry, step.to(self.model.device))
-        features = self.model.features(carry)
+        features = self.features(carry)
         if explore:
             return self.actor.sample(features, rng.torch("explore"))[0].cpu(), carry
         return self.actor.mean_action(features).cpu(), carry
+
+    def features(self, latent) -> torch.Tensor:
+        """What policy and value read: the model's features and relations, (B, F + R)."""
+        return torch.cat([self.model.features(latent), self.model.relations(latent.sample)], -1)
 
     # Learning
 
@@ -77,6 +81,8 @@ class LatentAgent:
         metrics = self._adapt_joint(replay, rng, self._due("joint", self.adaptation.joint, steps),
                                     self.adaptation.first_joint * first)
         self.cache.extend(self.model, replay)
+        if self.source is not None:
+            self.source.extend(self.model)
         count = self._due("transition", self.adaptation.transition, steps) + self.adaptation.first_transition * first
         for _ in range(count):
             windows = self._windows(self.learner.config.transition_batch_size, self.learner.config.horizon, rng)
@@ -91,10 +97,15 @@ class LatentAgent:
     def _adapt_joint(self, replay, rng: Streams, due: int, first: int) -> Metrics:
         metrics, config = {}, self.learner.config
         for _ in range(due + first):
-            batch = replay.sequences(config.batch_size, config.length, rng.numpy("model")).to(self.model.device)
-            metrics = self.learner.joint(batch, rng.torch("model"))
+            own = config.batch_size if self.source is None else config.batch_size // 2
+            batch = replay.sequences(own, config.length, rng.numpy("model"))
+            if self.source is not None:
+                batch = batch.joined(self.source.sequences(config.batch_size - own, config.length, rng.numpy("model")))
+            metrics = self.learner.joint(batch.to(self.model.device), rng.torch("model"))
         if due + first:
             self.cache.clear()
+            if self.source is not None:
+                self.source.clear()
         return metrics
 
     def _due(self, name: str, rate: float, steps: int) -> int:
@@ -129,6 +140,7 @@ class LatentAgent:
         """Everything that a bit-equal continuation needs (latents are recomputed from the replay)."""
         return {"learner": self.learner.state(), "updates": self.updates, "debt": dict(self.debt),
                 "seen_steps": self.seen_steps, "began": self.began,
+                "source": None if self.source is None else self.source.state(),
                 "networks": {name: module.state_dict() for name, module in self.networks.items()},
                 "optimisers": {name: self.learner.pack_optimiser(o) for name, o in self.optimisers.items()}}
 
@@ -142,3 +154,5 @@ class LatentAgent:
         for name, optimiser in self.optimisers.items():
             self.learner.unpack_optimiser(optimiser, state["optimisers"][name])
         self.cache.clear()
+        if self.source is not None:
+            self.source.load_state(state["source"])
