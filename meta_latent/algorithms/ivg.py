@@ -71,12 +71,13 @@ class IVG(LatentAgent):
 
     def __init__(self, model, learner, config: IVGConfig, cache, source=None):
         actions = model.spec.action_size
-        actor = GaussianActor(model.feature_size, actions, config.hidden, config.layers, config.min_stddev,
+        inputs = model.feature_size + model.relation_size
+        actor = GaussianActor(inputs, actions, config.hidden, config.layers, config.min_stddev,
                               config.max_stddev)
         super().__init__(model, learner, config.adaptation, actor, cache, source)
         self.config = config
-        self.reward = EnsembleMLP(config.reward_heads, model.latent_size + actions, 1, config.hidden, config.layers)
-        self.value = MLP(model.feature_size, 1, config.hidden, config.layers)
+        self.reward = EnsembleMLP(config.reward_heads, model.latent_size + model.relation_size + actions, 1, config.hidden, config.layers)
+        self.value = MLP(inputs, 1, config.hidden, config.layers)
         self.target_value = deepcopy(self.value)
         self.temperature = Temperature(config.temperature, config.target_entropy * actions)
         self.networks = {"reward": self.reward, "value": self.value, "policy": actor, "target_value": self.target_value,
@@ -121,7 +122,7 @@ class IVG(LatentAgent):
         """Mean squared error with every reward head on its own rows, so that the heads see different batches."""
         heads = self.config.reward_heads
         rows = len(rewards) // heads * heads
-        inputs = torch.cat([samples, actions], -1)[:rows].unflatten(0, (heads, -1)).flatten(1, 2)
+        inputs = torch.cat([samples, self.model.relations(samples), actions], -1)[:rows].unflatten(0, (heads, -1)).flatten(1, 2)
         guess = self.reward(inputs)[..., 0]
         return (guess - rewards[:rows].reshape(heads, -1)).square().mean()
 
@@ -132,17 +133,17 @@ class IVG(LatentAgent):
         log_probs = []
 
         def act(_, latent):
-            action, log_prob = self.actor.sample(self.model.features(latent), rng.torch("imagine"))
+            action, log_prob = self.actor.sample(self.features(latent), rng.torch("imagine"))
             log_probs.append(log_prob)
             return action
 
         steps = imagine(self.model, start, act, head, config.horizon)
         rewards = torch.stack([self._reward(s.next_latent.sample, s.action) for s in steps], 1)
-        features = torch.stack([self.model.features(s.next_latent) for s in steps], 1)
+        features = torch.stack([self.features(s.next_latent) for s in steps], 1)
         log_prob = torch.stack(log_probs, 1)
         bonus = -self.temperature.value() * log_prob
         returns = lambda_returns(rewards + bonus, self.target_value(features)[..., 0], config.discount, config.mix)
-        seen = torch.cat([self.model.features(start)[:, None], features[:, :-1]], 1).detach()
+        seen = torch.cat([self.features(start)[:, None], features[:, :-1]], 1).detach()
         policy_loss = -returns.mean()
         self.optimise("policy", policy_loss, config.gradient_clip)
         value_error = self.value(seen)[..., 0] - returns.detach()
@@ -164,7 +165,7 @@ class IVG(LatentAgent):
 
     def _rewards(self, sample: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
         """(..., Z) and (..., A) -> (R, ...), every head's estimate."""
-        inputs = torch.cat([sample, action], -1)
+        inputs = torch.cat([sample, self.model.relations(sample), action], -1)
         flat = inputs.flatten(0, -2).expand(self.config.reward_heads, -1, -1)
         return self.reward(flat)[..., 0].unflatten(1, inputs.shape[:-1])
 

@@ -58,10 +58,11 @@ class SAC(LatentAgent):
 
     def __init__(self, model, learner, config: SACConfig, cache, source=None):
         actions = model.spec.action_size
-        actor = GaussianActor(model.feature_size, actions, config.hidden, config.layers)
+        inputs = model.feature_size + model.relation_size
+        actor = GaussianActor(inputs, actions, config.hidden, config.layers)
         super().__init__(model, learner, config.adaptation, actor, cache, source)
         self.config = config
-        self.critic = Twin(model.feature_size + actions, config.hidden, config.layers)
+        self.critic = Twin(inputs + actions, config.hidden, config.layers)
         self.target_critic = deepcopy(self.critic)
         self.temperature = Temperature(config.temperature, config.target_entropy * actions)
         self.networks = {"critic": self.critic, "policy": actor, "temperature": self.temperature,
@@ -84,7 +85,7 @@ class SAC(LatentAgent):
         """One update of critics, policy and temperature on replayed transitions (time limits are bootstrapped through)."""
         config = self.config
         windows = self.cache.windows(config.batch_size, config.steps, rng.numpy("replay"))
-        features = torch.cat([windows.samples, windows.memories], -1)
+        features = self.features(self.model.unpack(torch.cat([windows.samples, windows.memories], -1)))
         now, after = features[:, 0], features[:, -1]
         powers = config.discount ** torch.arange(config.steps, device=now.device)
         with torch.no_grad():

@@ -86,8 +86,19 @@ def gaussian_kl(mean_q, stddev_q, mean_p, stddev_p) -> torch.Tensor:
     return (stddev_p / stddev_q).log() + (stddev_q.square() + (mean_q - mean_p).square()) / (2 * stddev_p.square()) - 0.5
 
 
-def route(head: torch.Tensor, heads: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Group rows by head: (B,) -> row index per slot (K, n) and slot per row (B,); short groups repeat row 0."""
+@dataclass(frozen=True)
+class Routing:
+    """Which rows go through which head: `rows` (K, n) row per slot (short groups repeat row 0), `slots` (B,) slot per
+    row. Made once by `route` and reused along a trajectory."""
+
+    rows: torch.Tensor
+    slots: torch.Tensor
+
+
+def route(head: torch.Tensor | Routing, heads: int) -> Routing:
+    """Group the rows of `head` (B,), values 0..heads-1."""
+    if isinstance(head, Routing):
+        return head
     order = torch.argsort(head, stable=True)
     counts = torch.bincount(head, minlength=heads)
     largest = int(counts.max())
@@ -98,7 +109,7 @@ def route(head: torch.Tensor, heads: int) -> tuple[torch.Tensor, torch.Tensor]:
     rows[slot] = order
     slots = torch.empty_like(head)
     slots[order] = slot
-    return rows.view(heads, largest), slots
+    return Routing(rows.view(heads, largest), slots)
 
 
 class RecurrentCore(nn.Module):
@@ -137,15 +148,9 @@ class RecurrentCore(nn.Module):
             signal = torch.zeros(*sample.shape[:-1], 2, device=sample.device)
         else:
             signal = torch.stack([reward * present, present], -1)
-        return self._gru_step(torch.cat([sample, action, signal], -1), memory)
-
-    def _gru_step(self, x: torch.Tensor, memory: torch.Tensor) -> torch.Tensor:
         gru = self.gru
-        gates_x = nn.functional.linear(x, gru.weight_ih_l0, gru.bias_ih_l0)
-        gates_h = nn.functional.linear(memory, gru.weight_hh_l0, gru.bias_hh_l0)
-        (xr, xz, xn), (hr, hz, hn) = gates_x.chunk(3, -1), gates_h.chunk(3, -1)
-        update = (xz + hz).sigmoid()
-        return torch.lerp((xn + (xr + hr).sigmoid() * hn).tanh(), memory, update)
+        return torch.gru_cell(torch.cat([sample, action, signal], -1), memory, gru.weight_ih_l0, gru.weight_hh_l0,
+                              gru.bias_ih_l0, gru.bias_hh_l0)
 
     def remember_sequence(self, samples, actions, rewards, present, memory=None) -> torch.Tensor:
         """Memory after every step of a sequence: (B, T, ...) -> (B, T, M)."""
@@ -154,15 +159,16 @@ class RecurrentCore(nn.Module):
         return self.gru(torch.cat([samples, actions, signal], -1), start)[0]
 
     def change(self, sample, memory, action, head) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean and stddev of the next sample by head `head` (B,) for rows (B, ...)."""
-        rows, slots = route(head, self.heads)
-        out = self.transitions(torch.cat([sample, memory, action], -1)[rows]).flatten(0, 1)[slots]
+        """Mean and stddev of the next sample by head `head` (B,) or a `Routing` of it, for rows (B, ...)."""
+        routing = route(head, self.heads)
+        inputs = torch.cat([sample, memory, action], -1)[routing.rows]
+        out = self.transitions(inputs).flatten(0, 1)[routing.slots]
         if not self.stochastic:
             return sample + out, torch.zeros_like(out)
         change, spread = out.chunk(2, -1)
         return sample + change, nn.functional.softplus(spread - 2.0) + self.min_stddev
 
-    def transition(self, latent: Latent, action: torch.Tensor, head: torch.Tensor) -> TransitionDistribution:
+    def transition(self, latent: Latent, action: torch.Tensor, head: torch.Tensor | Routing) -> TransitionDistribution:
         """p(next latent | latent, action) by one head per row."""
         mean, stddev = self.change(latent.sample, latent.memory, action, head)
         return TransitionDistribution(self, latent, action, mean, stddev)

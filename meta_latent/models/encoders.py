@@ -10,6 +10,9 @@ from torch.nn import functional
 
 from meta_latent.models.config import EncoderConfig
 
+BODY_GAIN = 5.0
+"""Multiplies the body points' linear map, so that it moves across the picture within some hundred updates."""
+
 
 def to_float(images: torch.Tensor) -> torch.Tensor:
     """(B, H, W, 3) uint8 -> (B, 3, H, W) float in [-0.5, 0.5], channels last in memory."""
@@ -25,10 +28,12 @@ class KeypointEncoder(nn.Module):
     """Convolutions -> spatial softmax -> expected coordinates and presence of `keypoints` points.
 
     The idea of Deep Spatial Autoencoders (Finn et al. 2016); the presence, and the `context` numbers that describe
-    the background, are ours. Output: (B, size) = [x_1..x_K, y_1..y_K] * scale, presence_1..K in (0, 1), context.
+    the background, are ours; so are the `body_points`, which are linear in proprioception: an agent knows where its
+    hand is, and need not find it in the picture. Output: (B, size) = [x_1..x_P, y_1..y_P] * scale, presence_1..K in
+    (0, 1), context; the P points are K keypoints, then the body points.
     """
 
-    def __init__(self, shape: tuple[int, int, int], config: EncoderConfig):
+    def __init__(self, shape: tuple[int, int, int], config: EncoderConfig, proprio: int):
         super().__init__()
         first, *rest = config.channels
         layers: list[nn.Module] = [nn.Conv2d(3, first, 5, stride=2, padding=2), nn.ReLU()]
@@ -43,20 +48,39 @@ class KeypointEncoder(nn.Module):
         height, width = (math.ceil(n / 2) for n in shape[:2])
         y, x = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
         self.register_buffer("grid", torch.stack([x.flatten(), y.flatten()], -1), persistent=False)
-        self.keypoints, self.scale = config.keypoints, config.scale
-        self.size = 3 * config.keypoints + config.context
+        body = config.body_points if proprio else 0
+        self.body = nn.Linear(proprio, 2 * body) if body else None
+        self.keypoints, self.points, self.scale = config.keypoints, config.keypoints + body, config.scale
+        self.size = 2 * self.points + config.keypoints + config.context
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """(B, H, W, 3) uint8 -> (B, size)."""
+    def forward(self, images: torch.Tensor, proprio: torch.Tensor) -> torch.Tensor:
+        """(B, H, W, 3) uint8 and (B, P) -> (B, size)."""
         features = self.features(to_float(images))
         attention = self.maps(features).flatten(2).mul(self.temperature.exp()).softmax(-1)
         points = attention @ self.grid
         attended = attention @ features.flatten(2).transpose(1, 2)
         presence = (torch.einsum("bkc,kc->bk", attended, self.presence) + self.presence_bias).sigmoid()
+        if self.body is not None:
+            points = torch.cat([points, BODY_GAIN * self.body(proprio).unflatten(-1, (-1, 2))], 1)
         parts = [points[..., 0] * self.scale, points[..., 1] * self.scale, presence]
         if self.context is not None:
             parts.append(self.context(features.mean((2, 3))))
         return torch.cat(parts, -1)
+
+    def relations(self, embedding: torch.Tensor) -> torch.Tensor:
+        """(..., size) -> (..., P (P - 1)): exp(-d) and exp(-3 d) of every pair's distance d, in scaled coordinates.
+
+        Rewards of manipulation are about distances; a head that reads them needs a tenth of the data.
+        """
+        i, j = torch.triu_indices(self.points, self.points, 1, device=embedding.device)
+        x, y = embedding[..., :self.points], embedding[..., self.points:2 * self.points]
+        distance = ((x[..., i] - x[..., j]).square() + (y[..., i] - y[..., j]).square() + 1e-4).sqrt()
+        return torch.cat([torch.exp(-distance), torch.exp(-3.0 * distance)], -1)
+
+    @property
+    def relation_size(self) -> int:
+        """Values that `relations` returns."""
+        return self.points * (self.points - 1)
 
 
 class BlobDecoder(nn.Module):
@@ -65,36 +89,38 @@ class BlobDecoder(nn.Module):
     The background is a learned image, corrected at low resolution from the `context` numbers.
     """
 
-    def __init__(self, shape: tuple[int, int, int], config: EncoderConfig):
+    def __init__(self, shape: tuple[int, int, int], config: EncoderConfig, proprio: int):
         super().__init__()
         height, width, _ = shape
+        self.keypoints, self.points = config.keypoints, config.keypoints + (config.body_points if proprio else 0)
         y, x = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
         self.register_buffer("grid_x", x.flatten(), persistent=False)
         self.register_buffer("grid_y", y.flatten(), persistent=False)
-        self.colour = nn.Parameter(torch.randn(config.keypoints, 3) * 0.3)
-        self.log_width = nn.Parameter(torch.full((config.keypoints,), math.log(0.15)))
+        self.colour = nn.Parameter(torch.randn(self.points, 3) * 0.3)
+        self.log_width = nn.Parameter(torch.full((self.points,), math.log(0.15)))
         self.background = nn.Parameter(torch.zeros(3, height, width))
         self.correction = nn.Linear(config.context, 3 * 8 * 8) if config.context else None
-        self.keypoints, self.scale, self.shape = config.keypoints, config.scale, shape
+        self.scale, self.shape = config.scale, shape
 
     def forward(self, embedding: torch.Tensor) -> torch.Tensor:
         """(B, size) -> (B, 3, H, W) in about [-0.5, 0.5]."""
-        n = self.keypoints
-        x, y, presence = embedding[:, :n] / self.scale, embedding[:, n:2 * n] / self.scale, embedding[:, 2 * n:3 * n]
+        n, seen = self.points, 2 * self.points + self.keypoints
+        x, y = embedding[:, :n] / self.scale, embedding[:, n:2 * n] / self.scale
+        presence = functional.pad(embedding[:, 2 * n:seen], (0, n - self.keypoints), value=1.0)
         squares = (x[..., None] - self.grid_x).square() + (y[..., None] - self.grid_y).square()
         blobs = presence[..., None] * torch.exp(-0.5 * squares * torch.exp(-2 * self.log_width)[:, None])
         painted = torch.einsum("bkp,kc->bcp", blobs, self.colour).unflatten(-1, self.shape[:2])
         image = self.background + painted
         if self.correction is not None:
-            low = self.correction(embedding[:, 3 * n:]).unflatten(-1, (3, 8, 8))
+            low = self.correction(embedding[:, seen:]).unflatten(-1, (3, 8, 8))
             image = image + functional.interpolate(low, self.shape[:2], mode="bilinear", align_corners=False)
         return image
 
 
 class ConvEncoder(nn.Module):
-    """Strided convolutions and a linear layer: (B, H, W, 3) uint8 -> (B, embedding)."""
+    """Strided convolutions and a linear layer: (B, H, W, 3) uint8 -> (B, embedding). `proprio` is not looked at."""
 
-    def __init__(self, shape: tuple[int, int, int], config: EncoderConfig):
+    def __init__(self, shape: tuple[int, int, int], config: EncoderConfig, proprio: int):
         super().__init__()
         layers: list[nn.Module] = []
         channels, side = 3, shape[0]
@@ -105,15 +131,21 @@ class ConvEncoder(nn.Module):
         self.project = nn.Linear(channels * side * (shape[1] >> len(config.channels)), config.embedding)
         self.size = config.embedding
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
+    def forward(self, images: torch.Tensor, proprio: torch.Tensor) -> torch.Tensor:
         """(B, H, W, 3) uint8 -> (B, embedding)."""
         return self.project(self.features(to_float(images)).flatten(1))
+
+    relation_size = 0
+
+    def relations(self, embedding: torch.Tensor) -> torch.Tensor:
+        """(..., size) -> (..., 0): nothing in this embedding is known to be a position."""
+        return embedding[..., :0]
 
 
 class ConvDecoder(nn.Module):
     """Mirror of `ConvEncoder`: (B, embedding) -> (B, 3, H, W)."""
 
-    def __init__(self, shape: tuple[int, int, int], config: EncoderConfig):
+    def __init__(self, shape: tuple[int, int, int], config: EncoderConfig, proprio: int):
         super().__init__()
         widths = config.channels[::-1]
         self.start = (widths[0], shape[0] >> len(widths), shape[1] >> len(widths))

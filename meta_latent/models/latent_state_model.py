@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from meta_latent.models.config import ModelConfig
-from meta_latent.models.core import Latent, RecurrentCore, TransitionDistribution
+from meta_latent.models.core import Latent, RecurrentCore, Routing, TransitionDistribution, route
 from meta_latent.models.encoders import ENCODERS, to_uint8
 from meta_latent.nets import MLP
 from meta_latent.types import Spec, Step
@@ -41,10 +41,11 @@ class LatentStateModel(nn.Module):
         super().__init__()
         self.spec, self.config, self.task_rewards = spec, config, tuple(task_rewards)
         make_encoder, make_decoder = ENCODERS[config.encoder.kind]
-        self.encoders = nn.ModuleDict({c: make_encoder(s, config.encoder) for c, s in spec.images.items()})
-        self.decoders = nn.ModuleDict({c: make_decoder(s, config.encoder) for c, s in spec.images.items()})
+        self.encoders = nn.ModuleDict({c: make_encoder(s, config.encoder, spec.proprio) for c, s in spec.images.items()})
+        self.decoders = nn.ModuleDict({c: make_decoder(s, config.encoder, spec.proprio) for c, s in spec.images.items()})
         self.latent_size = sum(e.size for e in self.encoders.values()) + spec.proprio
         self.core = RecurrentCore(self.latent_size, spec.action_size, config.core, config.ensemble)
+        self.relation_size = sum(e.relation_size for e in self.encoders.values())
         self.feature_size = self.latent_size + config.core.memory
         inputs = self.feature_size + spec.action_size
         self.reward_head = MLP(inputs, 1, config.head_hidden, config.head_layers)
@@ -65,7 +66,7 @@ class LatentStateModel(nn.Module):
 
     def embed(self, images: dict[str, torch.Tensor], proprio: torch.Tensor) -> torch.Tensor:
         """Images camera -> (B, H, W, 3) uint8 and proprio (B, P) -> (B, Z)."""
-        parts = [encoder(images[camera]) for camera, encoder in self.encoders.items()]
+        parts = [encoder(images[camera], proprio) for camera, encoder in self.encoders.items()]
         return torch.cat([*parts, proprio], -1) if self.spec.proprio else torch.cat(parts, -1)
 
     def initial(self, batch_size: int) -> Latent:
@@ -97,9 +98,13 @@ class LatentStateModel(nn.Module):
 
     # Imagination
 
-    def transition(self, latent: Latent, action: torch.Tensor, head: torch.Tensor) -> TransitionDistribution:
+    def transition(self, latent: Latent, action: torch.Tensor, head: torch.Tensor | Routing) -> TransitionDistribution:
         """p(next latent | latent, action); `head`: (B,) int64 in 0..K-1. Differentiable in latent and action."""
         return self.core.transition(latent, action, head)
+
+    def route(self, head: torch.Tensor) -> Routing:
+        """Prepare `head` (B,) for many `transition` calls with the same heads (`imagine` does)."""
+        return route(head, self.heads)
 
     def predict(self, latent: Latent, action: torch.Tensor, next_latent: Latent) -> Prediction:
         """Reward and continuation of the step latent -> next_latent.
@@ -134,6 +139,14 @@ class LatentStateModel(nn.Module):
         if kind == "belief":
             return torch.cat([latent.mean, latent.stddev, latent.memory], -1)
         raise ValueError(f"features kind {kind!r}: expected 'sample' or 'belief'")
+
+    def relations(self, sample: torch.Tensor) -> torch.Tensor:
+        """(..., Z) -> (..., R) what the encoders make explicit about pairs (keypoints: distances; else nothing)."""
+        parts, start = [], 0
+        for encoder in self.encoders.values():
+            parts.append(encoder.relations(sample[..., start:start + encoder.size]))
+            start += encoder.size
+        return torch.cat(parts, -1) if parts else sample[..., :0]
 
     def pack(self, latent: Latent) -> torch.Tensor:
         """One flat vector (B, Z + M) that planners optimise and caches hold."""

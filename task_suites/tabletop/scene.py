@@ -81,11 +81,11 @@ def mjcf() -> str:
       <joint name="z" type="slide" axis="0 0 1" range="{z0} {z1}" limited="true"/>
       <joint name="wrist" type="hinge" axis="0 0 1" range="{w0} {w1}" limited="true" armature=".01"/>
       <geom name="cup" type="box" pos="0 0 .03" size=".022 .022 .03" mass=".5" condim="4" friction="1.5 .02
-      .0001"       priority="1" contype="0" conaffinity="4" rgba=".16 .16 .17 1"/>
+      .0001"       priority="1" contype="0" conaffinity="4" rgba=".75 .5 .05 1"/>
       <geom name="flange" type="box" pos="0 0 .066" size=".04 .016 .006" mass="0" contype="0" conaffinity="0"
-            rgba=".4 .4 .42 1"/>
+            rgba=".95 .75 .1 1"/>
       <geom name="arm" type="box" pos="0 0 .09" size=".012 .012 .02" mass="0" contype="0" conaffinity="0"
-            rgba=".4 .4 .42 1"/>
+            rgba=".95 .75 .1 1"/>
     </body>
     {"".join(_block(colour) for colour in COLOURS)}
   </worldbody>
