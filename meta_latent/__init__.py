@@ -1,3 +1,91 @@
-"""Pretrain a latent state model once, reuse it in every algorithm, and measure how much faster they learn."""
+"""Pretrain a latent state model once, reuse it in every algorithm, and measure how much faster they learn.
+
+    config = meta_latent.configure("toy", "seed=1")
+    model = meta_latent.load(meta_latent.pretrain(config))          # a LatentStateModel, see meta_latent.protocols
+    for arm in config.transfer.arms:
+        meta_latent.transfer(config, "goal", arm, seed=0)
+    meta_latent.report(config)
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from meta_latent.errors import RunError, UserError
+
+if TYPE_CHECKING:  # imported inside the functions otherwise: `import meta_latent` stays fast
+    from meta_latent.experiment.evaluation import Result
+    from meta_latent.experiment.schema import ExperimentConfig
+    from meta_latent.models.latent_state_model import LatentStateModel
 
 __version__ = "0.1.0"
+__all__ = ["RunError", "UserError", "configure", "evaluate", "load", "pretrain", "report", "transfer"]
+
+
+def load(path: str | Path, device: str = "cpu") -> LatentStateModel:
+    """Open a pretrained model: the folder `model/` of a pretraining run. Nothing is unpickled.
+
+    Raises UserError if it is no model, was truncated or edited, or is of another version.
+    """
+    from meta_latent.experiment import model_folder
+
+    return model_folder.load(path, device)
+
+
+def configure(source: str | Path | dict[str, Any], *overrides: str) -> ExperimentConfig:
+    """An experiment: a name in configs/experiment/, a path, or the same keys as a dict; then "a.b=1" overrides.
+
+    Raises UserError naming an unknown or mistyped key, its origin and the nearest valid key.
+    """
+    from meta_latent.experiment import config
+    from meta_latent.experiment.schema import ExperimentConfig
+
+    given = source if isinstance(source, dict) else config.find("experiment", str(source))
+    return config.load(ExperimentConfig, [given], list(overrides))
+
+
+def pretrain(config: ExperimentConfig) -> Path:
+    """Pretrain (or resume, or skip what is done); returns the model folder. Raises UserError, RunError."""
+    from meta_latent.experiment import pretrain as stage
+
+    return stage.pretrain(config)
+
+
+def transfer(config: ExperimentConfig, target: str, arm: str, seed: int = 0) -> Path:
+    """Learn one target with one arm ("ALGORITHM/START") in this process; returns the run folder.
+
+    Resumes where it stopped, and does nothing if it is done. Raises UserError, RunError.
+    """
+    from meta_latent.experiment import transfer as stage
+
+    stage.run_cell(config, target, arm, seed)
+    return stage.cell_folder(config, target, arm, seed)
+
+
+def evaluate(config: ExperimentConfig, target: str, arm: str, seed: int = 0, episodes: int | None = None,
+             video: int = 0, fresh: int | None = None) -> Result:
+    """Score the saved agent of a run: returns and success per episode; `print(result.table())`.
+
+    Args:
+        episodes: how many (default: as in the run's own evaluations). video: film the first so many of them.
+        fresh: seed of other episodes than the learning curve's.
+    Raises UserError if there is no such agent.
+    """
+    import dataclasses
+
+    from meta_latent.experiment import evaluation
+
+    fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    fields |= {"target": target, "arm": arm, "run_seed": seed}
+    return evaluation.evaluate(evaluation.EvaluateConfig(**fields, episodes=episodes, video=video, fresh=fresh))
+
+
+def report(config: ExperimentConfig | str | Path) -> dict[str, Any]:
+    """Write report.html and report.json of an experiment (or of its run folder); returns the content of the latter.
+
+    Raises UserError if there are no runs.
+    """
+    from meta_latent.experiment import report as page
+
+    return page.build(config if isinstance(config, str | Path) else Path(config.out) / config.name)

@@ -5,9 +5,11 @@
     task, = suite.sample("train", 1, seed=0)
     env = suite.make(task)                                # a Gymnasium environment
 
+Your own environment becomes one with `task_suites.register_environment`.
 Every distribution is also registered with Gymnasium: `gymnasium.make("task_suites/tabletop-gather-v0")`.
 """
 
+from task_suites.adapter import register_environment
 from task_suites.distribution import ScriptedPolicy, TaskDistribution
 from task_suites.errors import SuiteError
 from task_suites.registry import get, gymnasium_id, names, register
@@ -26,6 +28,7 @@ __all__ = [
     "gymnasium_id",
     "names",
     "register",
+    "register_environment",
 ]
 
 for _task in ("reach", "push", "gather", "match_positions"):

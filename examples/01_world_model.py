@@ -1,0 +1,84 @@
+"""Pretrain a small latent state model, then look at what it imagines: real frames above imagined ones.
+
+The model sees the first frames of an episode it never trained on; after that it only knows the actions.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+import meta_latent
+import task_suites
+from meta_latent.data.collect import CorrelatedNoise, collect_episode
+from meta_latent.ops.imagination import imagine
+from meta_latent.types import Step
+
+SEEN, IMAGINED = 4, 8
+CONFIG = {
+    "name": "world_model",
+    "model": "keypoints_rssm",
+    "pretrain": {"sources": [{"suite": "toy/lqr"}], "env_steps": 4000, "joint_updates": 400,
+                 "filter_updates": 200, "transition_updates": 800},
+}  # fmt: skip
+TABLETOP = {"suite": {"image_size": 32, "cameras": ["top"]}, "pretrain": {
+    "sources": [{"suite": "tabletop/push"}], "env_steps": 8000, "joint_updates": 500, "filter_updates": 200,
+    "transition_updates": 1000}}  # fmt: skip
+QUICK = ("pretrain.env_steps=500", "pretrain.joint_updates=5", "pretrain.filter_updates=5",
+         "pretrain.transition_updates=5")  # fmt: skip
+
+
+def steps_of(episode: dict[str, np.ndarray]) -> list[Step]:
+    """One `Step` (with B = 1) per instant of a collected episode; rewards stay hidden."""
+    rows = []
+    for t in range(len(episode["reward"])):
+        at = {key: torch.as_tensor(values[t])[None] for key, values in episode.items()}
+        images = {key.removeprefix("image_"): at[key] for key in at if key.startswith("image_")}
+        flags = {name: at[name].bool() for name in ("is_first", "is_last", "is_terminal", "is_task_first")}
+        rows.append(Step(images, at["proprio"].float(), at["action"].float(), at["reward"].float(),
+                         torch.zeros(1), **flags))  # fmt: skip
+    return rows
+
+
+@torch.no_grad()
+def strip(model, episode: dict[str, np.ndarray], camera: str) -> np.ndarray:
+    """Frames SEEN - 1, SEEN, ... of the episode above those that the model imagines, uint8 (2 H, W * n, 3)."""
+    steps, latent = steps_of(episode), model.initial(1)
+    for step in steps[:SEEN]:
+        latent = model.observe(latent, step)
+    actions = [step.action for step in steps[SEEN:SEEN + IMAGINED]]
+    imagined = imagine(model, latent, lambda k, _: actions[k], head=torch.zeros(1, dtype=torch.long), horizon=IMAGINED)
+    frames = [model.decode(latent)[camera][0].numpy()]
+    frames += [model.decode(step.next_latent)[camera][0].numpy() for step in imagined]
+    real = episode[f"image_{camera}"][SEEN - 1:SEEN + IMAGINED]
+    return np.concatenate([np.concatenate(list(row), 1) for row in (real, frames)], 0)
+
+
+def main() -> None:
+    """Train, collect one more episode, draw."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="seconds: only to see that it runs")
+    parser.add_argument("--tabletop", action="store_true", help="blocks on a table (MuJoCo) instead of a moving dot")
+    parser.add_argument("--out", default="runs", help="folder of all runs")
+    arguments = parser.parse_args()
+    values = CONFIG | TABLETOP if arguments.tabletop else CONFIG
+    config = meta_latent.configure(values, f"out={arguments.out}", *(QUICK if arguments.quick else ()))
+    model = meta_latent.load(meta_latent.pretrain(config))
+
+    source = config.pretrain.sources[0]
+    suite = task_suites.get(source.suite, **config.suite)
+    env = suite.make(suite.sample("train", 1, seed=0)[0])
+    rng = np.random.default_rng(1)
+    episode = collect_episode(env, CorrelatedNoise(suite.action_space.shape[0], 0.9), seed=123, rng=rng)
+    env.close()
+    camera = next(iter(model.spec.images))
+    path = Path(arguments.out) / config.name / "open_loop.png"
+    picture = strip(model, episode, camera)
+    Image.fromarray(picture.repeat(4, 0).repeat(4, 1)).save(path)
+    print(f"{path}: above what happened, below what the model imagined from the first picture on")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,243 @@
+"""Control arms: what each starts from, what source data do and do not, third-party learners."""
+
+import json
+import sys
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+
+from meta_latent.algorithms import sb3_sac
+from meta_latent.data.collect import collect_episode
+from meta_latent.data.latents import embed_episode
+from meta_latent.data.replay import SequenceReplay
+from meta_latent.data.source import SourceData
+from meta_latent.errors import UserError
+from meta_latent.experiment import (
+    agents,
+    checkpoint,
+    metrics,
+    model_folder,
+    playing,
+    source_data,
+    suites,
+    transfer,
+)
+from meta_latent.rng import Streams
+from meta_latent.types import Spec
+
+OURS = [f"{name}/{start}" for name, starts in agents.ARMS.items() for start in starts if name != "sb3_sac"]
+
+
+@pytest.fixture
+def opened(toy, toy_model, tmp_path):
+    """A function: an arm's agent, its target's spec and three of its episodes."""
+
+    def build(arm, *overrides):
+        experiment = toy.experiment(tmp_path, f"pretrained={toy_model / 'model'}", *overrides)
+        bound = suites.bind(experiment, experiment.transfer.targets["goal"], "goal")
+        spec = Spec.of(bound.distribution)
+        agent = agents.build(experiment, arm, spec, 0, toy_model / "model")
+        replay = SequenceReplay(spec, experiment.transfer.replay, None, agent.model.heads)
+        env, streams = bound.make(), Streams(0)
+        for seed in range(3):
+            behaviour = playing.Acting(agent, streams)
+            replay.add_episode(collect_episode(env, behaviour, seed, np.random.default_rng(seed)))
+        return agent, replay
+
+    return build
+
+
+def weights(module):
+    return torch.cat([value.flatten().float() for value in module.state_dict().values()])
+
+
+@pytest.mark.parametrize("arm", OURS)
+def test_every_arm_starts_from_what_its_name_says(opened, toy_model, arm):
+    agent, _ = opened(arm)
+    stored = weights(model_folder.load(toy_model / "model"))
+    same = len(weights(agent.model)) == len(stored) and bool((weights(agent.model) == stored).all())
+    assert same == ("scratch" not in arm)
+    policy = model_folder.load_policy(toy_model / "model")
+    mine = agent.networks["policy"].state_dict()
+    same = all(torch.equal(policy[f"policy.{k}"], v) for k, v in mine.items() if policy[f"policy.{k}"].shape == v.shape)
+    assert same == (arm == "ivg/policy")
+    assert (agent.source is not None) == arm.endswith("+data")
+    assert agent.updates == 0 and not any(o.state for o in agent.learner.optimisers.values())
+
+
+def with_rewards(replay, value):
+    """A copy in memory whose rewards are all `value`."""
+    copy = SequenceReplay(replay.spec, replay.config.__class__(capacity=10**6), None, replay.heads)
+    for index in range(len(replay.episodes)):
+        rows = {key: np.array(values) for key, values in replay.read(index).items()}
+        rows["reward"][1:] = value
+        flags = {name: rows["flags"] >> bit & 1 for bit, name in enumerate(("is_first", "is_last", "is_terminal", "is_task_first"))}
+        copy.add_episode({**rows, **flags}, (rows["head_bits"][0] >> np.arange(replay.heads)) & 1 > 0)
+    return copy
+
+
+@pytest.mark.parametrize("arm", ["ivg/pretrained+data", "ivg/scratch+data"])
+def test_rewards_of_source_episodes_change_nothing(opened, arm):
+    ends = []
+    for value in (0.0, 100.0):
+        agent, replay = opened(arm)
+        agent.source = SourceData(with_rewards(agent.source.replay, value), agent.source.at_once)
+        agent.update(replay, Streams(1))
+        ends.append(torch.cat([weights(agent.model), *(weights(n) for n in agent.networks.values())]))
+    assert torch.equal(*ends)
+    before = weights(opened(arm)[0].actor)
+    assert not torch.equal(before, weights(agent.actor))  # the comparison above is of agents that learned
+
+
+@pytest.mark.parametrize("start", ["pretrained", "scratch"])
+def test_source_data_are_half_of_every_batch_and_cost_no_updates(opened, start, monkeypatch):
+    counts, shares = {}, []
+    for arm in (f"ivg/{start}", f"ivg/{start}+data"):
+        agent, replay = opened(arm)
+        calls = counts[arm] = []
+        for stage in ("joint", "transition"):
+            update = getattr(agent.learner, stage)
+            monkeypatch.setattr(agent.learner, stage, lambda batch, *rest, update=update, stage=stage, calls=calls: (
+                calls.append((stage, len(batch.actions if stage == "transition" else batch.action))) or update(batch, *rest)))
+        if agent.source is not None:
+            for name, place in (("sequences", 0), ("windows", 0)):
+                draw = getattr(agent.source, name)
+                monkeypatch.setattr(agent.source, name, lambda *given, draw=draw: shares.append(given[0]) or draw(*given))
+        agent.update(replay, Streams(1))
+        counts[arm].append(agent.updates)
+    plain, data = counts.values()
+    assert plain == data and len(plain) > 3
+    config = agent.learner.config
+    halves = {config.transition_batch_size // 2, agent.config.batch_size // 2}
+    assert set(shares) == halves | ({config.batch_size // 2} if start == "scratch" else set())
+
+
+def test_source_latents_follow_the_encoder(opened):
+    agent, replay = opened("ivg/scratch+data", "transfer.source_episodes_at_once=2")
+    agent.update(replay, Streams(1))
+    source = agent.source
+    assert source.turn == 1 and source.cache.episodes == 2
+    wanted = embed_episode(agent.model, source.replay, source.replay.read(2))  # 0 and 1 had their turn
+    assert torch.equal(source.cache.flat()[0][: len(wanted)], wanted)
+    stale = embed_episode(opened("ivg/scratch+data")[0].model, source.replay, source.replay.read(2))
+    assert not torch.equal(stale, wanted)
+
+
+def test_source_episodes_are_spread_evenly(opened):
+    agent, _ = opened("ivg/pretrained+data", "transfer.source_episodes=3")
+    everything, _ = opened("ivg/pretrained+data")
+    numbers = [[e[1:] for e in a.source.replay.episodes] for a in (agent, everything)]
+    count = len(numbers[1])
+    assert numbers[0] == [numbers[1][0], numbers[1][round((count - 1) / 2)], numbers[1][-1]]
+
+
+@pytest.mark.parametrize(("damage", "word"), [
+    (lambda model: (model / "source.json").unlink(), "source.json is missing"),
+    (lambda model: (model / "source.json").write_text("{"), "damaged"),
+    (lambda model: next((model.parent / "source").glob("*/reward.bin")).write_bytes(b"x"), "were changed"),
+    (lambda model: (model.parent / "source").rename(model.parent / "elsewhere"), "are gone"),
+])
+def test_missing_or_changed_source_data_are_refused(toy_model, tmp_path, damage, word):
+    import shutil
+
+    shutil.copytree(toy_model, tmp_path / "run")
+    model = tmp_path / "run" / "model"
+    spec = Spec.from_dict(model_folder.read_card(model)["spec"])
+    assert len(source_data.open_replay(model, spec, 2, 5).episodes) == 5
+    with pytest.raises(UserError, match="3"):
+        source_data.open_replay(model, spec, 3, 5)
+    damage(model)
+    with pytest.raises(UserError, match=word):
+        source_data.open_replay(model, spec, 2, 5)
+
+
+def test_a_policy_of_another_size_is_refused(opened):
+    with pytest.raises(UserError, match="policy.*transfer.ivg"):
+        opened("ivg/policy", "transfer.ivg.hidden=12")
+
+
+def test_a_model_without_a_policy_is_refused(toy, tmp_path):
+    folder = toy.pretrain(tmp_path)
+    with pytest.raises(UserError, match="pretrain.policy_updates"):
+        toy.transfer(tmp_path, "ivg/policy")
+    assert "policy" not in json.loads((folder / "model" / "model.json").read_text())
+
+
+@pytest.mark.parametrize("arm", ["sac/policy", "sb3_sac/pretrained", "ivg", "nothing/scratch"])
+def test_unknown_arms_are_refused_with_those_there_are(toy, tmp_path, arm):
+    with pytest.raises(UserError, match="ivg/scratch\\+data"):
+        toy.experiment(tmp_path, f"transfer.arms=[{arm}]")
+    with pytest.raises(UserError, match="ivg/scratch\\+data"):
+        toy.transfer(tmp_path, arm)
+
+
+def test_which_arms_wait_for_pretraining():
+    needing = {arm for name, starts in agents.ARMS.items() for arm in (f"{name}/{s}" for s in starts)
+               if transfer.needs_model(arm)}
+    assert needing == {"ivg/pretrained", "ivg/pretrained+data", "ivg/scratch+data", "ivg/policy", "sac/pretrained"}
+
+
+def test_a_missing_extra_names_the_command_that_installs_it(toy, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "stable_baselines3", None)
+    with pytest.raises(UserError, match=r"pip install meta-latent\[baselines\]"):
+        toy.transfer(tmp_path, "sb3_sac/scratch")
+    with pytest.raises(UserError, match="baselines"):
+        transfer.schedule(toy.experiment(tmp_path, "transfer.arms=[sb3_sac/scratch]"), "toy", [])
+    assert not list(tmp_path.rglob("run.json"))
+
+
+class Still(gymnasium.Env):
+    """Remembers the seeds of its episodes."""
+
+    def __init__(self):
+        self.seeds = []
+
+    def reset(self, *, seed=None, options=None):
+        self.seeds.append(seed)
+        return 0, {}
+
+
+def test_episodes_start_from_the_given_seeds():
+    env = Still()
+    wrapped = sb3_sac.SeededEpisodes(env, lambda k: 100 + k)
+    for seed in (5, None, 7):
+        wrapped.reset(seed=seed)
+    assert env.seeds == [100, 101, 102]
+
+
+@pytest.mark.baselines
+def test_stable_sac_is_measured_like_every_other_arm(toy, tmp_path, capsys):
+    folders = [toy.transfer(tmp_path, arm, "transfer.sb3_sac.batch_size=8", "transfer.sb3_sac.updates_per_step=0.2")
+               for arm in ("sb3_sac/scratch", "sac/scratch")]
+    stable, ours = (metrics.read(folder, "evaluation") for folder in folders)
+    assert [r["env_steps"] for r in stable] == [r["env_steps"] for r in ours] == [50, 100]
+    assert stable[-1]["updates"] == 20 and stable[0]["score"] != stable[1]["score"]  # 5 of each episode's 25 steps
+    records = [json.loads((folder / "run.json").read_text()) for folder in folders]
+    assert records[0].keys() == records[1].keys() and records[0]["floor"] == records[1]["floor"]
+    checkpoint.save(folders[0] / "checkpoints", {"half": 1})
+    (folders[0] / "run.json").unlink()
+    toy.transfer(tmp_path, "sb3_sac/scratch", "transfer.sb3_sac.batch_size=8", "transfer.sb3_sac.updates_per_step=0.2")
+    assert "starts again" in capsys.readouterr().out
+    again = metrics.read(folders[0], "evaluation")
+    assert [r["score"] for r in again] == [r["score"] for r in stable]  # same seed, same run
+
+
+@pytest.mark.baselines
+def test_stable_sac_sees_pictures_the_right_way_round(toy, tmp_path):
+    experiment = toy.experiment(tmp_path)
+    bound = suites.bind(experiment, experiment.transfer.targets["goal"], "goal")
+    agent = sb3_sac.StableSAC(bound.make(), experiment.transfer.sb3_sac, 0, 10, 100)
+    observation, _ = bound.make().reset(seed=3)
+    step = playing.as_step([observation], np.zeros((1, 2), np.float32), np.zeros(1, np.float32), np.ones(1, bool))
+    action, _ = agent.act(step, None, Streams(0), explore=False)
+    image = torch.from_numpy(observation["image_top"]).permute(2, 0, 1)[None].float() / 255
+    proprio = torch.from_numpy(observation["proprio"])[None]
+    policy = agent.model.policy
+    features = policy.actor.features_extractor({"image_top": image, "proprio": proprio})
+    with torch.no_grad():
+        wanted = torch.tanh(policy.actor.mu(policy.actor.latent_pi(features)))
+    assert torch.allclose(action, wanted, atol=1e-6)
+    turned = policy.actor.features_extractor({"image_top": image.transpose(2, 3), "proprio": proprio})
+    assert not torch.allclose(features, turned)
