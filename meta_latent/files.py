@@ -28,7 +28,7 @@ def atomic_write_bytes(path: Path | str, data: bytes) -> None:
     path = Path(path)
     temporary = path.with_name(f".{path.name}{TEMPORARY}{os.getpid()}")
     try:
-        with _full_disk_named(path):
+        with full_disk_named(path):
             with open(temporary, "wb") as file:
                 _announce("write", path)
                 file.write(data)
@@ -58,7 +58,7 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}{TEMPORARY}{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
-        with _full_disk_named(path):
+        with full_disk_named(path):
             temporary.mkdir()
             _announce("write", path)
             yield temporary
@@ -94,7 +94,7 @@ def append_bytes(path: Path | str, data: bytes, sync: bool = True) -> int:
     """
     path = Path(path)
     # Unbuffered: a buffer would be flushed again on closing, after the failed append was cut off.
-    with _full_disk_named(path), open(path, "ab", buffering=0) as file:
+    with full_disk_named(path), open(path, "ab", buffering=0) as file:
         before = file.seek(0, os.SEEK_END)
         try:
             _announce("write", path)
@@ -156,7 +156,8 @@ def _sync_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _full_disk_named(path: Path) -> Iterator[None]:
+def full_disk_named(path: Path) -> Iterator[None]:
+    """Context manager that turns the error of a full disk into a `RunError` naming `path`."""
     try:
         yield
     except OSError as error:

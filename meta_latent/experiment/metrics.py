@@ -58,11 +58,12 @@ class MetricLog:
         line = json.dumps({"kind": kind, **plain}, allow_nan=False)
         files.append_bytes(self._file, line.encode() + b"\n", sync=False)
         self._last = int(plain[self._axis])
-        for name, value in plain.items():
-            if name != self._axis and isinstance(value, int | float):
-                self._writer().add_scalar(f"{kind}/{name}", value, self._last)
-        if kind == "evaluation":
-            self._writer().flush()
+        with files.full_disk_named(self._board_folder):
+            for name, value in plain.items():
+                if name != self._axis and isinstance(value, int | float):
+                    self._writer().add_scalar(f"{kind}/{name}", value, self._last)
+            if kind == "evaluation":
+                self._writer().flush()
 
     def state(self) -> dict[str, int]:
         """Length of `metrics.jsonl` and the last record's place on the axis; all of it is on the disk by then."""
@@ -72,7 +73,8 @@ class MetricLog:
             os.fsync(file.fileno())
             length = file.seek(0, os.SEEK_END)
         if self._board is not None:
-            self._board.flush()
+            with files.full_disk_named(self._board_folder):
+                self._board.flush()
         return {"bytes": length, self._axis: self._last}
 
     def truncate(self, state: dict[str, int] | None) -> None:

@@ -276,7 +276,9 @@ class Pretraining:
         if len(other) > 3:
             metrics |= {f"{k}_distractors": v for k, v in held_out.measure(self.model, self.replay, other).items()}
         for episode in [*plain[-2:], *other[-1:]]:
-            held_out.draw_strips(self.model, self.replay, int(episode), self.folder.path("images", "strips").parent)
+            images = self.folder.path("images", "strips").parent
+            with files.full_disk_named(images):
+                held_out.draw_strips(self.model, self.replay, int(episode), images)
         fingerprints = sorted({source.distribution.fingerprint() for source in self.sources})
         self.replay.flush()
         path, policy = self.folder.path("model"), None

@@ -103,6 +103,6 @@ def toy():
 
 @pytest.fixture(scope="session")
 def toy_model(tmp_path_factory):
-    """A pretrained run of the toy experiment, never interrupted; do not write to it."""
+    """A run with two rounds of source data and a source policy, never interrupted; do not write to it."""
     torch.set_num_threads(1)
-    return run_pretrain(tmp_path_factory.mktemp("toy"))
+    return run_pretrain(tmp_path_factory.mktemp("toy"), "pretrain.policy_updates=4", "pretrain.on_policy=0.3")

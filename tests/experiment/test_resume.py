@@ -1,55 +1,30 @@
 """Exact resume: however a run was stopped, the same command ends with the same bits."""
 
-import errno
+import shutil
 
 import pytest
 
 from meta_latent import files
-from meta_latent.errors import RunError
-from meta_latent.experiment import checkpoint, pretrain, run_folder, transfer
+from meta_latent.experiment import pretrain, run_folder, transfer
 
-ARMS = ("ivg/pretrained", "ivg/scratch", "sac/scratch")
-
-
-class Killed(BaseException):
-    """Stands in for a kill: nothing in the package may catch it."""
+ARMS = ("ivg/pretrained", "ivg/scratch", "sac/scratch", "ivg/pretrained+data", "ivg/scratch+data", "ivg/policy")
+TWO_ROUNDS = ("pretrain.policy_updates=4", "pretrain.on_policy=0.3")
+EVICTING = ("transfer.replay.capacity=40", "transfer.replay.segment=30", "transfer.budget_env_steps.default=200")
+MAPPED = ("transfer.replay.memory_map=true",)
 
 
-class KillAt:
-    """A fault hook that raises before the n-th step of writing."""
-
-    def __init__(self, count=None, error=None):
-        self.left, self.seen, self.error = count, [], error or Killed
-
-    def __call__(self, event, path):
-        self.seen.append((event, path.name))
-        if self.left is not None:
-            self.left -= 1
-            if self.left < 0:
-                raise self.error
-
-
-def until_done(command, stops):
-    """Run `command` again and again, each time with the next way to stop it, until it ends."""
-    for stop in stops:
-        with stop():
-            return command()
-    return command()
-
-
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def unsynced(monkeypatch):
-    """Hundreds of runs, and no power cut among them: leave out the real syncs."""
+    """Hundreds of runs, and no power cut among them: leave out the real syncs and what asks git."""
     monkeypatch.setattr("os.fsync", lambda descriptor: None)
     monkeypatch.setattr(run_folder, "commit", lambda: None)
-    monkeypatch.setattr(run_folder, "versions", dict)
 
 
-def interrupted_everywhere(monkeypatch, module, command, step):
-    """Interrupt after `step` questions, resume, interrupt again... ; returns how often and the finished folder."""
+def interrupted(monkeypatch, module, command, stop):
+    """Interrupt with `stop(n)`, run the same command again, ... until it ends: (how often, what it returned)."""
     for count in range(1000):
         with monkeypatch.context() as patch:
-            patch.setattr(module, "deferred", step(count))
+            patch.setattr(module, "deferred", stop(count))
             try:
                 return count, command()
             except KeyboardInterrupt:
@@ -57,48 +32,90 @@ def interrupted_everywhere(monkeypatch, module, command, step):
     raise AssertionError("the run never ends")
 
 
-@pytest.mark.parametrize("queries", [1, 2, 5])
-def test_pretraining_interrupted_again_and_again(toy, toy_model, tmp_path, monkeypatch, unsynced, queries):
-    count, folder = interrupted_everywhere(
-        monkeypatch, pretrain, lambda: toy.pretrain(tmp_path), lambda n: toy.StopAfter(queries + n % 2))
+@pytest.mark.parametrize("queries", [1, pytest.param(2, marks=pytest.mark.slow), 5])
+def test_pretraining_interrupted_again_and_again(toy, toy_model, tmp_path, monkeypatch, queries):
+    count, folder = interrupted(monkeypatch, pretrain, lambda: toy.pretrain(tmp_path, *TWO_ROUNDS),
+                                lambda n: toy.StopAfter(queries + n % 2))
     assert count > 3
     assert toy.first_difference(toy.outcome(toy_model), toy.outcome(folder)) is None
 
 
+EVERY = [(arm, ()) for arm in ARMS] + [(arm, more) for arm in ARMS[:3] for more in (EVICTING, MAPPED, EVICTING + MAPPED)]
+FAST = [(ARMS[0], ()), (ARMS[1], EVICTING + MAPPED), (ARMS[2], EVICTING), (ARMS[3], MAPPED), (ARMS[4], ()), (ARMS[5], ())]
+
+
+@pytest.mark.parametrize(("arm", "more"), [
+    pytest.param(*pair, marks=() if pair in FAST else pytest.mark.slow) for pair in dict.fromkeys([*FAST, *EVERY])])
+def test_transfer_interrupted_after_every_episode(toy, toy_model, tmp_path, monkeypatch, arm, more):
+    overrides = (f"pretrained={toy_model / 'model'}", *more)
+    whole = toy.transfer(tmp_path / "whole", arm, *overrides)
+    count, folder = interrupted(monkeypatch, transfer, lambda: toy.transfer(tmp_path / "parts", arm, *overrides),
+                                lambda n: toy.StopAfter(0))
+    assert count == (8 if "transfer.budget_env_steps.default=200" in more else 4)  # episodes of 25 steps
+    assert toy.first_difference(toy.outcome(whole), toy.outcome(folder)) is None
+
+
+def test_eviction_keeps_the_capacity_and_counts_all_steps(toy, toy_model, tmp_path):
+    folder = toy.transfer(tmp_path, "sac/pretrained", f"pretrained={toy_model / 'model'}", *EVICTING)
+    found = toy.outcome(folder)
+    assert found["record"]["env_steps"] == 200 and found["metrics"][-1]["env_steps"] == 200
+    assert len(found["checkpoint"]["replay"]["segments"]) == 2  # 50 steps in two segments, the others are gone
+    assert len(list((folder / "replay").iterdir())) == 2
+
+
+def photographed(monkeypatch, folder, command, keep):
+    """Run `command`; at every step of writing that `keep(number)` wants, copy `folder`: what a kill would leave."""
+    copies = folder.with_name("copies")
+    seen = []
+
+    def hook(event, path):
+        seen.append(f"{event} {path.name}")
+        if keep(len(seen)):
+            shutil.copytree(folder, copies / f"{len(seen):04d} {event} {path.name}")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "fault_hook", hook)
+        command()
+    assert len(seen) > 40
+    return sorted(copies.iterdir())
+
+
+def check_every_copy(toy, copies, folder, command, wanted):
+    """From each copy the same command must reach the same outcome."""
+    for copy in copies:
+        shutil.rmtree(folder)
+        shutil.copytree(copy, folder)
+        command()
+        assert toy.first_difference(wanted, toy.outcome(folder)) is None, f"killed before {copy.name}"
+
+
+def killed_everywhere(toy, monkeypatch, folder, command, keep):
+    """Kill before the steps of writing that `keep` wants, resume, compare."""
+    copies = photographed(monkeypatch, folder, command, keep)
+    check_every_copy(toy, copies, folder, command, toy.outcome(folder))
+
+
+def test_pretraining_killed_while_writing(toy, tmp_path, monkeypatch):
+    folder = tmp_path / "toy" / "pretrain" / "0"
+    killed_everywhere(toy, monkeypatch, folder, lambda: toy.pretrain(tmp_path), lambda n: n % 11 == 0)
+
+
+@pytest.mark.slow
+def test_pretraining_killed_before_every_write(toy, tmp_path, monkeypatch):
+    folder = tmp_path / "toy" / "pretrain" / "0"
+    killed_everywhere(toy, monkeypatch, folder, lambda: toy.pretrain(tmp_path), lambda n: True)
+
+
+def test_transfer_killed_while_writing(toy, toy_model, tmp_path, monkeypatch):
+    folder = transfer.cell_folder(toy.experiment(tmp_path), "goal", "ivg/pretrained", 0)
+    overrides = (f"pretrained={toy_model / 'model'}", *EVICTING)
+    killed_everywhere(toy, monkeypatch, folder, lambda: toy.transfer(tmp_path, "ivg/pretrained", *overrides),
+                      lambda n: n % 23 == 0)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("arm", ARMS)
-def test_transfer_interrupted_after_every_episode(toy, toy_model, tmp_path, monkeypatch, unsynced, arm):
-    model = f"pretrained={toy_model / 'model'}"
-    whole = toy.transfer(tmp_path / "whole", arm, model)
-    count, folder = interrupted_everywhere(
-        monkeypatch, transfer, lambda: toy.transfer(tmp_path / "parts", arm, model), lambda n: toy.StopAfter(0))
-    assert count == 4  # budget / episode
-    assert toy.first_difference(toy.outcome(whole), toy.outcome(folder)) is None
-
-
-def killed_everywhere(monkeypatch, command, folder_of, stride):
-    """Kill before the first step of writing, resume and kill later, ... each time a few steps further."""
-    for count in range(0, 10_000, stride):
-        hook = KillAt(count)
-        monkeypatch.setattr(files, "fault_hook", hook)
-        try:
-            return command()
-        except Killed:
-            if checkpoint.exists(folder_of / "checkpoints"):
-                checkpoint.load(folder_of / "checkpoints")
-    raise AssertionError("the run never ends")
-
-
-def test_pretraining_killed_before_every_write(toy, toy_model, tmp_path, monkeypatch, unsynced):
-    out = tmp_path / "out"
-    folder = killed_everywhere(monkeypatch, lambda: toy.pretrain(out), out / "toy" / "pretrain" / "0", 1)
-    assert toy.first_difference(toy.outcome(toy_model), toy.outcome(folder)) is None
-
-
-@pytest.mark.parametrize("arm", ARMS[:2])
-def test_transfer_killed_before_every_write(toy, toy_model, tmp_path, monkeypatch, unsynced, arm):
-    model = f"pretrained={toy_model / 'model'}"
-    whole = toy.transfer(tmp_path / "whole", arm, model)
-    out = tmp_path / "parts"
-    folder = killed_everywhere(monkeypatch, lambda: toy.transfer(out, arm, model),
-                               transfer.cell_folder(toy.experiment(out), "goal", arm, 0), 3)
-    assert toy.first_difference(toy.outcome(whole), toy.outcome(folder)) is None
+def test_transfer_killed_before_every_write(toy, toy_model, tmp_path, monkeypatch, arm):
+    folder = transfer.cell_folder(toy.experiment(tmp_path), "goal", arm, 0)
+    overrides = (f"pretrained={toy_model / 'model'}", "transfer.video=true")
+    killed_everywhere(toy, monkeypatch, folder, lambda: toy.transfer(tmp_path, arm, *overrides), lambda n: True)

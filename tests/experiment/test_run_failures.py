@@ -1,0 +1,259 @@
+"""What users do wrong, and what goes wrong in a run: exit status, one line, and nothing lost."""
+
+import errno
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from meta_latent import cli, files
+from meta_latent.experiment import checkpoint, model_folder, pretrain, run_folder, transfer
+from meta_latent.models import losses
+
+
+@pytest.fixture
+def command(toy, capsys):
+    """Run the command line in this process: (exit status, lines on stderr without progress bars)."""
+
+    def call(*arguments):
+        capsys.readouterr()
+        status = cli.main([*arguments, *toy.small])
+        return status, [line for line in capsys.readouterr().err.splitlines() if line and "it/s" not in line]
+
+    return call
+
+
+def one_line(result, status, *parts):
+    """The status, and one line without a traceback that holds all `parts`."""
+    found, lines = result
+    assert found == status, lines
+    message = lines[-1]
+    assert message.startswith("meta-latent: ") and not any("Traceback" in line for line in lines)
+    for part in parts:
+        assert str(part) in message
+
+
+def test_ctrl_c_saves_says_how_to_resume_and_loses_nothing(toy, tmp_path, command, monkeypatch):
+    whole = toy.pretrain(tmp_path / "whole")
+    seen = []
+
+    def hook(event, path):
+        seen.append(path)
+        if len(seen) == 60:  # within the updates
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(files, "fault_hook", hook)
+    before = signal.getsignal(signal.SIGINT)
+    status, lines = command("pretrain", "toy", f"out={tmp_path / 'parts'}")
+    assert status == 130 and "meta-latent pretrain toy" in lines[-1] and "goes on" in lines[-1]
+    assert signal.getsignal(signal.SIGINT) is before
+    folder = tmp_path / "parts" / "toy" / "pretrain" / "0"
+    assert run_folder.read_record(folder)["status"] == "interrupted"
+    monkeypatch.setattr(files, "fault_hook", None)
+    assert command("pretrain", "toy", f"out={tmp_path / 'parts'}")[0] == 0
+    assert toy.first_difference(toy.outcome(whole), toy.outcome(folder)) is None
+
+
+def test_a_folder_in_use_is_refused(tmp_path, command):
+    folder = tmp_path / "toy" / "pretrain" / "0"
+    folder.mkdir(parents=True)
+    code = (f"import sys; from meta_latent.experiment import run_folder; lock = run_folder._lock(run_folder.Path({str(folder)!r}));"
+            "print('held', flush=True); sys.stdin.read()")
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout.readline() == b"held\n"
+        one_line(command("pretrain", "toy", f"out={tmp_path}"), 2, folder, holder.pid)
+        holder.stdin.close()
+
+
+def fail_at(step, seen):
+    def hook(event, path):
+        seen.append(path)
+        if len(seen) >= step and event == "write":
+            raise OSError(errno.ENOSPC, "No space left on device")
+    return hook
+
+
+@pytest.mark.parametrize("step", [1, 12, 30, 45, 70])
+def test_a_full_disk_ends_the_run_and_keeps_what_was_saved(toy, toy_model, tmp_path, command, monkeypatch, step):
+    whole = tmp_path / "whole" / "toy" / "pretrain" / "0"
+    monkeypatch.setattr(files, "fault_hook", fail_at(step, []))
+    one_line(command("pretrain", "toy", f"out={tmp_path / 'parts'}"), 1, "disk is full")
+    folder = tmp_path / "parts" / "toy" / "pretrain" / "0"
+    if checkpoint.exists(folder / "checkpoints"):
+        checkpoint.load(folder / "checkpoints")
+    monkeypatch.setattr(files, "fault_hook", None)
+    assert command("pretrain", "toy", f"out={tmp_path / 'parts'}")[0] == 0
+    whole = toy.pretrain(tmp_path / "whole")
+    assert toy.first_difference(toy.outcome(whole), toy.outcome(folder)) is None
+
+
+def test_a_non_finite_loss_names_its_term(toy, toy_model, tmp_path, command, monkeypatch):
+    def broken(*arguments):
+        return real(*arguments) * float("nan")
+
+    real = losses.divergence
+    monkeypatch.setattr(losses, "divergence", broken)
+    one_line(command("pretrain", "toy", f"out={tmp_path}"), 1, "non-finite loss", "divergence", "joint")
+    assert run_folder.read_record(tmp_path / "toy" / "pretrain" / "0")["status"] == "failed"
+
+
+def test_a_non_finite_policy_loss_names_its_term(toy, toy_model, tmp_path, command):
+    cell = ("target=goal", "arm=ivg/pretrained", "run_seed=0", f"pretrained={toy_model / 'model'}",
+            "transfer.ivg.reward_learning_rate=1e30")
+    status, lines = command("transfer", "toy", f"out={tmp_path}", *cell)
+    assert status == 1 and "non-finite" in lines[-1] and "IVG" in lines[-1]
+
+
+def test_another_config_is_refused_naming_the_key(toy, tmp_path, command):
+    toy.pretrain(tmp_path)
+    one_line(command("pretrain", "toy", f"out={tmp_path}", "learner.horizon=2"), 2, "learner.horizon=3", "horizon=2")
+
+
+def test_too_small_a_capacity_is_refused(toy, tmp_path, command):
+    one_line(command("pretrain", "toy", f"out={tmp_path}", "pretrain.replay.capacity=10"), 2, "replay.capacity=10")
+
+
+def test_a_damaged_replay_is_refused(toy, toy_model, tmp_path, command):
+    folder = tmp_path / "toy" / "pretrain" / "0"
+    shutil.copytree(toy_model, folder)
+    record = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(record | {"status": "interrupted"}))
+    path = folder / "source" / "segment_000000" / "action.bin"
+    path.write_bytes(path.read_bytes()[:-1])
+    status = command("pretrain", "toy", f"out={tmp_path}", "pretrain.policy_updates=4", "pretrain.on_policy=0.3")
+    one_line(status, 2, path)
+
+
+# Model folders
+
+
+def edited(key, value):
+    """An edit of model.json."""
+    def edit(folder):
+        card = json.loads((folder / "model.json").read_text())
+        card[key] = value
+        (folder / "model.json").write_text(json.dumps(card))
+    return edit
+
+
+def truncated(name):
+    """A file that lost its end."""
+    def edit(folder):
+        (folder / name).write_bytes((folder / name).read_bytes()[:-9])
+    return edit
+
+
+def flipped(folder):
+    """One bit of the weights."""
+    data = bytearray((folder / "model.safetensors").read_bytes())
+    data[-1] ^= 1
+    (folder / "model.safetensors").write_bytes(data)
+
+
+DAMAGES = {
+    "missing": (shutil.rmtree, "is not a model folder"),
+    "no weights": (lambda folder: (folder / "model.safetensors").unlink(), "model.safetensors is missing"),
+    "truncated card": (truncated("model.json"), "damaged"),
+    "not an object": (lambda folder: (folder / "model.json").write_text("[1]"), "damaged"),
+    "truncated weights": (truncated("model.safetensors"), "truncated or edited"),
+    "flipped bit": (flipped, "truncated or edited"),
+    "edited spec": (edited("spec", {"images": 3}), "edited"),
+    "other format": (edited("format", 2), "format 2"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_model_folder_is_refused(toy, toy_model, tmp_path, command, damage):
+    edit, message = DAMAGES[damage]
+    folder = tmp_path / "model"
+    shutil.copytree(toy_model / "model", folder)
+    edit(folder)
+    cell = ("target=goal", "arm=ivg/pretrained", "run_seed=0", f"pretrained={folder}")
+    one_line(command("transfer", "toy", f"out={tmp_path}", *cell), 2, folder, message)
+
+
+def test_a_model_of_another_spec_is_refused(toy, toy_model, tmp_path, command):
+    cell = ("target=goal", "arm=ivg/pretrained", "run_seed=0", f"pretrained={toy_model / 'model'}", "suite.image_size=8")
+    one_line(command("transfer", "toy", f"out={tmp_path}", *cell), 2, "images", "(16, 16, 3)", "(8, 8, 3)")
+
+
+def test_a_card_of_other_sizes_is_refused(toy_model, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(toy_model / "model", folder)
+    card = json.loads((folder / "model.json").read_text())
+    card["config"]["core"]["memory"] = 9
+    card["card_sha256"] = model_folder._card_sha256(card)
+    (folder / "model.json").write_text(json.dumps(card))
+    with pytest.raises(model_folder.UserError, match="pretrain again"):
+        model_folder.load(folder)
+
+
+def test_a_saved_model_loads_bit_equal_and_reports_partial_loads(toy_model, toy):
+    first, again = model_folder.load(toy_model / "model"), model_folder.load(toy_model / "model")
+    stored = checkpoint.load(toy_model / "checkpoints")["learner"]["model"]
+    for name, tensor in first.state_dict().items():
+        assert torch.equal(tensor, stored[name]) and torch.equal(tensor, again.state_dict()[name])
+    other = type(first)(first.spec, first.config, ("a", "b"))
+    report = model_folder.load_into(other, toy_model / "model")
+    assert report.new == report.skipped and all("task_reward_head" in name for name in report.new) and report.new
+
+
+# Real processes
+
+
+def start(toy, out, *arguments):
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([sys.executable, "-m", "meta_latent.cli", *arguments, *toy.small, f"out={out}"], env=env,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+LONG = ("pretrain.joint_updates=200", "pretrain.filter_updates=200", "pretrain.transition_updates=400")
+
+
+@pytest.mark.slow
+def test_killed_twenty_times(toy, tmp_path):
+    """SIGKILL at random moments of real processes; the one that is left alone ends as one never killed."""
+    rng = random.Random(0)
+    whole = toy.pretrain(tmp_path / "whole", *LONG)
+    folder = pretrain.folder_of(toy.experiment(tmp_path / "parts"))
+    kills = 0
+    while kills < 20:
+        process = start(toy, tmp_path / "parts", "pretrain", "toy", *LONG)
+        try:
+            assert process.wait(timeout=rng.uniform(0.5, 4.0)) == 0, process.stderr.read()
+            shutil.move(folder, tmp_path / f"finished{kills}")  # it was too quick: start again
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            kills += 1
+    process = start(toy, tmp_path / "parts", "pretrain", "toy", *LONG)
+    assert process.wait(timeout=120) == 0, process.stderr.read()
+    assert toy.first_difference(toy.outcome(whole), toy.outcome(folder)) is None
+    for finished in tmp_path.glob("finished*"):
+        assert toy.first_difference(toy.outcome(whole), toy.outcome(finished)) is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_real_process_is_interrupted(toy, toy_model, tmp_path, number):
+    cell = ("transfer", "toy", "target=goal", "arm=ivg/scratch", "run_seed=0", "transfer.budget_env_steps.default=600")
+    whole = toy.transfer(tmp_path / "whole", "ivg/scratch", cell[-1])
+    process = start(toy, tmp_path / "parts", *cell)
+    folder = transfer.cell_folder(toy.experiment(tmp_path / "parts"), "goal", "ivg/scratch", 0)
+    deadline = time.monotonic() + 60
+    while not checkpoint.exists(folder / "checkpoints"):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 and "the same command goes on" in errors and "Traceback" not in errors
+    process = start(toy, tmp_path / "parts", *cell)
+    assert process.wait(timeout=120) == 0
+    assert toy.first_difference(toy.outcome(whole), toy.outcome(folder)) is None
