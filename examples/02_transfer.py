@@ -1,6 +1,6 @@
 """Pretrain once, then learn a new goal with and without the pretrained model: how much faster is it?
 
-A point mass whose position shows only in the picture; the goal is in no observation, only in the reward.
+A point mass in the plane; the goal is in no observation, only in the reward.
 """
 
 import argparse
@@ -10,14 +10,14 @@ import meta_latent
 ARMS = ("ivg/pretrained", "ivg/scratch")
 CONFIG = {
     "name": "first_transfer",
-    "suite": {"hide_position": True},
-    "model": {"core": {"memory": 16}, "encoder": {"keypoints": 3, "channels": [8, 8]}, "ensemble": {"heads": 3}},
-    "learner": {"batch_size": 8, "length": 4},
-    "pretrain": {"sources": [{"suite": "toy/lqr"}], "env_steps": 5000, "joint_updates": 500, "filter_updates": 200,
-                 "transition_updates": 1000},
+    "model": {"core": {"memory": 8, "hidden": 16}, "encoder": {"keypoints": 3, "channels": [8, 8]},
+              "ensemble": {"heads": 2, "hidden": 64}},
+    "learner": {"batch_size": 4, "length": 4, "transition_batch_size": 64},
+    "pretrain": {"sources": [{"suite": "toy/lqr"}], "env_steps": 3000, "joint_updates": 200,
+                 "filter_updates": 100, "transition_updates": 600},
     "transfer": {
         "targets": {"new_goal": {"suite": "toy/lqr"}}, "arms": list(ARMS), "threshold": 0.6,
-        "budget_env_steps": {"default": 800}, "evaluation": {"interval_env_steps": 100, "episodes": 10}},
+        "budget_env_steps": {"default": 600}, "evaluation": {"interval_env_steps": 50, "episodes": 10}},
 }  # fmt: skip
 NOTHING = "{joint: 0.02, transition: 0.02, first_joint: 1, first_transition: 1}"
 QUICK = ("pretrain.env_steps=500", "pretrain.joint_updates=5", "pretrain.filter_updates=5",

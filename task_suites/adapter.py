@@ -151,6 +151,8 @@ class Adapted(TaskDistribution):
 class AdaptedEnv(gymnasium.Wrapper):
     """The user's environment with the suite's observations, rewards, info and time limit."""
 
+    render_mode: str | None = None
+
     def __init__(self, env: gymnasium.Env, suite: Adapted, task: Task) -> None:
         super().__init__(env)
         self._suite, self.task, self._count = suite, task, 0

@@ -98,14 +98,14 @@ def evaluate(settings: EvaluateConfig) -> Result:
             videos.append(film(agent, probe.envs[0], seeds[k], folder / "videos" / f"evaluation_{k}.mp4"))
     finally:
         probe.close()
-    return Result(np.array(returns), np.array(success), *probe.references, tuple(videos))
+    return Result(np.array(returns), np.array(success), *probe.references, tuple(filter(None, videos)))
 
 
-def film(agent, env, seed: int, path: Path) -> Path:
-    """Play one episode and write it as a video."""
+def film(agent, env, seed: int, path: Path) -> Path | None:
+    """Play one episode and write it as a video; None where the environment draws nothing."""
     frames: list[np.ndarray] = []
     play(agent, [env], [seed], Streams(0), frames)
-    return video.write_mp4(path, np.stack(frames), getattr(env.unwrapped, "metadata", {}).get("render_fps", 10))
+    return video.write_episode(path, frames, env)
 
 
 Opened = tuple[Bound, Path, Callable]

@@ -60,7 +60,7 @@ def play(agent, envs, seeds, rng: Streams, frames: list | None = None) -> tuple[
     carry = agent.begin_task(count)
     while alive.any():
         if frames is not None and alive[0]:
-            frames.append(envs[0].unwrapped.render())
+            frames.append(picture(envs[0]))
         step = as_step(observations, actions, rewards, np.full(count, first))
         chosen, carry = agent.act(step, carry, rng, explore=False)
         actions, first = chosen.numpy(), False
@@ -69,8 +69,16 @@ def play(agent, envs, seeds, rng: Streams, frames: list | None = None) -> tuple[
             totals[k] += rewards[k]
             alive[k] = not (terminated or truncated)
     if frames is not None:
-        frames.append(envs[0].unwrapped.render())
+        frames.append(picture(envs[0]))
     return totals, np.array([bool(info["success"]) for info in infos])
+
+
+def picture(env) -> np.ndarray | None:
+    """What the environment draws for a video, uint8 (H, W, 3), or None if it draws nothing."""
+    try:
+        return env.unwrapped.render()
+    except NotImplementedError:
+        return None
 
 
 def as_step(observations: list[dict], actions: np.ndarray, rewards: np.ndarray, is_first: np.ndarray) -> Step:

@@ -250,8 +250,7 @@ class Transfer:
         if self.config.video:
             frames: list[np.ndarray] = []
             self.evaluator.score(self.agent, self.streams, frames)
-            fps = getattr(env.unwrapped, "metadata", {}).get("render_fps", 10)
-            video.write_mp4(self.folder.path("videos", "final.mp4"), np.stack(frames), fps)
+            video.write_episode(self.folder.path("videos", "final.mp4"), frames, env)
         floor, reference = self.evaluator.references
         algorithm, _, start = self.arm.partition("/")
         self.save()

@@ -74,6 +74,16 @@ def write_mp4(
     return path
 
 
+def write_episode(path: str | Path, frames: list, env) -> Path | None:
+    """Write what ``env.unwrapped.render()`` returned over an episode, at the environment's own speed.
+
+    Returns None, and writes nothing, for an environment that draws nothing (its frames are None).
+    """
+    if not frames or frames[0] is None:
+        return None
+    return write_mp4(path, np.stack(frames), getattr(env.unwrapped, "metadata", {}).get("render_fps", 10))
+
+
 def draw_label(image: np.ndarray, text: str, *, height: int = LABEL_HEIGHT) -> np.ndarray:
     """``image`` uint8 (H, W, 3) with a dark band of ``height`` pixels above it that says ``text``."""
     from PIL import Image, ImageDraw, ImageFont

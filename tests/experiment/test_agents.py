@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+import task_suites
+
 from meta_latent.algorithms import sb3_sac
 from meta_latent.data.collect import collect_episode
 from meta_latent.data.latents import embed_episode
@@ -17,13 +19,16 @@ from meta_latent.errors import UserError
 from meta_latent.experiment import (
     agents,
     checkpoint,
+    config,
     metrics,
     model_folder,
     playing,
+    pretrain,
     source_data,
     suites,
     transfer,
 )
+from meta_latent.experiment.schema import ExperimentConfig
 from meta_latent.rng import Streams
 from meta_latent.types import Spec
 
@@ -241,3 +246,40 @@ def test_stable_sac_sees_pictures_the_right_way_round(toy, tmp_path):
     assert torch.allclose(action, wanted, atol=1e-6)
     turned = policy.actor.features_extractor({"image_top": image.transpose(2, 3), "proprio": proprio})
     assert not torch.allclose(features, turned)
+
+
+class Slide(gymnasium.Env):
+    """A state and no picture at all."""
+
+    observation_space = gymnasium.spaces.Box(-9, 9, (2,), np.float32)
+    action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.state = self.np_random.uniform(-1, 1, 2).astype(np.float32)
+        return self.state, {}
+
+    def step(self, action):
+        self.state = self.state * 0.9 + float(action[0])
+        return self.state, 0.0, False, False, {}
+
+
+def test_own_tasks_without_pictures_go_all_the_way(toy, tmp_path, monkeypatch):
+    monkeypatch.setattr(task_suites.registry, "_ENTRIES", dict(task_suites.registry._ENTRIES))
+    task_suites.register_environment(
+        "mine/slide", Slide, reward=lambda inputs, action, goal: -abs(inputs[..., 0] - goal), reward_input_names=("x",),
+        reward_inputs=lambda env: env.state[:1], tasks={"train": [{"goal": 0.5}, {"goal": 0.0}], "test": [{"goal": 1.0}]},
+        max_episode_steps=25)
+    here = ("pretrain.sources=[{suite: mine/slide}, {suite: mine/slide, index: 1}]", "pretrain.scripted=0",
+            "transfer.targets={goal: {suite: mine/slide}}", "transfer.video=true")
+    values = config.read_yaml(config.find("experiment", "toy"))
+    del values["suite"]
+    experiment = config.load(ExperimentConfig, [values], [*toy.small, *here, f"out={tmp_path}"])
+    card = json.loads((pretrain.pretrain(experiment) / "model.json").read_text())
+    assert card["task_rewards"] == ["mine/slide", "mine/slide#1"]
+    for arm in ("ivg/pretrained", "ivg/scratch"):
+        transfer.run_cell(experiment, "goal", arm, 0)
+        cell = transfer.cell_folder(experiment, "goal", arm, 0)
+        assert json.loads((cell / "run.json").read_text())["status"] == "done"
+        assert not (cell / "videos/final.mp4").exists()
+    gymnasium.registry.pop("task_suites/mine-slide-v0")

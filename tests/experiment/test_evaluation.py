@@ -1,0 +1,115 @@
+"""`meta-latent evaluate`: the saved agent, the same episodes, one clear line when something is missing."""
+
+import numpy as np
+import pytest
+
+import meta_latent
+from meta_latent import cli
+from meta_latent.errors import UserError
+from meta_latent.experiment import evaluation, metrics, model_folder, source_policy, suites
+from meta_latent.experiment.evaluation import Result
+
+CELL = ("target=goal", "arm=sac/scratch", "run_seed=0")
+
+
+@pytest.fixture(scope="module")
+def cell(tmp_path_factory):
+    """Folder of all runs, with one finished cell in it."""
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture
+def command(toy, cell):
+    """Arguments of the command after NAME."""
+    toy.transfer(cell, "sac/scratch")
+    return [*toy.small, f"out={cell}", "video=0", *CELL]
+
+
+def settings(overrides):
+    return evaluation.config.load(evaluation.EvaluateConfig, [evaluation.config.find("experiment", "toy")], overrides)
+
+
+def test_the_last_evaluation_of_the_run_is_reproduced(command, cell):
+    result = evaluation.evaluate(settings(command))
+    last = metrics.read(cell / "toy/transfer/goal/sac/scratch/0", "evaluation")[-1]
+    assert len(result.returns) == 2
+    assert result.returns.mean() == pytest.approx(last["raw_return"], abs=1e-5)
+    assert (result.reference - result.floor) * last["score"] + result.floor == pytest.approx(result.returns.mean(), abs=1e-4)
+
+
+def test_more_episodes_begin_with_the_fixed_ones_and_fresh_ones_differ(command, monkeypatch):
+    fixed = evaluation.evaluate(settings(command)).returns
+    monkeypatch.setattr(evaluation, "AT_ONCE", 2)
+    more = evaluation.evaluate(settings([*command, "episodes=5"])).returns
+    assert len(more) == 5 and np.allclose(more[:2], fixed, atol=1e-5) and len(set(more.round(4))) == 5
+    fresh = evaluation.evaluate(settings([*command, "fresh=1"])).returns
+    assert not np.allclose(fresh, fixed, atol=1e-3)
+    assert np.array_equal(fresh, evaluation.evaluate(settings([*command, "fresh=1"])).returns)
+
+
+def test_the_command_prints_a_table_and_films(command, capsys, cell):
+    assert cli.main(["evaluate", "toy", *command, "video=2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[-5:-2]] == ["raw", "score", "success"]
+    videos = sorted((cell / "toy/transfer/goal/sac/scratch/0/videos").glob("evaluation_*.mp4"))
+    assert [str(path) for path in videos] == lines[-2:] and len(videos) == 2
+    assert all(path.stat().st_size > 500 for path in videos)
+
+
+def test_standard_errors_and_scale():
+    table = Result(np.array([1.0, 3.0]), np.array([True, False]), -1.0, 3.0, ()).table().splitlines()
+    assert table[1].split() == ["raw", "return", "2.000", "1.000"]
+    assert table[2].split() == ["score", "0.750", "0.250"]
+    assert table[3].split() == ["success", "0.500", "0.500"]
+    assert Result(np.array([1.0]), np.array([True]), 0.0, 1.0, ()).table().splitlines()[1].split()[-1] == "-"
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    (("run_seed=1",), "holds no saved agent"),
+    (("arm=sac/pretrain",), "ivg/scratch"),
+    (("target=gaol",), "choose from goal"),
+    (("run_seed=null",), "run_seed is missing"),
+    (("transfer.sac.hidden=17",), "transfer.sac.hidden=16"),
+    (("episodes=0",), "at least 1"),
+    (("epsiodes=3",), "episodes"),
+])
+def test_wrong_input_is_one_line_and_status_2(command, capsys, change, words):
+    assert cli.main(["evaluate", "toy", *command, *change]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and words in error
+
+
+def test_the_api_scores_the_same_agent(toy, command, cell):
+    result = meta_latent.evaluate(toy.experiment(cell), "goal", "sac/scratch")
+    assert np.array_equal(result.returns, evaluation.evaluate(settings(command)).returns)
+
+
+def test_the_source_policy_is_scored_on_its_source_task(toy, toy_model):
+    where = [*toy.small, f"pretrained={toy_model / 'model'}", "video=0", "episodes=3"]
+    result = evaluation.evaluate(settings(where))
+    agent = source_policy.load_agent(toy_model / "model")
+    bound = suites.bind(settings(where), settings(where).pretrain.sources[0])
+    probe = evaluation.Evaluator(bound, 3)
+    rewards, _ = evaluation.play(agent, probe.envs, probe.seeds, evaluation.Streams(5))
+    assert np.array_equal(result.returns, rewards)
+    for parameter in agent.networks["policy"].parameters():
+        parameter.data.zero_()
+    other, _ = evaluation.play(agent, probe.envs, probe.seeds, evaluation.Streams(5))
+    assert not np.allclose(rewards, other)
+
+
+def test_a_run_without_a_source_policy_says_so(toy, tmp_path):
+    folder = toy.pretrain(tmp_path)
+    with pytest.raises(UserError, match="no source policy"):
+        evaluation.evaluate(settings([*toy.small, f"pretrained={folder / 'model'}"]))
+
+
+def test_an_edited_source_policy_is_refused(toy_model, tmp_path):
+    import shutil
+
+    shutil.copytree(toy_model / "model", tmp_path / "model")
+    source_policy.load_agent(tmp_path / "model")
+    path = tmp_path / "model" / model_folder.POLICY
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(UserError, match="policy.safetensors"):
+        source_policy.load_agent(tmp_path / "model")

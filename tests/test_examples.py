@@ -1,0 +1,43 @@
+"""Every example runs as it stands, with --quick, and shows what it promises."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("*.py"))
+PROMISES = {
+    "01_world_model.py": (r"open_loop\.png: above what happened", "world_model/open_loop.png"),
+    "02_transfer.py": (r"ivg/pretrained +(more than )?\d+ steps +final score", "first_transfer/report.html"),
+    "03_own_task.py": (r"raw return +-?\d+\.\d+", "own_task/transfer/goal/ivg/pretrained/0/videos/evaluation_0.mp4"),
+}
+
+
+def test_every_example_is_tested():
+    assert list(PROMISES) == EXAMPLES
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_example_runs(name, tmp_path):
+    command = [sys.executable, str(ROOT / "examples" / name), "--quick", "--out", str(tmp_path / "runs")]
+    child = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300)
+    assert child.returncode == 0, child.stderr
+    words, made = PROMISES[name]
+    assert re.search(words, child.stdout)
+    assert (tmp_path / "runs" / made).stat().st_size > 500
+
+
+def test_a_users_own_task_takes_less_than_60_lines_of_code():
+    lines = (ROOT / "examples" / "03_own_task.py").read_text().split("CONFIG = ")[0].splitlines()
+    assert len([line for line in lines if line.strip()]) < 60
+
+
+def test_examples_use_public_names_only():
+    for name in EXAMPLES:
+        for line in (ROOT / "examples" / name).read_text().splitlines():
+            if re.match(r"\s*(import|from) meta_latent", line):
+                assert "experiment" not in line and " _" not in line, f"{name}: {line}"
