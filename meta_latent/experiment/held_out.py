@@ -84,7 +84,7 @@ def _one_step_reward(model, latent, actions) -> torch.Tensor:
     head = (torch.arange(rows, device=model.device) % model.heads).repeat_interleave(steps)
     before, action = latent[:, :-1], actions[:, 1:].flatten(0, 1)
     mean, _ = model.core.change(before.sample.flatten(0, 1), before.memory.flatten(0, 1), action, head)
-    inputs = torch.cat([mean, before.memory.flatten(0, 1), action], -1)
+    inputs = model.step_inputs(before.memory.flatten(0, 1), action, mean)
     return model.reward_head(inputs)[:, 0].unflatten(0, (rows, steps))
 
 

@@ -172,6 +172,8 @@ class Pretraining:
 
     def _joint(self, interrupts) -> None:
         sizes = self.experiment.learner
+        if self.progress["count"] == 0:
+            self.learner.calibrate(self.replay.sequences(1000, 2, self.streams.numpy("joint"), self._trained()))
 
         def update(scale: float) -> dict[str, float]:
             batch = self.replay.sequences(sizes.batch_size, sizes.length, self.streams.numpy("joint"), self._trained())

@@ -15,8 +15,7 @@ class EncoderConfig:
         channels: feature maps of each convolution; the first has stride 2 (keypoints), all have stride 2 (conv).
         keypoints: points per camera (keypoints only).
         embedding: size of the embedding per camera (conv only).
-        body_points: points per camera whose position is a learned linear function of proprioception, such as a hand's
-            (keypoints only).
+        body_point: add a point whose position is linear in proprioception, the agent's own hand (keypoints only).
         context: numbers per camera that describe the background (keypoints only).
         scale: coordinates in [-1, 1] are multiplied by this, so that a movement is a visible change.
     """
@@ -24,7 +23,7 @@ class EncoderConfig:
     kind: Literal["keypoints", "conv"] = "keypoints"
     channels: tuple[int, ...] = (16, 16)
     keypoints: int = 8
-    body_points: int = 1
+    body_point: bool = True
     embedding: int = 32
     context: int = 0
     scale: float = 3.0

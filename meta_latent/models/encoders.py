@@ -10,8 +10,8 @@ from torch.nn import functional
 
 from meta_latent.models.config import EncoderConfig
 
-BODY_GAIN = 5.0
-"""Multiplies the body points' linear map, so that it moves across the picture within some hundred updates."""
+MOVED = 60
+"""Sum of absolute changes of a pixel's three values (0..765) from which on it counts as moved."""
 
 
 def to_float(images: torch.Tensor) -> torch.Tensor:
@@ -28,9 +28,9 @@ class KeypointEncoder(nn.Module):
     """Convolutions -> spatial softmax -> expected coordinates and presence of `keypoints` points.
 
     The idea of Deep Spatial Autoencoders (Finn et al. 2016); the presence, and the `context` numbers that describe
-    the background, are ours; so are the `body_points`, which are linear in proprioception: an agent knows where its
-    hand is, and need not find it in the picture. Output: (B, size) = [x_1..x_P, y_1..y_P] * scale, presence_1..K in
-    (0, 1), context; the P points are K keypoints, then the body points.
+    the background, are ours; so is the body point, which is linear in proprioception: an agent knows where its hand
+    is, and need not find it in every picture. Output: (B, size) = [x_1..x_P, y_1..y_P] * scale, presence_1..K in
+    (0, 1), context; the P points are K keypoints, then the body point. `calibrate` it before training.
     """
 
     def __init__(self, shape: tuple[int, int, int], config: EncoderConfig, proprio: int):
@@ -48,8 +48,11 @@ class KeypointEncoder(nn.Module):
         height, width = (math.ceil(n / 2) for n in shape[:2])
         y, x = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
         self.register_buffer("grid", torch.stack([x.flatten(), y.flatten()], -1), persistent=False)
-        body = config.body_points if proprio else 0
-        self.body = nn.Linear(proprio, 2 * body) if body else None
+        body = int(config.body_point and proprio > 0)
+        self.body = nn.Linear(proprio, 2) if body else None
+        if body:
+            nn.init.zeros_(self.body.weight)
+            nn.init.zeros_(self.body.bias)
         self.keypoints, self.points, self.scale = config.keypoints, config.keypoints + body, config.scale
         self.size = 2 * self.points + config.keypoints + config.context
 
@@ -61,11 +64,33 @@ class KeypointEncoder(nn.Module):
         attended = attention @ features.flatten(2).transpose(1, 2)
         presence = (torch.einsum("bkc,kc->bk", attended, self.presence) + self.presence_bias).sigmoid()
         if self.body is not None:
-            points = torch.cat([points, BODY_GAIN * self.body(proprio).unflatten(-1, (-1, 2))], 1)
+            points = torch.cat([points, self.body(proprio)[:, None]], 1)
         parts = [points[..., 0] * self.scale, points[..., 1] * self.scale, presence]
         if self.context is not None:
             parts.append(self.context(features.mean((2, 3))))
         return torch.cat(parts, -1)
+
+    @torch.no_grad()
+    def calibrate(self, images: torch.Tensor, proprio: torch.Tensor) -> None:
+        """Fit the body point to motion: what moves in step with proprioception is the body.
+
+        images (B, T, H, W, 3) uint8 and proprio (B, T, P): the centre of what changed between two frames is regressed
+        (least squares) on the mean proprioception of the two. Objects that move now and then only add noise.
+        """
+        if self.body is None:
+            return
+        change = (images[:, 1:].int() - images[:, :-1].int()).abs().sum(-1).flatten(0, 1).flatten(1).float()
+        change = torch.where(change > MOVED, change, 0.0)
+        y, x = torch.meshgrid(*(torch.linspace(-1, 1, n, device=change.device) for n in images.shape[2:4]), indexing="ij")
+        seen = change.sum(-1) > 0
+        weight = change[seen] / change[seen].sum(-1, keepdim=True)
+        centre = weight @ torch.stack([x.flatten(), y.flatten()], -1)
+        between = (0.5 * (proprio[:, 1:] + proprio[:, :-1])).flatten(0, 1)[seen]
+        inputs = torch.cat([between, torch.ones_like(between[:, :1])], -1).double()
+        ridge = 1e-3 * len(inputs) * torch.eye(inputs.shape[1], dtype=torch.float64, device=inputs.device)
+        fit = torch.linalg.solve(inputs.T @ inputs + ridge, inputs.T @ centre.double()).float()
+        self.body.weight.copy_(fit[:-1].T)
+        self.body.bias.copy_(fit[-1])
 
     def relations(self, embedding: torch.Tensor) -> torch.Tensor:
         """(..., size) -> (..., P (P - 1)): exp(-d) and exp(-3 d) of every pair's distance d, in scaled coordinates.
@@ -92,7 +117,7 @@ class BlobDecoder(nn.Module):
     def __init__(self, shape: tuple[int, int, int], config: EncoderConfig, proprio: int):
         super().__init__()
         height, width, _ = shape
-        self.keypoints, self.points = config.keypoints, config.keypoints + (config.body_points if proprio else 0)
+        self.keypoints, self.points = config.keypoints, config.keypoints + int(config.body_point and proprio > 0)
         y, x = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
         self.register_buffer("grid_x", x.flatten(), persistent=False)
         self.register_buffer("grid_y", y.flatten(), persistent=False)
@@ -136,6 +161,9 @@ class ConvEncoder(nn.Module):
         return self.project(self.features(to_float(images)).flatten(1))
 
     relation_size = 0
+
+    def calibrate(self, images: torch.Tensor, proprio: torch.Tensor) -> None:
+        """Nothing to calibrate."""
 
     def relations(self, embedding: torch.Tensor) -> torch.Tensor:
         """(..., size) -> (..., 0): nothing in this embedding is known to be a position."""

@@ -47,7 +47,7 @@ class LatentStateModel(nn.Module):
         self.core = RecurrentCore(self.latent_size, spec.action_size, config.core, config.ensemble)
         self.relation_size = sum(e.relation_size for e in self.encoders.values())
         self.feature_size = self.latent_size + config.core.memory
-        inputs = self.feature_size + spec.action_size
+        inputs = self.feature_size + self.relation_size + spec.action_size
         self.reward_head = MLP(inputs, 1, config.head_hidden, config.head_layers)
         self.task_reward_head = MLP(inputs, max(len(self.task_rewards), 1), config.head_hidden, config.head_layers)
         self.continuation_head = MLP(inputs, 1, config.head_hidden, 1) if config.continuation else None
@@ -111,12 +111,16 @@ class LatentStateModel(nn.Module):
 
         Rewards are read from the memory BEFORE the step and the sample after it: no fed reward can leak.
         """
-        inputs = torch.cat([next_latent.sample, latent.memory, action], -1)
+        inputs = self.step_inputs(latent.memory, action, next_latent.sample)
         if self.continuation_head is None:
             continuation = torch.ones(inputs.shape[:-1], device=inputs.device)
         else:
             continuation = self.continuation_head(inputs)[..., 0].sigmoid()
         return Prediction(self.reward_head(inputs)[..., 0], self.task_reward_head(inputs), continuation)
+
+    def step_inputs(self, memory: torch.Tensor, action: torch.Tensor, next_sample: torch.Tensor) -> torch.Tensor:
+        """What the reward and continuation heads read about a step: (..., M), (..., A), (..., Z) -> (..., inputs)."""
+        return torch.cat([next_sample, self.relations(next_sample), memory, action], -1)
 
     def decode(self, latent: Latent) -> dict[str, torch.Tensor]:
         """camera -> (B, H, W, 3) uint8, decoded from the sample."""

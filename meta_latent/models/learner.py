@@ -50,6 +50,11 @@ class ModelLearner:
             "transition": list(model.core.transitions.parameters())}
         self.optimisers = {stage: torch.optim.Adam(p, config.learning_rate) for stage, p in self.parameters.items()}
 
+    def calibrate(self, batch) -> None:
+        """Set what can be set in closed form before the first joint update, from (B, T) pixel sequences."""
+        for camera, encoder in self.model.encoders.items():
+            encoder.calibrate(batch.images[camera].to(self.model.device), batch.proprio.to(self.model.device))
+
     def joint(self, batch, rng: torch.Generator, task_rewards=None, scale: float = 1.0) -> dict[str, float]:
         """One update of everything on (B, T) pixel sequences. `scale` multiplies the learning rate."""
         terms = losses.loss(self.model, batch, rng, task_rewards)

@@ -63,7 +63,7 @@ def loss(model: LatentStateModel, batch: SequenceBatch, rng: torch.Generator, ta
     targets = posterior.mean[rows, target_index]
     terms["open_loop"] = weights.open_loop * (
         (rolled - targets.detach()).square().mean(-1) + 0.2 * (rolled.detach() - targets).square().mean(-1))
-    if not cached:
+    if not cached and batch.images:
         terms |= _image_terms(model, batch, posterior, rolled, target_index, rows, weights)
     return terms
 
@@ -91,7 +91,7 @@ def divergence(model: LatentStateModel, posterior, mean: torch.Tensor, stddev: t
 
 def _reward_terms(model, before, mean, batch, task_rewards, weights) -> dict[str, torch.Tensor]:
     """Rewards are predicted on imagined states only: on a state that was just fed a reward they would leak."""
-    inputs = torch.cat([mean, before.memory, batch.action[:, 1:]], -1)
+    inputs = model.step_inputs(before.memory, batch.action[:, 1:], mean)
     valid = batch.reward_present[:, 1:]
     guess = model.reward_head(inputs)[..., 0]
     terms = {"reward": weights.reward * valid * (guess - batch.reward[:, 1:]).square()}

@@ -12,6 +12,10 @@ from meta_latent.rng import Streams
 from meta_latent.types import Metrics, Step
 
 
+CALIBRATION = 256
+"""Pairs of frames for the encoder's closed-form calibration."""
+
+
 @dataclass(frozen=True)
 class AdaptationConfig:
     """How the model keeps learning on the target, in updates per environment step and before the first policy update.
@@ -96,6 +100,8 @@ class LatentAgent:
 
     def _adapt_joint(self, replay, rng: Streams, due: int, first: int) -> Metrics:
         metrics, config = {}, self.learner.config
+        if first:
+            self.learner.calibrate(replay.sequences(CALIBRATION, 2, rng.numpy("model")))
         for _ in range(due + first):
             own = config.batch_size if self.source is None else config.batch_size // 2
             batch = replay.sequences(own, config.length, rng.numpy("model"))
