@@ -44,15 +44,19 @@ def steps_of(episode: dict[str, np.ndarray]) -> list[Step]:
 
 @torch.no_grad()
 def strip(model, episode: dict[str, np.ndarray], camera: str) -> np.ndarray:
-    """Frames SEEN - 1, SEEN, ... of the episode above those that the model imagines, uint8 (2 H, W * n, 3)."""
+    """Frames SEEN - 1, SEEN, ... of the episode above those that the model imagines, uint8 (2 H, W * n,
+    3).
+    """
     steps, latent = steps_of(episode), model.initial(1)
     for step in steps[:SEEN]:
         latent = model.observe(latent, step)
-    actions = [step.action for step in steps[SEEN:SEEN + IMAGINED]]
-    imagined = imagine(model, latent, lambda k, _: actions[k], head=torch.zeros(1, dtype=torch.long), horizon=IMAGINED)
+    actions = [step.action for step in steps[SEEN : SEEN + IMAGINED]]
+    imagined = imagine(
+        model, latent, lambda k, _: actions[k], head=torch.zeros(1, dtype=torch.long), horizon=IMAGINED
+    )
     frames = [model.decode(latent)[camera][0].numpy()]
     frames += [model.decode(step.next_latent)[camera][0].numpy() for step in imagined]
-    real = episode[f"image_{camera}"][SEEN - 1:SEEN + IMAGINED]
+    real = episode[f"image_{camera}"][SEEN - 1 : SEEN + IMAGINED]
     return np.concatenate([np.concatenate(list(row), 1) for row in (real, frames)], 0)
 
 
@@ -60,7 +64,9 @@ def main() -> None:
     """Train, collect one more episode, draw."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="seconds: only to see that it runs")
-    parser.add_argument("--tabletop", action="store_true", help="blocks on a table (MuJoCo) instead of a moving dot")
+    parser.add_argument(
+        "--tabletop", action="store_true", help="blocks on a table (MuJoCo) instead of a moving dot"
+    )
     parser.add_argument("--out", default="runs", help="folder of all runs")
     arguments = parser.parse_args()
     values = CONFIG | TABLETOP if arguments.tabletop else CONFIG

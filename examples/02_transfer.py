@@ -16,17 +16,20 @@ CONFIG = {
     "pretrain": {"sources": [{"suite": "toy/lqr"}], "env_steps": 3000, "joint_updates": 200,
                  "filter_updates": 100, "transition_updates": 600},
     "transfer": {
-        "targets": {"new_goal": {"suite": "toy/lqr"}}, "arms": list(ARMS), "threshold": 0.6,
+        "targets": {"new_goal": {"suite": "toy/lqr"}}, "arms": list(ARMS), "threshold": 0.3,
+        "ivg": {"first_updates": 200, "updates_per_step": 1.0, "hidden": 64},
+        "adaptation": {"scratch": {"joint": 0.5, "first_joint": 100, "first_transition": 200}},
         "budget_env_steps": {"default": 600}, "evaluation": {"interval_env_steps": 50, "episodes": 10}},
 }  # fmt: skip
 NOTHING = "{joint: 0.02, transition: 0.02, first_joint: 1, first_transition: 1}"
 QUICK = ("pretrain.env_steps=500", "pretrain.joint_updates=5", "pretrain.filter_updates=5",
-         "pretrain.transition_updates=5", "transfer.budget_env_steps.default=200", "transfer.ivg.first_updates=5",
+         "pretrain.transition_updates=5", "transfer.budget_env_steps.default=200",
+         "transfer.ivg.first_updates=5",
          "transfer.ivg.updates_per_step=0.1", f"transfer.adaptation.scratch={NOTHING}")  # fmt: skip
 
 
 def describe(arm: str, result: dict) -> str:
-    """One line: environment steps until the threshold (the median over seeds), and the last score."""
+    """One line: environment steps until the threshold and the last score."""
     reached = [steps for steps in result["env_steps_to_threshold"] if steps is not None]
     steps = f"{reached[0]} steps" if reached else f"more than {result['budget_env_steps']} steps"
     return f"{arm:16} {steps:24} final score {result['final_score'][0]:.2f}"

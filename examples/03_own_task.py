@@ -47,7 +47,8 @@ task_suites.register_environment(
 
 CONFIG = {
     "name": "own_task",
-    "model": {"core": {"memory": 16}, "encoder": {"keypoints": 3, "channels": [8, 8]}, "ensemble": {"heads": 3}},
+    "model": {"core": {"memory": 16}, "encoder": {"keypoints": 3, "channels": [8, 8]},
+              "ensemble": {"heads": 3}},
     "learner": {"batch_size": 8, "length": 4},
     "pretrain": {"sources": [{"suite": "mine/cart"}, {"suite": "mine/cart", "index": 1}], "env_steps": 4000,
                  "scripted": 0, "joint_updates": 400, "filter_updates": 200, "transition_updates": 1000},
@@ -60,7 +61,8 @@ if __name__ == "__main__":
     parser.add_argument("--out", default="runs", help="folder of all runs")
     arguments = parser.parse_args()
     quick = ["pretrain.env_steps=500", "pretrain.joint_updates=5", "pretrain.filter_updates=5",
-             "pretrain.transition_updates=5", "transfer.budget_env_steps.default=150", "transfer.ivg.first_updates=5",
+             "pretrain.transition_updates=5", "transfer.budget_env_steps.default=150",
+             "transfer.ivg.first_updates=5",
              "transfer.ivg.updates_per_step=0.1"]  # fmt: skip
     config = meta_latent.configure(CONFIG, f"out={arguments.out}", *(quick if arguments.quick else []))
     meta_latent.pretrain(config)

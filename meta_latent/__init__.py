@@ -1,10 +1,10 @@
 """Pretrain a latent state model once, reuse it in every algorithm, and measure how much faster they learn.
 
-    config = meta_latent.configure("toy", "seed=1")
-    model = meta_latent.load(meta_latent.pretrain(config))          # a LatentStateModel, see meta_latent.protocols
-    for arm in config.transfer.arms:
-        meta_latent.transfer(config, "goal", arm, seed=0)
-    meta_latent.report(config)
+config = meta_latent.configure("toy", "seed=1")
+model = meta_latent.load(meta_latent.pretrain(config))  # a LatentStateModel, see meta_latent.protocols
+for arm in config.transfer.arms:
+    meta_latent.transfer(config, "goal", arm, seed=0)
+meta_latent.report(config)
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ def load(path: str | Path, device: str = "cpu") -> LatentStateModel:
 
 
 def configure(source: str | Path | dict[str, Any], *overrides: str) -> ExperimentConfig:
-    """An experiment: a name in configs/experiment/, a path, or the same keys as a dict; then "a.b=1" overrides.
+    """An experiment: a name in configs/experiment/, a path, or the same keys as a dict; then "a.b=1"
+    overrides.
 
     Raises UserError naming an unknown or mistyped key, its origin and the nearest valid key.
     """
@@ -63,8 +64,15 @@ def transfer(config: ExperimentConfig, target: str, arm: str, seed: int = 0) -> 
     return stage.cell_folder(config, target, arm, seed)
 
 
-def evaluate(config: ExperimentConfig, target: str, arm: str, seed: int = 0, episodes: int | None = None,
-             video: int = 0, fresh: int | None = None) -> Result:
+def evaluate(
+    config: ExperimentConfig,
+    target: str,
+    arm: str,
+    seed: int = 0,
+    episodes: int | None = None,
+    video: int = 0,
+    fresh: int | None = None,
+) -> Result:
     """Score the saved agent of a run: returns and success per episode; `print(result.table())`.
 
     Args:
@@ -78,11 +86,14 @@ def evaluate(config: ExperimentConfig, target: str, arm: str, seed: int = 0, epi
 
     fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
     fields |= {"target": target, "arm": arm, "run_seed": seed}
-    return evaluation.evaluate(evaluation.EvaluateConfig(**fields, episodes=episodes, video=video, fresh=fresh))
+    return evaluation.evaluate(
+        evaluation.EvaluateConfig(**fields, episodes=episodes, video=video, fresh=fresh)
+    )
 
 
 def report(config: ExperimentConfig | str | Path) -> dict[str, Any]:
-    """Write report.html and report.json of an experiment (or of its run folder); returns the content of the latter.
+    """Write report.html and report.json of an experiment (or of its run folder); returns the content of the
+    latter.
 
     Raises UserError if there are no runs.
     """

@@ -29,13 +29,13 @@ class WorldModel(Protocol):
 
         for k in range(horizon):
             action = policy(model.features(latent))
-            following = model.transition(latent, action, head).mean()      # or .sample(rng), .log_prob(sample)
-            prediction = model.predict(latent, action, following)          # reward, continuation
+            following = model.transition(latent, action, head).mean()  # or .sample(rng), .log_prob(sample)
+            prediction = model.predict(latent, action, following)      # reward, continuation
             latent = following
         images = model.decode(latent)                        # camera -> (B, H, W, 3) uint8
 
-    `head` (B,) int64 says which of the `heads` ensemble members moves each row; `pack` and `unpack` turn a latent
-    into one flat vector and back.
+    `head` (B,) int64 says which of the `heads` ensemble members moves each row; `pack` and `unpack` turn a
+    latent into one flat vector and back.
     """
 
     spec: Spec
@@ -74,8 +74,10 @@ class Agent(Protocol):
     Learning, after each episode::
 
         replay.add_episode(episode)
-        metrics = agent.update(replay, rng)          # as many updates as the new steps are worth; `updates` counts them
-        checkpoint.save(folder, {"agent": agent.state(), ...})             # load_state(state) goes on bit for bit
+        metrics = agent.update(replay, rng)                     # as many updates as the new steps are worth
+        checkpoint.save(folder, {"agent": agent.state(), ...})  # load_state(state) goes on bit for bit
+
+    `updates` counts the algorithm's updates.
     """
 
     updates: int
@@ -97,11 +99,11 @@ class Replay(Protocol):
 
     The loop is::
 
-        replay.add_episode(episode, head_mask)       # arrays with leading T + 1, see `data.collect.collect_episode`
-        batch = replay.sequences(batch_size, length, rng)                  # (B, T) windows within one episode each
-        replay.flush()                               # what is on disk may now be named by a checkpoint:
-        checkpoint.save(folder, {"replay": replay.state(), ...})           # load_state(state) drops what came later
-        replay.prune()                               # the checkpoint no longer names evicted episodes: delete them
+        replay.add_episode(episode, head_mask)                    # arrays of `data.collect.collect_episode`
+        batch = replay.sequences(batch_size, length, rng)         # (B, T) windows, each within one episode
+        replay.flush()                                            # a checkpoint may now name what is on disk
+        checkpoint.save(folder, {"replay": replay.state(), ...})  # load_state(state) drops what came later
+        replay.prune()                                            # evicted episodes are in no checkpoint now
 
     `len(replay)` is the number of environment steps held, `env_steps` of those ever added.
     """
@@ -110,15 +112,17 @@ class Replay(Protocol):
 
     def __len__(self) -> int: ...
 
-    def add_episode(self, episode: dict[str, np.ndarray], head_mask: np.ndarray | None = None,
-                    task_index: int = 0) -> None: ...
+    def add_episode(
+        self, episode: dict[str, np.ndarray], head_mask: np.ndarray | None = None, task_index: int = 0
+    ) -> None: ...
 
     def read(self, episode: int) -> dict[str, np.ndarray]: ...
 
     def lengths(self) -> np.ndarray: ...
 
-    def sequences(self, batch_size: int, length: int, rng: np.random.Generator, among: Any = None,
-                  images: bool = True) -> SequenceBatch: ...
+    def sequences(
+        self, batch_size: int, length: int, rng: np.random.Generator, among: Any = None, images: bool = True
+    ) -> SequenceBatch: ...
 
     def flush(self) -> None: ...
 

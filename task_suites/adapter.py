@@ -48,7 +48,8 @@ def register_environment(
 
     make() returns it. Observations: a Box of numbers (it becomes `proprio`), or a Dict of `image_CAMERA` and
     `proprio`. Actions: a bounded Box, rescaled to [-1, 1]. `reset(seed=...)` must determine the episode.
-    reward_inputs(env) -> (R,) the quantities, called `reward_input_names`, that every reward is computed from.
+    reward_inputs(env) -> (R,) the quantities, called `reward_input_names`, that every reward is computed
+    from.
     reward(inputs (..., R), action (..., A), **parameters) -> (...): vectorised, for numpy and torch; replaces
     the environment's own. success: the same arguments without `action` -> booleans (default: never).
     tasks: "train" and "test" -> parameters of each task, in plain numbers. scripted(**parameters): a policy.
@@ -58,7 +59,15 @@ def register_environment(
     for split in tasks:
         choose(split, SPLITS, "split")
     recipe = Recipe(
-        make, reward, reward_inputs, tuple(reward_input_names), tasks, max_episode_steps, success, scripted, image
+        make,
+        reward,
+        reward_inputs,
+        tuple(reward_input_names),
+        tasks,
+        max_episode_steps,
+        success,
+        scripted,
+        image,
     )
 
     def factory(name: str) -> Adapted:
@@ -85,7 +94,9 @@ class Adapted(TaskDistribution):
         env = self._recipe.make()
         space = env.action_space
         if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 1 or not space.is_bounded():
-            raise SuiteError(f"{self.name}: its actions are {space}; expected a bounded Box with one dimension")
+            raise SuiteError(
+                f"{self.name}: its actions are {space}; expected a bounded Box with one dimension"
+            )
         low, high = np.full(space.shape, -1, np.float32), np.full(space.shape, 1, np.float32)
         return gymnasium.wrappers.RescaleAction(env, low, high)
 
@@ -98,8 +109,8 @@ class Adapted(TaskDistribution):
         images = isinstance(space, gymnasium.spaces.Dict) and [key for key in space if key != "proprio"]
         if images is False or any(not key.startswith("image_") for key in images):
             raise SuiteError(
-                f"{self.name}: its observations are {space}; expected a Box with one dimension, or a Dict with "
-                "the keys image_CAMERA and proprio"
+                f"{self.name}: its observations are {space}; expected a Box with one dimension, or a Dict "
+                "with the keys image_CAMERA and proprio"
             )
         if not self._recipe.image:
             return space
@@ -178,7 +189,9 @@ class AdaptedEnv(gymnasium.Wrapper):
         if not isinstance(observation, Mapping):
             observation = {"proprio": np.array(observation, np.float32)}
         shown = {key: np.array(value) for key, value in observation.items()}
-        return shown | ({"image_render": self._suite.picture(self.env)} if self._suite.options["image"] else {})
+        return shown | (
+            {"image_render": self._suite.picture(self.env)} if self._suite.options["image"] else {}
+        )
 
     def _info(self, info: dict[str, Any]) -> dict[str, Any]:
         inputs = self._suite.inputs(self.env)

@@ -12,7 +12,10 @@ EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("*.py"))
 PROMISES = {
     "01_world_model.py": (r"open_loop\.png: above what happened", "world_model/open_loop.png"),
     "02_transfer.py": (r"ivg/pretrained +(more than )?\d+ steps +final score", "first_transfer/report.html"),
-    "03_own_task.py": (r"raw return +-?\d+\.\d+", "own_task/transfer/goal/ivg/pretrained/0/videos/evaluation_0.mp4"),
+    "03_own_task.py": (
+        r"raw return +-?\d+\.\d+",
+        "own_task/transfer/goal/ivg/pretrained/0/videos/evaluation_0.mp4",
+    ),
 }
 
 

@@ -14,8 +14,12 @@ from meta_latent.models.config import ModelConfig
 from meta_latent.models.latent_state_model import LatentStateModel
 from meta_latent.types import Spec, Step
 
-PAIRS = [(protocols.WorldModel, LatentStateModel), (protocols.Agent, IVG), (protocols.Agent, SAC),
-         (protocols.Replay, SequenceReplay)]
+PAIRS = [
+    (protocols.WorldModel, LatentStateModel),
+    (protocols.Agent, IVG),
+    (protocols.Agent, SAC),
+    (protocols.Replay, SequenceReplay),
+]
 SPEC = Spec({"top": (16, 16, 3)}, 2, 3)
 
 
@@ -26,7 +30,9 @@ def missing(protocol, kind) -> list[str]:
         if not inspect.isfunction(wanted) or name.startswith("_") and name != "__len__":
             continue
         found = getattr(kind, name, None)
-        if found is None or list(inspect.signature(found).parameters) != list(inspect.signature(wanted).parameters):
+        if found is None or list(inspect.signature(found).parameters) != list(
+            inspect.signature(wanted).parameters
+        ):
             problems.append(name)
     return problems
 
@@ -55,8 +61,17 @@ def test_the_loop_of_a_world_model():
     latent = model.initial(2)
     for first in (True, False):
         images = {"top": torch.from_numpy(np.full((2, 16, 16, 3), 90, np.uint8))}
-        step = Step(images, torch.zeros(2, 2), torch.zeros(2, 3), torch.zeros(2), torch.zeros(2), no | first, no, no,
-                    no | first)
+        step = Step(
+            images,
+            torch.zeros(2, 2),
+            torch.zeros(2, 3),
+            torch.zeros(2),
+            torch.zeros(2),
+            no | first,
+            no,
+            no,
+            no | first,
+        )
         latent = model.observe(latent, step)
     action = torch.zeros(2, 3)
     following = model.transition(latent, action, torch.tensor([0, 1])).mean()

@@ -1,8 +1,9 @@
-"""Stable-Baselines3's soft actor-critic on pixels and proprioception: the model-free baseline that users know.
+"""Stable-Baselines3's soft actor-critic on pixels and proprioception: the model-free baseline that users
+know.
 
-The learner is theirs (extra `baselines`), with their replay, updates and global seeding; so a run cannot be resumed bit
-for bit. Ours: a convolutional feature extractor for small images (their NatureCNN needs 36 pixels), one episode at a
-time, the same start states as every other arm.
+The learner is theirs (extra `baselines`), with their replay, updates and global seeding; so a run cannot be
+resumed bit for bit. Ours: a convolutional feature extractor for small images (their NatureCNN needs 36
+pixels), one episode at a time, the same start states as every other arm.
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ def require() -> None:
     try:
         import stable_baselines3  # noqa: F401
     except ImportError as error:
-        raise UserError(f"arms of sb3_sac need stable-baselines3 ({error.name or error}): {INSTALL}") from error
+        raise UserError(
+            f"arms of sb3_sac need stable-baselines3 ({error.name or error}): {INSTALL}"
+        ) from error
 
 
 class SeededEpisodes(gymnasium.Wrapper):
@@ -62,24 +65,46 @@ class StableSAC:
     """Their SAC behind our verbs `begin_task`, `act`, `update`; data stay in their replay.
 
     Args:
-        env: with Dict observations of `image_CAMERA` (H, W, 3) uint8 and `proprio`; they transpose the channels.
+        env: with Dict observations of `image_CAMERA` (H, W, 3) uint8 and `proprio`; they transpose the
+            channels.
         warmup_steps: uniformly random steps before the first update. budget: steps that their replay holds.
     """
 
-    def __init__(self, env: gymnasium.Env, config: StableSACConfig, seed: int, warmup_steps: int, budget: int,
-                 device: str = "cpu"):
+    def __init__(
+        self,
+        env: gymnasium.Env,
+        config: StableSACConfig,
+        seed: int,
+        warmup_steps: int,
+        budget: int,
+        device: str = "cpu",
+    ):
         require()
         from stable_baselines3 import SAC
         from stable_baselines3.common.logger import Logger
 
         self.config, self.warmup_steps, self._debt = config, warmup_steps, 0.0
         layers = [config.hidden] * config.layers
-        kwargs = {"net_arch": layers, "features_extractor_class": extractor_class(),
-                  "features_extractor_kwargs": {"channels": config.channels, "features": config.features}}
+        kwargs = {
+            "net_arch": layers,
+            "features_extractor_class": extractor_class(),
+            "features_extractor_kwargs": {"channels": config.channels, "features": config.features},
+        }
         self.model = SAC(
-            "MultiInputPolicy", env, learning_rate=config.learning_rate, buffer_size=budget, learning_starts=warmup_steps,
-            batch_size=config.batch_size, tau=config.target_rate, gamma=config.discount, train_freq=(1, "episode"),
-            gradient_steps=0, policy_kwargs=kwargs, seed=seed % 2**32, device=device)
+            "MultiInputPolicy",
+            env,
+            learning_rate=config.learning_rate,
+            buffer_size=budget,
+            learning_starts=warmup_steps,
+            batch_size=config.batch_size,
+            tau=config.target_rate,
+            gamma=config.discount,
+            train_freq=(1, "episode"),
+            gradient_steps=0,
+            policy_kwargs=kwargs,
+            seed=seed % 2**32,
+            device=device,
+        )
         self.model.set_logger(Logger(None, []))
 
     @property
@@ -104,13 +129,19 @@ class StableSAC:
         count = int(self._debt)
         self._debt -= count
         self.model.train(count, self.config.batch_size)
-        return {k.replace("train/", ""): float(v) for k, v in self.model.logger.name_to_value.items() if "train/" in k}
+        return {
+            k.replace("train/", ""): float(v)
+            for k, v in self.model.logger.name_to_value.items()
+            if "train/" in k
+        }
 
     def begin_task(self, batch_size: int) -> None:
         """There is nothing to remember."""
 
     def act(self, step: Step, carry: None, rng: Streams, explore: bool):
-        """-> actions (B, A) in [-1, 1]; the mean unless `explore`, which draws from torch's global generator."""
+        """-> actions (B, A) in [-1, 1]; the mean unless `explore`, which draws from torch's global
+        generator.
+        """
         observation = {f"image_{camera}": images.numpy() for camera, images in step.images.items()}
         if "proprio" in self.model.observation_space.spaces:
             observation["proprio"] = step.proprio.numpy()
@@ -127,7 +158,9 @@ class StableSAC:
 
 
 def extractor_class() -> type[nn.Module]:
-    """A feature extractor of theirs for images of any size: strided convolutions per camera, beside proprioception."""
+    """A feature extractor of theirs for images of any size: strided convolutions per camera, beside
+    proprioception.
+    """
     from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 
     class SmallImages(BaseFeaturesExtractor):
@@ -138,7 +171,9 @@ def extractor_class() -> type[nn.Module]:
             cameras = {name: space.shape for name, space in spaces.items() if name.startswith("image_")}
             proprio = int(np.prod(spaces["proprio"].shape)) if "proprio" in spaces else 0
             super().__init__(observation_space, features * len(cameras) + proprio)
-            self.cameras = nn.ModuleDict({name: _camera(shape, channels, features) for name, shape in cameras.items()})
+            self.cameras = nn.ModuleDict(
+                {name: _camera(shape, channels, features) for name, shape in cameras.items()}
+            )
             self.proprio = bool(proprio)
 
         def forward(self, observations):

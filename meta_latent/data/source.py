@@ -1,4 +1,6 @@
-"""Source episodes beside a target's: for the model's batches and for imagination starts, never for rewards."""
+"""Source episodes beside a target's: for the model's batches and for imagination starts, never for
+rewards.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +14,13 @@ from meta_latent.types import SequenceBatch
 class SourceData:
     """A source replay that an agent (`LatentAgent`) learns from while it learns a target.
 
-    The agent's loop is: ``sequences`` for the model's losses, ``clear`` after the encoder or the core changed,
-    ``extend`` before ``windows`` of latents are drawn.
+    The agent's loop is: ``sequences`` for the model's losses, ``clear`` after the encoder or the core
+    changed, ``extend`` before ``windows`` of latents are drawn.
 
     Args:
-        replay: the source episodes. at_once: episodes whose latents are held; where the encoder stays frozen all of
-            them, else a part, because each change of the encoder costs encoding them again. `clear` turns to the next
-            part, so that all get their turn.
+        replay: the source episodes. at_once: episodes whose latents are held; where the encoder stays frozen
+            all of them, else a part, because each change of the encoder costs encoding them again. `clear`
+            turns to the next part, so that all get their turn.
     """
 
     def __init__(self, replay: SequenceReplay, at_once: int):
@@ -41,7 +43,9 @@ class SourceData:
             self.cache.extend(model, self.replay.subset(chosen))
 
     def windows(self, batch_size: int, horizon: int, rng: np.random.Generator) -> LatentWindows:
-        """Windows of H + 1 latents of this turn's episodes (see `LatentCache.windows`); do not use their rewards."""
+        """Windows of H + 1 latents of this turn's episodes (see `LatentCache.windows`); do not use their
+        rewards.
+        """
         return self.cache.windows(batch_size, horizon, rng)
 
     def state(self) -> dict:

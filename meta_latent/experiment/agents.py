@@ -4,7 +4,7 @@
 |---|---|---|
 | ivg/pretrained | the pretrained model | reward, value, policy; transition heads, encoder frozen |
 | ivg/pretrained+data | the same | the same, with source episodes in model batches and imagination starts |
-| ivg/policy | the same, and the source policy | the same; the policy is fine-tuned, value and reward are new |
+| ivg/policy | the same, and the source policy | the same, fine-tuning that policy |
 | ivg/scratch | nothing | everything |
 | ivg/scratch+data | nothing | everything, with source episodes in model batches and imagination starts |
 | sac/pretrained, sac/scratch | as above | critics and policy on the same features, without imagination |
@@ -34,12 +34,15 @@ from meta_latent.rng import derive, seeded_construction
 from meta_latent.types import Spec
 
 AGENTS = {"ivg": IVG, "sac": SAC}
-SCRATCH = AdaptationConfig(joint=1.0, transition=1.0, first_joint=300, first_transition=600, transition_scale=1.0)
+SCRATCH = AdaptationConfig(
+    joint=1.0, transition=1.0, first_joint=300, first_transition=600, transition_scale=1.0
+)
 FROZEN_ENCODER = AdaptationConfig()
 
 
 def build(experiment: ExperimentConfig, arm: str, spec: Spec, seed: int, pretrained: Path | None):
-    """The agent of `arm` ("ALGORITHM/START") for run `seed`; `pretrained` is the model folder where START needs one.
+    """The agent of `arm` ("ALGORITHM/START") for run `seed`; `pretrained` is the model folder where START
+    needs one.
 
     Raises UserError if the model, its source data or its policy are missing or do not fit.
     """
@@ -51,14 +54,18 @@ def build(experiment: ExperimentConfig, arm: str, spec: Spec, seed: int, pretrai
         else:
             model = model_folder.load_for(pretrained, spec, experiment.device)
         default = SCRATCH if scratch else FROZEN_ENCODER
-        adaptation = transfer.adaptation.get(arm, transfer.adaptation.get(start.removesuffix("+data"), default))
+        adaptation = transfer.adaptation.get(
+            arm, transfer.adaptation.get(start.removesuffix("+data"), default)
+        )
         settings = dataclasses.replace(getattr(transfer, algorithm), adaptation=adaptation)
         source = None
         if start.endswith("+data"):
             frozen = adaptation.joint == 0 and adaptation.first_joint == 0
             replay = source_data.open_replay(pretrained, spec, model.heads, transfer.source_episodes)
             source = SourceData(replay, len(replay.episodes) if frozen else transfer.source_episodes_at_once)
-        agent = AGENTS[algorithm](model, ModelLearner(model, experiment.learner), settings, LatentCache(), source)
+        agent = AGENTS[algorithm](
+            model, ModelLearner(model, experiment.learner), settings, LatentCache(), source
+        )
     if start == "policy":
         stored = model_folder.load_policy(pretrained, experiment.device)
         source_policy.load_network(agent.networks["policy"], stored, "policy", pretrained)
@@ -68,7 +75,9 @@ def build(experiment: ExperimentConfig, arm: str, spec: Spec, seed: int, pretrai
 def build_for(experiment: ExperimentConfig, arm: str, bound: Bound, seed: int, pretrained: Path | None, env):
     """The agent of any arm, third-party ones too, to load a saved state into and act with in `env`."""
     if split(arm)[0] == "sb3_sac":
-        return sb3_sac.StableSAC(env, experiment.transfer.sb3_sac, derive(seed, "agent", arm), 0, 1, experiment.device)
+        return sb3_sac.StableSAC(
+            env, experiment.transfer.sb3_sac, derive(seed, "agent", arm), 0, 1, experiment.device
+        )
     return build(experiment, arm, Spec.of(bound.distribution), seed, pretrained)
 
 
@@ -82,7 +91,9 @@ def split(arm: str) -> tuple[str, str]:
 
 
 def learner_class(arm: str, ours: type) -> type:
-    """Who runs a cell of `arm`: `ours`, or a subclass for a third-party learner. Raises UserError if it is missing."""
+    """Who runs a cell of `arm`: `ours`, or a subclass for a third-party learner. Raises UserError if it is
+    missing.
+    """
     if split(arm)[0] != "sb3_sac":
         return ours
     sb3_sac.require()

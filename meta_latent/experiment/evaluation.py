@@ -1,4 +1,5 @@
-"""`meta-latent evaluate NAME target=... arm=... run_seed=...`: score or film a saved agent; nothing is learned.
+"""`meta-latent evaluate NAME target=... arm=... run_seed=...`: score or film a saved agent; nothing is
+learned.
 
 Without the three keys, the source policy of the experiment's pretraining is scored on its source task.
 """
@@ -30,7 +31,8 @@ class EvaluateConfig(ExperimentConfig):
     """An experiment and how to evaluate it.
 
     Attributes:
-        episodes: how many; null: as many as in the run's own evaluations. video: film the first so many of them.
+        episodes: how many; null: as many as in the run's own evaluations. video: film the first so many of
+            them.
         fresh: null: the fixed episodes of the learning curve; a number: other ones, drawn with this seed.
     """
 
@@ -45,7 +47,9 @@ class EvaluateConfig(ExperimentConfig):
 
 @dataclass(frozen=True)
 class Result:
-    """What was measured, one value per episode: raw returns (N,) and success (N,); the task's scale; files written."""
+    """What was measured, one value per episode: raw returns (N,) and success (N,); the task's scale; files
+    written.
+    """
 
     returns: np.ndarray
     success: np.ndarray
@@ -65,7 +69,9 @@ class Result:
 
 
 def run(name: str, overrides: list[str]) -> None:
-    """Evaluate the experiment `name` with `overrides`, which also take episodes=, video= and fresh=; prints a table."""
+    """Evaluate the experiment `name` with `overrides`, which also take episodes=, video= and fresh=; prints a
+    table.
+    """
     settings = config.load(EvaluateConfig, [config.find("experiment", name)], overrides)
     result = evaluate(settings)
     print(f"{len(result.returns)} episodes\n{result.table()}")
@@ -74,7 +80,8 @@ def run(name: str, overrides: list[str]) -> None:
 
 
 def evaluate(settings: EvaluateConfig) -> Result:
-    """Load the agent that `target`, `arm` and `run_seed` name, or the source policy if all are None, and play it.
+    """Load the agent that `target`, `arm` and `run_seed` name, or the source policy if all are None, and play
+    it.
 
     Raises UserError if the agent was never saved, or the run's configuration is another one.
     """
@@ -84,15 +91,19 @@ def evaluate(settings: EvaluateConfig) -> Result:
         raise UserError(f"one cell needs target=, arm= and run_seed=; {missing[0]} is missing")
     bound, folder, load = (_source_policy if missing else _cell)(settings)
     count = settings.episodes or settings.transfer.evaluation.episodes
-    seeds = [evaluation_seed(k) if settings.fresh is None else derive(settings.fresh, "fresh evaluation", k) % 2**31
-             for k in range(count)]
+    seeds = [
+        evaluation_seed(k)
+        if settings.fresh is None
+        else derive(settings.fresh, "fresh evaluation", k) % 2**31
+        for k in range(count)
+    ]
     returns, success, videos = [], [], []
     probe = Evaluator(bound, min(count, AT_ONCE))
     try:
         agent = load(probe.envs[0])
         for start in range(0, count, AT_ONCE):
-            part = seeds[start:start + AT_ONCE]
-            rewards, solved = play(agent, probe.envs[:len(part)], part, Streams(0))
+            part = seeds[start : start + AT_ONCE]
+            rewards, solved = play(agent, probe.envs[: len(part)], part, Streams(0))
             returns, success = [*returns, *rewards], [*success, *solved]
         for k in range(min(settings.video, count)):
             videos.append(film(agent, probe.envs[0], seeds[k], folder / "videos" / f"evaluation_{k}.mp4"))
@@ -126,16 +137,23 @@ def _cell(settings: EvaluateConfig) -> Opened:
     bound, folder = transfer.bind_target(settings, target), transfer.cell_folder(settings, target, arm, seed)
     agents.split(arm)
     if not checkpoint.exists(folder / transfer.CHECKPOINT):
-        raise UserError(f"{folder} holds no saved agent; learn it first: meta-latent transfer {settings.name} "
-                        f"target={target} arm={arm} run_seed={seed}")
+        raise UserError(
+            f"{folder} holds no saved agent; learn it first: meta-latent transfer {settings.name} "
+            f"target={target} arm={arm} run_seed={seed}"
+        )
     stored = json.loads(json.dumps(config.read_yaml(folder / run_folder.CONFIG)))
-    plain = ExperimentConfig(**{f.name: getattr(settings, f.name) for f in dataclasses.fields(ExperimentConfig)})
+    plain = ExperimentConfig(
+        **{f.name: getattr(settings, f.name) for f in dataclasses.fields(ExperimentConfig)}
+    )
     pretrained = transfer.model_path(settings) if transfer.needs_model(arm) else None
     wanted = transfer.narrowed(plain, target, arm, seed, pretrained)
     difference = run_folder.first_difference(stored, wanted, ("device",))
     if difference:
         key, before, now = difference
-        raise UserError(f"{folder} holds a run with {key}={before}, but this command says {key}={now}; give the same value")
+        raise UserError(
+            f"{folder} holds a run with {key}={before}, but this command says {key}={now}; "
+            "give the same value"
+        )
 
     def load(env):
         with checkpoint.fitting(folder / transfer.CHECKPOINT) as state:

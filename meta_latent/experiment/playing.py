@@ -13,7 +13,9 @@ from meta_latent.types import Step
 
 @dataclass(frozen=True)
 class Score:
-    """Means over the evaluation's episodes: raw return, normalised score, success (share of episodes that end solved)."""
+    """Means over the evaluation's episodes: raw return, normalised score, success (share of episodes that end
+    solved).
+    """
 
     raw_return: float
     score: float
@@ -33,7 +35,9 @@ class Evaluator:
         self.seeds = [evaluation_seed(k) for k in range(episodes)]
 
     def score(self, agent, rng: Streams, frames: list | None = None) -> Score:
-        """Play every episode with the agent's deterministic policy. `frames` receives the first episode's pictures."""
+        """Play every episode with the agent's deterministic policy. `frames` receives the first episode's
+        pictures.
+        """
         rewards, success = play(agent, self.envs, self.seeds, rng, frames)
         raw = float(rewards.mean())
         floor, reference = self.references
@@ -82,13 +86,27 @@ def picture(env) -> np.ndarray | None:
 
 
 def as_step(observations: list[dict], actions: np.ndarray, rewards: np.ndarray, is_first: np.ndarray) -> Step:
-    """Observations of several environments as one `Step`; rewards are not shown (their presence flag is 0)."""
-    images = {key.removeprefix("image_"): torch.from_numpy(np.stack([o[key] for o in observations]))
-              for key in observations[0] if key.startswith("image_")}
+    """Observations of several environments as one `Step`; rewards are not shown (their presence flag is
+    0).
+    """
+    images = {
+        key.removeprefix("image_"): torch.from_numpy(np.stack([o[key] for o in observations]))
+        for key in observations[0]
+        if key.startswith("image_")
+    }
     proprio = np.stack([o.get("proprio", np.zeros(0, np.float32)) for o in observations])
     flags, no = torch.from_numpy(is_first), torch.zeros(len(observations), dtype=torch.bool)
-    return Step(images, torch.from_numpy(proprio), torch.from_numpy(actions), torch.from_numpy(rewards),
-                torch.zeros(len(observations)), flags, no, no, flags)
+    return Step(
+        images,
+        torch.from_numpy(proprio),
+        torch.from_numpy(actions),
+        torch.from_numpy(rewards),
+        torch.zeros(len(observations)),
+        flags,
+        no,
+        no,
+        flags,
+    )
 
 
 class Acting:

@@ -19,14 +19,21 @@ FORMAT = 1
 
 
 def describe(replay: SequenceReplay, model_folder: Path) -> dict:
-    """The content of `source.json`: path (relative to the model folder), sha256, heads, spec and the replay's state.
+    """The content of `source.json`: path (relative to the model folder), sha256, heads, spec and the replay's
+    state.
 
     Flush the replay first.
     """
     state = replay.state()
-    return {"format": FORMAT, "path": os.path.relpath(replay.folder, model_folder), "sha256": digest(replay.folder),
-            "heads": replay.heads, "spec": replay.spec.to_dict(), "config": {"segment": replay.config.segment},
-            "state": {**state, "episodes": np.asarray(state["episodes"]).tolist()}}
+    return {
+        "format": FORMAT,
+        "path": os.path.relpath(replay.folder, model_folder),
+        "sha256": digest(replay.folder),
+        "heads": replay.heads,
+        "spec": replay.spec.to_dict(),
+        "config": {"segment": replay.config.segment},
+        "state": {**state, "episodes": np.asarray(state["episodes"]).tolist()},
+    }
 
 
 def digest(folder: Path) -> str:
@@ -38,40 +45,58 @@ def digest(folder: Path) -> str:
 
 
 def read_card(model_folder: Path) -> dict:
-    """The content of `source.json`. Raises UserError if the model has none, or it is damaged or of another format."""
+    """The content of `source.json`. Raises UserError if the model has none, or it is damaged or of another
+    format.
+    """
     path = Path(model_folder) / NAME
     if not path.is_file():
-        raise UserError(f"{path} is missing: this model does not say where its source data is, so arms with +data "
-                        "cannot use it; pretrain again or leave those arms out")
+        raise UserError(
+            f"{path} is missing: this model does not say where its source data is, so arms with +data "
+            "cannot use it; pretrain again or leave those arms out"
+        )
     try:
         card = json.loads(path.read_text())
         if card["format"] != FORMAT:
-            raise UserError(f"{path} has format {card['format']}, this version reads {FORMAT}: pretrain again")
+            raise UserError(
+                f"{path} has format {card['format']}, this version reads {FORMAT}: pretrain again"
+            )
         return {key: card[key] for key in ("path", "sha256", "heads", "spec", "config", "state")}
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is damaged ({type(error).__name__}): pretrain again or restore it") from error
+        raise UserError(
+            f"{path} is damaged ({type(error).__name__}): pretrain again or restore it"
+        ) from error
 
 
 def open_replay(model_folder: Path, spec: Spec, heads: int, episodes: int) -> SequenceReplay:
-    """At most `episodes` of the source episodes, evenly spread over all of them; images are read from disk when used.
+    """At most `episodes` of the source episodes, evenly spread over all of them; images are read from disk
+    when used.
 
-    Raises UserError if the data are gone or changed, do not fit `spec`, or have masks for another number of heads.
+    Raises UserError if the data are gone or changed, do not fit `spec`, or have masks for another number of
+    heads.
     """
     model_folder = Path(model_folder)
     card = read_card(model_folder)
     folder, stored = (model_folder / card["path"]).resolve(), Spec.from_dict(card["spec"])
     if not folder.is_dir():
-        raise UserError(f"the source data of {model_folder} are gone from {folder}; restore them, or leave out arms "
-                        "with +data")
+        raise UserError(
+            f"the source data of {model_folder} are gone from {folder}; restore them, or leave out arms "
+            "with +data"
+        )
     if digest(folder) != card["sha256"]:
-        raise UserError(f"the source data in {folder} were changed since the model in {model_folder} was trained")
+        raise UserError(
+            f"the source data in {folder} were changed since the model in {model_folder} was trained"
+        )
     reason = stored.mismatch(spec)
     if reason:
         raise UserError(f"the source data of {model_folder} do not fit the task: {reason}")
     if card["heads"] != heads:
-        raise UserError(f"the source data of {model_folder} have masks for {card['heads']} ensemble heads, the model has "
-                        f"model.ensemble.heads={heads}")
+        raise UserError(
+            f"the source data of {model_folder} have masks for {card['heads']} ensemble heads, the model has "
+            f"model.ensemble.heads={heads}"
+        )
     replay = SequenceReplay(stored, ReplayConfig(memory_map=True, **card["config"]), folder, heads)
-    replay.load_state({**card["state"], "episodes": np.array(card["state"]["episodes"], np.int64).reshape(-1, 3)})
+    replay.load_state(
+        {**card["state"], "episodes": np.array(card["state"]["episodes"], np.int64).reshape(-1, 3)}
+    )
     held = len(replay.episodes)
     return replay.subset(np.unique(np.linspace(0, held - 1, min(episodes, held)).round().astype(int)))

@@ -1,7 +1,8 @@
-"""The source policy: IVG's policy and value for one source task, learned at the end of pretraining in imagination only.
+"""The source policy: IVG's policy and value for one source task, learned at the end of pretraining in
+imagination only.
 
-`policy.safetensors` beside the model holds both; the arm `ivg/policy` starts from the policy, `meta-latent evaluate`
-scores it on its source task.
+`policy.safetensors` beside the model holds both; the arm `ivg/policy` starts from the policy, `meta-latent
+evaluate` scores it on its source task.
 """
 
 from __future__ import annotations
@@ -29,22 +30,29 @@ class SourcePolicy:
     """An IVG agent that learns a source's reward on source latents; it takes no environment step.
 
     Args:
-        model: the pretrained model, which stays as it is. source: whose reward is learned. seed: of the networks.
+        model: the pretrained model, which stays as it is. source: whose reward is learned. seed: of the
+            networks.
     """
 
-    def __init__(self, model: LatentStateModel, learner: ModelLearner, config: IVGConfig, source: Bound, seed: int):
+    def __init__(
+        self, model: LatentStateModel, learner: ModelLearner, config: IVGConfig, source: Bound, seed: int
+    ):
         self.config = dataclasses.replace(config, adaptation=AdaptationConfig(transition=0.0))
         self.source = source
         with seeded_construction(derive(seed, "source policy")):
             self.agent = IVG(model, learner, self.config, LatentCache())
 
     def open(self, replay, upto: int) -> None:
-        """Filter the first `upto` episodes of the source replay, with the source's rewards; call when a stage begins."""
+        """Filter the first `upto` episodes of the source replay, with the source's rewards; call when a stage
+        begins.
+        """
         self.agent.cache.clear()
         self.agent.cache.extend(self.agent.model, replay, upto, relabel=self._rewards)
 
     def _rewards(self, episode: dict) -> torch.Tensor:
-        rewards = self.source.distribution.reward(self.source.task, episode["reward_inputs"], episode["action"])
+        rewards = self.source.distribution.reward(
+            self.source.task, episode["reward_inputs"], episode["action"]
+        )
         return torch.as_tensor(rewards).float() * torch.as_tensor(episode["reward_present"])
 
     def update(self, rng: Streams) -> Metrics:
@@ -55,12 +63,19 @@ class SourcePolicy:
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """The content of `policy.safetensors`."""
-        return {f"{name}.{key}": value for name in NETWORKS
-                for key, value in self.agent.networks[name].state_dict().items()}
+        return {
+            f"{name}.{key}": value
+            for name in NETWORKS
+            for key, value in self.agent.networks[name].state_dict().items()
+        }
 
     def facts(self) -> dict:
         """What `model.json` says about the policy."""
-        return {"source": self.source.name, "updates": self.agent.updates, "config": structure.plain(self.config)}
+        return {
+            "source": self.source.name,
+            "updates": self.agent.updates,
+            "config": structure.plain(self.config),
+        }
 
     def state(self) -> dict:
         """Everything that a bit-equal continuation needs beside the model."""
@@ -76,7 +91,9 @@ def load_agent(folder: Path | str, device: str | torch.device = "cpu") -> IVG:
     card = model_folder.read_card(folder)
     stored = model_folder.load_policy(folder, device)
     model = model_folder.load(folder, device)
-    config = structure.build(IVGConfig, card["policy"]["config"], lambda key: str(Path(folder) / model_folder.CARD))
+    config = structure.build(
+        IVGConfig, card["policy"]["config"], lambda key: str(Path(folder) / model_folder.CARD)
+    )
     with seeded_construction(0):
         agent = IVG(model, ModelLearner(model, LearnerConfig()), config, LatentCache())
     for name in NETWORKS:
@@ -84,12 +101,20 @@ def load_agent(folder: Path | str, device: str | torch.device = "cpu") -> IVG:
     return agent
 
 
-def load_network(network: torch.nn.Module, stored: dict[str, torch.Tensor], name: str, folder: Path | str) -> None:
-    """Copy the tensors "NAME.*" of `policy.safetensors` into a network. Raises UserError naming one that does not fit."""
-    mine = {key.removeprefix(f"{name}."): value for key, value in stored.items() if key.startswith(f"{name}.")}
+def load_network(
+    network: torch.nn.Module, stored: dict[str, torch.Tensor], name: str, folder: Path | str
+) -> None:
+    """Copy the tensors "NAME.*" of `policy.safetensors` into a network. Raises UserError naming one that does
+    not fit.
+    """
+    mine = {
+        key.removeprefix(f"{name}."): value for key, value in stored.items() if key.startswith(f"{name}.")
+    }
     own = network.state_dict()
     for key in sorted(own.keys() | mine.keys()):
         if key not in own or key not in mine or own[key].shape != mine[key].shape:
-            raise UserError(f"{Path(folder) / model_folder.POLICY}: {name}.{key} does not fit transfer.ivg (hidden, "
-                            "layers); give the values that the source policy was trained with")
+            raise UserError(
+                f"{Path(folder) / model_folder.POLICY}: {name}.{key} does not fit transfer.ivg (hidden, "
+                "layers); give the values that the source policy was trained with"
+            )
     network.load_state_dict(mine)

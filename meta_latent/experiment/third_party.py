@@ -26,9 +26,17 @@ class StableTransfer(Transfer):
 
     def _open(self, experiment, spec) -> None:
         self.replay, longest = StepCount(), self.bound.distribution.max_episode_steps
-        self._env = SeededEpisodes(self.bound.make(), lambda index: derive(self.seed, "episode", self.bound.name, index) % 2**31)
-        self.agent = StableSAC(self._env, self.config.sb3_sac, derive(self.seed, "agent", self.arm),
-                               self.config.warmup_episodes * longest, self.budget + longest, experiment.device)
+        self._env = SeededEpisodes(
+            self.bound.make(), lambda index: derive(self.seed, "episode", self.bound.name, index) % 2**31
+        )
+        self.agent = StableSAC(
+            self._env,
+            self.config.sb3_sac,
+            derive(self.seed, "agent", self.arm),
+            self.config.warmup_episodes * longest,
+            self.budget + longest,
+            experiment.device,
+        )
         self._fresh = 0
 
     def _resume(self) -> None:
@@ -50,8 +58,10 @@ class StableTransfer(Transfer):
 
     def save(self) -> None:
         """Only what acting needs: for `meta-latent evaluate`."""
-        checkpoint.save(self.folder.path(CHECKPOINT), {
-            "progress": self.progress, "streams": self.streams.state(), "agent": self.agent.state()})
+        checkpoint.save(
+            self.folder.path(CHECKPOINT),
+            {"progress": self.progress, "streams": self.streams.state(), "agent": self.agent.state()},
+        )
 
     def _finish(self, env) -> None:
         super()._finish(env)

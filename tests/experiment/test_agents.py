@@ -9,7 +9,6 @@ import pytest
 import torch
 
 import task_suites
-
 from meta_latent.algorithms import sb3_sac
 from meta_latent.data.collect import collect_episode
 from meta_latent.data.latents import embed_episode
@@ -66,7 +65,11 @@ def test_every_arm_starts_from_what_its_name_says(opened, toy_model, arm):
     assert same == ("scratch" not in arm)
     policy = model_folder.load_policy(toy_model / "model")
     mine = agent.networks["policy"].state_dict()
-    same = all(torch.equal(policy[f"policy.{k}"], v) for k, v in mine.items() if policy[f"policy.{k}"].shape == v.shape)
+    same = all(
+        torch.equal(policy[f"policy.{k}"], v)
+        for k, v in mine.items()
+        if policy[f"policy.{k}"].shape == v.shape
+    )
     assert same == (arm == "ivg/policy")
     assert (agent.source is not None) == arm.endswith("+data")
     assert agent.updates == 0 and not any(o.state for o in agent.learner.optimisers.values())
@@ -78,7 +81,10 @@ def with_rewards(replay, value):
     for index in range(len(replay.episodes)):
         rows = {key: np.array(values) for key, values in replay.read(index).items()}
         rows["reward"][1:] = value
-        flags = {name: rows["flags"] >> bit & 1 for bit, name in enumerate(("is_first", "is_last", "is_terminal", "is_task_first"))}
+        flags = {
+            name: rows["flags"] >> bit & 1
+            for bit, name in enumerate(("is_first", "is_last", "is_terminal", "is_task_first"))
+        }
         copy.add_episode({**rows, **flags}, (rows["head_bits"][0] >> np.arange(replay.heads)) & 1 > 0)
     return copy
 
@@ -104,12 +110,20 @@ def test_source_data_are_half_of_every_batch_and_cost_no_updates(opened, start, 
         calls = counts[arm] = []
         for stage in ("joint", "transition"):
             update = getattr(agent.learner, stage)
-            monkeypatch.setattr(agent.learner, stage, lambda batch, *rest, update=update, stage=stage, calls=calls: (
-                calls.append((stage, len(batch.actions if stage == "transition" else batch.action))) or update(batch, *rest)))
+            monkeypatch.setattr(
+                agent.learner,
+                stage,
+                lambda batch, *rest, update=update, stage=stage, calls=calls: (
+                    calls.append((stage, len(batch.actions if stage == "transition" else batch.action)))
+                    or update(batch, *rest)
+                ),
+            )
         if agent.source is not None:
-            for name, place in (("sequences", 0), ("windows", 0)):
+            for name in ("sequences", "windows"):
                 draw = getattr(agent.source, name)
-                monkeypatch.setattr(agent.source, name, lambda *given, draw=draw: shares.append(given[0]) or draw(*given))
+                monkeypatch.setattr(
+                    agent.source, name, lambda *given, draw=draw: shares.append(given[0]) or draw(*given)
+                )
         agent.update(replay, Streams(1))
         counts[arm].append(agent.updates)
     plain, data = counts.values()
@@ -138,12 +152,18 @@ def test_source_episodes_are_spread_evenly(opened):
     assert numbers[0] == [numbers[1][0], numbers[1][round((count - 1) / 2)], numbers[1][-1]]
 
 
-@pytest.mark.parametrize(("damage", "word"), [
-    (lambda model: (model / "source.json").unlink(), "source.json is missing"),
-    (lambda model: (model / "source.json").write_text("{"), "damaged"),
-    (lambda model: next((model.parent / "source").glob("*/reward.bin")).write_bytes(b"x"), "were changed"),
-    (lambda model: (model.parent / "source").rename(model.parent / "elsewhere"), "are gone"),
-])
+@pytest.mark.parametrize(
+    ("damage", "word"),
+    [
+        (lambda model: (model / "source.json").unlink(), "source.json is missing"),
+        (lambda model: (model / "source.json").write_text("{"), "damaged"),
+        (
+            lambda model: next((model.parent / "source").glob("*/reward.bin")).write_bytes(b"x"),
+            "were changed",
+        ),
+        (lambda model: (model.parent / "source").rename(model.parent / "elsewhere"), "are gone"),
+    ],
+)
 def test_missing_or_changed_source_data_are_refused(toy_model, tmp_path, damage, word):
     import shutil
 
@@ -179,9 +199,19 @@ def test_unknown_arms_are_refused_with_those_there_are(toy, tmp_path, arm):
 
 
 def test_which_arms_wait_for_pretraining():
-    needing = {arm for name, starts in agents.ARMS.items() for arm in (f"{name}/{s}" for s in starts)
-               if transfer.needs_model(arm)}
-    assert needing == {"ivg/pretrained", "ivg/pretrained+data", "ivg/scratch+data", "ivg/policy", "sac/pretrained"}
+    needing = {
+        arm
+        for name, starts in agents.ARMS.items()
+        for arm in (f"{name}/{s}" for s in starts)
+        if transfer.needs_model(arm)
+    }
+    assert needing == {
+        "ivg/pretrained",
+        "ivg/pretrained+data",
+        "ivg/scratch+data",
+        "ivg/policy",
+        "sac/pretrained",
+    }
 
 
 def test_a_missing_extra_names_the_command_that_installs_it(toy, tmp_path, monkeypatch):
@@ -214,16 +244,22 @@ def test_episodes_start_from_the_given_seeds():
 
 @pytest.mark.baselines
 def test_stable_sac_is_measured_like_every_other_arm(toy, tmp_path, capsys):
-    folders = [toy.transfer(tmp_path, arm, "transfer.sb3_sac.batch_size=8", "transfer.sb3_sac.updates_per_step=0.2")
-               for arm in ("sb3_sac/scratch", "sac/scratch")]
+    folders = [
+        toy.transfer(tmp_path, arm, "transfer.sb3_sac.batch_size=8", "transfer.sb3_sac.updates_per_step=0.2")
+        for arm in ("sb3_sac/scratch", "sac/scratch")
+    ]
     stable, ours = (metrics.read(folder, "evaluation") for folder in folders)
     assert [r["env_steps"] for r in stable] == [r["env_steps"] for r in ours] == [50, 100]
-    assert stable[-1]["updates"] == 20 and stable[0]["score"] != stable[1]["score"]  # 5 of each episode's 25 steps
+    assert (
+        stable[-1]["updates"] == 20 and stable[0]["score"] != stable[1]["score"]
+    )  # 5 of each episode's 25 steps
     records = [json.loads((folder / "run.json").read_text()) for folder in folders]
     assert records[0].keys() == records[1].keys() and records[0]["floor"] == records[1]["floor"]
     checkpoint.save(folders[0] / "checkpoints", {"half": 1})
     (folders[0] / "run.json").unlink()
-    toy.transfer(tmp_path, "sb3_sac/scratch", "transfer.sb3_sac.batch_size=8", "transfer.sb3_sac.updates_per_step=0.2")
+    toy.transfer(
+        tmp_path, "sb3_sac/scratch", "transfer.sb3_sac.batch_size=8", "transfer.sb3_sac.updates_per_step=0.2"
+    )
     assert "starts again" in capsys.readouterr().out
     again = metrics.read(folders[0], "evaluation")
     assert [r["score"] for r in again] == [r["score"] for r in stable]  # same seed, same run
@@ -235,7 +271,9 @@ def test_stable_sac_sees_pictures_the_right_way_round(toy, tmp_path):
     bound = suites.bind(experiment, experiment.transfer.targets["goal"], "goal")
     agent = sb3_sac.StableSAC(bound.make(), experiment.transfer.sb3_sac, 0, 10, 100)
     observation, _ = bound.make().reset(seed=3)
-    step = playing.as_step([observation], np.zeros((1, 2), np.float32), np.zeros(1, np.float32), np.ones(1, bool))
+    step = playing.as_step(
+        [observation], np.zeros((1, 2), np.float32), np.zeros(1, np.float32), np.ones(1, bool)
+    )
     action, _ = agent.act(step, None, Streams(0), explore=False)
     image = torch.from_numpy(observation["image_top"]).permute(2, 0, 1)[None].float() / 255
     proprio = torch.from_numpy(observation["proprio"])[None]
@@ -267,11 +305,20 @@ class Slide(gymnasium.Env):
 def test_own_tasks_without_pictures_go_all_the_way(toy, tmp_path, monkeypatch):
     monkeypatch.setattr(task_suites.registry, "_ENTRIES", dict(task_suites.registry._ENTRIES))
     task_suites.register_environment(
-        "mine/slide", Slide, reward=lambda inputs, action, goal: -abs(inputs[..., 0] - goal), reward_input_names=("x",),
-        reward_inputs=lambda env: env.state[:1], tasks={"train": [{"goal": 0.5}, {"goal": 0.0}], "test": [{"goal": 1.0}]},
-        max_episode_steps=25)
-    here = ("pretrain.sources=[{suite: mine/slide}, {suite: mine/slide, index: 1}]", "pretrain.scripted=0",
-            "transfer.targets={goal: {suite: mine/slide}}", "transfer.video=true")
+        "mine/slide",
+        Slide,
+        reward=lambda inputs, action, goal: -abs(inputs[..., 0] - goal),
+        reward_input_names=("x",),
+        reward_inputs=lambda env: env.state[:1],
+        tasks={"train": [{"goal": 0.5}, {"goal": 0.0}], "test": [{"goal": 1.0}]},
+        max_episode_steps=25,
+    )
+    here = (
+        "pretrain.sources=[{suite: mine/slide}, {suite: mine/slide, index: 1}]",
+        "pretrain.scripted=0",
+        "transfer.targets={goal: {suite: mine/slide}}",
+        "transfer.video=true",
+    )
     values = config.read_yaml(config.find("experiment", "toy"))
     del values["suite"]
     experiment = config.load(ExperimentConfig, [values], [*toy.small, *here, f"out={tmp_path}"])

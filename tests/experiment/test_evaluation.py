@@ -26,7 +26,9 @@ def command(toy, cell):
 
 
 def settings(overrides):
-    return evaluation.config.load(evaluation.EvaluateConfig, [evaluation.config.find("experiment", "toy")], overrides)
+    return evaluation.config.load(
+        evaluation.EvaluateConfig, [evaluation.config.find("experiment", "toy")], overrides
+    )
 
 
 def test_the_last_evaluation_of_the_run_is_reproduced(command, cell):
@@ -34,7 +36,9 @@ def test_the_last_evaluation_of_the_run_is_reproduced(command, cell):
     last = metrics.read(cell / "toy/transfer/goal/sac/scratch/0", "evaluation")[-1]
     assert len(result.returns) == 2
     assert result.returns.mean() == pytest.approx(last["raw_return"], abs=1e-5)
-    assert (result.reference - result.floor) * last["score"] + result.floor == pytest.approx(result.returns.mean(), abs=1e-4)
+    assert (result.reference - result.floor) * last["score"] + result.floor == pytest.approx(
+        result.returns.mean(), abs=1e-4
+    )
 
 
 def test_more_episodes_begin_with_the_fixed_ones_and_fresh_ones_differ(command, monkeypatch):
@@ -64,15 +68,18 @@ def test_standard_errors_and_scale():
     assert Result(np.array([1.0]), np.array([True]), 0.0, 1.0, ()).table().splitlines()[1].split()[-1] == "-"
 
 
-@pytest.mark.parametrize(("change", "words"), [
-    (("run_seed=1",), "holds no saved agent"),
-    (("arm=sac/pretrain",), "ivg/scratch"),
-    (("target=gaol",), "choose from goal"),
-    (("run_seed=null",), "run_seed is missing"),
-    (("transfer.sac.hidden=17",), "transfer.sac.hidden=16"),
-    (("episodes=0",), "at least 1"),
-    (("epsiodes=3",), "episodes"),
-])
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (("run_seed=1",), "holds no saved agent"),
+        (("arm=sac/pretrain",), "ivg/scratch"),
+        (("target=gaol",), "choose from goal"),
+        (("run_seed=null",), "run_seed is missing"),
+        (("transfer.sac.hidden=17",), "transfer.sac.hidden=16"),
+        (("episodes=0",), "at least 1"),
+        (("epsiodes=3",), "episodes"),
+    ],
+)
 def test_wrong_input_is_one_line_and_status_2(command, capsys, change, words):
     assert cli.main(["evaluate", "toy", *command, *change]) == 2
     error = capsys.readouterr().err

@@ -41,8 +41,14 @@ def suite(monkeypatch):
     monkeypatch.setattr(registry, "_ENTRIES", dict(registry._ENTRIES))
 
     def make(**changes):
-        given = dict(make=Walk, reward=reward, reward_inputs=lambda env: [env.place], reward_input_names=("place",),
-                     tasks={"train": [{"goal": 1.0}, {"goal": 2.0}], "test": [{"goal": 3.0}]}, max_episode_steps=4)
+        given = dict(
+            make=Walk,
+            reward=reward,
+            reward_inputs=lambda env: [env.place],
+            reward_input_names=("place",),
+            tasks={"train": [{"goal": 1.0}, {"goal": 2.0}], "test": [{"goal": 3.0}]},
+            max_episode_steps=4,
+        )
         task_suites.register_environment("mine/walk", **{**given, **changes})
         return task_suites.get("mine/walk")
 
@@ -63,7 +69,9 @@ def test_episodes_pay_the_tasks_reward_and_stop_in_time(suite):
         paid.append(got)
         ends.append((terminated, truncated))
         places.append(float(info["reward_inputs"][0]))
-    assert places == pytest.approx([start + 1, start + 0.5, start + 1.5, start + 3.5], abs=1e-5)  # actions in [-2, 2]
+    assert places == pytest.approx(
+        [start + 1, start + 0.5, start + 1.5, start + 3.5], abs=1e-5
+    )  # actions in [-2, 2]
     squares = (0.25, 0.0625, 0.25, 1.0)
     assert paid == pytest.approx([-abs(p - 3) - a for p, a in zip(places, squares, strict=True)], abs=1e-5)
     assert ends == [(False, False)] * 3 + [(False, True)]
@@ -96,7 +104,10 @@ def test_an_environment_that_ends_terminates(suite):
     env = mine.make(mine.sample("train", 1, seed=0)[0])
     env.reset(seed=0)
     ends = [env.step(np.ones(1))[2:4] for _ in range(3)]
-    assert ends[-1] == (True, False)  # beyond 5 in the last step that the limit allows: an end, not a time limit
+    assert ends[-1] == (
+        True,
+        False,
+    )  # beyond 5 in the last step that the limit allows: an end, not a time limit
 
 
 def test_it_passes_gymnasiums_checker_through_gymnasium_make(suite):
@@ -106,13 +117,22 @@ def test_it_passes_gymnasiums_checker_through_gymnasium_make(suite):
     assert "mine/walk" in task_suites.names("own")
 
 
-@pytest.mark.parametrize(("changes", "words"), [
-    ({"reward_input_names": ("place", "speed")}, "2 reward_input_names"),
-    ({"image": True, "make": lambda: type("Blank", (Walk,), {"render": lambda self: None})()}, "render"),
-    ({"make": lambda: type("Counts", (Walk,), {"action_space": gymnasium.spaces.Discrete(2)})()}, "bounded Box"),
-    ({"make": lambda: type("Odd", (Walk,), {"observation_space": gymnasium.spaces.Discrete(2)})()}, "observations"),
-    ({"tasks": {"trian": []}}, "train"),
-])
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"reward_input_names": ("place", "speed")}, "2 reward_input_names"),
+        ({"image": True, "make": lambda: type("Blank", (Walk,), {"render": lambda self: None})()}, "render"),
+        (
+            {"make": lambda: type("Counts", (Walk,), {"action_space": gymnasium.spaces.Discrete(2)})()},
+            "bounded Box",
+        ),
+        (
+            {"make": lambda: type("Odd", (Walk,), {"observation_space": gymnasium.spaces.Discrete(2)})()},
+            "observations",
+        ),
+        ({"tasks": {"trian": []}}, "train"),
+    ],
+)
 def test_what_is_wrong_is_named(suite, changes, words):
     with pytest.raises(task_suites.SuiteError, match=words):
         mine = suite(**changes)
