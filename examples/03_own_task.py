@@ -51,7 +51,7 @@ CONFIG = {
               "ensemble": {"heads": 3}},
     "learner": {"batch_size": 8, "length": 4},
     "pretrain": {"sources": [{"suite": "mine/cart"}, {"suite": "mine/cart", "index": 1}], "env_steps": 4000,
-                 "scripted": 0, "joint_updates": 400, "filter_updates": 200, "transition_updates": 1000},
+                 "scripted": 0, "joint_updates": 300, "filter_updates": 150, "transition_updates": 600},
     "transfer": {"targets": {"goal": {"suite": "mine/cart"}}, "budget_env_steps": {"default": 600}},
 }  # fmt: skip
 
