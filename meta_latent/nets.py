@@ -43,15 +43,27 @@ class EnsembleLinear(nn.Module):
 
 
 class EnsembleMLP(nn.Module):
-    """K MLPs with ELU units, the first `shared_layers` hidden layers common to all: (K, B, inputs) -> (K, B, outputs)."""
+    """K MLPs with ELU units, the first `shared_layers` hidden layers common to all: (K, B, inputs) -> (K, B,
+    outputs).
+    """
 
-    def __init__(self, heads: int, inputs: int, outputs: int, hidden: int, layers: int, shared_layers: int = 0,
-                 output_scale: float = 1.0):
+    def __init__(
+        self,
+        heads: int,
+        inputs: int,
+        outputs: int,
+        hidden: int,
+        layers: int,
+        shared_layers: int = 0,
+        output_scale: float = 1.0,
+    ):
         super().__init__()
         shared_layers = min(shared_layers, layers)
         sizes = [inputs, *[hidden] * layers]
         self.shared = nn.ModuleList(nn.Linear(sizes[i], sizes[i + 1]) for i in range(shared_layers))
-        self.own = nn.ModuleList(EnsembleLinear(heads, sizes[i], sizes[i + 1]) for i in range(shared_layers, layers))
+        self.own = nn.ModuleList(
+            EnsembleLinear(heads, sizes[i], sizes[i + 1]) for i in range(shared_layers, layers)
+        )
         self.last = EnsembleLinear(heads, sizes[-1], outputs, output_scale)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

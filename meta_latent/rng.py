@@ -10,14 +10,18 @@ import torch
 
 
 def derive(seed: int, *names: str | int) -> int:
-    """A 63-bit seed that depends on `seed` and on every name; equal inputs give equal seeds on every machine."""
+    """A 63-bit seed that depends on `seed` and on every name; equal inputs give equal seeds on every
+    machine.
+    """
     text = ":".join(str(part) for part in (seed, *names))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
 
 
 @contextmanager
 def seeded_construction(seed: int):
-    """Build torch modules inside: their initial weights depend on `seed` alone; the global state is put back."""
+    """Build torch modules inside: their initial weights depend on `seed` alone; the global state is put
+    back.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
@@ -26,8 +30,8 @@ def seeded_construction(seed: int):
 class Streams:
     """Named random streams of one seed.
 
-    ``numpy(name)`` and ``torch(name)`` return the same generator at every call; ``state()`` and ``load_state()``
-    carry all of them through a checkpoint, bit for bit.
+    ``numpy(name)`` and ``torch(name)`` return the same generator at every call; ``state()`` and
+    ``load_state()`` carry all of them through a checkpoint, bit for bit.
     """
 
     def __init__(self, seed: int):

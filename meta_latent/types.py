@@ -37,7 +37,9 @@ class Spec:
         images = {key.removeprefix("image_"): tuple(int(n) for n in space.shape)
                   for key, space in sorted(spaces.items()) if key.startswith("image_")}
         proprio = int(np.prod(spaces["proprio"].shape)) if "proprio" in spaces else 0
-        return cls(images, proprio, int(distribution.action_space.shape[0]), len(distribution.reward_input_names))
+        return cls(
+            images, proprio, int(distribution.action_space.shape[0]), len(distribution.reward_input_names)
+        )
 
     def to_dict(self) -> dict:
         """A JSON-able form."""
@@ -98,7 +100,8 @@ class SequenceBatch(Step):
         reward_inputs: (B, T, R) privileged values for relabelling.
         task_index: (B,) int64, which reward function the sequence was collected (or relabelled) with.
         head_mask: (B, K) bool, the ensemble heads that may train on the sequence.
-        first_frame: (B,) int64, place of the first step among all frames of the replay (to find cached values).
+        first_frame: (B,) int64, place of the first step among all frames of the replay (to find cached
+            values).
     """
 
     reward_inputs: torch.Tensor = None
@@ -114,6 +117,11 @@ class SequenceBatch(Step):
     def joined(self, other: SequenceBatch) -> SequenceBatch:
         """The sequences of both, one after the other; `first_frame` then belongs to two replays."""
         pairs = {f.name: (getattr(self, f.name), getattr(other, f.name)) for f in fields(self)}
-        return SequenceBatch(**{
-            name: {c: torch.cat([mine[c], theirs[c]]) for c in mine} if isinstance(mine, dict) else torch.cat([mine, theirs])
-            for name, (mine, theirs) in pairs.items()})
+        return SequenceBatch(
+            **{
+                name: {c: torch.cat([mine[c], theirs[c]]) for c in mine}
+                if isinstance(mine, dict)
+                else torch.cat([mine, theirs])
+                for name, (mine, theirs) in pairs.items()
+            }
+        )

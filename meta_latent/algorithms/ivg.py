@@ -1,10 +1,12 @@
 """Imagined value gradients (IVG): a policy follows the gradient of its value through a latent model.
 
-Byravan et al., "Imagined Value Gradients", CoRL 2019 (arXiv 1910.04142). The paper's code is not public: the loop
-below is a reconstruction from its abstract and project page. Known: N imagined steps through a deterministic model
-of expected futures, a stochastic parametric policy, a value function, reuse of the model across rewards. Ours to
-choose, and so deviations: TD(lambda) targets from imagination instead of replayed off-policy returns, an entropy
-bonus, the reward head on (action, next latent), the ensemble (one head per imagined trajectory), all sizes.
+Byravan et al., "Imagined Value Gradients", CoRL 2019 (arXiv 1910.04142). The paper's code is not public: the
+loop below is a reconstruction from its abstract and project page. Known: N imagined steps through a
+deterministic model of expected futures, a stochastic parametric policy, a value function, reuse of the model
+across rewards. Ours to
+choose, and so deviations: TD(lambda) targets from imagination instead of replayed off-policy returns, an
+entropy bonus, the reward head on (action, next latent), the ensemble (one head per imagined trajectory), all
+sizes.
 
 One update, on replayed latents h of the target:
     reward    fit r(h', a) on latents unrolled 0..N steps with the logged actions
@@ -34,9 +36,10 @@ class IVGConfig:
 
     Attributes:
         horizon: N, imagined steps. discount, mix: of the returns (mix is lambda).
-        temperature, target_entropy: first weight of the entropy bonus, tuned to hold this many nats per action value.
-        reward_heads, pessimism: the reward is the mean of this many heads minus `pessimism` times their spread, so that
-            the policy gains nothing where target data are silent.
+        temperature, target_entropy: first weight of the entropy bonus, tuned to hold this many nats per
+            action value.
+        reward_heads, pessimism: the reward is the mean of this many heads minus `pessimism` times their
+            spread, so that the policy gains nothing where target data are silent.
         batch_size: imagined trajectories per update. updates_per_step: updates per environment step.
         first_updates: updates when learning starts. hidden, layers: of reward, value and policy networks.
         target_rate: of the target value network. gradient_clip: largest norm per network.
@@ -76,17 +79,30 @@ class IVG(LatentAgent):
                               config.max_stddev)
         super().__init__(model, learner, config.adaptation, actor, cache, source)
         self.config = config
-        self.reward = EnsembleMLP(config.reward_heads, model.latent_size + model.relation_size + actions, 1, config.hidden, config.layers)
+        self.reward = EnsembleMLP(
+            config.reward_heads,
+            model.latent_size + model.relation_size + actions,
+            1,
+            config.hidden,
+            config.layers,
+        )
         self.value = MLP(inputs, 1, config.hidden, config.layers)
         self.target_value = deepcopy(self.value)
         self.temperature = Temperature(config.temperature, config.target_entropy * actions)
-        self.networks = {"reward": self.reward, "value": self.value, "policy": actor, "target_value": self.target_value,
-                         "temperature": self.temperature}
+        self.networks = {
+            "reward": self.reward,
+            "value": self.value,
+            "policy": actor,
+            "target_value": self.target_value,
+            "temperature": self.temperature,
+        }
         for network in self.networks.values():
             network.to(model.device)
         rates = {"reward": config.reward_learning_rate, "value": config.value_learning_rate,
                  "policy": config.policy_learning_rate, "temperature": config.temperature_learning_rate}
-        self.optimisers = {name: torch.optim.Adam(self.networks[name].parameters(), rate) for name, rate in rates.items()}
+        self.optimisers = {
+            name: torch.optim.Adam(self.networks[name].parameters(), rate) for name, rate in rates.items()
+        }
 
     def improve(self, steps: int, first: bool, rng: Streams) -> Metrics:
         """`updates_per_step` updates of reward, policy and value for each new environment step."""
@@ -104,14 +120,19 @@ class IVG(LatentAgent):
     def fit_reward(self, rng: Streams) -> Metrics:
         """One update of the reward head, on latents unrolled up to `horizon` steps and on observed ones.
 
-        Fitted on observed latents alone, the head is garbage at the depths the policy step uses, and is exploited.
-        Only target data carry the target's reward.
+        Fitted on observed latents alone, the head is garbage at the depths the policy step uses, and is
+        exploited. Only target data carry the target's reward.
         """
         windows = self.cache.windows(self.config.batch_size, self.config.horizon, rng.numpy("reward"))
         with torch.no_grad():
             start = self.model.unpack(torch.cat([windows.samples[:, 0], windows.memories[:, 0]], -1))
-            unrolled = imagine(self.model, start, lambda k, _: windows.actions[:, k + 1], self._heads(len(windows.rows), rng),
-                               self.config.horizon)
+            unrolled = imagine(
+                self.model,
+                start,
+                lambda k, _: windows.actions[:, k + 1],
+                self._heads(len(windows.rows), rng),
+                self.config.horizon,
+            )
             imagined = torch.stack([step.next_latent.sample for step in unrolled], 1)
         errors = [self._bagged_error(sample, windows.actions[:, 1:], windows.rewards[:, 1:])
                   for sample in (imagined, windows.samples[:, 1:])]
@@ -119,15 +140,23 @@ class IVG(LatentAgent):
         return {"reward_loss": float(errors[1].detach()), "reward_loss_imagined": float(errors[0].detach())}
 
     def _bagged_error(self, samples, actions, rewards) -> torch.Tensor:
-        """Mean squared error with every reward head on its own rows, so that the heads see different batches."""
+        """Mean squared error with every reward head on its own rows, so that the heads see different
+        batches.
+        """
         heads = self.config.reward_heads
         rows = len(rewards) // heads * heads
-        inputs = torch.cat([samples, self.model.relations(samples), actions], -1)[:rows].unflatten(0, (heads, -1)).flatten(1, 2)
+        inputs = (
+            torch.cat([samples, self.model.relations(samples), actions], -1)[:rows]
+            .unflatten(0, (heads, -1))
+            .flatten(1, 2)
+        )
         guess = self.reward(inputs)[..., 0]
         return (guess - rewards[:rows].reshape(heads, -1)).square().mean()
 
     def follow_value_gradient(self, rng: Streams) -> Metrics:
-        """One update of policy and value on imagined trajectories; the model is differentiated through, not changed."""
+        """One update of policy and value on imagined trajectories; the model is differentiated through, not
+        changed.
+        """
         config = self.config
         start, head = self._starts(rng)
         log_probs = []
@@ -142,7 +171,9 @@ class IVG(LatentAgent):
         features = torch.stack([self.features(s.next_latent) for s in steps], 1)
         log_prob = torch.stack(log_probs, 1)
         bonus = -self.temperature.value() * log_prob
-        returns = lambda_returns(rewards + bonus, self.target_value(features)[..., 0], config.discount, config.mix)
+        returns = lambda_returns(
+            rewards + bonus, self.target_value(features)[..., 0], config.discount, config.mix
+        )
         seen = torch.cat([self.features(start)[:, None], features[:, :-1]], 1).detach()
         policy_loss = -returns.mean()
         self.optimise("policy", policy_loss, config.gradient_clip)
@@ -150,9 +181,13 @@ class IVG(LatentAgent):
         self.optimise("value", value_error.square().mean(), config.gradient_clip)
         self.optimise("temperature", self.temperature.loss(log_prob), config.gradient_clip)
         update_target(self.target_value, self.value, config.target_rate)
-        return {"imagined_return": float(-policy_loss.detach()), "imagined_reward": float(rewards.detach().mean()),
-                "value_loss": float(value_error.detach().square().mean()), "entropy": float(-log_prob.detach().mean()),
-                "temperature": float(self.temperature.value())}
+        return {
+            "imagined_return": float(-policy_loss.detach()),
+            "imagined_reward": float(rewards.detach().mean()),
+            "value_loss": float(value_error.detach().square().mean()),
+            "entropy": float(-log_prob.detach().mean()),
+            "temperature": float(self.temperature.value()),
+        }
 
     def _starts(self, rng: Streams):
         windows = self._windows(self.config.batch_size, 0, rng)

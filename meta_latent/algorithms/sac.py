@@ -1,8 +1,9 @@
 """Soft actor-critic (SAC) on the features of a latent state model.
 
-Haarnoja et al., "Soft Actor-Critic Algorithms and Applications", 2018 (arXiv 1812.05905), with twin critics and a
-tuned temperature. The control for IVG: the same model, encoder training and features, but rewards and values learned
-from replayed transitions alone, no imagination. Deviation: n-step returns without correction (`steps`).
+Haarnoja et al., "Soft Actor-Critic Algorithms and Applications", 2018 (arXiv 1812.05905), with twin critics
+and a tuned temperature. The control for IVG: the same model, encoder training and features, but rewards and
+values learned from replayed transitions alone, no imagination. Deviation: n-step returns without correction
+(`steps`).
 """
 
 from __future__ import annotations
@@ -71,18 +72,24 @@ class SAC(LatentAgent):
             network.to(model.device)
         rates = {"critic": config.learning_rate, "policy": config.learning_rate,
                  "temperature": config.temperature_learning_rate}
-        self.optimisers = {name: torch.optim.Adam(self.networks[name].parameters(), rate) for name, rate in rates.items()}
+        self.optimisers = {
+            name: torch.optim.Adam(self.networks[name].parameters(), rate) for name, rate in rates.items()
+        }
 
     def improve(self, steps: int, first: bool, rng: Streams) -> Metrics:
         """`updates_per_step` updates for each new environment step."""
         metrics: Metrics = {}
-        for _ in range(self._due("improve", self.config.updates_per_step, steps) + self.config.first_updates * first):
+        for _ in range(
+            self._due("improve", self.config.updates_per_step, steps) + self.config.first_updates * first
+        ):
             metrics |= self.soft_update(rng)
             self.updates += 1
         return metrics
 
     def soft_update(self, rng: Streams) -> Metrics:
-        """One update of critics, policy and temperature on replayed transitions (time limits are bootstrapped through)."""
+        """One update of critics, policy and temperature on replayed transitions (time limits are
+        bootstrapped through).
+        """
         config = self.config
         windows = self.cache.windows(config.batch_size, config.steps, rng.numpy("replay"))
         features = self.features(self.model.unpack(torch.cat([windows.samples, windows.memories], -1)))
@@ -91,7 +98,9 @@ class SAC(LatentAgent):
         with torch.no_grad():
             action, log_prob = self.actor.sample(after, rng.torch("replay"))
             soft = self.target_critic(after, action).min(-1).values - self.temperature.value() * log_prob
-            target = (windows.rewards[:, 1:] * powers).sum(1) + config.discount ** config.steps * soft * ~windows.terminal[:, -1]
+            target = (windows.rewards[:, 1:] * powers).sum(
+                1
+            ) + config.discount**config.steps * soft * ~windows.terminal[:, -1]
         error = self.critic(now, windows.actions[:, 1]) - target[:, None]
         critic_loss = self.optimise("critic", error.square().mean(), config.gradient_clip)
         action, log_prob = self.actor.sample(now, rng.torch("replay"))

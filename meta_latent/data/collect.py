@@ -20,17 +20,22 @@ class Behaviour(Protocol):
     def begin(self, rng: np.random.Generator) -> None:
         """Forget the past; all randomness of the episode comes from `rng`."""
 
-    def act(self, observation: dict, action: np.ndarray, reward: float, is_first: bool, info: dict) -> np.ndarray:
+    def act(
+        self, observation: dict, action: np.ndarray, reward: float, is_first: bool, info: dict
+    ) -> np.ndarray:
         """(A,) the next action in [-1, 1], given what the previous `action` led to."""
 
 
 class CorrelatedNoise:
-    """Random actions with memory: clip(drift + x_t), x_t = persistence * x_{t-1} + scale * noise (an AR(1) process).
+    """Random actions with memory: clip(drift + x_t), x_t = persistence * x_{t-1} + scale * noise (an AR(1)
+    process).
 
     drift: (A,) constant part, such as a hand that tends downwards, where the objects are; () for none.
     """
 
-    def __init__(self, action_size: int, persistence: float = 0.7, scale: float = 0.7, drift: tuple[float, ...] = ()):
+    def __init__(
+        self, action_size: int, persistence: float = 0.7, scale: float = 0.7, drift: tuple[float, ...] = ()
+    ):
         if drift and len(drift) != action_size:
             raise UserError(f"drift has {len(drift)} values, the action has {action_size}")
         self.action_size, self.persistence, self.scale = action_size, persistence, scale
@@ -76,7 +81,9 @@ def collect_episode(env: gymnasium.Env, behaviour: Behaviour, seed: int, rng: np
     while not done:
         if frames is not None:
             frames.append(env.unwrapped.render())
-        action = np.asarray(behaviour.act(observation, action, reward, rows[-1]["is_first"], info), np.float32)
+        action = np.asarray(
+            behaviour.act(observation, action, reward, rows[-1]["is_first"], info), np.float32
+        )
         observation, reward, terminated, truncated, info = env.step(action)
         done = terminated or truncated
         rows.append(_row(observation, action, reward, info, last=done, terminal=terminated))
@@ -88,6 +95,14 @@ def collect_episode(env: gymnasium.Env, behaviour: Behaviour, seed: int, rng: np
 def _row(observation, action, reward, info, first=False, last=False, terminal=False) -> dict:
     row = {key: value for key, value in observation.items() if key.startswith("image_")}
     return row | {
-        "proprio": observation.get("proprio", np.zeros(0, np.float32)), "action": action, "reward": np.float32(reward),
-        "reward_present": np.float32(not first), "reward_inputs": info["reward_inputs"], "success": info["success"],
-        "is_first": first, "is_last": last, "is_terminal": terminal, "is_task_first": first}
+        "proprio": observation.get("proprio", np.zeros(0, np.float32)),
+        "action": action,
+        "reward": np.float32(reward),
+        "reward_present": np.float32(not first),
+        "reward_inputs": info["reward_inputs"],
+        "success": info["success"],
+        "is_first": first,
+        "is_last": last,
+        "is_terminal": terminal,
+        "is_task_first": first,
+    }

@@ -1,4 +1,6 @@
-"""What a frozen encoder makes of a replay, computed once: latents that dynamics, rewards and policies learn from."""
+"""What a frozen encoder makes of a replay, computed once: latents that dynamics, rewards and policies learn
+from.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +15,9 @@ from meta_latent.data.replay import FLAGS, SequenceReplay
 
 @dataclass(frozen=True)
 class LatentWindows:
-    """Windows of H + 1 consecutive latents: samples (B, H + 1, Z), memories (B, H + 1, M), actions (B, H + 1, A) and
-    rewards (B, H + 1) that led to them, terminal (B, H + 1) bool, head_mask (B, K), rows (B, H + 1) their place in the
-    cache."""
+    """Windows of H + 1 consecutive latents: samples (B, H + 1, Z), memories (B, H + 1, M), actions (B, H +
+    1, A) and rewards (B, H + 1) that led to them, terminal (B, H + 1) bool, head_mask (B, K), rows (B, H +
+    1) their place in the cache."""
 
     samples: torch.Tensor
     memories: torch.Tensor
@@ -27,11 +29,14 @@ class LatentWindows:
 
     def joined(self, other: LatentWindows) -> LatentWindows:
         """The windows of both, one after the other."""
-        return LatentWindows(*(torch.cat([getattr(self, f.name), getattr(other, f.name)]) for f in fields(self)))
+        return LatentWindows(
+            *(torch.cat([getattr(self, f.name), getattr(other, f.name)]) for f in fields(self))
+        )
 
 
 class LatentCache:
-    """Latents of whole episodes, flat over time. Each is filtered on its own: computed again, it is bit-equal.
+    """Latents of whole episodes, flat over time. Each is filtered on its own: computed again, it is
+    bit-equal.
 
     An update of the encoder or of the core invalidates the cache: call `clear` and `extend` again.
     """
@@ -58,8 +63,9 @@ class LatentCache:
     @torch.no_grad()
     def extend(self, model, replay: SequenceReplay, upto: int | None = None, chunk: int = 2048,
                relabel: Callable[[dict], torch.Tensor] | None = None) -> None:
-        """Filter the replay's episodes that are not cached yet (up to episode `upto`) and append them; episodes that
-        the replay evicted leave the cache. `relabel`: an episode's arrays -> its rewards (T + 1,), instead of its own.
+        """Filter the replay's episodes that are not cached yet (up to episode `upto`) and append them;
+        episodes that the replay evicted leave the cache. `relabel`: an episode's arrays -> its rewards (T +
+        1,), instead of its own.
         """
         self._forget(replay.evicted)
         stop = len(replay.episodes) if upto is None else upto
@@ -68,13 +74,18 @@ class LatentCache:
             embeddings = embed_episode(model, replay, episode, chunk)
             actions, rewards, present = (torch.from_numpy(np.array(episode[k])).to(model.device)
                                          for k in ("action", "reward", "reward_present"))
-            # Filtered without rewards: what a target's reward head learns must not depend on an input it may not have.
-            latent = model.filter(embeddings[None], actions[None], rewards[None], torch.zeros_like(present)[None])
+            # Filtered without rewards: what a target's reward head learns must not depend on an input it may
+            # not have.
+            latent = model.filter(
+                embeddings[None], actions[None], rewards[None], torch.zeros_like(present)[None]
+            )
             if relabel is not None:
                 rewards = relabel(episode).to(model.device)
             mask = (int(episode["head_bits"][0]) >> np.arange(replay.heads)) & 1
             mask = torch.from_numpy(mask.astype(bool)).to(model.device).expand(len(actions), -1)
-            terminal = torch.from_numpy((episode["flags"] >> FLAGS.index("is_terminal") & 1).astype(bool)).to(model.device)
+            terminal = torch.from_numpy((episode["flags"] >> FLAGS.index("is_terminal") & 1).astype(bool)).to(
+                model.device
+            )
             self.parts.append((latent.sample[0], latent.memory[0], actions, rewards, terminal, mask))
             self.lengths.append(len(actions))
         self._flat = None
@@ -94,7 +105,9 @@ class LatentCache:
             self.parts = [self._flat] if self.parts else []
         return self._flat
 
-    def windows(self, batch_size: int, horizon: int, rng: np.random.Generator, first_episode: int = 0) -> LatentWindows:
+    def windows(
+        self, batch_size: int, horizon: int, rng: np.random.Generator, first_episode: int = 0
+    ) -> LatentWindows:
         """Windows within episodes `first_episode`.., uniform over all of them."""
         lengths = np.array(self.lengths)
         counts = np.maximum(lengths - horizon, 0)
@@ -111,7 +124,9 @@ class LatentCache:
 
 
 @torch.no_grad()
-def embed_episode(model, replay: SequenceReplay, episode: dict[str, np.ndarray], chunk: int = 2048) -> torch.Tensor:
+def embed_episode(
+    model, replay: SequenceReplay, episode: dict[str, np.ndarray], chunk: int = 2048
+) -> torch.Tensor:
     """(T + 1, Z) embeddings of one episode, at most `chunk` images at a time."""
     length, device = len(episode["reward"]), model.device
     images = {c: torch.from_numpy(np.array(episode[f"image_{c}"])) for c in replay.spec.images}

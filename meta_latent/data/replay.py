@@ -1,8 +1,9 @@
 """Sequence replay: whole episodes in append-only segments, images in uint8, each frame stored once.
 
-A segment is a folder with one raw file per array. Episodes never straddle segments. A checkpoint names the segments
-and how many steps of each count (`state`); opening with that state drops whatever was written after it. Old segments
-leave memory when the capacity is exceeded and leave the disk at `prune`, after the next checkpoint.
+A segment is a folder with one raw file per array. Episodes never straddle segments. A checkpoint names the
+segments and how many steps of each count (`state`); opening with that state drops whatever was written after
+it. Old segments leave memory when the capacity is exceeded and leave the disk at `prune`, after the next
+checkpoint.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ FLAGS = ("is_first", "is_last", "is_terminal", "is_task_first")
 
 @dataclass(frozen=True)
 class ReplayConfig:
-    """capacity: environment steps kept. memory_map: read images from disk instead of memory. segment: steps a file."""
+    """capacity: environment steps kept. memory_map: read images from disk instead of memory. segment: steps
+    a file.
+    """
 
     capacity: int = 100_000
     memory_map: bool = False
@@ -35,18 +38,28 @@ def layout(spec: Spec) -> dict[str, tuple[str, tuple[int, ...]]]:
     """array name -> (dtype, shape of one step)."""
     arrays = {f"image_{camera}": ("uint8", shape) for camera, shape in spec.images.items()}
     return arrays | {
-        "proprio": ("float32", (spec.proprio,)), "action": ("float32", (spec.action_size,)),
-        "reward": ("float32", ()), "reward_present": ("float32", ()), "reward_inputs": ("float32", (spec.reward_inputs,)),
-        "flags": ("uint8", ()), "task_index": ("int32", ()), "head_bits": ("uint32", ())}
+        "proprio": ("float32", (spec.proprio,)),
+        "action": ("float32", (spec.action_size,)),
+        "reward": ("float32", ()),
+        "reward_present": ("float32", ()),
+        "reward_inputs": ("float32", (spec.reward_inputs,)),
+        "flags": ("uint8", ()),
+        "task_index": ("int32", ()),
+        "head_bits": ("uint32", ()),
+    }
 
 
 def predicted_bytes(spec: Spec, steps: int) -> int:
     """Bytes that `steps` stored steps take, in memory or on disk."""
-    return steps * sum(np.dtype(dtype).itemsize * int(np.prod(shape)) for dtype, shape in layout(spec).values())
+    return steps * sum(
+        np.dtype(dtype).itemsize * int(np.prod(shape)) for dtype, shape in layout(spec).values()
+    )
 
 
 class _Segment:
-    """`steps` steps in preallocated arrays (memory) or in growing files that are mapped for reading (memory map)."""
+    """`steps` steps in preallocated arrays (memory) or in growing files that are mapped for reading (memory
+    map).
+    """
 
     def __init__(self, spec: Spec, index: int, capacity: int, folder: Path | None, mapped: bool):
         self.spec, self.index, self.capacity, self.mapped = spec, index, capacity, mapped
@@ -55,7 +68,9 @@ class _Segment:
         self.pending: list[dict[str, np.ndarray]] = []
         self.arrays: dict[str, np.ndarray] = {}
         if not mapped:
-            self.arrays = {k: np.empty((capacity, *shape), dtype) for k, (dtype, shape) in layout(spec).items()}
+            self.arrays = {
+                k: np.empty((capacity, *shape), dtype) for k, (dtype, shape) in layout(spec).items()
+            }
 
     def add(self, episode: dict[str, np.ndarray]) -> None:
         count = len(episode["reward"])
@@ -85,7 +100,9 @@ class _Segment:
         self.arrays = {}
         for key, (dtype, shape) in layout(self.spec).items():
             if self.flushed and np.prod(shape, dtype=int):
-                self.arrays[key] = np.memmap(self.folder / f"{key}.bin", dtype, "r", shape=(self.flushed, *shape))
+                self.arrays[key] = np.memmap(
+                    self.folder / f"{key}.bin", dtype, "r", shape=(self.flushed, *shape)
+                )
             else:
                 self.arrays[key] = np.empty((self.flushed, *shape), dtype)
 
@@ -96,8 +113,10 @@ class _Segment:
             wanted = steps * np.dtype(dtype).itemsize * int(np.prod(shape, dtype=int))
             found = path.stat().st_size if path.exists() else 0
             if found < wanted:
-                raise UserError(f"{path}: {found} bytes, the checkpoint counts on {wanted}; the replay was truncated, "
-                                "start again in a new folder (out=...)")
+                raise UserError(
+                    f"{path}: {found} bytes, the checkpoint counts on {wanted}; the replay was truncated, "
+                    "start again in a new folder (out=...)"
+                )
             if found > wanted:
                 with path.open("r+b") as handle:
                     handle.truncate(wanted)
@@ -138,7 +157,9 @@ class SequenceReplay:
         self.env_steps = self.evicted = 0
 
     def __len__(self) -> int:
-        """Environment steps held (observations minus episode starts); `env_steps` counts the evicted ones too."""
+        """Environment steps held (observations minus episode starts); `env_steps` counts the evicted ones
+        too.
+        """
         return sum(stop - start - 1 for _, start, stop in self.episodes)
 
     @property
@@ -146,18 +167,30 @@ class SequenceReplay:
         """Observations held."""
         return sum(stop - start for _, start, stop in self.episodes)
 
-    def add_episode(self, episode: dict[str, np.ndarray], head_mask: np.ndarray | None = None, task_index: int = 0):
+    def add_episode(
+        self, episode: dict[str, np.ndarray], head_mask: np.ndarray | None = None, task_index: int = 0
+    ):
         """Append one episode: arrays with leading T + 1 (see `layout`); flags may be given as bools by name.
 
         head_mask: (K,) bool, the heads that may train on it (default all).
         """
         length = len(episode["reward"])
         flags = sum(np.asarray(episode[name], np.uint8) << bit for bit, name in enumerate(FLAGS))
-        bits = (1 << self.heads) - 1 if head_mask is None else int(sum(1 << k for k in range(self.heads) if head_mask[k]))
-        stored = {"flags": flags, "task_index": np.full(length, task_index), "head_bits": np.full(length, bits)}
+        bits = (
+            (1 << self.heads) - 1
+            if head_mask is None
+            else int(sum(1 << k for k in range(self.heads) if head_mask[k]))
+        )
+        stored = {
+            "flags": flags,
+            "task_index": np.full(length, task_index),
+            "head_bits": np.full(length, bits),
+        }
         stored |= {k: episode[k] for k in layout(self.spec) if k not in stored}
-        stored = {k: np.ascontiguousarray(v, layout(self.spec)[k][0]).reshape(length, *layout(self.spec)[k][1])
-                  for k, v in stored.items()}
+        stored = {
+            k: np.ascontiguousarray(v, layout(self.spec)[k][0]).reshape(length, *layout(self.spec)[k][1])
+            for k, v in stored.items()
+        }
         if not self.segments or self.segments[-1].steps + length > self.segments[-1].capacity:
             index = self.segments[-1].index + 1 if self.segments else 0
             self.segments.append(self._segment(index, max(self.config.segment, length)))
@@ -197,7 +230,8 @@ class SequenceReplay:
 
     def sequences(self, batch_size: int, length: int, rng: np.random.Generator, among=None,
                   images: bool = True) -> SequenceBatch:
-        """(B, T) windows, each within one episode, uniform over all windows of the episodes `among` (default all).
+        """(B, T) windows, each within one episode, uniform over all windows of the episodes `among` (default
+        all).
 
         `images=False` leaves the images out, for learning on cached embeddings.
 
@@ -216,8 +250,11 @@ class SequenceReplay:
         return self._batch(pieces, length, before[chosen[which]] + offset, images)
 
     def _batch(self, pieces, length: int, first_frame: np.ndarray, images: bool) -> SequenceBatch:
-        arrays = {key: np.stack([segment.read(key, start + o, start + o + length) for segment, start, o in pieces])
-                  for key in layout(self.spec) if images or not key.startswith("image_")}
+        arrays = {
+            key: np.stack([segment.read(key, start + o, start + o + length) for segment, start, o in pieces])
+            for key in layout(self.spec)
+            if images or not key.startswith("image_")
+        }
         tensors = {k: torch.from_numpy(v) for k, v in arrays.items() if v.dtype != np.uint32}
         flags = tensors["flags"]
         mask = (arrays["head_bits"][:, :1] >> np.arange(self.heads, dtype=np.uint32)) & 1
@@ -234,7 +271,9 @@ class SequenceReplay:
             segment.flush()
 
     def prune(self) -> None:
-        """Delete evicted segments from the disk; call once a checkpoint that no longer names them is saved."""
+        """Delete evicted segments from the disk; call once a checkpoint that no longer names them is
+        saved.
+        """
         if self.folder is not None and self.folder.is_dir():
             kept = {segment.folder for segment in self.segments}
             for path in self.folder.glob("segment_*"):
@@ -242,8 +281,8 @@ class SequenceReplay:
                     shutil.rmtree(path)
 
     def state(self) -> dict:
-        """Names and lengths of what was flushed: {"segments": [[index, capacity, steps], ...], "episodes": [[segment,
-        start, stop], ...]} and the counters."""
+        """Names and lengths of what was flushed: {"segments": [[index, capacity, steps], ...], "episodes":
+        [[segment, start, stop], ...]} and the counters."""
         return {"env_steps": self.env_steps, "evicted": self.evicted,
                 "segments": [[s.index, s.capacity, s.steps] for s in self.segments],
                 "episodes": np.array([[s.index, a, b] for s, a, b in self.episodes], np.int64).reshape(-1, 3)}

@@ -81,8 +81,8 @@ def load(folder: Path | str) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def fitting(folder: Path | str) -> Iterator[dict[str, Any]]:
-    """Context manager that yields `load(folder)`, to be taken over in its block: a state that lacks a part or has
-    other shapes (another version of this package wrote it) becomes a `UserError`.
+    """Context manager that yields `load(folder)`, to be taken over in its block: a state that lacks a part
+    or has other shapes (another version of this package wrote it) becomes a `UserError`.
     """
     state = load(folder)
     try:

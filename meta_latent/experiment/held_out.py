@@ -18,11 +18,11 @@ MOVED = 0.02
 def measure(model, replay, episodes: np.ndarray, burn_in: int = 5, horizon: int = 5) -> dict[str, float]:
     """Metrics over whole episodes (all of one length are used; the longest common length).
 
-    positions_1_minus_r2: least squares from the latent sample to the privileged reward inputs, fitted on one half of
-    the episodes and measured on the other, mean over inputs that vary. open_loop_r2: 1 - squared error of the same
-    read-out after `horizon` imagined steps, relative to the squared displacement, over inputs that moved by more than
-    `MOVED`. reward_1_minus_r2 (and _blind): one-step reward prediction of the sequence's own reward function with
-    (without) the rewards as input, after `burn_in` steps.
+    positions_1_minus_r2: least squares from the latent sample to the privileged reward inputs, fitted on one
+    half of the episodes and measured on the other, mean over inputs that vary. open_loop_r2: 1 - squared
+    error of the same read-out after `horizon` imagined steps, relative to the squared displacement, over
+    inputs that moved by more than `MOVED`. reward_1_minus_r2 (and _blind): one-step reward prediction of the
+    sequence's own reward function with (without) the rewards as input, after `burn_in` steps.
     """
     data = _tensors(model, replay, episodes)
     sight, blind = (model.filter(data["embeddings"], data["action"], data["reward"], data["present"] * flag)
@@ -76,7 +76,12 @@ def _open_loop(model, latent, data, readout, half, start, horizon) -> float:
     guess = _apply(readout, steps[-1].next_latent.sample[half:])
     before, after = data["reward_inputs"][half:, start], data["reward_inputs"][half:, start + horizon]
     moved = (after - before).abs() > MOVED
-    return 1.0 - ((guess - after)[moved].square().sum() / (after - before)[moved].square().sum().clamp_min(1e-12)).item()
+    return (
+        1.0
+        - (
+            (guess - after)[moved].square().sum() / (after - before)[moved].square().sum().clamp_min(1e-12)
+        ).item()
+    )
 
 
 def _one_step_reward(model, latent, actions) -> torch.Tensor:
@@ -90,16 +95,25 @@ def _one_step_reward(model, latent, actions) -> torch.Tensor:
 
 @torch.no_grad()
 def draw_strips(model, replay, episode: int, folder: Path, start: int = 3, horizon: int = 10) -> list[Path]:
-    """One PNG per camera: real frames above what the model imagines from step `start` with the logged actions."""
+    """One PNG per camera: real frames above what the model imagines from step `start` with the logged
+    actions.
+    """
     data = _tensors(model, replay, np.array([episode]))
     horizon = min(horizon, data["action"].shape[1] - start - 1)
     latent = model.filter(data["embeddings"], data["action"], data["reward"], data["present"] * 0)[:, start]
-    steps = imagine(model, latent, lambda k, _: data["action"][:, start + 1 + k], torch.zeros(1, dtype=torch.long,
-                    device=model.device), horizon)
+    steps = imagine(
+        model,
+        latent,
+        lambda k, _: data["action"][:, start + 1 + k],
+        torch.zeros(1, dtype=torch.long, device=model.device),
+        horizon,
+    )
     samples = torch.cat([latent.sample, *[step.next_latent.sample for step in steps]])
     decoded, paths = model.decode_float(samples), []
     for camera, images in decoded.items():
         real = np.array(replay.read(episode)[f"image_{camera}"][start:start + horizon + 1])
-        imagined = (images.add(0.5).clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+        imagined = (
+            (images.add(0.5).clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+        )
         paths.append(figures.strips(folder / f"imagined_vs_real_{camera}_{episode}.png", real, imagined))
     return paths

@@ -18,7 +18,9 @@ class Interrupts:
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
-        print("stopping at the next safe moment, to save; once more stops at once", file=sys.stderr, flush=True)
+        print(
+            "stopping at the next safe moment, to save; once more stops at once", file=sys.stderr, flush=True
+        )
 
 
 @contextmanager

@@ -66,7 +66,9 @@ class MetricLog:
                 self._writer().flush()
 
     def state(self) -> dict[str, int]:
-        """Length of `metrics.jsonl` and the last record's place on the axis; all of it is on the disk by then."""
+        """Length of `metrics.jsonl` and the last record's place on the axis; all of it is on the disk by
+        then.
+        """
         if not self._file.exists():
             return {"bytes": 0, self._axis: -1}
         with open(self._file, "rb") as file:

@@ -1,4 +1,6 @@
-"""A pretrained model on disk: `model.safetensors` + `model.json`, opened by `meta_latent.load`. Nothing is unpickled."""
+"""A pretrained model on disk: `model.safetensors` + `model.json`, opened by `meta_latent.load`. Nothing is
+unpickled.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ WEIGHTS, CARD, POLICY, SOURCE = "model.safetensors", "model.json", "policy.safet
 
 @dataclass(frozen=True)
 class LoadReport:
-    """Names of the tensors that were loaded, that are new (kept as built) and that the file has but nobody wants."""
+    """Names of the tensors that were loaded, that are new (kept as built) and that the file has but nobody
+    wants.
+    """
 
     loaded: tuple[str, ...]
     new: tuple[str, ...]
@@ -51,12 +55,20 @@ def save(folder: Path | str, model: LatentStateModel, facts: dict, policy: Polic
     """Write the model atomically and return the sha256 of its weights.
 
     Args:
-        facts: JSON-able, such as the budget. policy: becomes `policy.safetensors`. source: becomes `source.json`.
+        facts: JSON-able, such as the budget. policy: becomes `policy.safetensors`. source: becomes
+            `source.json`.
     """
     with files.atomic_folder(Path(folder)) as temporary:
         digest = _write_tensors(temporary / WEIGHTS, model.state_dict())
-        card = {"format": FORMAT, "sha256": digest, "spec": model.spec.to_dict(), "versions": versions(),
-                "config": configuration.to_dict(model.config), "task_rewards": list(model.task_rewards), **facts}
+        card = {
+            "format": FORMAT,
+            "sha256": digest,
+            "spec": model.spec.to_dict(),
+            "versions": versions(),
+            "config": configuration.to_dict(model.config),
+            "task_rewards": list(model.task_rewards),
+            **facts,
+        }
         if policy is not None:
             card["policy"] = {**policy.facts, "sha256": _write_tensors(temporary / POLICY, policy.tensors)}
         if source is not None:
@@ -83,15 +95,21 @@ def read_card(folder: Path | str) -> dict:
     card_path, weights = folder / CARD, folder / WEIGHTS
     for path in (card_path, weights):
         if not path.is_file():
-            raise UserError(f"{folder} is not a model folder: {path.name} is missing; pretrained= takes the folder "
-                            "model/ that `meta-latent pretrain` writes")
+            raise UserError(
+                f"{folder} is not a model folder: {path.name} is missing; pretrained= takes the folder "
+                "model/ that `meta-latent pretrain` writes"
+            )
     try:
         card = json.loads(card_path.read_text())
         if card["format"] != FORMAT:
-            raise UserError(f"{card_path} has format {card['format']}, this version reads {FORMAT}: pretrain again")
+            raise UserError(
+                f"{card_path} has format {card['format']}, this version reads {FORMAT}: pretrain again"
+            )
         digest, intact = card["sha256"], card["card_sha256"] == _card_sha256(card)
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{card_path} is damaged ({type(error).__name__}): pretrain again or restore it") from error
+        raise UserError(
+            f"{card_path} is damaged ({type(error).__name__}): pretrain again or restore it"
+        ) from error
     if not intact:
         raise UserError(f"{card_path} was edited: its content does not match its card_sha256; restore it")
     if files.sha256(weights) != digest:
@@ -113,20 +131,34 @@ def load(folder: Path | str, device: str | torch.device = "cpu") -> LatentStateM
         with seeded_construction(0):
             model = LatentStateModel(Spec.from_dict(card["spec"]), config, tuple(card["task_rewards"]))
         model.load_state_dict(load_file(folder / WEIGHTS))
-    except (KeyError, IndexError, TypeError, ValueError, RuntimeError, SafetensorError, AttributeError) as error:
+    except (
+        KeyError,
+        IndexError,
+        TypeError,
+        ValueError,
+        RuntimeError,
+        SafetensorError,
+        AttributeError,
+    ) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise UserError(f"{folder} does not hold a model of this version ({reason}): pretrain again") from error
+        raise UserError(
+            f"{folder} does not hold a model of this version ({reason}): pretrain again"
+        ) from error
     return model.to(device)
 
 
 def load_policy(folder: Path | str, device: str | torch.device = "cpu") -> dict[str, torch.Tensor]:
-    """The tensors of `policy.safetensors`. Raises UserError if the model has no source policy or it was edited."""
+    """The tensors of `policy.safetensors`. Raises UserError if the model has no source policy or it was
+    edited.
+    """
     folder, card = Path(folder), read_card(folder)
     if "policy" not in card:
         raise UserError(f"{folder} holds no source policy; pretrain with pretrain.policy_updates=2000")
     path = folder / POLICY
     if not path.is_file() or files.sha256(path) != card["policy"]["sha256"]:
-        raise UserError(f"{path} is missing, truncated or edited: its sha256 is not the one in {CARD}; restore it")
+        raise UserError(
+            f"{path} is missing, truncated or edited: its sha256 is not the one in {CARD}; restore it"
+        )
     return load_file(path, device=str(device))
 
 
@@ -140,7 +172,9 @@ def load_for(folder: Path | str, spec: Spec, device: str | torch.device = "cpu")
 
 
 def load_into(model: LatentStateModel, folder: Path | str) -> LoadReport:
-    """Copy every tensor of the same name and shape from a pretrained model into `model`; says what happened."""
+    """Copy every tensor of the same name and shape from a pretrained model into `model`; says what
+    happened.
+    """
     read_card(folder)
     stored, own = load_file(Path(folder) / WEIGHTS), model.state_dict()
     fitting = {k: v for k, v in stored.items() if k in own and own[k].shape == v.shape}

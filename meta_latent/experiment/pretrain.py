@@ -1,8 +1,9 @@
 """`meta-latent pretrain NAME`: source data, three training stages, a model folder, and what the model knows.
 
-Stages: collect -> joint (everything, on pixels) -> filter (core and heads, on cached embeddings) -> transition (the
-heads, on cached latents) -> with `policy_updates` the source policy, in imagination -> with `on_policy` a second round:
-its episodes, and every stage but joint on all data. Interrupted at any moment, the same command goes on from the last checkpoint, bit for bit.
+Stages: collect -> joint (everything, on pixels) -> filter (core and heads, on cached embeddings) ->
+transition (the heads, on cached latents) -> with `policy_updates` the source policy, in imagination -> with
+`on_policy` a second round: its episodes, and every stage but joint on all data. Interrupted at any moment,
+the same command goes on from the last checkpoint, bit for bit.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ from meta_latent.errors import UserError
 from meta_latent.experiment import checkpoint, config, held_out, model_folder, source_data
 from meta_latent.experiment.interrupts import deferred
 from meta_latent.experiment.metrics import MetricLog
+from meta_latent.experiment.playing import Acting
 from meta_latent.experiment.run_folder import RunFolder
 from meta_latent.experiment.schema import ExperimentConfig, PretrainConfig
-from meta_latent.experiment.playing import Acting
 from meta_latent.experiment.source_policy import SourcePolicy
 from meta_latent.experiment.suites import Bound, bind, common_spec
 from meta_latent.models.latent_state_model import LatentStateModel
@@ -72,14 +73,19 @@ def pretrain(experiment: ExperimentConfig) -> Path:
     spec = common_spec(sources)
     capacity = experiment.pretrain.replay.capacity
     if capacity < experiment.pretrain.env_steps:
-        raise UserError(f"pretrain.replay.capacity={capacity} is less than pretrain.env_steps="
-                        f"{experiment.pretrain.env_steps}: source data would be forgotten; raise the capacity")
-    with RunFolder(folder_of(experiment), narrowed(experiment), seed=experiment.seed, may_differ=("device",)) as folder:
+        raise UserError(
+            f"pretrain.replay.capacity={capacity} is less than pretrain.env_steps="
+            f"{experiment.pretrain.env_steps}: source data would be forgotten; raise the capacity"
+        )
+    with RunFolder(
+        folder_of(experiment), narrowed(experiment), seed=experiment.seed, may_differ=("device",)
+    ) as folder:
         model_path = folder.root / "model"
         if folder.done:
             return model_path
         steps = experiment.pretrain.env_steps
-        print(f"pretrain {experiment.name}: {steps:,} steps of source data take {predicted_bytes(spec, steps) / 1e6:,.0f} MB")
+        megabytes = predicted_bytes(spec, steps) / 1e6
+        print(f"pretrain {experiment.name}: {steps:,} steps of source data take {megabytes:,.0f} MB")
         with deferred() as interrupts:
             Pretraining(experiment, sources, spec, folder).run(interrupts)
         return model_path
@@ -89,7 +95,12 @@ class Pretraining:
     """One pretraining run with everything it needs to stop and go on."""
 
     def __init__(self, experiment: ExperimentConfig, sources: list[Bound], spec, folder: RunFolder):
-        self.experiment, self.config, self.sources, self.folder = experiment, experiment.pretrain, sources, folder
+        self.experiment, self.config, self.sources, self.folder = (
+            experiment,
+            experiment.pretrain,
+            sources,
+            folder,
+        )
         self.streams = Streams(derive(experiment.seed, "pretrain"))
         names = tuple(dict.fromkeys(source.name for source in sources))
         with seeded_construction(derive(experiment.seed, "model")):
@@ -142,7 +153,10 @@ class Pretraining:
                 before = len(self.replay)
                 self._episode(len(self.replay.episodes), envs, opened, behaviour_of)
                 bar.update(len(self.replay) - bar.n)
-                if interrupts.requested or len(self.replay) // COLLECT_CHECKPOINT > before // COLLECT_CHECKPOINT:
+                if (
+                    interrupts.requested
+                    or len(self.replay) // COLLECT_CHECKPOINT > before // COLLECT_CHECKPOINT
+                ):
                     self.save()
                 if interrupts.requested:
                     raise KeyboardInterrupt
@@ -151,7 +165,9 @@ class Pretraining:
         which = index % len(self.sources)
         source, varies = self.sources[which], bool(self.sources[which].task.distractors)
         if varies:
-            source = source.with_distractor_seed(derive(self.experiment.seed, "distractors", index) % 1_000_000)
+            source = source.with_distractor_seed(
+                derive(self.experiment.seed, "distractors", index) % 1_000_000
+            )
         if not varies and which not in envs:
             envs[which] = opened.enter_context(contextlib.closing(source.make()))
         env = source.make() if varies else envs[which]
@@ -173,11 +189,17 @@ class Pretraining:
     def _joint(self, interrupts) -> None:
         sizes = self.experiment.learner
         if self.progress["count"] == 0:
-            self.learner.calibrate(self.replay.sequences(1000, 2, self.streams.numpy("joint"), self._trained()))
+            self.learner.calibrate(
+                self.replay.sequences(1000, 2, self.streams.numpy("joint"), self._trained())
+            )
 
         def update(scale: float) -> dict[str, float]:
-            batch = self.replay.sequences(sizes.batch_size, sizes.length, self.streams.numpy("joint"), self._trained())
-            return self.learner.joint(batch.to(self.model.device), self.streams.torch("joint"), self._relabelled(batch), scale)
+            batch = self.replay.sequences(
+                sizes.batch_size, sizes.length, self.streams.numpy("joint"), self._trained()
+            )
+            return self.learner.joint(
+                batch.to(self.model.device), self.streams.torch("joint"), self._relabelled(batch), scale
+            )
 
         self._updates("joint", self.config.joint_updates, update, interrupts)
 
@@ -186,8 +208,13 @@ class Pretraining:
         ahead = torch.arange(sizes.filter_length)
 
         def update(scale: float) -> dict[str, float]:
-            batch = self.replay.sequences(sizes.filter_batch_size, sizes.filter_length, self.streams.numpy("filter"),
-                                          self._trained(), images=False)
+            batch = self.replay.sequences(
+                sizes.filter_batch_size,
+                sizes.filter_length,
+                self.streams.numpy("filter"),
+                self._trained(),
+                images=False,
+            )
             cached = embeddings[batch.first_frame[:, None] + ahead]
             return self.learner.filter(batch.to(self.model.device), cached, self.streams.torch("filter"),
                                        self._relabelled(batch), scale)
@@ -199,25 +226,33 @@ class Pretraining:
         cache.extend(self.model, self.replay, int(self._trained()[-1]) + 1)
 
         def update(scale: float) -> dict[str, float]:
-            windows = cache.windows(sizes.transition_batch_size, sizes.horizon, self.streams.numpy("transition"))
+            windows = cache.windows(
+                sizes.transition_batch_size, sizes.horizon, self.streams.numpy("transition")
+            )
             return self.learner.transition(windows, self.streams.torch("transition"), scale)
 
         self._updates("transition", self.config.transition_updates, update, interrupts)
 
     def _policy(self, interrupts) -> None:
         self.policy.open(self.replay, int(self._trained()[-1]) + 1)
-        self._updates("policy", self.config.policy_updates, lambda scale: self.policy.update(self.streams), interrupts)
+        self._updates(
+            "policy", self.config.policy_updates, lambda scale: self.policy.update(self.streams), interrupts
+        )
 
     def _updates(self, stage: str, total: int, update, interrupts) -> None:
         """Constant learning rate for half of the stage, then linearly down to 2 %."""
-        with tqdm(total=total, initial=self.progress["count"], unit="update", desc=stage, disable=None) as bar:
+        with tqdm(
+            total=total, initial=self.progress["count"], unit="update", desc=stage, disable=None
+        ) as bar:
             for count in range(self.progress["count"], total):
                 metrics = update(min(1.0, 2.0 * (1.0 - count / total) + 0.02))
                 self.progress["count"], self.progress["updates"] = count + 1, self.progress["updates"] + 1
                 bar.update()
                 if (count + 1) % LOG_EVERY == 0 or count + 1 == total:
                     bar.set_postfix({k: f"{v:.3g}" for k, v in list(metrics.items())[:3]}, refresh=False)
-                    self.log.write("train", {**self._clocks(), **{f"{stage}/{k}": v for k, v in metrics.items()}})
+                    self.log.write(
+                        "train", {**self._clocks(), **{f"{stage}/{k}": v for k, v in metrics.items()}}
+                    )
                 if (count + 1) % self.config.checkpoint_updates == 0 or interrupts.requested:
                     self.save()
                 if interrupts.requested:
@@ -234,7 +269,10 @@ class Pretraining:
         return np.arange(episodes - held)
 
     def _embeddings(self) -> torch.Tensor:
-        parts = [embed_episode(self.model, self.replay, self.replay.read(i)) for i in range(len(self.replay.episodes))]
+        parts = [
+            embed_episode(self.model, self.replay, self.replay.read(i))
+            for i in range(len(self.replay.episodes))
+        ]
         return torch.cat(parts)
 
     def _relabelled(self, batch) -> torch.Tensor:
@@ -248,7 +286,11 @@ class Pretraining:
 
     def _clocks(self) -> dict:
         self.progress["seconds"] = time.monotonic() - self._clock
-        return {"env_steps": len(self.replay), "updates": self.progress["updates"], "seconds": self.progress["seconds"]}
+        return {
+            "env_steps": len(self.replay),
+            "updates": self.progress["updates"],
+            "seconds": self.progress["seconds"],
+        }
 
     def save(self) -> None:
         """One atomic checkpoint of everything that a bit-equal continuation needs."""
@@ -276,7 +318,9 @@ class Pretraining:
         other = np.setdiff1d(held, plain)
         metrics = held_out.measure(self.model, self.replay, plain) if len(plain) > 3 else {}
         if len(other) > 3:
-            metrics |= {f"{k}_distractors": v for k, v in held_out.measure(self.model, self.replay, other).items()}
+            metrics |= {
+                f"{k}_distractors": v for k, v in held_out.measure(self.model, self.replay, other).items()
+            }
         for episode in [*plain[-2:], *other[-1:]]:
             images = self.folder.path("images", "strips").parent
             with files.full_disk_named(images):

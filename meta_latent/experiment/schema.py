@@ -1,4 +1,6 @@
-"""What an experiment is: typed, frozen, strict. A YAML in `configs/experiment/` holds these keys and no others."""
+"""What an experiment is: typed, frozen, strict. A YAML in `configs/experiment/` holds these keys and no
+others.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ from meta_latent.policies.latent_agent import AdaptationConfig
 
 ARMS = {"ivg": ("pretrained", "pretrained+data", "scratch", "scratch+data", "policy"),
         "sac": ("pretrained", "scratch"), "sb3_sac": ("scratch",)}
-"""Algorithm -> starts: pretrained weights, from scratch, either with source data (+data), or the source policy too."""
+"""Algorithm -> starts: pretrained weights, from scratch, either with source data (+data), or the source
+policy too.
+"""
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,9 @@ class TaskConfig:
 
 @dataclass(frozen=True)
 class SourceConfig(TaskConfig):
-    """A source task. `distractor_seeds`: the distractors' seeds are drawn anew for each episode group (see pretrain)."""
+    """A source task. `distractor_seeds`: the distractors' seeds are drawn anew for each episode group (see
+    pretrain).
+    """
 
     split: Literal["train", "test"] = "train"
 
@@ -55,12 +61,13 @@ class PretrainConfig:
     Attributes:
         sources: the tasks data come from; each has a reward function that can be relabelled.
         env_steps: environment steps of source data in all.
-        scripted, on_policy: shares of episodes by the suite's scripted policy (plus noise) and by an IVG policy
-            trained on the sources; the rest is correlated random actions.
+        scripted, on_policy: shares of episodes by the suite's scripted policy (plus noise) and by an IVG
+            policy trained on the sources; the rest is correlated random actions.
         scripted_noise: strength of the noise on scripted actions.
         held_out: share of episodes kept for the report and never trained on.
-        policy_updates: updates of an IVG policy for source number `policy_source`, in imagination, at the end (0: none);
-            its settings are `transfer.ivg`. With `on_policy`, also before the second round of collection.
+        policy_updates: updates of an IVG policy for source number `policy_source`, in imagination, at the
+            end (0: none); its settings are `transfer.ivg`. With `on_policy`, also before the second round of
+            collection.
         head_share: probability that an ensemble head may train on an episode.
         joint_updates, filter_updates, transition_updates: updates of the learner's three stages.
         checkpoint_updates: updates between checkpoints.
@@ -85,7 +92,9 @@ class PretrainConfig:
         if not 0 <= self.on_policy < 1 or (self.on_policy and not self.policy_updates):
             raise ValueError(f"on_policy={self.on_policy} must be in 0..1, and needs policy_updates > 0")
         if self.sources and not 0 <= self.policy_source < len(self.sources):
-            raise ValueError(f"policy_source={self.policy_source}, but there are {len(self.sources)} sources, from 0 on")
+            raise ValueError(
+                f"policy_source={self.policy_source}, but there are {len(self.sources)} sources, from 0 on"
+            )
 
 
 @dataclass(frozen=True)
@@ -104,9 +113,10 @@ class TransferConfig:
         targets: name -> task. arms: "ALGORITHM/START" names. seeds: one run each.
         budget_env_steps: per arm ("ivg/pretrained"), else "default". threshold: normalised score that counts.
         stop_at_threshold: a run ends once two consecutive evaluations hold the threshold.
-        ivg, sac, sb3_sac: hyper-parameters of the algorithms. adaptation: per arm or start, how the model keeps learning.
-        source_episodes: source episodes that arms with +data use, spread evenly over all; source_episodes_at_once:
-            how many of them have latents at a time where the encoder keeps learning.
+        ivg, sac, sb3_sac: hyper-parameters of the algorithms. adaptation: per arm or start, how the model
+            keeps learning.
+        source_episodes: source episodes that arms with +data use, spread evenly over all;
+            source_episodes_at_once: how many of them have latents at a time where the encoder keeps learning.
         warmup_episodes: episodes of correlated random actions before learning starts (they count as data).
     """
 
@@ -145,8 +155,10 @@ class ExperimentConfig:
 
     Attributes:
         seed: of pretraining. out: folder of all runs. device: "cpu" or "cuda". workers: cells side by side.
-        pretrained: a model folder to use instead of this experiment's own. target, arm, run_seed: one cell only.
-        suite: options for every distribution (image_size, cameras). imports: packages that register more tasks.
+        pretrained: a model folder to use instead of this experiment's own. target, arm, run_seed: one cell
+            only.
+        suite: options for every distribution (image_size, cameras). imports: packages that register more
+            tasks.
     """
 
     name: str = "experiment"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 
 import task_suites
-
 from meta_latent.errors import UserError
 from meta_latent.experiment.schema import ExperimentConfig, TaskConfig
 from meta_latent.types import Spec

@@ -1,6 +1,8 @@
-"""`meta-latent transfer NAME`: every arm learns every target with every seed; each cell is its own resumable run.
+"""`meta-latent transfer NAME`: every arm learns every target with every seed; each cell is its own resumable
+run.
 
-Without `target=`, `arm=` and `run_seed=` the command schedules all cells, one process each; with the three it runs one.
+Without `target=`, `arm=` and `run_seed=` the command schedules all cells, one process each; with the three
+it runs one.
 """
 
 from __future__ import annotations
@@ -47,22 +49,37 @@ def run(name: str, overrides: list[str]) -> None:
 # Scheduling
 
 
-def cells(experiment: ExperimentConfig, name: str, overrides: list[str], after: tuple[str, ...] = ()) -> list[Cell]:
+def cells(
+    experiment: ExperimentConfig, name: str, overrides: list[str], after: tuple[str, ...] = ()
+) -> list[Cell]:
     """One cell per target, arm and seed; those that start from a pretrained model wait for `after`."""
     transfer, found = experiment.transfer, []
     for seed in transfer.seeds:
         for arm in transfer.arms:
             for target in transfer.targets:
-                argv = (sys.executable, "-m", "meta_latent.cli", "transfer", name, *overrides, f"target={target}",
-                        f"arm={arm}", f"run_seed={seed}")
+                argv = (
+                    sys.executable,
+                    "-m",
+                    "meta_latent.cli",
+                    "transfer",
+                    name,
+                    *overrides,
+                    f"target={target}",
+                    f"arm={arm}",
+                    f"run_seed={seed}",
+                )
                 waits = after if needs_model(arm) else ()
                 log = cell_folder(experiment, target, arm, seed) / "output.log"
                 found.append(Cell(f"{target}/{arm}/{seed}", argv, waits, log))
     return found
 
 
-def schedule(experiment: ExperimentConfig, name: str, overrides: list[str], before: tuple[Cell, ...] = ()) -> None:
-    """Run all cells of the experiment, `before` (pretraining) first where needed. RunError names the failed cells."""
+def schedule(
+    experiment: ExperimentConfig, name: str, overrides: list[str], before: tuple[Cell, ...] = ()
+) -> None:
+    """Run all cells of the experiment, `before` (pretraining) first where needed. RunError names the failed
+    cells.
+    """
     for arm in experiment.transfer.arms:
         agents.learner_class(arm, Transfer)
     for target in experiment.transfer.targets.values():
@@ -73,8 +90,10 @@ def schedule(experiment: ExperimentConfig, name: str, overrides: list[str], befo
     outcome = run_cells(found, experiment.workers, on_event=_tell)
     failed = [cell for cell, result in outcome.items() if result != "done"]
     if failed:
-        raise RunError(f"{len(failed)} of {len(found)} cells did not finish: {', '.join(failed[:4])}; their output.log "
-                       "says why, the same command tries them again")
+        raise RunError(
+            f"{len(failed)} of {len(found)} cells did not finish: {', '.join(failed[:4])}; their output.log "
+            "says why, the same command tries them again"
+        )
 
 
 def _tell(event: Event) -> None:
@@ -103,12 +122,16 @@ def cell_folder(experiment: ExperimentConfig, target: str, arm: str, seed: int) 
 
 
 def run_cell(experiment: ExperimentConfig, target: str, arm: str, seed: int) -> None:
-    """Learn one target with one arm and one seed; resumes where it stopped, and does nothing if it is done."""
+    """Learn one target with one arm and one seed; resumes where it stopped, and does nothing if it is
+    done.
+    """
     bound = bind_target(experiment, target)
     pretrained = model_path(experiment) if needs_model(arm) else None
     learner = agents.learner_class(arm, Transfer)
     settings = narrowed(experiment, target, arm, seed, pretrained)
-    with RunFolder(cell_folder(experiment, target, arm, seed), settings, seed=seed, may_differ=("device",)) as folder:
+    with RunFolder(
+        cell_folder(experiment, target, arm, seed), settings, seed=seed, may_differ=("device",)
+    ) as folder:
         if not folder.done:
             with deferred() as interrupts:
                 learner(experiment, bound, arm, seed, pretrained, folder).run(interrupts)
@@ -140,13 +163,25 @@ class Transfer:
     """One learner on one target: collect an episode, update, evaluate now and then, save."""
 
     def __init__(self, experiment, bound, arm: str, seed: int, pretrained: Path | None, folder: RunFolder):
-        self.config, self.bound, self.arm, self.seed, self.folder = experiment.transfer, bound, arm, seed, folder
+        self.config, self.bound, self.arm, self.seed, self.folder = (
+            experiment.transfer,
+            bound,
+            arm,
+            seed,
+            folder,
+        )
         self.pretrained, self.budget = pretrained, experiment.transfer.budget(arm)
         spec = Spec.of(bound.distribution)
         self.streams = Streams(derive(seed, "transfer", bound.name))
         self._open(experiment, spec)
         self.log = MetricLog(folder)
-        self.progress = {"episodes": 0, "seconds": 0.0, "update_seconds": 0.0, "evaluations": [], "metrics": {}}
+        self.progress = {
+            "episodes": 0,
+            "seconds": 0.0,
+            "update_seconds": 0.0,
+            "evaluations": [],
+            "metrics": {},
+        }
         self._resume()
         print(f"{bound.name} {arm} seed {seed}: at most {self.budget:,} steps, "
               f"{predicted_bytes(spec, self.budget) / 1e6:,.0f} MB of replay")
@@ -154,7 +189,9 @@ class Transfer:
     def _open(self, experiment: ExperimentConfig, spec: Spec) -> None:
         """The agent and its replay."""
         self.agent = agents.build(experiment, self.arm, spec, self.seed, self.pretrained)
-        self.replay = SequenceReplay(spec, self.config.replay, self.folder.path("replay"), self.agent.model.heads)
+        self.replay = SequenceReplay(
+            spec, self.config.replay, self.folder.path("replay"), self.agent.model.heads
+        )
 
     def _resume(self) -> None:
         """Go on from the checkpoint, if there is one."""
@@ -173,7 +210,9 @@ class Transfer:
 
     def _learn(self, env, interrupts) -> None:
         started = time.monotonic() - self.progress["seconds"]
-        with tqdm(total=self.budget, initial=self.replay.env_steps, unit="step", desc=self.arm, disable=None) as bar:
+        with tqdm(
+            total=self.budget, initial=self.replay.env_steps, unit="step", desc=self.arm, disable=None
+        ) as bar:
             while not self._finished():
                 before = self.replay.env_steps
                 self._episode(env)
@@ -212,7 +251,11 @@ class Transfer:
         return self.replay.env_steps // interval > before // interval or self.replay.env_steps >= self.budget
 
     def _clocks(self) -> dict:
-        return {"env_steps": self.replay.env_steps, "updates": self.agent.updates, "seconds": self.progress["seconds"]}
+        return {
+            "env_steps": self.replay.env_steps,
+            "updates": self.agent.updates,
+            "seconds": self.progress["seconds"],
+        }
 
     def _evaluate(self, bar) -> None:
         score = self.evaluator.score(self.agent, self.streams)
@@ -255,7 +298,16 @@ class Transfer:
         algorithm, _, start = self.arm.partition("/")
         self.save()
         self.folder.finish(
-            "done", target=self.bound.name, algorithm=algorithm, start=start, seed=self.seed, floor=floor,
-            reference=reference, threshold=self.config.threshold, budget_env_steps=self.budget, **self._clocks(),
+            "done",
+            target=self.bound.name,
+            algorithm=algorithm,
+            start=start,
+            seed=self.seed,
+            floor=floor,
+            reference=reference,
+            threshold=self.config.threshold,
+            budget_env_steps=self.budget,
+            **self._clocks(),
             update_seconds=self.progress["update_seconds"],
-            pretrained=None if self.pretrained is None else str(self.pretrained))
+            pretrained=None if self.pretrained is None else str(self.pretrained),
+        )

@@ -11,11 +11,14 @@ class EncoderConfig:
     """How one camera image becomes an embedding.
 
     Attributes:
-        kind: "keypoints" (convolutions, spatial softmax, expected coordinates + presence) or "conv" (strided).
-        channels: feature maps of each convolution; the first has stride 2 (keypoints), all have stride 2 (conv).
+        kind: "keypoints" (convolutions, spatial softmax, expected coordinates + presence) or "conv"
+            (strided).
+        channels: feature maps of each convolution; the first has stride 2 (keypoints), all have stride 2
+            (conv).
         keypoints: points per camera (keypoints only).
         embedding: size of the embedding per camera (conv only).
-        body_point: add a point whose position is linear in proprioception, the agent's own hand (keypoints only).
+        body_point: add a point whose position is linear in proprioception, the agent's own hand (keypoints
+            only).
         context: numbers per camera that describe the background (keypoints only).
         scale: coordinates in [-1, 1] are multiplied by this, so that a movement is a visible change.
     """
@@ -59,9 +62,11 @@ class LossConfig:
     """Weights of the named loss terms and the lengths of open-loop predictions.
 
     Attributes:
-        image, embedding, divergence, open_loop, task_reward, reward, continuation: weights (0 leaves a term out).
+        image, embedding, divergence, open_loop, task_reward, reward, continuation: weights (0 leaves a term
+            out).
         pixel_contrast: a pixel's weight is 1 + this * (pixel - its mean over the batch)^2.
-        divergence_balance: share of the divergence's gradient that goes to the prior (Dreamer v2's KL balancing).
+        divergence_balance: share of the divergence's gradient that goes to the prior (Dreamer v2's KL
+            balancing).
         free_nats: no divergence gradient below this many nats per step (rssm).
         embedding_stddev: stddev of p(embedding | sample) (rssm).
         open_loop_steps: steps of open-loop prediction. decoded_steps: how many of them are decoded to images.

@@ -1,12 +1,16 @@
 """The recurrent core: what is remembered, how it is filtered, and K heads that predict the next step.
 
-A latent is a Gaussian `sample` in the space of embeddings and the `memory` of a GRU that has read every sample,
-action and (where present) reward so far. Compared with the RSSM of PlaNet/Dreamer (Hafner et al. 2019):
+A latent is a Gaussian `sample` in the space of embeddings and the `memory` of a GRU that has read every
+sample, action and (where present) reward so far. Compared with the RSSM of PlaNet/Dreamer (Hafner et al.
+2019):
 
-* the posterior reads the current embedding alone, as in STORM (Zhang et al. 2023): filtering is parallel over time;
-* its mean IS the embedding and the prior's mean is the previous sample plus a predicted change, so that what an
+* the posterior reads the current embedding alone, as in STORM (Zhang et al. 2023): filtering is parallel
+over time;
+* its mean IS the embedding and the prior's mean is the previous sample plus a predicted change, so that what
+an
   encoder makes explicit (keypoints, proprioception) stays explicit under imagination;
-* the reward enters the GRU with a presence flag, never the sample: a fed reward cannot leak into its own prediction;
+* the reward enters the GRU with a presence flag, never the sample: a fed reward cannot leak into its own
+prediction;
 * K prior heads (with or without a common trunk) instead of one.
 
 The `deterministic` core is the same without noise (IVG's "expected" observations).
@@ -15,6 +19,7 @@ The `deterministic` core is the same without noise (IVG's "expected" observation
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -47,7 +52,9 @@ class Latent:
 
 
 class TransitionDistribution:
-    """p(next latent | latent, action) of one head per row; a Gaussian over the next sample, a GRU step for the memory."""
+    """p(next latent | latent, action) of one head per row; a Gaussian over the next sample, a GRU step for
+    the memory.
+    """
 
     def __init__(self, core: RecurrentCore, latent: Latent, action: torch.Tensor, mean: torch.Tensor,
                  stddev: torch.Tensor):
@@ -83,13 +90,17 @@ def gaussian_log_prob(x: torch.Tensor, mean: torch.Tensor, stddev: torch.Tensor)
 
 def gaussian_kl(mean_q, stddev_q, mean_p, stddev_p) -> torch.Tensor:
     """Elementwise KL(N(mean_q, stddev_q^2) || N(mean_p, stddev_p^2)) in nats."""
-    return (stddev_p / stddev_q).log() + (stddev_q.square() + (mean_q - mean_p).square()) / (2 * stddev_p.square()) - 0.5
+    return (
+        (stddev_p / stddev_q).log()
+        + (stddev_q.square() + (mean_q - mean_p).square()) / (2 * stddev_p.square())
+        - 0.5
+    )
 
 
 @dataclass(frozen=True)
 class Routing:
-    """Which rows go through which head: `rows` (K, n) row per slot (short groups repeat row 0), `slots` (B,) slot per
-    row. Made once by `route` and reused along a trajectory."""
+    """Which rows go through which head: `rows` (K, n) row per slot (short groups repeat row 0), `slots` (B,)
+    slot per row. Made once by `route` and reused along a trajectory."""
 
     rows: torch.Tensor
     slots: torch.Tensor
@@ -113,22 +124,41 @@ def route(head: torch.Tensor | Routing, heads: int) -> Routing:
 
 
 class RecurrentCore(nn.Module):
-    """Posterior, memory and K transition heads over embeddings of size `size`."""
+    """Posterior, memory and K transition heads over embeddings of size `size`.
 
-    def __init__(self, size: int, action_size: int, core: CoreConfig, ensemble: EnsembleConfig):
+    `relate` maps samples (..., Z) to `relations` further inputs of the heads, such as distances: contact is about those.
+    """
+
+    def __init__(self, size: int, action_size: int, core: CoreConfig, ensemble: EnsembleConfig,
+                 relate: Callable[[torch.Tensor], torch.Tensor] = lambda sample: sample[..., :0], relations: int = 0):
         super().__init__()
+        self.relate = relate
         self.stochastic = core.kind == "rssm"
-        self.size, self.memory_size, self.heads, self.min_stddev = size, core.memory, ensemble.heads, core.min_stddev
+        self.size, self.memory_size, self.heads, self.min_stddev = (
+            size,
+            core.memory,
+            ensemble.heads,
+            core.min_stddev,
+        )
         self.gru = nn.GRU(size + action_size + 2, core.memory, batch_first=True)
         self.spread = MLP(size, size, core.hidden, 1, output_scale=0.1) if self.stochastic else None
         outputs = 2 * size if self.stochastic else size
-        self.transitions = EnsembleMLP(ensemble.heads, size + core.memory + action_size, outputs, ensemble.hidden,
-                                       ensemble.layers, ensemble.shared_layers, output_scale=0.1)
+        self.transitions = EnsembleMLP(
+            ensemble.heads,
+            size + relations + core.memory + action_size,
+            outputs,
+            ensemble.hidden,
+            ensemble.layers,
+            ensemble.shared_layers,
+            output_scale=0.1,
+        )
 
     def initial(self, batch_size: int, device=None) -> Latent:
         """The latent before the first observation: zeros."""
         zeros = torch.zeros(batch_size, self.size, device=device)
-        return Latent(zeros, zeros, torch.ones_like(zeros), torch.zeros(batch_size, self.memory_size, device=device))
+        return Latent(
+            zeros, zeros, torch.ones_like(zeros), torch.zeros(batch_size, self.memory_size, device=device)
+        )
 
     def posterior(self, embedding: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(..., Z) -> mean and stddev of q(sample | embedding)."""
@@ -149,8 +179,14 @@ class RecurrentCore(nn.Module):
         else:
             signal = torch.stack([reward * present, present], -1)
         gru = self.gru
-        return torch.gru_cell(torch.cat([sample, action, signal], -1), memory, gru.weight_ih_l0, gru.weight_hh_l0,
-                              gru.bias_ih_l0, gru.bias_hh_l0)
+        return torch.gru_cell(
+            torch.cat([sample, action, signal], -1),
+            memory,
+            gru.weight_ih_l0,
+            gru.weight_hh_l0,
+            gru.bias_ih_l0,
+            gru.bias_hh_l0,
+        )
 
     def remember_sequence(self, samples, actions, rewards, present, memory=None) -> torch.Tensor:
         """Memory after every step of a sequence: (B, T, ...) -> (B, T, M)."""
@@ -161,14 +197,16 @@ class RecurrentCore(nn.Module):
     def change(self, sample, memory, action, head) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and stddev of the next sample by head `head` (B,) or a `Routing` of it, for rows (B, ...)."""
         routing = route(head, self.heads)
-        inputs = torch.cat([sample, memory, action], -1)[routing.rows]
+        inputs = torch.cat([sample, self.relate(sample), memory, action], -1)[routing.rows]
         out = self.transitions(inputs).flatten(0, 1)[routing.slots]
         if not self.stochastic:
             return sample + out, torch.zeros_like(out)
         change, spread = out.chunk(2, -1)
         return sample + change, nn.functional.softplus(spread - 2.0) + self.min_stddev
 
-    def transition(self, latent: Latent, action: torch.Tensor, head: torch.Tensor | Routing) -> TransitionDistribution:
+    def transition(
+        self, latent: Latent, action: torch.Tensor, head: torch.Tensor | Routing
+    ) -> TransitionDistribution:
         """p(next latent | latent, action) by one head per row."""
         mean, stddev = self.change(latent.sample, latent.memory, action, head)
         return TransitionDistribution(self, latent, action, mean, stddev)

@@ -27,10 +27,11 @@ def to_uint8(images: torch.Tensor) -> torch.Tensor:
 class KeypointEncoder(nn.Module):
     """Convolutions -> spatial softmax -> expected coordinates and presence of `keypoints` points.
 
-    The idea of Deep Spatial Autoencoders (Finn et al. 2016); the presence, and the `context` numbers that describe
-    the background, are ours; so is the body point, which is linear in proprioception: an agent knows where its hand
-    is, and need not find it in every picture. Output: (B, size) = [x_1..x_P, y_1..y_P] * scale, presence_1..K in
-    (0, 1), context; the P points are K keypoints, then the body point. `calibrate` it before training.
+    The idea of Deep Spatial Autoencoders (Finn et al. 2016); the presence, and the `context` numbers that
+    describe the background, are ours; so is the body point, which is linear in proprioception: an agent
+    knows where its hand is, and need not find it in every picture. Output: (B, size) = [x_1..x_P, y_1..y_P]
+    * scale, presence_1..K in (0, 1), context; the P points are K keypoints, then the body point. `calibrate`
+    it before training.
     """
 
     def __init__(self, shape: tuple[int, int, int], config: EncoderConfig, proprio: int):
@@ -41,7 +42,9 @@ class KeypointEncoder(nn.Module):
             layers += [nn.Conv2d(a, b, 3, padding=1), nn.ReLU()]
         self.features = nn.Sequential(*layers)
         self.maps = nn.Conv2d(config.channels[-1], config.keypoints, 1)
-        self.presence = nn.Parameter(torch.randn(config.keypoints, config.channels[-1]) / math.sqrt(config.channels[-1]))
+        self.presence = nn.Parameter(
+            torch.randn(config.keypoints, config.channels[-1]) / math.sqrt(config.channels[-1])
+        )
         self.presence_bias = nn.Parameter(torch.ones(config.keypoints))
         self.temperature = nn.Parameter(torch.tensor(1.0))
         self.context = nn.Linear(config.channels[-1], config.context) if config.context else None
@@ -74,14 +77,17 @@ class KeypointEncoder(nn.Module):
     def calibrate(self, images: torch.Tensor, proprio: torch.Tensor) -> None:
         """Fit the body point to motion: what moves in step with proprioception is the body.
 
-        images (B, T, H, W, 3) uint8 and proprio (B, T, P): the centre of what changed between two frames is regressed
-        (least squares) on the mean proprioception of the two. Objects that move now and then only add noise.
+        images (B, T, H, W, 3) uint8 and proprio (B, T, P): the centre of what changed between two frames is
+        regressed (least squares) on the mean proprioception of the two. Objects that move now and then only
+        add noise.
         """
         if self.body is None:
             return
         change = (images[:, 1:].int() - images[:, :-1].int()).abs().sum(-1).flatten(0, 1).flatten(1).float()
         change = torch.where(change > MOVED, change, 0.0)
-        y, x = torch.meshgrid(*(torch.linspace(-1, 1, n, device=change.device) for n in images.shape[2:4]), indexing="ij")
+        y, x = torch.meshgrid(
+            *(torch.linspace(-1, 1, n, device=change.device) for n in images.shape[2:4]), indexing="ij"
+        )
         seen = change.sum(-1) > 0
         weight = change[seen] / change[seen].sum(-1, keepdim=True)
         centre = weight @ torch.stack([x.flatten(), y.flatten()], -1)
@@ -93,13 +99,14 @@ class KeypointEncoder(nn.Module):
         self.body.bias.copy_(fit[-1])
 
     def relations(self, embedding: torch.Tensor) -> torch.Tensor:
-        """(..., size) -> (..., P (P - 1)): exp(-d) and exp(-3 d) of every pair's distance d, in scaled coordinates.
+        """(..., size) -> (..., P (P - 1)): exp(-d) and exp(-3 d) of every pair's distance d, in scaled
+        coordinates.
 
         Rewards of manipulation are about distances; a head that reads them needs a tenth of the data.
         """
         i, j = torch.triu_indices(self.points, self.points, 1, device=embedding.device)
         x, y = embedding[..., :self.points], embedding[..., self.points:2 * self.points]
-        distance = ((x[..., i] - x[..., j]).square() + (y[..., i] - y[..., j]).square() + 1e-4).sqrt()
+        distance = ((x[..., i] - x[..., j]).square() + (y[..., i] - y[..., j]).square() + 0.01).sqrt()
         return torch.cat([torch.exp(-distance), torch.exp(-3.0 * distance)], -1)
 
     @property
@@ -117,7 +124,10 @@ class BlobDecoder(nn.Module):
     def __init__(self, shape: tuple[int, int, int], config: EncoderConfig, proprio: int):
         super().__init__()
         height, width, _ = shape
-        self.keypoints, self.points = config.keypoints, config.keypoints + int(config.body_point and proprio > 0)
+        self.keypoints, self.points = (
+            config.keypoints,
+            config.keypoints + int(config.body_point and proprio > 0),
+        )
         y, x = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
         self.register_buffer("grid_x", x.flatten(), persistent=False)
         self.register_buffer("grid_y", y.flatten(), persistent=False)
@@ -143,7 +153,9 @@ class BlobDecoder(nn.Module):
 
 
 class ConvEncoder(nn.Module):
-    """Strided convolutions and a linear layer: (B, H, W, 3) uint8 -> (B, embedding). `proprio` is not looked at."""
+    """Strided convolutions and a linear layer: (B, H, W, 3) uint8 -> (B, embedding). `proprio` is not looked
+    at.
+    """
 
     def __init__(self, shape: tuple[int, int, int], config: EncoderConfig, proprio: int):
         super().__init__()

@@ -20,8 +20,10 @@ from meta_latent.types import Spec, Step
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a transition is expected to bring: reward (B,) of the sequence's own, unnamed reward function (inferred
-    from past rewards), task_rewards (B, N) of the named source rewards, continuation (B,) probability."""
+    """What a transition is expected to bring: reward (B,) of the sequence's own, unnamed reward function
+    (inferred from past rewards), task_rewards (B, N) of the named source rewards, continuation (B,)
+    probability.
+    """
 
     reward: torch.Tensor
     task_rewards: torch.Tensor
@@ -41,15 +43,22 @@ class LatentStateModel(nn.Module):
         super().__init__()
         self.spec, self.config, self.task_rewards = spec, config, tuple(task_rewards)
         make_encoder, make_decoder = ENCODERS[config.encoder.kind]
-        self.encoders = nn.ModuleDict({c: make_encoder(s, config.encoder, spec.proprio) for c, s in spec.images.items()})
-        self.decoders = nn.ModuleDict({c: make_decoder(s, config.encoder, spec.proprio) for c, s in spec.images.items()})
+        self.encoders = nn.ModuleDict(
+            {c: make_encoder(s, config.encoder, spec.proprio) for c, s in spec.images.items()}
+        )
+        self.decoders = nn.ModuleDict(
+            {c: make_decoder(s, config.encoder, spec.proprio) for c, s in spec.images.items()}
+        )
         self.latent_size = sum(e.size for e in self.encoders.values()) + spec.proprio
-        self.core = RecurrentCore(self.latent_size, spec.action_size, config.core, config.ensemble)
         self.relation_size = sum(e.relation_size for e in self.encoders.values())
+        self.core = RecurrentCore(self.latent_size, spec.action_size, config.core, config.ensemble, self.relations,
+                                  self.relation_size)
         self.feature_size = self.latent_size + config.core.memory
         inputs = self.feature_size + self.relation_size + spec.action_size
         self.reward_head = MLP(inputs, 1, config.head_hidden, config.head_layers)
-        self.task_reward_head = MLP(inputs, max(len(self.task_rewards), 1), config.head_hidden, config.head_layers)
+        self.task_reward_head = MLP(
+            inputs, max(len(self.task_rewards), 1), config.head_hidden, config.head_layers
+        )
         self.continuation_head = MLP(inputs, 1, config.head_hidden, 1) if config.continuation else None
 
     @property
@@ -90,16 +99,24 @@ class LatentStateModel(nn.Module):
         return Latent(sample, mean, stddev, memory)
 
     def filter(self, embeddings, actions, rewards, present, rng=None, memory=None) -> Latent:
-        """Filter whole sequences at once: (B, T, ...) -> a `Latent` with leading (B, T); `memory`: (B, M) before."""
+        """Filter whole sequences at once: (B, T, ...) -> a `Latent` with leading (B, T); `memory`: (B, M)
+        before.
+        """
         mean, stddev = self.core.posterior(embeddings)
         sample = self.core.draw(mean, stddev, rng)
         present = present * self.config.reward_input
-        return Latent(sample, mean, stddev, self.core.remember_sequence(sample, actions, rewards, present, memory))
+        return Latent(
+            sample, mean, stddev, self.core.remember_sequence(sample, actions, rewards, present, memory)
+        )
 
     # Imagination
 
-    def transition(self, latent: Latent, action: torch.Tensor, head: torch.Tensor | Routing) -> TransitionDistribution:
-        """p(next latent | latent, action); `head`: (B,) int64 in 0..K-1. Differentiable in latent and action."""
+    def transition(
+        self, latent: Latent, action: torch.Tensor, head: torch.Tensor | Routing
+    ) -> TransitionDistribution:
+        """p(next latent | latent, action); `head`: (B,) int64 in 0..K-1. Differentiable in latent and
+        action.
+        """
         return self.core.transition(latent, action, head)
 
     def route(self, head: torch.Tensor) -> Routing:
@@ -118,8 +135,12 @@ class LatentStateModel(nn.Module):
             continuation = self.continuation_head(inputs)[..., 0].sigmoid()
         return Prediction(self.reward_head(inputs)[..., 0], self.task_reward_head(inputs), continuation)
 
-    def step_inputs(self, memory: torch.Tensor, action: torch.Tensor, next_sample: torch.Tensor) -> torch.Tensor:
-        """What the reward and continuation heads read about a step: (..., M), (..., A), (..., Z) -> (..., inputs)."""
+    def step_inputs(
+        self, memory: torch.Tensor, action: torch.Tensor, next_sample: torch.Tensor
+    ) -> torch.Tensor:
+        """What the reward and continuation heads read about a step: (..., M), (..., A), (..., Z) -> (...,
+        inputs).
+        """
         return torch.cat([next_sample, self.relations(next_sample), memory, action], -1)
 
     def decode(self, latent: Latent) -> dict[str, torch.Tensor]:
@@ -145,7 +166,9 @@ class LatentStateModel(nn.Module):
         raise ValueError(f"features kind {kind!r}: expected 'sample' or 'belief'")
 
     def relations(self, sample: torch.Tensor) -> torch.Tensor:
-        """(..., Z) -> (..., R) what the encoders make explicit about pairs (keypoints: distances; else nothing)."""
+        """(..., Z) -> (..., R) what the encoders make explicit about pairs (keypoints: distances; else
+        nothing).
+        """
         parts, start = [], 0
         for encoder in self.encoders.values():
             parts.append(encoder.relations(sample[..., start:start + encoder.size]))

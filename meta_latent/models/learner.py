@@ -1,4 +1,6 @@
-"""Training a latent state model from a replay, step by step: what `pretrain` and every agent that keeps learning use."""
+"""Training a latent state model from a replay, step by step: what `pretrain` and every agent that keeps
+learning use.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +20,11 @@ class LearnerConfig:
 
     Attributes:
         learning_rate, gradient_clip: Adam and the largest gradient norm.
-        batch_size, length: sequences of `LatentStateModel` losses on pixels (a window of `length` observations).
+        batch_size, length: sequences of `LatentStateModel` losses on pixels (a window of `length`
+            observations).
         filter_batch_size, filter_length: the same on cached embeddings, where longer windows are cheap.
-        transition_batch_size, horizon: windows of cached latents and how many steps they are predicted open loop.
+        transition_batch_size, horizon: windows of cached latents and how many steps they are predicted open
+            loop.
     """
 
     learning_rate: float = 1e-3
@@ -36,8 +40,8 @@ class LearnerConfig:
 class ModelLearner:
     """One optimiser per stage, so that a stage's moments never mix with another's.
 
-    The stages: `joint` (everything, on pixels), `filter` (core and heads, on cached embeddings) and `transition`
-    (the transition heads, on cached latents).
+    The stages: `joint` (everything, on pixels), `filter` (core and heads, on cached embeddings) and
+    `transition` (the transition heads, on cached latents).
     """
 
     def __init__(self, model: LatentStateModel, config: LearnerConfig):
@@ -48,7 +52,9 @@ class ModelLearner:
             "joint": [p for _, p in named],
             "filter": [p for name, p in named if not name.startswith(pixels)],
             "transition": list(model.core.transitions.parameters())}
-        self.optimisers = {stage: torch.optim.Adam(p, config.learning_rate) for stage, p in self.parameters.items()}
+        self.optimisers = {
+            stage: torch.optim.Adam(p, config.learning_rate) for stage, p in self.parameters.items()
+        }
 
     def calibrate(self, batch) -> None:
         """Set what can be set in closed form before the first joint update, from (B, T) pixel sequences."""
@@ -60,7 +66,9 @@ class ModelLearner:
         terms = losses.loss(self.model, batch, rng, task_rewards)
         return self._step("joint", terms, scale)
 
-    def filter(self, batch, embeddings, rng: torch.Generator, task_rewards=None, scale: float = 1.0) -> dict[str, float]:
+    def filter(
+        self, batch, embeddings, rng: torch.Generator, task_rewards=None, scale: float = 1.0
+    ) -> dict[str, float]:
         """One update of core and heads on (B, T, Z) cached embeddings."""
         terms = losses.loss(self.model, batch, rng, task_rewards, embeddings)
         return self._step("filter", terms, scale)

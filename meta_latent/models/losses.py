@@ -1,4 +1,6 @@
-"""What a latent state model is trained on: named terms, each averaged over batch and time by the caller's `total`."""
+"""What a latent state model is trained on: named terms, each averaged over batch and time by the caller's
+`total`.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +14,15 @@ from meta_latent.ops.imagination import imagine
 from meta_latent.types import SequenceBatch
 
 CALIBRATION = 0.05
-"""Weight of the stddev's likelihood beside the squared error of the means; only the stddev sees its gradient."""
+"""Weight of the stddev's likelihood beside the squared error of the means; only the stddev sees its
+gradient.
+"""
 
 
 def draw_heads(mask: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
-    """One allowed head per sequence: mask (B, K) bool -> (B,) int64; a row without any allowed head may use all."""
+    """One allowed head per sequence: mask (B, K) bool -> (B,) int64; a row without any allowed head may use
+    all.
+    """
     weights = mask.float() + (~mask.any(-1, keepdim=True)).float()
     return torch.multinomial(weights.cpu(), 1, generator=rng)[:, 0].to(mask.device)
 
@@ -24,22 +30,31 @@ def draw_heads(mask: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
 def image_loss(decoded: torch.Tensor, images: torch.Tensor, contrast: float) -> torch.Tensor:
     """Weighted squared error per image: (B, 3, H, W) and uint8 (B, H, W, 3) -> (B,).
 
-    A pixel counts 1 + contrast * (its squared distance from the batch's mean image): small objects are not lost.
+    A pixel counts 1 + contrast * (its squared distance from the batch's mean image): small objects are not
+    lost.
     """
     target = to_float(images)
     weight = 1.0 + contrast * (target - target.mean(0)).square().mean(1, keepdim=True)
     return (weight * (decoded - target).square()).mean((1, 2, 3))
 
 
-def loss(model: LatentStateModel, batch: SequenceBatch, rng: torch.Generator, task_rewards: torch.Tensor | None = None,
-         embeddings: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
-    """Named, weighted loss terms of sequences that each lie within one episode; every term has shape (B, T') or (B,).
+def loss(
+    model: LatentStateModel,
+    batch: SequenceBatch,
+    rng: torch.Generator,
+    task_rewards: torch.Tensor | None = None,
+    embeddings: torch.Tensor | None = None,
+) -> dict[str, torch.Tensor]:
+    """Named, weighted loss terms of sequences that each lie within one episode; every term has shape (B, T')
+    or (B,).
 
     Args:
-        batch: (B, T) sequences. task_rewards: (B, T, N) rewards of the named source functions (multi-task heads).
-        embeddings: (B, T, Z) cached embeddings; then no image is encoded or decoded and the encoder does not train.
-    Source: evidence lower bound of a recurrent state-space model (Hafner et al. 2019) with KL balancing (Hafner et
-    al. 2021); the open-loop term is latent overshooting on means. Deviations: see `core`.
+        batch: (B, T) sequences. task_rewards: (B, T, N) rewards of the named source functions (multi-task
+            heads).
+        embeddings: (B, T, Z) cached embeddings; then no image is encoded or decoded and the encoder does not
+            train.
+    Source: evidence lower bound of a recurrent state-space model (Hafner et al. 2019) with KL balancing
+    (Hafner et al. 2021); the open-loop term is latent overshooting on means. Deviations: see `core`.
     """
     weights, cached = model.config.loss, embeddings is not None
     size, length = batch.reward.shape
@@ -53,12 +68,15 @@ def loss(model: LatentStateModel, batch: SequenceBatch, rng: torch.Generator, ta
     terms = {}
     if model.core.stochastic:
         terms["embedding"] = -weights.embedding * gaussian_log_prob(
-            embeddings, posterior.sample, torch.full_like(posterior.sample, weights.embedding_stddev)).mean(-1)
+            embeddings, posterior.sample, torch.full_like(posterior.sample, weights.embedding_stddev)
+        ).mean(-1)
     before = posterior[:, :-1]
     mean, stddev = _one_step(model, before, batch.action[:, 1:], head)
     terms["divergence"] = weights.divergence * divergence(model, posterior[:, 1:], mean, stddev)
     terms |= _reward_terms(model, before, mean, batch, task_rewards, weights)
-    start, target_index, rolled = open_loop(model, posterior, batch.action, head, weights.open_loop_steps, rng)
+    start, target_index, rolled = open_loop(
+        model, posterior, batch.action, head, weights.open_loop_steps, rng
+    )
     rows = torch.arange(size, device=head.device)[:, None]
     targets = posterior.mean[rows, target_index]
     terms["open_loop"] = weights.open_loop * (
@@ -71,13 +89,19 @@ def loss(model: LatentStateModel, batch: SequenceBatch, rng: torch.Generator, ta
 def _one_step(model, before, actions, head):
     size, steps = actions.shape[:2]
     flat = before[:]
-    mean, stddev = model.core.change(flat.sample.flatten(0, 1), flat.memory.flatten(0, 1), actions.flatten(0, 1),
-                                     head.repeat_interleave(steps))
+    mean, stddev = model.core.change(
+        flat.sample.flatten(0, 1),
+        flat.memory.flatten(0, 1),
+        actions.flatten(0, 1),
+        head.repeat_interleave(steps),
+    )
     return mean.unflatten(0, (size, steps)), stddev.unflatten(0, (size, steps))
 
 
 def divergence(model: LatentStateModel, posterior, mean: torch.Tensor, stddev: torch.Tensor) -> torch.Tensor:
-    """How far predictions are from what was observed, (B, T-1): balanced KL in nats, or squared error if noiseless."""
+    """How far predictions are from what was observed, (B, T-1): balanced KL in nats, or squared error if
+    noiseless.
+    """
     weights = model.config.loss
     balance = weights.divergence_balance
     if not model.core.stochastic:
@@ -90,7 +114,9 @@ def divergence(model: LatentStateModel, posterior, mean: torch.Tensor, stddev: t
 
 
 def _reward_terms(model, before, mean, batch, task_rewards, weights) -> dict[str, torch.Tensor]:
-    """Rewards are predicted on imagined states only: on a state that was just fed a reward they would leak."""
+    """Rewards are predicted on imagined states only: on a state that was just fed a reward they would
+    leak.
+    """
     inputs = model.step_inputs(before.memory, batch.action[:, 1:], mean)
     valid = batch.reward_present[:, 1:]
     guess = model.reward_head(inputs)[..., 0]
@@ -107,8 +133,8 @@ def _reward_terms(model, before, mean, batch, task_rewards, weights) -> dict[str
 
 
 def open_loop(model, posterior, actions, head, steps: int, rng):
-    """Roll the logged actions from one random start per sequence without looking: start (B,), the indices (B, H) that
-    were predicted and the predicted means (B, H, Z)."""
+    """Roll the logged actions from one random start per sequence without looking: start (B,), the indices
+    (B, H) that were predicted and the predicted means (B, H, Z)."""
     size, length = actions.shape[:2]
     steps = min(steps, length - 1)
     rows = torch.arange(size, device=actions.device)
@@ -137,12 +163,18 @@ def _image_terms(model, batch, posterior, rolled, index, rows, weights) -> dict[
             "image_ahead": weights.image * imagined.unflatten(0, (size, ahead))}
 
 
-def transition_loss(model: LatentStateModel, samples: torch.Tensor, memories: torch.Tensor, actions: torch.Tensor,
-                    head: torch.Tensor) -> torch.Tensor:
+def transition_loss(
+    model: LatentStateModel,
+    samples: torch.Tensor,
+    memories: torch.Tensor,
+    actions: torch.Tensor,
+    head: torch.Tensor,
+) -> torch.Tensor:
     """Open-loop error of the transition heads on CACHED latents: (B, H + 1, ...) -> (B, H).
 
-    `actions[:, k]` led to `samples[:, k]`; `head`: (B,). Squared error of the means, summed over dimensions. A
-    stochastic core adds the negative log-likelihood of one step with the mean held fixed: its stddev stays calibrated.
+    `actions[:, k]` led to `samples[:, k]`; `head`: (B,). Squared error of the means, summed over dimensions.
+    A stochastic core adds the negative log-likelihood of one step with the mean held fixed: its stddev stays
+    calibrated.
     """
     start = model.unpack(torch.cat([samples[:, 0], memories[:, 0]], -1))
     steps = imagine(model, start, lambda k, _: actions[:, k + 1], head, samples.shape[1] - 1)

@@ -22,7 +22,8 @@ def imagine(model, latent, act: Callable[[int, Any], torch.Tensor], head: torch.
     """Roll `horizon` steps from `latent` (B rows), row b through ensemble head `head[b]` all the way.
 
     Args:
-        model: anything with ``transition(latent, action, head)``; a ``route(head)`` method, if there is one, is called once. act: (step k, latent) -> action (B, A).
+        model: anything with ``transition(latent, action, head)``; a ``route(head)`` method, if there is one,
+            is called once. act: (step k, latent) -> action (B, A).
         rng: draw next latents with this generator; without it the expected next latent is used (IVG).
     Gradients flow through latents and actions.
     """

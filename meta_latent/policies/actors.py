@@ -13,8 +13,8 @@ from meta_latent.nets import MLP
 class GaussianActor(nn.Module):
     """Tanh-squashed Gaussian policy: features (B, F) -> actions (B, A) in (-1, 1).
 
-    The standard deviation (before the squashing) is bounded to [min_stddev, max_stddev]; noise is drawn from a passed
-    generator, so that the same generator state gives the same action.
+    The standard deviation (before the squashing) is bounded to [min_stddev, max_stddev]; noise is drawn from
+    a passed generator, so that the same generator state gives the same action.
     """
 
     def __init__(self, inputs: int, action_size: int, hidden: int = 128, layers: int = 2,
@@ -45,7 +45,9 @@ class GaussianActor(nn.Module):
 
 
 class Temperature(nn.Module):
-    """The weight of an entropy bonus, tuned so that the policy keeps `target` nats (Haarnoja et al. 2018b, eq. 18)."""
+    """The weight of an entropy bonus, tuned so that the policy keeps `target` nats (Haarnoja et al. 2018b,
+    eq. 18).
+    """
 
     def __init__(self, initial: float, target: float):
         super().__init__()

@@ -1,4 +1,6 @@
-"""What agents on a latent state model share: filtering while acting, adapting the model, caching latents, saving."""
+"""What agents on a latent state model share: filtering while acting, adapting the model, caching latents,
+saving.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +13,14 @@ from meta_latent.errors import RunError
 from meta_latent.rng import Streams
 from meta_latent.types import Metrics, Step
 
-
 CALIBRATION = 256
 """Pairs of frames for the encoder's closed-form calibration."""
 
 
 @dataclass(frozen=True)
 class AdaptationConfig:
-    """How the model keeps learning on the target, in updates per environment step and before the first policy update.
+    """How the model keeps learning on the target, in updates per environment step and before the first
+    policy update.
 
     Attributes:
         joint, transition: updates per environment step of the learner's stages (0: that part stays frozen).
@@ -40,7 +42,8 @@ class LatentAgent:
 
     Args:
         model: a `LatentStateModel`. learner: its `ModelLearner`. adaptation: `AdaptationConfig`.
-        actor: maps features to actions (`GaussianActor`). cache: an empty `LatentCache` for the target's replay.
+        actor: maps features to actions (`GaussianActor`). cache: an empty `LatentCache` for the target's
+            replay.
         source: `SourceData` for half of the model's batches and of the imagination starts, or None.
     """
 
@@ -62,7 +65,9 @@ class LatentAgent:
 
     @torch.no_grad()
     def act(self, step: Step, carry, rng: Streams, explore: bool):
-        """Filter one step, then act: -> action (B, A) in [-1, 1] and the new carry. Deterministic unless `explore`."""
+        """Filter one step, then act: -> action (B, A) in [-1, 1] and the new carry. Deterministic unless
+        `explore`.
+        """
         carry = self.model.observe(carry, step.to(self.model.device))
         features = self.features(carry)
         if explore:
@@ -78,7 +83,8 @@ class LatentAgent:
     def update(self, replay, rng: Streams) -> Metrics:
         """Learn from the replay: adapt the model, refresh the cached latents, improve the policy.
 
-        The number of updates follows from the steps that arrived since the last call; fractions are carried over.
+        The number of updates follows from the steps that arrived since the last call; fractions are carried
+        over.
         """
         steps, self.seen_steps = replay.env_steps - self.seen_steps, replay.env_steps
         first, self.began = not self.began, True
@@ -87,9 +93,14 @@ class LatentAgent:
         self.cache.extend(self.model, replay)
         if self.source is not None:
             self.source.extend(self.model)
-        count = self._due("transition", self.adaptation.transition, steps) + self.adaptation.first_transition * first
+        count = (
+            self._due("transition", self.adaptation.transition, steps)
+            + self.adaptation.first_transition * first
+        )
         for _ in range(count):
-            windows = self._windows(self.learner.config.transition_batch_size, self.learner.config.horizon, rng)
+            windows = self._windows(
+                self.learner.config.transition_batch_size, self.learner.config.horizon, rng
+            )
             metrics |= self.learner.transition(windows, rng.torch("model"), self.adaptation.transition_scale)
         metrics |= self.improve(steps, first, rng)
         return metrics
@@ -106,7 +117,9 @@ class LatentAgent:
             own = config.batch_size if self.source is None else config.batch_size // 2
             batch = replay.sequences(own, config.length, rng.numpy("model"))
             if self.source is not None:
-                batch = batch.joined(self.source.sequences(config.batch_size - own, config.length, rng.numpy("model")))
+                batch = batch.joined(
+                    self.source.sequences(config.batch_size - own, config.length, rng.numpy("model"))
+                )
             metrics = self.learner.joint(batch.to(self.model.device), rng.torch("model"))
         if due + first:
             self.cache.clear()
@@ -131,12 +144,16 @@ class LatentAgent:
     def optimise(self, name: str, loss: torch.Tensor, clip: float) -> float:
         """One step of `self.optimisers[name]`; gradients reach that network's parameters only."""
         if not torch.isfinite(loss):
-            raise RunError(f"non-finite loss: the {name} term of {type(self).__name__}; lower its learning rate")
+            raise RunError(
+                f"non-finite loss: the {name} term of {type(self).__name__}; lower its learning rate"
+            )
         parameters = list(self.networks[name].parameters())
         for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
             parameter.grad = gradient
         if not torch.isfinite(torch.nn.utils.clip_grad_norm_(parameters, clip)):
-            raise RunError(f"non-finite gradient: the {name} term of {type(self).__name__}; lower its learning rate")
+            raise RunError(
+                f"non-finite gradient: the {name} term of {type(self).__name__}; lower its learning rate"
+            )
         self.optimisers[name].step()
         return float(loss.detach())
 

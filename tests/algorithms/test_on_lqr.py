@@ -1,4 +1,6 @@
-"""IVG and SAC on the linear-quadratic task with its true state as latent: the optimum is known in closed form."""
+"""IVG and SAC on the linear-quadratic task with its true state as latent: the optimum is known in closed
+form.
+"""
 
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -32,7 +34,9 @@ class State:
 
 
 class TrueModel:
-    """The dynamics of the task behind the interface of a latent state model. `gain` is a parameter to be left alone."""
+    """The dynamics of the task behind the interface of a latent state model. `gain` is a parameter to be
+    left alone.
+    """
 
     spec = SimpleNamespace(action_size=2)
     latent_size, feature_size, relation_size, heads, device = 4, 4, 0, 2, torch.device("cpu")
@@ -182,8 +186,20 @@ def test_the_imagined_value_gradient_by_finite_differences():
 
 
 def test_sac_improves():
-    agent, rng = make(SAC, SACConfig(hidden=64, batch_size=64, steps=1, temperature=0.01, temperature_learning_rate=0.0,
-                                     learning_rate=2e-3)), Streams(0)
+    agent, rng = (
+        make(
+            SAC,
+            SACConfig(
+                hidden=64,
+                batch_size=64,
+                steps=1,
+                temperature=0.01,
+                temperature_learning_rate=0.0,
+                learning_rate=2e-3,
+            ),
+        ),
+        Streams(0),
+    )
     before = returns(policy(agent))
     for _ in range(800):
         metrics = agent.soft_update(rng)
@@ -192,7 +208,9 @@ def test_sac_improves():
 
 
 def test_sac_targets_stop_at_terminal_states_only():
-    """With a critic that says 10 everywhere and no entropy, the target is r1 + g r2 + g^2 10, without 10 if terminal."""
+    """With a critic that says 10 everywhere and no entropy, the target is r1 + g r2 + g^2 10, without 10 if
+    terminal.
+    """
     agent = make(SAC, SACConfig(steps=2, discount=0.5, temperature=1e-9, batch_size=512, hidden=8))
     for critic in (agent.critic, agent.target_critic):
         for p in critic.parameters():

@@ -15,7 +15,9 @@ from meta_latent.types import Spec
 
 SUITE = task_suites.get("toy/counting", episode_steps=6, image_size=8)
 SPEC = Spec.of(SUITE)
-MODEL = ModelConfig(EncoderConfig(channels=(4,), keypoints=2), CoreConfig(memory=3, hidden=4), EnsembleConfig(3, 8, 1))
+MODEL = ModelConfig(
+    EncoderConfig(channels=(4,), keypoints=2), CoreConfig(memory=3, hidden=4), EnsembleConfig(3, 8, 1)
+)
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +68,9 @@ def test_latents_are_those_of_filtering_without_rewards(model):
     latent, zeros = model.initial(1), torch.zeros(1)
     for t in range(7):
         mean, _ = model.core.posterior(embeddings[t][None])
-        memory = model.core.remember(latent.memory, mean, torch.from_numpy(episode["action"][t])[None], zeros, zeros)
+        memory = model.core.remember(
+            latent.memory, mean, torch.from_numpy(episode["action"][t])[None], zeros, zeros
+        )
         latent = type(latent)(mean, mean, mean, memory)
         torch.testing.assert_close(cache.flat()[0][7 + t], mean[0])
         torch.testing.assert_close(cache.flat()[1][7 + t], memory[0])
@@ -81,7 +85,9 @@ def test_windows_lie_within_episodes_and_cover_them_evenly(model):
     assert (counts - 1000).abs().max() < 5 * (9000 / 9 * 8 / 9) ** 0.5
     assert torch.equal(windows.rows, windows.rows[:, :1] + torch.arange(5))
     samples, memories, actions, rewards, terminal, mask = cache.flat()
-    assert torch.equal(windows.samples, samples[windows.rows]) and torch.equal(windows.memories, memories[windows.rows])
+    assert torch.equal(windows.samples, samples[windows.rows]) and torch.equal(
+        windows.memories, memories[windows.rows]
+    )
     for k in range(20):  # against the replay itself
         episode, offset = divmod(int(windows.rows[k, 0]), 7)
         arrays = replay.read(episode)

@@ -42,7 +42,9 @@ def filled(count=6, folder=None, heads=3, suite=SUITE, **config):
 def check_batch(batch, length=4):
     """What the counting task and the probe say about every step of a batch."""
     step, episode = batch.proprio[..., 0], batch.proprio[..., 1]
-    assert (step[:, 1:] == step[:, :-1] + 1).all() and (episode == episode[:, :1]).all()  # never across episodes
+    assert (step[:, 1:] == step[:, :-1] + 1).all() and (
+        episode == episode[:, :1]
+    ).all()  # never across episodes
     first = step == 0
     assert torch.equal(batch.is_first, first) and torch.equal(batch.is_task_first, first)
     assert torch.equal(batch.is_last, step == 7) and not batch.is_terminal.any()
@@ -178,9 +180,13 @@ def test_a_subset_shares_the_data():
 def test_predicted_bytes_are_exact(tmp_path, mapped):
     replay = filled(6, tmp_path, memory_map=mapped, segment=48)
     replay.flush()
-    assert sum(path.stat().st_size for path in tmp_path.rglob("*.bin")) == predicted_bytes(SPEC, replay.frames)
+    assert sum(path.stat().st_size for path in tmp_path.rglob("*.bin")) == predicted_bytes(
+        SPEC, replay.frames
+    )
     if not mapped:
-        assert sum(x.nbytes for x in replay.segments[0].arrays.values()) == predicted_bytes(SPEC, replay.frames)
+        assert sum(x.nbytes for x in replay.segments[0].arrays.values()) == predicted_bytes(
+            SPEC, replay.frames
+        )
 
 
 def anonymous_megabytes():
@@ -194,7 +200,9 @@ def memory_of(folder, frames, bound):
     replay = SequenceReplay(spec, ReplayConfig(memory_map=True), folder, 2)
     length, image = 50, np.random.default_rng(0).integers(0, 256, (50, 64, 64, 3), np.uint8)
     arrays = {k: np.zeros((length, *shape), dtype) for k, (dtype, shape) in layout(spec).items()}
-    arrays |= {name: np.zeros(length, bool) for name in ("is_first", "is_last", "is_terminal", "is_task_first")}
+    arrays |= {
+        name: np.zeros(length, bool) for name in ("is_first", "is_last", "is_terminal", "is_task_first")
+    }
     rng, before = np.random.default_rng(0), anonymous_megabytes()
     highest = 0.0
     for _ in range(frames // length):
@@ -227,7 +235,9 @@ def test_memory_map_needs_a_folder():
 def test_behaviours_depend_on_their_generator_alone():
     env = SUITE.make(TASK)
     for make in (lambda: CorrelatedNoise(2), lambda: Scripted(SUITE.scripted(TASK), 2, 0.5)):
-        a, b, c = (collect_episode(env, make(), 0, np.random.default_rng(seed))["action"] for seed in (1, 1, 2))
+        a, b, c = (
+            collect_episode(env, make(), 0, np.random.default_rng(seed))["action"] for seed in (1, 1, 2)
+        )
         assert np.array_equal(a, b) and not np.array_equal(a, c) and np.abs(a).max() <= 1
     with pytest.raises(UserError, match="3 values"):
         CorrelatedNoise(2, drift=(0.0, 0.0, 1.0))

@@ -11,21 +11,38 @@ import torch
 from meta_latent.experiment import checkpoint, config, pretrain, transfer
 from meta_latent.experiment.schema import ExperimentConfig
 
-SMALL = (
-    "pretrain.env_steps=250 pretrain.held_out=0.4 pretrain.joint_updates=4 pretrain.filter_updates=3 "
-    "pretrain.transition_updates=5 pretrain.checkpoint_updates=2 pretrain.scripted=0.5 transfer.warmup_episodes=1 "
-    "transfer.budget_env_steps.default=100 transfer.evaluation.interval_env_steps=50 transfer.video=false "
-    "transfer.ivg.first_updates=2 transfer.ivg.updates_per_step=0.09 transfer.ivg.hidden=16 "
-    "transfer.sac.first_updates=2 transfer.sac.updates_per_step=0.09 transfer.sac.hidden=16 "
-    "transfer.adaptation.pretrained.transition=0.07 transfer.adaptation.scratch.joint=0.03 "
-    "transfer.adaptation.scratch.transition=0.07 transfer.adaptation.scratch.first_joint=2 "
-    "transfer.adaptation.scratch.first_transition=2 transfer.stop_at_threshold=false"
-).split()
+SMALL = [
+    "pretrain.env_steps=250",
+    "pretrain.held_out=0.4",
+    "pretrain.joint_updates=4",
+    "pretrain.filter_updates=3",
+    "pretrain.transition_updates=5",
+    "pretrain.checkpoint_updates=2",
+    "pretrain.scripted=0.5",
+    "transfer.warmup_episodes=1",
+    "transfer.budget_env_steps.default=100",
+    "transfer.evaluation.interval_env_steps=50",
+    "transfer.video=false",
+    "transfer.ivg.first_updates=2",
+    "transfer.ivg.updates_per_step=0.09",
+    "transfer.ivg.hidden=16",
+    "transfer.sac.first_updates=2",
+    "transfer.sac.updates_per_step=0.09",
+    "transfer.sac.hidden=16",
+    "transfer.adaptation.pretrained.transition=0.07",
+    "transfer.adaptation.scratch.joint=0.03",
+    "transfer.adaptation.scratch.transition=0.07",
+    "transfer.adaptation.scratch.first_joint=2",
+    "transfer.adaptation.scratch.first_transition=2",
+    "transfer.stop_at_threshold=false",
+]
 
 
 def experiment(out, *overrides) -> ExperimentConfig:
     """The toy experiment in folder `out`."""
-    return config.load(ExperimentConfig, [config.find("experiment", "toy")], [*SMALL, f"out={out}", *overrides])
+    return config.load(
+        ExperimentConfig, [config.find("experiment", "toy")], [*SMALL, f"out={out}", *overrides]
+    )
 
 
 def run_pretrain(out, *overrides):
@@ -43,7 +60,9 @@ def run_transfer(out, arm, *overrides):
 
 
 def timeless(value):
-    """A nested state with arrays as bytes, without what the clock says and without where the log file ends."""
+    """A nested state with arrays as bytes, without what the clock says and without where the log file
+    ends.
+    """
     if isinstance(value, dict):
         return {k: timeless(v) for k, v in value.items() if "seconds" not in k and k != "log"}
     if isinstance(value, list | tuple):
@@ -62,7 +81,9 @@ def outcome(folder) -> dict:
               for name in ("source", "replay", "model") for path in sorted((folder / name).rglob("*"))
               if path.suffix in (".bin", ".safetensors")}
     record = json.loads((folder / "run.json").read_text())
-    return found | {"record": {k: timeless(record.get(k)) for k in ("status", "held_out", "env_steps", "updates")}}
+    return found | {
+        "record": {k: timeless(record.get(k)) for k in ("status", "held_out", "env_steps", "updates")}
+    }
 
 
 def first_difference(a, b, place="") -> str | None:
@@ -97,8 +118,15 @@ class StopAfter:
 def toy():
     """The functions above."""
     torch.set_num_threads(1)
-    return SimpleNamespace(experiment=experiment, pretrain=run_pretrain, transfer=run_transfer, outcome=outcome,
-                           first_difference=first_difference, StopAfter=StopAfter, small=SMALL)
+    return SimpleNamespace(
+        experiment=experiment,
+        pretrain=run_pretrain,
+        transfer=run_transfer,
+        outcome=outcome,
+        first_difference=first_difference,
+        StopAfter=StopAfter,
+        small=SMALL,
+    )
 
 
 @pytest.fixture(scope="session")

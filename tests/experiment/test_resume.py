@@ -7,9 +7,20 @@ import pytest
 from meta_latent import files
 from meta_latent.experiment import pretrain, run_folder, transfer
 
-ARMS = ("ivg/pretrained", "ivg/scratch", "sac/scratch", "ivg/pretrained+data", "ivg/scratch+data", "ivg/policy")
+ARMS = (
+    "ivg/pretrained",
+    "ivg/scratch",
+    "sac/scratch",
+    "ivg/pretrained+data",
+    "ivg/scratch+data",
+    "ivg/policy",
+)
 TWO_ROUNDS = ("pretrain.policy_updates=4", "pretrain.on_policy=0.3")
-EVICTING = ("transfer.replay.capacity=40", "transfer.replay.segment=30", "transfer.budget_env_steps.default=200")
+EVICTING = (
+    "transfer.replay.capacity=40",
+    "transfer.replay.segment=30",
+    "transfer.budget_env_steps.default=200",
+)
 MAPPED = ("transfer.replay.memory_map=true",)
 
 
@@ -21,7 +32,9 @@ def unsynced(monkeypatch):
 
 
 def interrupted(monkeypatch, module, command, stop):
-    """Interrupt with `stop(n)`, run the same command again, ... until it ends: (how often, what it returned)."""
+    """Interrupt with `stop(n)`, run the same command again, ... until it ends: (how often, what it
+    returned).
+    """
     for count in range(1000):
         with monkeypatch.context() as patch:
             patch.setattr(module, "deferred", stop(count))
@@ -40,17 +53,35 @@ def test_pretraining_interrupted_again_and_again(toy, toy_model, tmp_path, monke
     assert toy.first_difference(toy.outcome(toy_model), toy.outcome(folder)) is None
 
 
-EVERY = [(arm, ()) for arm in ARMS] + [(arm, more) for arm in ARMS[:3] for more in (EVICTING, MAPPED, EVICTING + MAPPED)]
-FAST = [(ARMS[0], ()), (ARMS[1], EVICTING + MAPPED), (ARMS[2], EVICTING), (ARMS[3], MAPPED), (ARMS[4], ()), (ARMS[5], ())]
+EVERY = [(arm, ()) for arm in ARMS] + [
+    (arm, more) for arm in ARMS[:3] for more in (EVICTING, MAPPED, EVICTING + MAPPED)
+]
+FAST = [
+    (ARMS[0], ()),
+    (ARMS[1], EVICTING + MAPPED),
+    (ARMS[2], EVICTING),
+    (ARMS[3], MAPPED),
+    (ARMS[4], ()),
+    (ARMS[5], ()),
+]
 
 
-@pytest.mark.parametrize(("arm", "more"), [
-    pytest.param(*pair, marks=() if pair in FAST else pytest.mark.slow) for pair in dict.fromkeys([*FAST, *EVERY])])
+@pytest.mark.parametrize(
+    ("arm", "more"),
+    [
+        pytest.param(*pair, marks=() if pair in FAST else pytest.mark.slow)
+        for pair in dict.fromkeys([*FAST, *EVERY])
+    ],
+)
 def test_transfer_interrupted_after_every_episode(toy, toy_model, tmp_path, monkeypatch, arm, more):
     overrides = (f"pretrained={toy_model / 'model'}", *more)
     whole = toy.transfer(tmp_path / "whole", arm, *overrides)
-    count, folder = interrupted(monkeypatch, transfer, lambda: toy.transfer(tmp_path / "parts", arm, *overrides),
-                                lambda n: toy.StopAfter(0))
+    count, folder = interrupted(
+        monkeypatch,
+        transfer,
+        lambda: toy.transfer(tmp_path / "parts", arm, *overrides),
+        lambda n: toy.StopAfter(0),
+    )
     assert count == (8 if "transfer.budget_env_steps.default=200" in more else 4)  # episodes of 25 steps
     assert toy.first_difference(toy.outcome(whole), toy.outcome(folder)) is None
 
@@ -59,12 +90,16 @@ def test_eviction_keeps_the_capacity_and_counts_all_steps(toy, toy_model, tmp_pa
     folder = toy.transfer(tmp_path, "sac/pretrained", f"pretrained={toy_model / 'model'}", *EVICTING)
     found = toy.outcome(folder)
     assert found["record"]["env_steps"] == 200 and found["metrics"][-1]["env_steps"] == 200
-    assert len(found["checkpoint"]["replay"]["segments"]) == 2  # 50 steps in two segments, the others are gone
+    assert (
+        len(found["checkpoint"]["replay"]["segments"]) == 2
+    )  # 50 steps in two segments, the others are gone
     assert len(list((folder / "replay").iterdir())) == 2
 
 
 def photographed(monkeypatch, folder, command, keep):
-    """Run `command`; at every step of writing that `keep(number)` wants, copy `folder`: what a kill would leave."""
+    """Run `command`; at every step of writing that `keep(number)` wants, copy `folder`: what a kill would
+    leave.
+    """
     copies = folder.with_name("copies")
     seen = []
 
@@ -118,4 +153,6 @@ def test_transfer_killed_while_writing(toy, toy_model, tmp_path, monkeypatch):
 def test_transfer_killed_before_every_write(toy, toy_model, tmp_path, monkeypatch, arm):
     folder = transfer.cell_folder(toy.experiment(tmp_path), "goal", arm, 0)
     overrides = (f"pretrained={toy_model / 'model'}", "transfer.video=true")
-    killed_everywhere(toy, monkeypatch, folder, lambda: toy.transfer(tmp_path, arm, *overrides), lambda n: True)
+    killed_everywhere(
+        toy, monkeypatch, folder, lambda: toy.transfer(tmp_path, arm, *overrides), lambda n: True
+    )

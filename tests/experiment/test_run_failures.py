@@ -67,7 +67,9 @@ def test_a_folder_in_use_is_refused(tmp_path, command):
     code = ("import sys; from meta_latent.experiment import run_folder;"
             f"lock = run_folder._lock(run_folder.Path({str(folder)!r}));"
             "print('held', flush=True); sys.stdin.read()")
-    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
         assert holder.stdout.readline() == b"held\n"
         one_line(command("pretrain", "toy", f"out={tmp_path}"), 2, folder, holder.pid)
         holder.stdin.close()
@@ -82,7 +84,9 @@ def fail_at(step, seen):
 
 
 @pytest.mark.parametrize("step", [1, 12, 30, 45, 70])
-def test_a_full_disk_ends_the_run_and_keeps_what_was_saved(toy, toy_model, tmp_path, command, monkeypatch, step):
+def test_a_full_disk_ends_the_run_and_keeps_what_was_saved(
+    toy, toy_model, tmp_path, command, monkeypatch, step
+):
     whole = tmp_path / "whole" / "toy" / "pretrain" / "0"
     monkeypatch.setattr(files, "fault_hook", fail_at(step, []))
     one_line(command("pretrain", "toy", f"out={tmp_path / 'parts'}"), 1, "disk is full")
@@ -114,11 +118,18 @@ def test_a_non_finite_policy_loss_names_its_term(toy, toy_model, tmp_path, comma
 
 def test_another_config_is_refused_naming_the_key(toy, tmp_path, command):
     toy.pretrain(tmp_path)
-    one_line(command("pretrain", "toy", f"out={tmp_path}", "learner.horizon=2"), 2, "learner.horizon=3", "horizon=2")
+    one_line(
+        command("pretrain", "toy", f"out={tmp_path}", "learner.horizon=2"),
+        2,
+        "learner.horizon=3",
+        "horizon=2",
+    )
 
 
 def test_too_small_a_capacity_is_refused(toy, tmp_path, command):
-    one_line(command("pretrain", "toy", f"out={tmp_path}", "pretrain.replay.capacity=10"), 2, "replay.capacity=10")
+    one_line(
+        command("pretrain", "toy", f"out={tmp_path}", "pretrain.replay.capacity=10"), 2, "replay.capacity=10"
+    )
 
 
 def test_a_damaged_replay_is_refused(toy, toy_model, tmp_path, command):
@@ -128,7 +139,9 @@ def test_a_damaged_replay_is_refused(toy, toy_model, tmp_path, command):
     (folder / "run.json").write_text(json.dumps(record | {"status": "interrupted"}))
     path = folder / "source" / "segment_000000" / "action.bin"
     path.write_bytes(path.read_bytes()[:-1])
-    status = command("pretrain", "toy", f"out={tmp_path}", "pretrain.policy_updates=4", "pretrain.on_policy=0.3")
+    status = command(
+        "pretrain", "toy", f"out={tmp_path}", "pretrain.policy_updates=4", "pretrain.on_policy=0.3"
+    )
     one_line(status, 2, path)
 
 
@@ -182,7 +195,13 @@ def test_a_damaged_model_folder_is_refused(toy, toy_model, tmp_path, command, da
 
 def test_a_model_of_another_spec_is_refused(toy, toy_model, tmp_path, command):
     cell = ("target=goal", "arm=ivg/pretrained", "run_seed=0", f"pretrained={toy_model / 'model'}")
-    one_line(command("transfer", "toy", f"out={tmp_path}", *cell, "suite.image_size=8"), 2, "images", "(16, 16, 3)", "(8, 8, 3)")
+    one_line(
+        command("transfer", "toy", f"out={tmp_path}", *cell, "suite.image_size=8"),
+        2,
+        "images",
+        "(16, 16, 3)",
+        "(8, 8, 3)",
+    )
 
 
 def test_a_card_of_other_sizes_is_refused(toy_model, tmp_path):
@@ -203,7 +222,9 @@ def test_a_saved_model_loads_bit_equal_and_reports_partial_loads(toy_model, toy)
         assert torch.equal(tensor, stored[name]) and torch.equal(tensor, again.state_dict()[name])
     other = type(first)(first.spec, first.config, ("a", "b"))
     report = model_folder.load_into(other, toy_model / "model")
-    assert report.new == report.skipped and all("task_reward_head" in name for name in report.new) and report.new
+    assert (
+        report.new == report.skipped and all("task_reward_head" in name for name in report.new) and report.new
+    )
 
 
 # Real processes
@@ -244,7 +265,13 @@ def test_killed_twenty_times(toy, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_real_process_is_interrupted(toy, toy_model, tmp_path, number):
-    cell = ("transfer", "target=goal", "arm=ivg/scratch", "run_seed=0", "transfer.budget_env_steps.default=600")
+    cell = (
+        "transfer",
+        "target=goal",
+        "arm=ivg/scratch",
+        "run_seed=0",
+        "transfer.budget_env_steps.default=600",
+    )
     whole = toy.transfer(tmp_path / "whole", "ivg/scratch", cell[-1])
     process = start(toy, tmp_path / "parts", *cell)
     folder = transfer.cell_folder(toy.experiment(tmp_path / "parts"), "goal", "ivg/scratch", 0)

@@ -32,7 +32,9 @@ def test_one_step_equals_torch_gru():
     c, latent, action = core(), latents(6), random(6, ACTIONS, seed=2)
     reward, present = random(6, seed=3), torch.tensor([1.0, 0, 1, 0, 1, 0])
     signal = torch.stack([reward * present, present], -1)
-    _, expected = c.gru(torch.cat([latent.sample, action, signal], -1)[:, None], latent.memory[None].contiguous())
+    _, expected = c.gru(
+        torch.cat([latent.sample, action, signal], -1)[:, None], latent.memory[None].contiguous()
+    )
     torch.testing.assert_close(c.remember(latent.memory, latent.sample, action, reward, present), expected[0])
     absent = c.remember(latent.memory, latent.sample, action, reward, torch.zeros(6))
     torch.testing.assert_close(c.remember(latent.memory, latent.sample, action), absent)

@@ -33,9 +33,19 @@ def steps(rows, length, seed=0):
         images = {c: torch.randint(0, 256, (rows, *shape), dtype=torch.uint8, generator=rng)
                   for c, shape in SPEC.images.items()}
         live = (~first).float()
-        found.append(Step(images, torch.randn(rows, 4, generator=rng), torch.randn(rows, 2, generator=rng) * live[:, None],
-                          torch.randn(rows, generator=rng) * live, live, first, ~first & (t == length - 1),
-                          torch.zeros(rows, dtype=torch.bool), first))
+        found.append(
+            Step(
+                images,
+                torch.randn(rows, 4, generator=rng),
+                torch.randn(rows, 2, generator=rng) * live[:, None],
+                torch.randn(rows, generator=rng) * live,
+                live,
+                first,
+                ~first & (t == length - 1),
+                torch.zeros(rows, dtype=torch.bool),
+                first,
+            )
+        )
     return found
 
 
@@ -68,8 +78,14 @@ def test_a_sequence_can_go_on_where_another_ended():
     m, sequence = model(), steps(2, 6)
     whole, first = filtered(m, sequence), filtered(m, sequence[:3])
     embeddings = torch.stack([m.embed(s.images, s.proprio) for s in sequence[3:]], 1)
-    rest = m.filter(embeddings, *(torch.stack([getattr(s, k) for s in sequence[3:]], 1)
-                                  for k in ("action", "reward", "reward_present")), memory=first.memory[:, -1])
+    rest = m.filter(
+        embeddings,
+        *(
+            torch.stack([getattr(s, k) for s in sequence[3:]], 1)
+            for k in ("action", "reward", "reward_present")
+        ),
+        memory=first.memory[:, -1],
+    )
     torch.testing.assert_close(rest.memory, whole.memory[:, 3:])
 
 
@@ -105,7 +121,9 @@ def test_shapes_of_everything_others_see(encoder, core):
         m.features(latent, "other")
     following = m.transition(latent, action, head).mean()
     prediction = m.predict(latent, action, following)
-    assert prediction.reward.shape == prediction.continuation.shape == (4,) and prediction.task_rewards.shape == (4, 2)
+    assert prediction.reward.shape == prediction.continuation.shape == (
+        4,
+    ) and prediction.task_rewards.shape == (4, 2)
     assert ((prediction.continuation > 0) & (prediction.continuation < 1)).all()
     for camera, image in m.decode(latent).items():
         assert image.shape == (4, *SPEC.images[camera]) and image.dtype == torch.uint8
@@ -141,7 +159,9 @@ def test_each_camera_has_its_own_part_of_the_embedding(encoder):
 
 
 def test_keypoints_follow_a_bright_spot():
-    """An attention that looks for brightness puts its point where the spot is; x to the right, y downwards."""
+    """An attention that looks for brightness puts its point where the spot is; x to the right, y
+    downwards.
+    """
     encoder = model().encoders["top"]
     with torch.no_grad():
         for layer in encoder.features:

@@ -21,8 +21,13 @@ from meta_latent.types import Spec
 
 SUITE = task_suites.get("toy/lqr")
 SPEC = Spec.of(SUITE)
-SMALL = ModelConfig(EncoderConfig(channels=(8, 8), keypoints=3), CoreConfig(memory=8, hidden=16), EnsembleConfig(3, 32, 2),
-                    head_hidden=32, continuation=True)
+SMALL = ModelConfig(
+    EncoderConfig(channels=(8, 8), keypoints=3),
+    CoreConfig(memory=8, hidden=16),
+    EnsembleConfig(3, 32, 2),
+    head_hidden=32,
+    continuation=True,
+)
 
 
 def model(core="rssm", encoder="keypoints", **more):
@@ -142,7 +147,9 @@ def test_the_image_loss_by_hand():
     images = torch.tensor([0, 255], dtype=torch.uint8)[:, None, None, None].expand(2, 2, 2, 3)
     decoded = torch.zeros(2, 3, 2, 2)
     # every pixel is 0.5 from its mean and 0.5 from what was decoded
-    torch.testing.assert_close(losses.image_loss(decoded, images, 8.0), torch.full((2,), (1 + 8 * 0.25) * 0.25))
+    torch.testing.assert_close(
+        losses.image_loss(decoded, images, 8.0), torch.full((2,), (1 + 8 * 0.25) * 0.25)
+    )
 
 
 @pytest.mark.parametrize("core", ["rssm", "deterministic"])
@@ -163,8 +170,19 @@ def test_each_stage_changes_its_own_part(data):
     stages = {"joint": lambda: learner.joint(batch, rng(), torch.zeros(4, 6, 2)),
               "filter": lambda: learner.filter(batch, embeddings_of(m, batch).detach(), rng()),
               "transition": lambda: learner.transition(windows, rng())}
-    frozen = {"joint": (), "filter": ("encoders", "decoders"), "transition": (
-        "encoders", "decoders", "core.gru", "core.spread", "reward_head", "task_reward_head", "continuation_head")}
+    frozen = {
+        "joint": (),
+        "filter": ("encoders", "decoders"),
+        "transition": (
+            "encoders",
+            "decoders",
+            "core.gru",
+            "core.spread",
+            "reward_head",
+            "task_reward_head",
+            "continuation_head",
+        ),
+    }
     for stage, update in stages.items():
         before = {name: p.detach().clone() for name, p in m.named_parameters()}
         update()

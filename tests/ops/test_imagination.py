@@ -42,9 +42,13 @@ def test_the_policy_sees_the_latent_it_acts_on():
 
 def test_a_generator_draws_and_nothing_else_does():
     head, start = torch.zeros(4, dtype=torch.long), torch.zeros(4, 1)
-    a, b, c = (imagine(Linear(), start, lambda k, latent: latent, head, 2, torch.Generator().manual_seed(seed))
-               for seed in (1, 1, 2))
-    assert torch.equal(a[-1].next_latent, b[-1].next_latent) and not torch.equal(a[-1].next_latent, c[-1].next_latent)
+    a, b, c = (
+        imagine(Linear(), start, lambda k, latent: latent, head, 2, torch.Generator().manual_seed(seed))
+        for seed in (1, 1, 2)
+    )
+    assert torch.equal(a[-1].next_latent, b[-1].next_latent) and not torch.equal(
+        a[-1].next_latent, c[-1].next_latent
+    )
 
 
 def test_gradients_flow_through_latents_and_actions():
