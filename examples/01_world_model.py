@@ -17,15 +17,17 @@ from meta_latent.ops.imagination import imagine
 from meta_latent.types import Step
 
 SEEN, IMAGINED = 4, 8
-CONFIG = {
+TABLETOP = {
     "name": "world_model",
+    "suite": {"image_size": 32, "cameras": ["top"]},
     "model": "keypoints_rssm",
-    "pretrain": {"sources": [{"suite": "toy/lqr"}], "env_steps": 4000, "joint_updates": 400,
-                 "filter_updates": 200, "transition_updates": 800},
+    "pretrain": {"sources": [{"suite": "tabletop/push"}], "env_steps": 8000, "joint_updates": 500,
+                 "filter_updates": 200, "transition_updates": 1000},
 }  # fmt: skip
-TABLETOP = {"suite": {"image_size": 32, "cameras": ["top"]}, "pretrain": {
-    "sources": [{"suite": "tabletop/push"}], "env_steps": 8000, "joint_updates": 500, "filter_updates": 200,
-    "transition_updates": 1000}}  # fmt: skip
+TOY = TABLETOP | {
+    "suite": {"image_size": 32},
+    "pretrain": TABLETOP["pretrain"] | {"sources": [{"suite": "toy/lqr"}]},
+}
 QUICK = ("pretrain.env_steps=500", "pretrain.joint_updates=5", "pretrain.filter_updates=5",
          "pretrain.transition_updates=5")  # fmt: skip
 
@@ -63,13 +65,11 @@ def strip(model, episode: dict[str, np.ndarray], camera: str) -> np.ndarray:
 def main() -> None:
     """Train, collect one more episode, draw."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="seconds: only to see that it runs")
-    parser.add_argument(
-        "--tabletop", action="store_true", help="blocks on a table (MuJoCo) instead of a moving dot"
-    )
+    parser.add_argument("--quick", action="store_true", help="seconds, with --toy: only to see that it runs")
+    parser.add_argument("--toy", action="store_true", help="a moving dot, not blocks on a table (MuJoCo)")
     parser.add_argument("--out", default="runs", help="folder of all runs")
     arguments = parser.parse_args()
-    values = CONFIG | TABLETOP if arguments.tabletop else CONFIG
+    values = TOY if arguments.toy or arguments.quick else TABLETOP
     config = meta_latent.configure(values, f"out={arguments.out}", *(QUICK if arguments.quick else ()))
     model = meta_latent.load(meta_latent.pretrain(config))
 

@@ -51,7 +51,7 @@ def main() -> None:
     for arm in ARMS:
         print(describe(arm, target["arms"][arm]))
     print(f"pretraining took {report['pretraining']['env_steps']} steps, and serves every further goal")
-    print("one seed says little: `meta-latent transfer` runs several, and the report tells chance from effect")
+    print("one seed says little: `meta-latent transfer` runs several, the report tells chance from effect")
 
 
 if __name__ == "__main__":
