@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import gymnasium
@@ -24,6 +25,19 @@ class Behaviour(Protocol):
         self, observation: dict, action: np.ndarray, reward: float, is_first: bool, info: dict
     ) -> np.ndarray:
         """(A,) the next action in [-1, 1], given what the previous `action` led to."""
+
+
+@dataclass(frozen=True)
+class NoiseConfig:
+    """Random behaviour of a suite: `CorrelatedNoise` with one of `persistences` per episode, `scale` and `drift`."""
+
+    persistences: tuple[float, ...] = (0.5, 0.8, 0.9)
+    scale: float = 0.6
+    drift: tuple[float, ...] = ()
+
+    def draw(self, action_size: int, rng: np.random.Generator) -> CorrelatedNoise:
+        """The behaviour of one episode."""
+        return CorrelatedNoise(action_size, float(rng.choice(self.persistences)), self.scale, self.drift)
 
 
 class CorrelatedNoise:

@@ -18,7 +18,7 @@ import torch
 from tqdm import tqdm
 
 from meta_latent import files
-from meta_latent.data.collect import Behaviour, CorrelatedNoise, Scripted, collect_episode
+from meta_latent.data.collect import Behaviour, Scripted, collect_episode
 from meta_latent.data.latents import LatentCache, embed_episode
 from meta_latent.data.replay import SequenceReplay, predicted_bytes
 from meta_latent.errors import UserError
@@ -55,7 +55,7 @@ def folder_of(experiment: ExperimentConfig) -> Path:
 def narrowed(experiment: ExperimentConfig) -> dict:
     """The part of the configuration that pretraining depends on."""
     whole = config.to_dict(experiment)
-    narrow = {key: whole[key] for key in ("name", "seed", "device", "suite", "model", "learner", "pretrain")}
+    narrow = {key: whole[key] for key in ("name", "seed", "device", "suite", "random", "model", "learner", "pretrain")}
     if experiment.pretrain.policy_updates:
         narrow["transfer"] = {"ivg": whole["transfer"]["ivg"]}
     return narrow
@@ -184,7 +184,7 @@ class Pretraining:
         actions = source.distribution.action_space.shape[0]
         if int((turn + 1) * self.config.scripted) > int(turn * self.config.scripted):
             return Scripted(source.distribution.scripted(source.task), actions, self.config.scripted_noise)
-        return CorrelatedNoise(actions, persistence=rng.choice([0.5, 0.8, 0.9]), scale=0.6)
+        return self.experiment.random.draw(actions, rng)
 
     def _joint(self, interrupts) -> None:
         sizes = self.experiment.learner

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from meta_latent.algorithms.ivg import IVGConfig
 from meta_latent.algorithms.sac import SACConfig
 from meta_latent.algorithms.sb3_sac import StableSACConfig
+from meta_latent.data.collect import NoiseConfig
 from meta_latent.data.replay import ReplayConfig
 from meta_latent.models.config import ModelConfig
 from meta_latent.models.learner import LearnerConfig
@@ -157,7 +158,8 @@ class ExperimentConfig:
         seed: of pretraining. out: folder of all runs. device: "cpu" or "cuda". workers: cells side by side.
         pretrained: a model folder to use instead of this experiment's own. target, arm, run_seed: one cell
             only.
-        suite: options for every distribution (image_size, cameras). imports: packages that register more
+        suite: options for every distribution (image_size, cameras). random: the random behaviour, in source data
+            and warm-up alike. imports: packages that register more
             tasks.
     """
 
@@ -172,6 +174,7 @@ class ExperimentConfig:
     arm: str | None = None
     run_seed: int | None = None
     suite: dict[str, Any] = field(default_factory=dict)
+    random: NoiseConfig = field(default_factory=NoiseConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     learner: LearnerConfig = field(default_factory=LearnerConfig)
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)

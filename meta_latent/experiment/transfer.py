@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from meta_latent.data.collect import CorrelatedNoise, collect_episode
+from meta_latent.data.collect import collect_episode
 from meta_latent.data.replay import SequenceReplay, predicted_bytes
 from meta_latent.errors import RunError, UserError
 from meta_latent.experiment import agents, checkpoint, config, model_folder, pretrain, source_data, video
@@ -148,7 +148,7 @@ def bind_target(experiment: ExperimentConfig, target: str) -> Bound:
 def narrowed(experiment: ExperimentConfig, target: str, arm: str, seed: int, pretrained: Path | None) -> dict:
     """The part of the configuration that one cell depends on, with the checksums of what it starts from."""
     whole = config.to_dict(experiment)
-    narrow = {key: whole[key] for key in ("name", "device", "suite", "model", "learner")}
+    narrow = {key: whole[key] for key in ("name", "device", "suite", "random", "model", "learner")}
     narrow |= {"target": target, "task": whole["transfer"]["targets"][target], "arm": arm, "seed": seed}
     narrow["transfer"] = {k: v for k, v in whole["transfer"].items() if k not in ("targets", "arms", "seeds")}
     if pretrained is not None:
@@ -170,7 +170,7 @@ class Transfer:
             seed,
             folder,
         )
-        self.pretrained, self.budget = pretrained, experiment.transfer.budget(arm)
+        self.pretrained, self.budget, self.random = pretrained, experiment.transfer.budget(arm), experiment.random
         spec = Spec.of(bound.distribution)
         self.streams = Streams(derive(seed, "transfer", bound.name))
         self._open(experiment, spec)
@@ -232,9 +232,10 @@ class Transfer:
     def _episode(self, env) -> None:
         index = self.progress["episodes"]
         warm = index < self.config.warmup_episodes
-        behaviour = CorrelatedNoise(env.action_space.shape[0]) if warm else Acting(self.agent, self.streams)
+        rng, actions = self.streams.numpy("behaviour"), env.action_space.shape[0]
+        behaviour = self.random.draw(actions, rng) if warm else Acting(self.agent, self.streams)
         seed = derive(self.seed, "episode", self.bound.name, index) % 2**31
-        episode = collect_episode(env, behaviour, seed, self.streams.numpy("behaviour"))
+        episode = collect_episode(env, behaviour, seed, rng)
         mask = self.streams.numpy("mask").random(self.agent.model.heads) < 0.8
         self.replay.add_episode(episode, mask)
         self.progress["episodes"] = index + 1
