@@ -29,7 +29,7 @@ class Behaviour(Protocol):
 
 @dataclass(frozen=True)
 class NoiseConfig:
-    """Random behaviour of a suite: `CorrelatedNoise` with one of `persistences` per episode, `scale` and `drift`."""
+    """Random behaviour: `CorrelatedNoise` with one of `persistences` per episode, `scale` and `drift`."""
 
     persistences: tuple[float, ...] = (0.5, 0.8, 0.9)
     scale: float = 0.6

@@ -158,9 +158,8 @@ class ExperimentConfig:
         seed: of pretraining. out: folder of all runs. device: "cpu" or "cuda". workers: cells side by side.
         pretrained: a model folder to use instead of this experiment's own. target, arm, run_seed: one cell
             only.
-        suite: options for every distribution (image_size, cameras). random: the random behaviour, in source data
-            and warm-up alike. imports: packages that register more
-            tasks.
+        suite: options for every distribution (image_size, cameras). random: the random behaviour, in source
+            data and warm-up alike. imports: packages that register more tasks.
     """
 
     name: str = "experiment"

@@ -170,7 +170,8 @@ class Transfer:
             seed,
             folder,
         )
-        self.pretrained, self.budget, self.random = pretrained, experiment.transfer.budget(arm), experiment.random
+        self.pretrained, self.random = pretrained, experiment.random
+        self.budget = experiment.transfer.budget(arm)
         spec = Spec.of(bound.distribution)
         self.streams = Streams(derive(seed, "transfer", bound.name))
         self._open(experiment, spec)

@@ -5,13 +5,13 @@ sample, action and (where present) reward so far. Compared with the RSSM of PlaN
 2019):
 
 * the posterior reads the current embedding alone, as in STORM (Zhang et al. 2023): filtering is parallel
-over time;
+  over time;
 * its mean IS the embedding and the prior's mean is the previous sample plus a predicted change, so that what
-an
-  encoder makes explicit (keypoints, proprioception) stays explicit under imagination;
+  an encoder makes explicit (keypoints, proprioception) stays explicit under imagination;
 * the reward enters the GRU with a presence flag, never the sample: a fed reward cannot leak into its own
-prediction;
-* K prior heads (with or without a common trunk) instead of one.
+  prediction;
+* K prior heads (with or without a common trunk) instead of one; they also read `relations` of the sample,
+  such as distances between keypoints.
 
 The `deterministic` core is the same without noise (IVG's "expected" observations).
 """
@@ -126,11 +126,19 @@ def route(head: torch.Tensor | Routing, heads: int) -> Routing:
 class RecurrentCore(nn.Module):
     """Posterior, memory and K transition heads over embeddings of size `size`.
 
-    `relate` maps samples (..., Z) to `relations` further inputs of the heads, such as distances: contact is about those.
+    `relate` maps samples (..., Z) to `relations` further inputs of the heads, such as distances: contact is
+    about those.
     """
 
-    def __init__(self, size: int, action_size: int, core: CoreConfig, ensemble: EnsembleConfig,
-                 relate: Callable[[torch.Tensor], torch.Tensor] = lambda sample: sample[..., :0], relations: int = 0):
+    def __init__(
+        self,
+        size: int,
+        action_size: int,
+        core: CoreConfig,
+        ensemble: EnsembleConfig,
+        relate: Callable[[torch.Tensor], torch.Tensor] = lambda sample: sample[..., :0],
+        relations: int = 0,
+    ):
         super().__init__()
         self.relate = relate
         self.stochastic = core.kind == "rssm"

@@ -51,8 +51,14 @@ class LatentStateModel(nn.Module):
         )
         self.latent_size = sum(e.size for e in self.encoders.values()) + spec.proprio
         self.relation_size = sum(e.relation_size for e in self.encoders.values())
-        self.core = RecurrentCore(self.latent_size, spec.action_size, config.core, config.ensemble, self.relations,
-                                  self.relation_size)
+        self.core = RecurrentCore(
+            self.latent_size,
+            spec.action_size,
+            config.core,
+            config.ensemble,
+            self.relations,
+            self.relation_size,
+        )
         self.feature_size = self.latent_size + config.core.memory
         inputs = self.feature_size + self.relation_size + spec.action_size
         self.reward_head = MLP(inputs, 1, config.head_hidden, config.head_layers)

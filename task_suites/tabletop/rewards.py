@@ -32,10 +32,12 @@ def backend(array):
 
 
 def hand_of(inputs):
+    """Return the tip of the hand (..., 3) in metres from `inputs` (..., 13)."""
     return inputs[..., 0:3]
 
 
 def block_of(inputs, colour: str):
+    """Return the centre (..., 3) in metres of the block of `colour` from `inputs` (..., 13)."""
     start = 3 + 3 * COLOURS.index(colour)
     return inputs[..., start : start + 3]
 

@@ -31,9 +31,18 @@ def _block(colour: str) -> str:
     half = BLOCK_HALF
     return f"""
     <body name="{colour}"><freejoint/>
-      <geom name="{colour}" type="box" size="{half} {half} {half}" mass=".1" condim="3" friction=".6 .005
-      .0001"       contype="6" conaffinity="3" rgba="{_BLOCK_RGBA[colour]}"/>
+      <geom name="{colour}" type="box" size="{half} {half} {half}" mass=".1" condim="3"
+            friction=".6 .005 .0001" contype="6" conaffinity="3" rgba="{_BLOCK_RGBA[colour]}"/>
     </body>"""
+
+
+def _walls() -> str:
+    places = ((-0.2, 0, 1, 0), (0.2, 0, -1, 0), (0, -0.2, 0, 1), (0, 0.2, 0, -1))
+    return "".join(
+        f'<geom type="plane" pos="{px} {py} 0" zaxis="{ax} {ay} 0" size="1 1 1" rgba="0 0 0 0" contype="1"'
+        ' conaffinity="0"/>'
+        for px, py, ax, ay in places
+    )
 
 
 def mjcf() -> str:
@@ -44,15 +53,10 @@ def mjcf() -> str:
     with few line-search steps, let blocks gain energy.
     """
     (x0, y0, z0, w0), (x1, y1, z1, w1) = HAND_LOW, HAND_HIGH
-    walls = "".join(
-        f'<geom type="plane" pos="{px} {py} 0" zaxis="{ax} {ay} 0" size="1 1 1" rgba="0 0 0 0" contype="1"'
-        ' conaffinity="0"/>'
-        for px, py, ax, ay in ((-0.2, 0, 1, 0), (0.2, 0, -1, 0), (0, -0.2, 0, 1), (0, 0.2, 0, -1))
-    )
     return f"""<mujoco model="tabletop">
   <compiler angle="radian"/>
   <option timestep="{TIMESTEP_SECONDS}" integrator="implicitfast" solver="Newton" iterations="10"
-  ls_iterations="20"         cone="pyramidal" impratio="1"/>
+          ls_iterations="20" cone="pyramidal" impratio="1"/>
   <default><geom solref=".02 1" solimp=".9 .95 .001"/></default>
   <visual>
     <quality numquads="1"/>
@@ -60,7 +64,8 @@ def mjcf() -> str:
   </visual>
   <asset>
     <texture name="skybox" type="skybox" builtin="gradient" rgb1=".35 .42 .5" rgb2=".1 .12 .15" width="32"
-    height="32"/> <texture name="floor" type="2d" builtin="flat" rgb1=".2 .22 .25" width="64" height="64"/>
+             height="32"/>
+    <texture name="floor" type="2d" builtin="flat" rgb1=".2 .22 .25" width="64" height="64"/>
     <texture name="table" type="2d" builtin="flat" rgb1=".72 .7 .66" width="64" height="64"/>
     <material name="floor" texture="floor" specular="0"/>
     <material name="table" texture="table" specular="0"/>
@@ -73,15 +78,17 @@ def mjcf() -> str:
     <camera name="left" {_looking_at((-0.55, -0.3, 0.45), (0, 0, 0.02))} fovy="39"/>
     <camera name="right" {_looking_at((0.55, -0.3, 0.45), (0, 0, 0.02))} fovy="39"/>
     <geom name="floor" type="plane" pos="0 0 -.2" size="1.6 1.6 4" rgba=".2 .22 .25 1" contype="0"
-    conaffinity="0"/> <geom name="table" type="box" pos="0 0 -.02" size=".2 .2 .02" rgba=".72 .7 .66 1"
-    contype="1" conaffinity="0"/> {walls}
+          conaffinity="0"/>
+    <geom name="table" type="box" pos="0 0 -.02" size=".2 .2 .02" rgba=".72 .7 .66 1" contype="1"
+          conaffinity="0"/>
+    {_walls()}
     <body name="hand" gravcomp="1">
       <joint name="x" type="slide" axis="1 0 0" range="{x0} {x1}" limited="true"/>
       <joint name="y" type="slide" axis="0 1 0" range="{y0} {y1}" limited="true"/>
       <joint name="z" type="slide" axis="0 0 1" range="{z0} {z1}" limited="true"/>
       <joint name="wrist" type="hinge" axis="0 0 1" range="{w0} {w1}" limited="true" armature=".01"/>
-      <geom name="cup" type="box" pos="0 0 .03" size=".022 .022 .03" mass=".5" condim="4" friction="1.5 .02
-      .0001"       priority="1" contype="0" conaffinity="4" rgba=".75 .5 .05 1"/>
+      <geom name="cup" type="box" pos="0 0 .03" size=".022 .022 .03" mass=".5" condim="4"
+            friction="1.5 .02 .0001" priority="1" contype="0" conaffinity="4" rgba=".75 .5 .05 1"/>
       <geom name="flange" type="box" pos="0 0 .066" size=".04 .016 .006" mass="0" contype="0" conaffinity="0"
             rgba=".95 .75 .1 1"/>
       <geom name="arm" type="box" pos="0 0 .09" size=".012 .012 .02" mass="0" contype="0" conaffinity="0"
