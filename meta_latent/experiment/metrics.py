@@ -104,6 +104,7 @@ class MetricLog:
 
     def _writer(self) -> SummaryWriter:
         if self._board is None:
+            _number_in_order(self._board_folder)
             self._board = SummaryWriter(str(self._board_folder), purge_step=self._purge_step)
             self._purge_step = None
         return self._board
@@ -136,6 +137,18 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def _number_in_order(folder: Path) -> None:
+    """Rename the event file that is not yet numbered, so that the next one is read after it.
+
+    TensorBoard reads files in the order of their names: second, host, process, then a counter that isn't
+    padded. Two files of one second could be read in the wrong order, and a purge would then hide what it
+    should keep.
+    """
+    files_there = sorted(folder.glob("events.out.tfevents.*")) if folder.exists() else []
+    for number, path in enumerate(files_there):
+        path.rename(folder / f"events.out.tfevents.{number:010d}.numbered")
 
 
 def _last(path: Path, axis: str) -> int:

@@ -92,6 +92,17 @@ def test_without_truncating_the_log_goes_on(tmp_path):
     assert board(tmp_path, "train/loss") == [(1, 1), (2, 2)]
 
 
+def test_many_resumes_within_one_second_stay_in_order(tmp_path):
+    states = [None]
+    for step in range(1, 13):  # past 9, where the counter in TensorBoard's own file names sorts wrongly
+        log = MetricLog(tmp_path)
+        log.truncate(states[-1])
+        log.write("train", train(step, loss=float(step)))
+        states.append(log.state())
+        log.close()
+    assert board(tmp_path, "train/loss") == [(step, step) for step in range(1, 13)]
+
+
 def test_a_file_shorter_than_its_checkpoint_is_refused(tmp_path):
     log = MetricLog(tmp_path)
     log.write("train", train(1))
