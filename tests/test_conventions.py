@@ -111,7 +111,7 @@ def forbidden_names(root: Path) -> list[str]:
 
 def global_randomness(root: Path) -> list[str]:
     problems = []
-    for path, text in sources(root, *PACKAGES, "examples", "benchmarks"):
+    for path, text in sources(root, *PACKAGES, "examples", "benchmarks", "docs"):
         if path == "meta_latent/rng.py":
             continue
         problems += [f"{path}: {m.group()}" for m in GLOBAL_RANDOMNESS.finditer(text)]
@@ -123,7 +123,7 @@ def global_randomness(root: Path) -> list[str]:
 
 def pickles(root: Path) -> list[str]:
     problems = []
-    for path, text in sources(root, *PACKAGES, "examples", "benchmarks"):
+    for path, text in sources(root, *PACKAGES, "examples", "benchmarks", "docs"):
         problems += [f"{path}: {m.group()}" for m in UNPICKLING.finditer(text)]
         problems += [
             f"{path} imports {name}" for name in imports(text, path) if name.split(".")[0] in PICKLING

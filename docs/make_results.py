@@ -1,0 +1,154 @@
+"""Copies what a report found into docs/results/: `python docs/make_results.py runs/demo [docs/results/demo]`.
+
+Writes NAME.json (the facts of report.json with the commands, versions and commits of the runs), NAME.png (an
+imagined sequence above the learning curves), and the block between `<!-- results:NAME -->` and
+`<!-- /results:NAME -->` in README.md, which is made from NAME.json alone. A test holds the three together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+import sys
+from pathlib import Path
+
+from PIL import Image
+
+from meta_latent.experiment.report_page import count, duration, interval, score, times
+from meta_latent.experiment.report_sources import Run, read_run
+
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
+FORMAT = 1
+CELL_KEYS = ("target", "arm", "run_seed")
+ELSEWHERE = ("out", "workers")
+"""Overrides that say where and how fast a command ran, not what it found."""
+WIDTH = 1600
+
+
+def provenance(run: Run) -> dict:
+    """Commands (without what names one cell), seeds, versions and commits of the runs, each once."""
+    commands, commits, versions = {}, {}, {}
+    for facts in run.facts:
+        words = [str(word) for word in facts.get("command") or ()][1:]
+        words = [word for word in words if word.partition("=")[0] not in (*CELL_KEYS, *ELSEWHERE)]
+        if words:
+            commands[shlex.join(["meta-latent", *words])] = True
+        if facts.get("commit"):
+            commits[str(facts["commit"])] = True
+        for name, version in (facts.get("versions") or {}).items():
+            versions.setdefault(name, {})[str(version)] = True
+    return {
+        "commands": list(commands),
+        "commits": list(commits),
+        "seeds": sorted({cell.seed for cell in run.cells}, key=lambda seed: (len(seed), seed)),
+        "versions": {name: ", ".join(found) for name, found in sorted(versions.items())},
+    }
+
+
+def facts_of(folder: Path, name: str) -> dict:
+    """The content of NAME.json: report.json without the curves, which NAME.png shows.
+
+    SystemExit: there is no report.
+    """
+    path = folder / "report.json"
+    if not path.is_file():
+        raise SystemExit(f"{path} is missing: run `meta-latent report {folder}` first")
+    report = json.loads(path.read_text())
+    for target in report["targets"].values():
+        for arm in target["arms"].values():
+            arm.pop("curve")
+    return {"format": FORMAT, "name": name, **provenance(read_run(folder)), "report": report}
+
+
+def picture(folder: Path) -> Image.Image:
+    """The first imagined sequence of the pretraining, above the learning curves of every target."""
+    strips = sorted(folder.glob("pretrain/*/images/*.png"))[:1]
+    curves = sorted((folder / "report").glob("curves_env_steps_*.png"))
+    parts = [Image.open(path).convert("RGB") for path in (*strips, *curves)]
+    if not parts:
+        raise SystemExit(f"{folder} holds no pictures: run `meta-latent report {folder}` first")
+    widths = [WIDTH] * len(strips) + [WIDTH // min(len(curves), 3)] * len(curves)
+    parts = [part.resize((w, part.height * w // part.width)) for part, w in zip(parts, widths, strict=True)]
+    places, x, y, tallest = [], 0, 0, 0
+    for part in parts:
+        if x + part.width > WIDTH:
+            x, y, tallest = 0, y + tallest, 0
+        places.append((x, y))
+        x, tallest = x + part.width, max(tallest, part.height)
+    whole = Image.new("RGB", (WIDTH, y + tallest), "white")
+    for part, place in zip(parts, places, strict=True):
+        whole.paste(part, place)
+    return whole
+
+
+def block(name: str, facts: dict | None) -> str:
+    """The text of README.md's block, made from the content of NAME.json; None: there is none yet."""
+    if facts is None:
+        return "No result is committed yet: `make demo` makes one in `runs/demo/report.html`."
+    report = facts["report"]
+    lines = [f"![An imagined sequence and learning curves](docs/results/{name}.png)", ""]
+    lines += [report["summary"], ""]
+    columns = ("target", "arm", "reached", "steps to threshold, median [95 %]", "time", "speed-up [95 %]")
+    lines += [f"| {' | '.join(columns)} | score |", "|---|---|---|---|---|---|---|"]
+    for target, entry in report["targets"].items():
+        lines += [f"| {target} | {arm} | {_row(found)} |" for arm, found in entry["arms"].items()]
+    made = "; ".join(f"`{command}`" for command in facts["commands"])
+    packages = ", ".join(f"{package} {version}" for package, version in facts["versions"].items())
+    thresholds = {entry["threshold"] for entry in report["targets"].values()}
+    lines += ["", f"Threshold: normalised score {', '.join(score(value) for value in sorted(thresholds))}."]
+    lines[-1] += " Speed-up: ratio of the medians to the arm's scratch arm, pretraining not included."
+    lines += [f"Made by {made}; run seeds {', '.join(facts['seeds'])}; {packages};"]
+    lines += [f"commit {', '.join(commit[:12] for commit in facts['commits'])}."]
+    lines += [f"All numbers: [{name}.json](docs/results/{name}.json)."]
+    return "\n".join(lines)
+
+
+def _row(arm: dict) -> str:
+    medians, claim = arm["medians"], arm["speedup"].get(arm.get("base"), {})
+
+    def median(key: str, show) -> str:
+        exact, least = medians.get(key), medians.get(f"{key}_at_least")
+        return show(exact) if exact is not None else f"> {show(least)}" if least is not None else show(None)
+
+    steps = median("env_steps_to_threshold", count)
+    steps += f" {interval(arm['intervals'].get('env_steps_to_threshold'), count)}"
+    speedup = times(claim.get("ratio"), claim.get("lower_bound", False))
+    if claim.get("ratio") is not None:
+        speedup += f" {interval(claim.get('interval'), times)}"
+    reached = f"{arm['reached']} / {len(arm['seeds'])}"
+    seconds = median("seconds_to_threshold", duration)
+    return " | ".join([reached, steps, seconds, speedup, score(medians["final_score"])])
+
+
+def committed(name: str) -> dict | None:
+    """The committed NAME.json, or None."""
+    path = ROOT / "docs" / "results" / f"{name}.json"
+    return json.loads(path.read_text()) if path.is_file() else None
+
+
+def put(text: str, name: str, content: str) -> str:
+    """`text` with the block NAME replaced by `content`. SystemExit: `text` has no such block."""
+    start, end = f"<!-- results:{name} -->", f"<!-- /results:{name} -->"
+    if start not in text or end not in text:
+        raise SystemExit(f"README.md has no block {start} ... {end}")
+    return text[: text.index(start) + len(start)] + f"\n{content}\n" + text[text.index(end) :]
+
+
+def main(folder: Path, target: Path, readme: Path) -> None:
+    """Write TARGET.json, TARGET.png and the block in `readme`."""
+    facts, image = facts_of(folder, target.name), target.with_suffix(".png")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    picture(folder).save(image, optimize=True)
+    facts["picture_sha256"] = hashlib.sha256(image.read_bytes()).hexdigest()
+    target.with_suffix(".json").write_text(json.dumps(facts, indent=1) + "\n")
+    readme.write_text(put(readme.read_text(), target.name, block(target.name, facts)))
+    print(f"{target.with_suffix('.json')}, {image} and the block in {readme}")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) not in (2, 3):
+        raise SystemExit(__doc__)
+    source = Path(sys.argv[1])
+    main(source, Path(sys.argv[2]) if len(sys.argv) > 2 else ROOT / "docs/results" / source.name, README)

@@ -1,0 +1,109 @@
+"""What README shows is what docs/results/ says; the script that writes both works and reports facts only."""
+
+import hashlib
+import importlib.util
+import json
+import re
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from meta_latent.experiment import report
+
+ROOT = Path(__file__).resolve().parent.parent
+_SPEC = importlib.util.spec_from_file_location("make_results", ROOT / "docs" / "make_results.py")
+make_results = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(make_results)
+
+
+def blocks(text):
+    return dict(re.findall(r"<!-- results:(\w+) -->\n(.*?)\n<!-- /results:\1 -->", text, re.DOTALL))
+
+
+def test_readme_says_what_the_committed_results_say():
+    shown = blocks((ROOT / "README.md").read_text())
+    assert "demo" in shown
+    for name, text in shown.items():
+        assert text == make_results.block(name, make_results.committed(name))
+
+
+def test_every_committed_result_is_whole():
+    for path in (ROOT / "docs" / "results").glob("*.json"):
+        facts = json.loads(path.read_text())
+        assert facts["commands"] and facts["commits"] and facts["versions"] and facts["seeds"], path
+        assert all(entry["arms"] for entry in facts["report"]["targets"].values())
+        picture = path.with_suffix(".png").read_bytes()
+        assert hashlib.sha256(picture).hexdigest() == facts["picture_sha256"], path
+
+
+def test_links_of_the_documents_lead_somewhere():
+    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+        for link in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+            assert "://" in link or (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def test_readme_names_commands_and_keys_that_exist():
+    from meta_latent.experiment import config
+    from meta_latent.experiment.schema import ExperimentConfig
+
+    text = (ROOT / "README.md").read_text()
+    commands = re.findall(r"^    meta-latent (?:demo|pretrain|transfer) ?(.*)$", text, re.MULTILINE)
+    assert commands
+    for words in commands:
+        overrides = [word.strip('"') for word in words.split() if "=" in word]
+        config.load(ExperimentConfig, [config.find("experiment", "demo")], overrides)
+    targets = re.findall(r"^    make (\w+)", text, re.MULTILINE)
+    assert targets and all(f"\n{name}:" in (ROOT / "Makefile").read_text() for name in targets)
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run folder with two arms of three seeds on one target, and its report."""
+    root = tmp_path / "tiny"
+    for arm, slope in (("ivg/pretrained", 0.004), ("ivg/scratch", 0.001)):
+        for seed in range(3):
+            folder = root / "transfer" / "goal" / arm / str(seed)
+            folder.mkdir(parents=True)
+            algorithm, start = arm.split("/")
+            cell = ["target=goal", f"arm={arm}", f"run_seed={seed}"]
+            command = ["/x/cli.py", "transfer", "tiny", "out=/x/y", *cell]
+            facts = {"status": "done", "target": "goal", "algorithm": algorithm, "start": start, "seed": seed,
+                     "threshold": 0.6, "floor": 0.0, "reference": 1.0, "budget_env_steps": 400,
+                     "commit": "abc", "versions": {"torch": "0"}, "command": command}  # fmt: skip
+            (folder / "run.json").write_text(json.dumps(facts))
+            clocks = [{"env_steps": s, "updates": s, "seconds": s} for s in range(50, 401, 50)]
+            rows = [{"kind": "evaluation", **c, "score": slope * c["env_steps"]} for c in clocks]
+            (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    report.build(root, resamples=50)
+    return root
+
+
+def test_the_script_writes_json_picture_and_block(run, tmp_path):
+    readme, target = tmp_path / "README.md", tmp_path / "results" / "tiny"
+    readme.write_text("before\n<!-- results:tiny -->\nold\n<!-- /results:tiny -->\nafter\n")
+    make_results.main(run, target, readme)
+    facts = json.loads(target.with_suffix(".json").read_text())
+    assert facts["commands"] == ["meta-latent transfer tiny"]
+    assert facts["seeds"] == ["0", "1", "2"] and facts["commits"] == ["abc"]
+    text = readme.read_text()
+    assert text.startswith("before\n") and text.endswith("after\n") and "\nold\n" not in text
+    assert blocks(text)["tiny"] == make_results.block("tiny", facts)
+    assert "| goal | ivg/pretrained | 3 / 3 | 150 [150, 150] |" in text
+    assert "| goal | ivg/scratch | 0 / 3 | > 400 " in text
+    assert "/x/" not in text and "/x/" not in target.with_suffix(".json").read_text()
+    assert Image.open(target.with_suffix(".png")).width == make_results.WIDTH
+
+
+def test_a_changed_number_changes_the_block(run, tmp_path):
+    facts = make_results.facts_of(run, "tiny")
+    before = make_results.block("tiny", facts)
+    facts["report"]["targets"]["goal"]["arms"]["ivg/pretrained"]["reached"] = 2
+    assert make_results.block("tiny", facts) != before
+
+
+def test_no_report_and_no_block_are_said(tmp_path):
+    with pytest.raises(SystemExit, match=r"report\.json is missing"):
+        make_results.facts_of(tmp_path, "tiny")
+    with pytest.raises(SystemExit, match="no block"):
+        make_results.put("text", "tiny", "content")
