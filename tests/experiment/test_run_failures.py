@@ -243,20 +243,26 @@ LONG = ("pretrain.joint_updates=200", "pretrain.filter_updates=200", "pretrain.t
 def test_killed_twenty_times(toy, tmp_path):
     """SIGKILL at random moments of real processes; the one that is left alone ends as one never killed."""
     rng = random.Random(0)
-    whole = toy.pretrain(tmp_path / "whole", *LONG)
+    whole = pretrain.folder_of(toy.experiment(tmp_path / "whole"))
+    started = time.monotonic()
+    assert start(toy, tmp_path / "whole", "pretrain", *LONG).wait(timeout=300) == 0
+    seconds = time.monotonic() - started  # how long one takes here and now
     folder = pretrain.folder_of(toy.experiment(tmp_path / "parts"))
     kills = 0
-    while kills < 20:
+    for _ in range(60):
+        if kills == 20:
+            break
         process = start(toy, tmp_path / "parts", "pretrain", *LONG)
         try:
-            assert process.wait(timeout=rng.uniform(2.0, 6.0)) == 0, process.stderr.read()
+            assert process.wait(timeout=seconds * rng.uniform(0.3, 0.9)) == 0, process.stderr.read()
             shutil.move(folder, tmp_path / f"finished{kills}")  # it was too quick: start again
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
             kills += 1
+    assert kills > 0
     process = start(toy, tmp_path / "parts", "pretrain", *LONG)
-    assert process.wait(timeout=120) == 0, process.stderr.read()
+    assert process.wait(timeout=300) == 0, process.stderr.read()
     assert toy.first_difference(toy.outcome(whole), toy.outcome(folder)) is None
     for finished in tmp_path.glob("finished*"):
         assert toy.first_difference(toy.outcome(whole), toy.outcome(finished)) is None
