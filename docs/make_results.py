@@ -13,7 +13,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from meta_latent.experiment.report_page import count, duration, interval, score, times
 from meta_latent.experiment.report_sources import Run, read_run
@@ -24,7 +24,7 @@ FORMAT = 1
 CELL_KEYS = ("target", "arm", "run_seed")
 ELSEWHERE = ("out", "workers")
 """Overrides that say where and how fast a command ran, not what it found."""
-WIDTH = 1600
+WIDTH, TITLE = 1600, 30
 
 
 def provenance(run: Run) -> dict:
@@ -66,11 +66,11 @@ def picture(folder: Path) -> Image.Image:
     """The first imagined sequence of the pretraining, above the learning curves of every target."""
     strips = sorted(folder.glob("pretrain/*/images/*.png"))[:1]
     curves = sorted((folder / "report").glob("curves_env_steps_*.png"))
-    parts = [Image.open(path).convert("RGB") for path in (*strips, *curves)]
-    if not parts:
+    if not curves:
         raise SystemExit(f"{folder} holds no pictures: run `meta-latent report {folder}` first")
-    widths = [WIDTH] * len(strips) + [WIDTH // min(len(curves), 3)] * len(curves)
-    parts = [part.resize((w, part.height * w // part.width)) for part, w in zip(parts, widths, strict=True)]
+    parts = [_titled(path, WIDTH, "real and imagined frames of an episode not trained on") for path in strips]
+    width = WIDTH // min(max(len(curves), 2), 3)
+    parts += [_titled(path, width, path.stem.removeprefix("curves_env_steps_")) for path in curves]
     places, x, y, tallest = [], 0, 0, 0
     for part in parts:
         if x + part.width > WIDTH:
@@ -80,6 +80,16 @@ def picture(folder: Path) -> Image.Image:
     whole = Image.new("RGB", (WIDTH, y + tallest), "white")
     for part, place in zip(parts, places, strict=True):
         whole.paste(part, place)
+    return whole
+
+
+def _titled(path: Path, width: int, title: str) -> Image.Image:
+    """The picture in `path`, `width` pixels wide, below its title."""
+    picture = Image.open(path).convert("RGB")
+    height = picture.height * width // picture.width
+    whole = Image.new("RGB", (width, TITLE + height), "white")
+    whole.paste(picture.resize((width, height), Image.Resampling.LANCZOS), (0, TITLE))
+    ImageDraw.Draw(whole).text((width // 2, 2), title, "black", ImageFont.load_default(20), anchor="ma")
     return whole
 
 
@@ -100,9 +110,15 @@ def block(name: str, facts: dict | None) -> str:
     lines += ["", f"Threshold: normalised score {', '.join(score(value) for value in sorted(thresholds))}."]
     lines[-1] += " Speed-up: ratio of the medians to the arm's scratch arm, pretraining not included."
     lines += [f"Made by {made}; run seeds {', '.join(facts['seeds'])}; {packages};"]
-    lines += [f"commit {', '.join(commit[:12] for commit in facts['commits'])}."]
+    lines += [f"commit {', '.join(_short(commit) for commit in facts['commits'])}."]
     lines += [f"All numbers: [{name}.json](docs/results/{name}.json)."]
     return "\n".join(lines)
+
+
+def _short(commit: str) -> str:
+    """A commit in 12 digits, with "+changes" where the source was not exactly that commit."""
+    digits, plus, changes = commit.partition("+")
+    return digits[:12] + plus + changes
 
 
 def _row(arm: dict) -> str:

@@ -70,7 +70,8 @@ def run(tmp_path):
             command = ["/x/cli.py", "transfer", "tiny", "out=/x/y", *cell]
             facts = {"status": "done", "target": "goal", "algorithm": algorithm, "start": start, "seed": seed,
                      "threshold": 0.6, "floor": 0.0, "reference": 1.0, "budget_env_steps": 400,
-                     "commit": "abc", "versions": {"torch": "0"}, "command": command}  # fmt: skip
+                     "commit": "0123456789abcdef+changes", "versions": {"torch": "0"},
+                     "command": command}  # fmt: skip
             (folder / "run.json").write_text(json.dumps(facts))
             clocks = [{"env_steps": s, "updates": s, "seconds": s} for s in range(50, 401, 50)]
             rows = [{"kind": "evaluation", **c, "score": slope * c["env_steps"]} for c in clocks]
@@ -85,12 +86,13 @@ def test_the_script_writes_json_picture_and_block(run, tmp_path):
     make_results.main(run, target, readme)
     facts = json.loads(target.with_suffix(".json").read_text())
     assert facts["commands"] == ["meta-latent transfer tiny"]
-    assert facts["seeds"] == ["0", "1", "2"] and facts["commits"] == ["abc"]
+    assert facts["seeds"] == ["0", "1", "2"] and facts["commits"] == ["0123456789abcdef+changes"]
     text = readme.read_text()
     assert text.startswith("before\n") and text.endswith("after\n") and "\nold\n" not in text
     assert blocks(text)["tiny"] == make_results.block("tiny", facts)
     assert "| goal | ivg/pretrained | 3 / 3 | 150 [150, 150] |" in text
     assert "| goal | ivg/scratch | 0 / 3 | > 400 " in text
+    assert "commit 0123456789ab+changes." in text
     assert "/x/" not in text and "/x/" not in target.with_suffix(".json").read_text()
     assert Image.open(target.with_suffix(".png")).width == make_results.WIDTH
 
