@@ -63,7 +63,8 @@ class TaskDistribution(ABC):
     """A named distribution of tasks that share spaces: sample, make, reward, references, scripted.
 
     Attributes: `name` ("family/task"), `family`, `observation_space`, `action_space`, `max_episode_steps`,
-    `reward_input_names` (names of the R entries of `info["reward_inputs"]`), `options` (plain values).
+    `reward_input_names` (names of the R entries of `info["reward_inputs"]`), `object_input_names` (those of
+    them that locate objects, which a model has to see), `options` (plain values).
     """
 
     name: str
@@ -72,6 +73,7 @@ class TaskDistribution(ABC):
     action_space: gymnasium.spaces.Box
     max_episode_steps: int
     reward_input_names: tuple[str, ...]
+    object_input_names: tuple[str, ...] = ()
     options: dict[str, Any]
     distractors: tuple[Distractor, ...] = ()
     shows_distractors: bool = False

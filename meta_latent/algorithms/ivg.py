@@ -41,24 +41,30 @@ class IVGConfig:
         reward_heads, pessimism: the reward is the mean of this many heads minus `pessimism` times their
             spread, so that the policy gains nothing where target data are silent.
         batch_size: imagined trajectories per update. updates_per_step: updates per environment step.
-        first_updates: updates when learning starts. hidden, layers: of reward, value and policy networks.
+        first_updates: updates when learning starts. hidden, layers: of value and policy networks;
+            reward_hidden: of each reward head;
+        reward_batch_size: windows of `horizon` steps per update of theirs.
+        reward_weight_decay: decoupled; some hundred samples of a few episodes are easily overfitted.
         target_rate: of the target value network. gradient_clip: largest norm per network.
         min_stddev, max_stddev: bounds of the policy's spread before the squashing.
     """
 
     horizon: int = 5
-    discount: float = 0.9
+    discount: float = 0.95
     mix: float = 0.9
     temperature: float = 0.01
     target_entropy: float = -1.0
     reward_heads: int = 5
-    pessimism: float = 1.0
+    reward_hidden: int = 64
+    reward_batch_size: int = 32
+    pessimism: float = 0.25
     batch_size: int = 64
     updates_per_step: float = 2.0
     first_updates: int = 300
     hidden: int = 128
     layers: int = 2
     reward_learning_rate: float = 1e-3
+    reward_weight_decay: float = 0.1
     value_learning_rate: float = 1e-3
     policy_learning_rate: float = 5e-4
     temperature_learning_rate: float = 3e-3
@@ -83,7 +89,7 @@ class IVG(LatentAgent):
             config.reward_heads,
             model.latent_size + model.relation_size + actions,
             1,
-            config.hidden,
+            config.reward_hidden,
             config.layers,
         )
         self.value = MLP(inputs, 1, config.hidden, config.layers)
@@ -100,8 +106,12 @@ class IVG(LatentAgent):
             network.to(model.device)
         rates = {"reward": config.reward_learning_rate, "value": config.value_learning_rate,
                  "policy": config.policy_learning_rate, "temperature": config.temperature_learning_rate}
+        decays = {"reward": config.reward_weight_decay}
         self.optimisers = {
-            name: torch.optim.Adam(self.networks[name].parameters(), rate) for name, rate in rates.items()
+            name: torch.optim.AdamW(
+                self.networks[name].parameters(), rate, weight_decay=decays.get(name, 0.0)
+            )
+            for name, rate in rates.items()
         }
 
     def improve(self, steps: int, first: bool, rng: Streams) -> Metrics:
@@ -123,7 +133,7 @@ class IVG(LatentAgent):
         Fitted on observed latents alone, the head is garbage at the depths the policy step uses, and is
         exploited. Only target data carry the target's reward.
         """
-        windows = self.cache.windows(self.config.batch_size, self.config.horizon, rng.numpy("reward"))
+        windows = self.cache.windows(self.config.reward_batch_size, self.config.horizon, rng.numpy("reward"))
         with torch.no_grad():
             start = self.model.unpack(torch.cat([windows.samples[:, 0], windows.memories[:, 0]], -1))
             unrolled = imagine(
@@ -134,24 +144,12 @@ class IVG(LatentAgent):
                 self.config.horizon,
             )
             imagined = torch.stack([step.next_latent.sample for step in unrolled], 1)
-        errors = [self._bagged_error(sample, windows.actions[:, 1:], windows.rewards[:, 1:])
-                  for sample in (imagined, windows.samples[:, 1:])]
+        errors = [
+            (self._rewards(sample, windows.actions[:, 1:]) - windows.rewards[:, 1:]).square().mean()
+            for sample in (imagined, windows.samples[:, 1:])
+        ]
         self.optimise("reward", (errors[0] + errors[1]) / 2, self.config.gradient_clip)
         return {"reward_loss": float(errors[1].detach()), "reward_loss_imagined": float(errors[0].detach())}
-
-    def _bagged_error(self, samples, actions, rewards) -> torch.Tensor:
-        """Mean squared error with every reward head on its own rows, so that the heads see different
-        batches.
-        """
-        heads = self.config.reward_heads
-        rows = len(rewards) // heads * heads
-        inputs = (
-            torch.cat([samples, self.model.relations(samples), actions], -1)[:rows]
-            .unflatten(0, (heads, -1))
-            .flatten(1, 2)
-        )
-        guess = self.reward(inputs)[..., 0]
-        return (guess - rewards[:rows].reshape(heads, -1)).square().mean()
 
     def follow_value_gradient(self, rng: Streams) -> Metrics:
         """One update of policy and value on imagined trajectories; the model is differentiated through, not

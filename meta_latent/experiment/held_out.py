@@ -15,24 +15,29 @@ MOVED = 0.02
 
 
 @torch.no_grad()
-def measure(model, replay, episodes: np.ndarray, burn_in: int = 5, horizon: int = 5) -> dict[str, float]:
+def measure(
+    model, replay, episodes: np.ndarray, objects: list[int] | None = None, burn_in: int = 5, horizon: int = 5
+) -> dict[str, float]:
     """Metrics over whole episodes (all of one length are used; the longest common length).
 
     positions_1_minus_r2: least squares from the latent sample to the privileged reward inputs, fitted on one
-    half of the episodes and measured on the other, mean over inputs that vary. open_loop_r2: 1 - squared
-    error of the same read-out after `horizon` imagined steps, relative to the squared displacement, over
-    inputs that moved by more than `MOVED`. reward_1_minus_r2 (and _blind): one-step reward prediction of the
-    sequence's own reward function with (without) the rewards as input, after `burn_in` steps.
+    half of the episodes and measured on the other, mean over `objects`: the inputs that locate objects (None:
+    all that vary). open_loop_r2: 1 - squared error of the same read-out after `horizon` imagined steps,
+    relative to the squared displacement, over those of them that moved by more than `MOVED`.
+    reward_1_minus_r2 (and _blind): one-step reward prediction of the sequence's own reward function with
+    (without) the rewards as input, after `burn_in` steps.
     """
     data = _tensors(model, replay, episodes)
     sight, blind = (model.filter(data["embeddings"], data["action"], data["reward"], data["present"] * flag)
                     for flag in (1.0, 0.0))
     half = len(blind.mean) // 2
     inputs = data["reward_inputs"]
+    if objects is None:
+        objects = (inputs.flatten(0, 1).var(0) > 1e-6).nonzero()[:, 0].tolist()
+    inputs = data["reward_inputs"] = inputs[..., objects]
     readout = _least_squares(blind.mean[:half].flatten(0, 1), inputs[:half].flatten(0, 1))
     guess = _apply(readout, blind.mean[half:])
-    varies = inputs[:half].flatten(0, 1).var(0) > 1e-6
-    result = {"positions_1_minus_r2": _unexplained(guess, inputs[half:])[varies].mean().item()}
+    result = {"positions_1_minus_r2": _unexplained(guess, inputs[half:]).mean().item()}
     result["open_loop_r2"] = _open_loop(model, blind, data, readout, half, burn_in, horizon)
     target = data["reward"][:, burn_in + 1:]
     for name, latent in (("reward_1_minus_r2", sight), ("reward_1_minus_r2_blind", blind)):

@@ -55,7 +55,8 @@ def folder_of(experiment: ExperimentConfig) -> Path:
 def narrowed(experiment: ExperimentConfig) -> dict:
     """The part of the configuration that pretraining depends on."""
     whole = config.to_dict(experiment)
-    narrow = {key: whole[key] for key in ("name", "seed", "device", "suite", "random", "model", "learner", "pretrain")}
+    keys = ("name", "seed", "device", "suite", "random", "model", "learner", "pretrain")
+    narrow = {key: whole[key] for key in keys}
     if experiment.pretrain.policy_updates:
         narrow["transfer"] = {"ivg": whole["transfer"]["ivg"]}
     return narrow
@@ -316,11 +317,11 @@ class Pretraining:
         held = np.arange(self._trained()[-1] + 1, len(self.replay.episodes))
         plain = np.array([e for e in held if not self.sources[e % len(self.sources)].task.distractors], int)
         other = np.setdiff1d(held, plain)
-        metrics = held_out.measure(self.model, self.replay, plain) if len(plain) > 3 else {}
-        if len(other) > 3:
-            metrics |= {
-                f"{k}_distractors": v for k, v in held_out.measure(self.model, self.replay, other).items()
-            }
+        objects, metrics = self.sources[0].object_inputs(), {}
+        for episodes, suffix in ((plain, ""), (other, "_distractors")):
+            if len(episodes) > 3:
+                found = held_out.measure(self.model, self.replay, episodes, objects)
+                metrics |= {f"{name}{suffix}": value for name, value in found.items()}
         for episode in [*plain[-2:], *other[-1:]]:
             images = self.folder.path("images", "strips").parent
             with files.full_disk_named(images):

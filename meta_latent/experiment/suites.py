@@ -27,6 +27,11 @@ class Bound:
         found = self.distribution.references(self.task)
         return (0.0, 1.0) if found is None else found
 
+    def object_inputs(self) -> list[int] | None:
+        """Places of the reward inputs that locate objects; None where the suite does not say."""
+        names = self.distribution.reward_input_names
+        return [names.index(name) for name in self.distribution.object_input_names] or None
+
     def with_distractor_seed(self, seed: int) -> Bound:
         """The same task with its distractors drawn anew."""
         drawn = tuple(dataclasses.replace(d, seed=seed + k) for k, d in enumerate(self.task.distractors))

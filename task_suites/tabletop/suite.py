@@ -60,6 +60,9 @@ class Tabletop(TaskDistribution):
     family = "tabletop"
     shows_distractors = True
     reward_input_names = rewards.INPUT_NAMES
+    object_input_names = tuple(
+        name for name in rewards.INPUT_NAMES if name[:4] != "hand" and name[-8:-7] in "xy"
+    )
 
     def __init__(
         self,
