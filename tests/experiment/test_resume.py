@@ -136,9 +136,9 @@ def test_pretraining_killed_while_writing(toy, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_pretraining_killed_before_every_write(toy, tmp_path, monkeypatch):
+def test_pretraining_killed_before_many_writes(toy, tmp_path, monkeypatch):
     folder = tmp_path / "toy" / "pretrain" / "0"
-    killed_everywhere(toy, monkeypatch, folder, lambda: toy.pretrain(tmp_path), lambda n: True)
+    killed_everywhere(toy, monkeypatch, folder, lambda: toy.pretrain(tmp_path), lambda n: n % 5 == 1)
 
 
 def test_transfer_killed_while_writing(toy, toy_model, tmp_path, monkeypatch):
@@ -150,9 +150,9 @@ def test_transfer_killed_while_writing(toy, toy_model, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("arm", ARMS)
-def test_transfer_killed_before_every_write(toy, toy_model, tmp_path, monkeypatch, arm):
+def test_transfer_killed_before_many_writes(toy, toy_model, tmp_path, monkeypatch, arm):
     folder = transfer.cell_folder(toy.experiment(tmp_path), "goal", arm, 0)
     overrides = (f"pretrained={toy_model / 'model'}", "transfer.video=true")
     killed_everywhere(
-        toy, monkeypatch, folder, lambda: toy.transfer(tmp_path, arm, *overrides), lambda n: True
+        toy, monkeypatch, folder, lambda: toy.transfer(tmp_path, arm, *overrides), lambda n: n % 13 == 1
     )
