@@ -249,13 +249,13 @@ def test_killed_twenty_times(toy, tmp_path):
     seconds = time.monotonic() - started  # how long one takes here and now
     folder = pretrain.folder_of(toy.experiment(tmp_path / "parts"))
     kills = 0
-    for _ in range(60):
+    for attempt in range(60):
         if kills == 20:
             break
         process = start(toy, tmp_path / "parts", "pretrain", *LONG)
         try:
             assert process.wait(timeout=seconds * rng.uniform(0.3, 0.9)) == 0, process.stderr.read()
-            shutil.move(folder, tmp_path / f"finished{kills}")  # it was too quick: start again
+            shutil.move(folder, tmp_path / f"finished{attempt}")  # it was too quick: start again
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
