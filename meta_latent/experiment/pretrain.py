@@ -146,7 +146,7 @@ class Pretraining:
         self._gather(interrupts, self.config.env_steps, lambda *_: acting)
 
     def _gather(self, interrupts, steps: int, behaviour_of) -> None:
-        """Collect until the replay holds `steps`; behaviour_of(source, turn, rng)."""
+        """Collect until the replay holds `steps`; behaviour_of(source, episode index, rng)."""
         envs: dict[int, object] = {}
         bar = tqdm(total=steps, initial=len(self.replay), unit="step", desc="collect", disable=None)
         with contextlib.ExitStack() as opened, bar:
@@ -174,16 +174,19 @@ class Pretraining:
         env = source.make() if varies else envs[which]
         rng = self.streams.numpy("behaviour")
         seed = derive(self.experiment.seed, "episode", index) % 2**31
-        episode = collect_episode(env, behaviour_of(source, index // len(self.sources), rng), seed, rng)
+        episode = collect_episode(env, behaviour_of(source, index, rng), seed, rng)
         if varies:
             env.close()
         mask = self.streams.numpy("mask").random(self.model.heads) < self.config.head_share
         self.replay.add_episode(episode, mask, which)
 
-    def _behaviour(self, source: Bound, turn: int, rng: np.random.Generator) -> Behaviour:
-        """Scripted episodes at regular turns, so that every source gets its share; else correlated noise."""
+    def _behaviour(self, source: Bound, index: int, rng: np.random.Generator) -> Behaviour:
+        """Scripted episodes at regular turns of each source; else correlated noise."""
         actions = source.distribution.action_space.shape[0]
-        if int((turn + 1) * self.config.scripted) > int(turn * self.config.scripted):
+        turn, which = divmod(index, len(self.sources))
+        share = self.config.sources[which].scripted
+        share = self.config.scripted if share is None else share
+        if int((turn + 1) * share) > int(turn * share):
             return Scripted(source.distribution.scripted(source.task), actions, self.config.scripted_noise)
         return self.experiment.random.draw(actions, rng)
 

@@ -48,11 +48,14 @@ class TaskConfig:
 
 @dataclass(frozen=True)
 class SourceConfig(TaskConfig):
-    """A source task. `distractor_seeds`: the distractors' seeds are drawn anew for each episode group (see
-    pretrain).
+    """A source task; its distractors' seeds are drawn anew for every episode.
+
+    scripted: this source's share of scripted episodes (None: that of `PretrainConfig`); 0 where a target has
+        the same reward, so that no source data hold a policy that solves it.
     """
 
     split: Literal["train", "test"] = "train"
+    scripted: float | None = None
 
 
 @dataclass(frozen=True)
