@@ -89,6 +89,8 @@ class KeypointEncoder(nn.Module):
             *(torch.linspace(-1, 1, n, device=change.device) for n in images.shape[2:4]), indexing="ij"
         )
         seen = change.sum(-1) > 0
+        if not seen.any():
+            return
         weight = change[seen] / change[seen].sum(-1, keepdim=True)
         centre = weight @ torch.stack([x.flatten(), y.flatten()], -1)
         between = (0.5 * (proprio[:, 1:] + proprio[:, :-1])).flatten(0, 1)[seen]

@@ -1,0 +1,78 @@
+"""The keypoint encoder's closed-form parts: the body point and the relations."""
+
+import numpy as np
+import pytest
+import torch
+
+from meta_latent.models.config import EncoderConfig
+from meta_latent.models.encoders import BlobDecoder, ConvEncoder, KeypointEncoder
+from meta_latent.rng import seeded_construction
+
+SHAPE = (32, 32, 3)
+
+
+def encoder(keypoints=3, **more) -> KeypointEncoder:
+    with seeded_construction(0):
+        return KeypointEncoder(SHAPE, EncoderConfig(channels=(4, 4), keypoints=keypoints, **more), 3)
+
+
+def moving_hand(sequences=60, length=4, distraction=0.0, seed=0):
+    """A bright 3x3 hand at (0.8 p_0, -0.5 p_1 + 0.2) in the picture, p_2 is idle; a spot may jump."""
+    rng = np.random.default_rng(seed)
+    proprio = rng.uniform(-0.9, 0.9, (sequences, length, 3)).astype(np.float32)
+    images = np.full((sequences, length, *SHAPE), 40, np.uint8)
+    for s, t in np.ndindex(sequences, length):
+        for x, y in [(0.8 * proprio[s, t, 0], -0.5 * proprio[s, t, 1] + 0.2)] + (
+            [tuple(rng.uniform(-0.9, 0.9, 2))] if rng.random() < distraction else []
+        ):
+            column, row = round((x + 1) / 2 * 31), round((y + 1) / 2 * 31)
+            images[s, t, max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2] = 250
+    return torch.from_numpy(images), torch.from_numpy(proprio)
+
+
+@pytest.mark.parametrize(("distraction", "tolerance"), [(0.0, 0.05), (0.3, 0.2)])
+def test_the_body_point_is_found_from_motion(distraction, tolerance):
+    found = encoder()
+    found.calibrate(*moving_hand(400, distraction=distraction))
+    wanted = torch.tensor([[0.8, 0.0, 0.0], [0.0, -0.5, 0.0]])
+    assert torch.allclose(found.body.weight, wanted, atol=tolerance)
+    assert torch.allclose(found.body.bias, torch.tensor([0.0, 0.2]), atol=tolerance)
+
+
+def test_a_still_picture_calibrates_nothing_harmful():
+    found = encoder()
+    images, proprio = moving_hand(4)
+    found.calibrate(images[:, :1].expand(-1, 4, -1, -1, -1), proprio)
+    assert torch.isfinite(found.body.weight).all()
+
+
+def test_relations_are_functions_of_distances_alone():
+    found = encoder(scale=2.0)
+    points = torch.tensor([[0.1, 0.4], [-0.3, 0.2], [0.5, -0.5], [0.0, 0.0]])  # the body point is last
+
+    def embedding(points):
+        return torch.cat([2.0 * points[:, 0], 2.0 * points[:, 1], torch.zeros(3)])
+
+    values = found.relations(embedding(points))
+    assert values.shape == (found.relation_size,) == (12,)
+    distance = np.sqrt(((2.0 * (points[0] - points[2])) ** 2).sum().item() + 0.01)
+    assert values[1].item() == pytest.approx(np.exp(-distance), abs=1e-6)
+    assert values[6 + 1].item() == pytest.approx(np.exp(-3 * distance), abs=1e-6)
+    turned = points @ torch.tensor([[0.0, 1.0], [-1.0, 0.0]]) + 0.3
+    assert torch.allclose(found.relations(embedding(turned)), values, atol=1e-5)
+
+
+def test_without_proprioception_there_is_no_body_point():
+    with seeded_construction(0):
+        found = KeypointEncoder(SHAPE, EncoderConfig(channels=(4,), keypoints=3), 0)
+        decoder = BlobDecoder(SHAPE, EncoderConfig(channels=(4,), keypoints=3), 0)
+    images = torch.zeros(2, *SHAPE, dtype=torch.uint8)
+    embedding = found(images, torch.zeros(2, 0))
+    assert embedding.shape == (2, 9) and found.relation_size == 6
+    assert decoder(embedding).shape == (2, 3, 32, 32)
+    found.calibrate(images[:, None].expand(-1, 3, -1, -1, -1), torch.zeros(2, 3, 0))
+
+
+def test_a_strided_encoder_claims_no_relations():
+    found = ConvEncoder(SHAPE, EncoderConfig("conv", channels=(4, 4), embedding=5), 3)
+    assert found.relations(torch.randn(2, 5)).shape == (2, 0) and found.relation_size == 0
