@@ -3,10 +3,9 @@
 Byravan et al., "Imagined Value Gradients", CoRL 2019 (arXiv 1910.04142). The paper's code is not public: the
 loop below is a reconstruction from its abstract and project page. Known: N imagined steps through a
 deterministic model of expected futures, a stochastic parametric policy, a value function, reuse of the model
-across rewards. Ours to
-choose, and so deviations: TD(lambda) targets from imagination instead of replayed off-policy returns, an
-entropy bonus, the reward head on (action, next latent), the ensemble (one head per imagined trajectory), all
-sizes.
+across rewards. Ours to choose, and so deviations: TD(lambda) targets from imagination instead of replayed
+off-policy returns, an entropy bonus, an ensemble of reward heads on (action, next latent, relations of
+keypoints), one transition head per imagined trajectory, all sizes.
 
 One update, on replayed latents h of the target:
     reward    fit r(h', a) on latents unrolled 0..N steps with the logged actions
