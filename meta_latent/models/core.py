@@ -10,7 +10,6 @@ sample, action and (where present) reward so far. Compared with the RSSM of PlaN
   an encoder makes explicit (keypoints, proprioception) stays explicit under imagination;
 * the reward enters the GRU with a presence flag, never the sample: a fed reward cannot leak into its own
   prediction;
-* the heads read relations of the sample (distances between keypoints) beside it: contact is about those;
 * K prior heads (with or without a common trunk) instead of one; they also read `relations` of the sample,
   such as distances between keypoints.
 
