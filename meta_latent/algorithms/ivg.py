@@ -4,12 +4,16 @@ Byravan et al., "Imagined Value Gradients", CoRL 2019 (arXiv 1910.04142). The pa
 loop below is a reconstruction from its abstract and project page. Known: N imagined steps through a
 deterministic model of expected futures, a stochastic parametric policy, a value function, reuse of the model
 across rewards. Ours to choose, and so deviations: TD(lambda) targets from imagination instead of replayed
-off-policy returns, an entropy bonus, an ensemble of reward heads on (action, next latent, relations of
-keypoints), one transition head per imagined trajectory, all sizes.
+off-policy returns, an entropy bonus, an ensemble and its pessimism, all sizes.
+
+The ensemble has one member per transition head: that head and a reward head of its own, which reads (next
+latent, relations of keypoints, action). Every start is imagined once by each member with the same action
+noise, and what the members disagree about is paid less.
 
 One update, on replayed latents h of the target:
     reward    fit r(h', a) on latents unrolled 0..N steps with the logged actions
-    policy    maximise  E[ G_0 ],  G_k = r_k + discount ((1 - lambda) V'(h_k+1) + lambda G_k+1),  a ~ policy
+    policy    maximise  E[ G_0 ],  G_k = r_k + discount ((1 - lambda) V'(h_k+1) + lambda G_k+1),  a ~ policy,
+              r_k and V' less `pessimism` times the members' spread
     value     fit V(h_k) to G_k along the same imagined trajectories, V' a slowly following copy
 """
 
@@ -23,7 +27,7 @@ import torch
 from meta_latent.nets import MLP, EnsembleMLP, update_target
 from meta_latent.ops.imagination import imagine
 from meta_latent.ops.returns import lambda_returns
-from meta_latent.policies.actors import GaussianActor, Temperature
+from meta_latent.policies.actors import Draw, GaussianActor, Temperature
 from meta_latent.policies.latent_agent import AdaptationConfig, LatentAgent
 from meta_latent.rng import Streams
 from meta_latent.types import Metrics
@@ -37,14 +41,16 @@ class IVGConfig:
         horizon: N, imagined steps. discount, mix: of the returns (mix is lambda).
         temperature, target_entropy: first weight of the entropy bonus, tuned to hold this many nats per
             action value.
-        reward_heads, pessimism: the reward is the mean of this many heads minus `pessimism` times their
-            spread, so that the policy gains nothing where target data are silent.
-        batch_size: imagined trajectories per update. updates_per_step: updates per environment step.
+        pessimism: rewards and values lose this many times the members' spread, so that the policy gains
+            nothing where they disagree: there, data are silent.
+        batch_size: imagined trajectories per update, those of all members together (rounded down to a
+            multiple of them). updates_per_step: updates per environment step.
         first_updates: updates when learning starts. hidden, layers: of value and policy networks;
             reward_hidden: of each reward head;
         reward_batch_size: windows of `horizon` steps per update of theirs.
         reward_weight_decay: decoupled; some hundred samples of a few episodes are easily overfitted.
-        target_rate: of the target value network. gradient_clip: largest norm per network.
+        target_rate: of the target value network. average_rate: of the policy's running average, which is
+            what acts without exploration. gradient_clip: largest norm per network.
         min_stddev, max_stddev: bounds of the policy's spread before the squashing.
     """
 
@@ -53,7 +59,6 @@ class IVGConfig:
     mix: float = 0.9
     temperature: float = 0.01
     target_entropy: float = -1.0
-    reward_heads: int = 5
     reward_hidden: int = 64
     reward_batch_size: int = 32
     pessimism: float = 0.25
@@ -68,6 +73,7 @@ class IVGConfig:
     policy_learning_rate: float = 5e-4
     temperature_learning_rate: float = 3e-3
     target_rate: float = 0.02
+    average_rate: float = 0.01
     gradient_clip: float = 10.0
     min_stddev: float = 0.1
     max_stddev: float = 0.7
@@ -85,7 +91,7 @@ class IVG(LatentAgent):
         super().__init__(model, learner, config.adaptation, actor, cache, source)
         self.config = config
         self.reward = EnsembleMLP(
-            config.reward_heads,
+            model.heads,
             model.latent_size + model.relation_size + actions,
             1,
             config.reward_hidden,
@@ -98,6 +104,7 @@ class IVG(LatentAgent):
             "reward": self.reward,
             "value": self.value,
             "policy": actor,
+            "average_policy": self.average_actor,
             "target_value": self.target_value,
             "temperature": self.temperature,
         }
@@ -108,7 +115,7 @@ class IVG(LatentAgent):
         decays = {"reward": config.reward_weight_decay}
         self.optimisers = {
             name: torch.optim.AdamW(
-                self.networks[name].parameters(), rate, weight_decay=decays.get(name, 0.0)
+                self.networks[name].parameters(), rate, weight_decay=decays.get(name, 0.0), fused=True
             )
             for name, rate in rates.items()
         }
@@ -139,13 +146,15 @@ class IVG(LatentAgent):
                 self.model,
                 start,
                 lambda k, _: windows.actions[:, k + 1],
-                self._heads(len(windows.rows), rng),
+                self._heads(len(windows.rows)),
                 self.config.horizon,
             )
-            imagined = torch.stack([step.next_latent.sample for step in unrolled], 1)
+            imagined = torch.stack([self._reward_state(step.next_latent) for step in unrolled], 1)
+            seen = windows.samples[:, 1:]
+            observed = torch.cat([seen, self.model.relations(seen)], -1)
         errors = [
-            (self._rewards(sample, windows.actions[:, 1:]) - windows.rewards[:, 1:]).square().mean()
-            for sample in (imagined, windows.samples[:, 1:])
+            (self._rewards(state, windows.actions[:, 1:]) - windows.rewards[:, 1:]).square().mean()
+            for state in (imagined, observed)
         ]
         self.optimise("reward", (errors[0] + errors[1]) / 2, self.config.gradient_clip)
         return {"reward_loss": float(errors[1].detach()), "reward_loss_imagined": float(errors[0].detach())}
@@ -154,30 +163,32 @@ class IVG(LatentAgent):
         """One update of policy and value on imagined trajectories; the model is differentiated through, not
         changed.
         """
-        config = self.config
-        start, head = self._starts(rng)
-        log_probs = []
+        config, members = self.config, self.model.heads
+        count = max(1, config.batch_size // members)
+        start, seen, draws = self._starts(count, rng), [], []
 
         def act(_, latent):
-            action, log_prob = self.actor.sample(self.features(latent), rng.torch("imagine"))
-            log_probs.append(log_prob)
-            return action
+            seen.append(self.features(latent))
+            noise = self.actor.noise((count,), rng.torch("imagine")).repeat(members, 1)
+            draws.append(self.actor.draw(seen[-1], noise))
+            return draws[-1].action
 
-        steps = imagine(self.model, start, act, head, config.horizon)
-        rewards = torch.stack([self._reward(s.next_latent.sample, s.action) for s in steps], 1)
-        features = torch.stack([self.features(s.next_latent) for s in steps], 1)
-        log_prob = torch.stack(log_probs, 1)
+        steps = imagine(self.model, start, act, self._heads(count * members), config.horizon)
+        seen.append(self.features(steps[-1].next_latent))
+        drawn = Draw(*(torch.stack(parts, 1) for parts in zip(*draws, strict=True)))
+        log_prob, features = drawn.log_prob(), torch.stack(seen, 1)
+        states = torch.stack([self._reward_state(step.next_latent) for step in steps], 1)
+        rewards = self._cautious(self._reward(states, drawn.action))
+        values = self._cautious(self.target_value(features[:, 1:])[..., 0])
         bonus = -self.temperature.value() * log_prob
-        returns = lambda_returns(
-            rewards + bonus, self.target_value(features)[..., 0], config.discount, config.mix
-        )
-        seen = torch.cat([self.features(start)[:, None], features[:, :-1]], 1).detach()
+        returns = lambda_returns(rewards + bonus, values, config.discount, config.mix)
         policy_loss = -returns.mean()
         self.optimise("policy", policy_loss, config.gradient_clip)
-        value_error = self.value(seen)[..., 0] - returns.detach()
+        value_error = self.value(features[:, :-1].detach())[..., 0] - returns.detach()
         self.optimise("value", value_error.square().mean(), config.gradient_clip)
         self.optimise("temperature", self.temperature.loss(log_prob), config.gradient_clip)
         update_target(self.target_value, self.value, config.target_rate)
+        update_target(self.average_actor, self.actor, config.average_rate)
         return {
             "imagined_return": float(-policy_loss.detach()),
             "imagined_reward": float(rewards.detach().mean()),
@@ -186,21 +197,35 @@ class IVG(LatentAgent):
             "temperature": float(self.temperature.value()),
         }
 
-    def _starts(self, rng: Streams):
-        windows = self._windows(self.config.batch_size, 0, rng)
-        start = self.model.unpack(torch.cat([windows.samples[:, 0], windows.memories[:, 0]], -1))
-        return start, self._heads(len(windows.rows), rng)
+    def _starts(self, count: int, rng: Streams):
+        """`count` replayed latents, once per member: member after member."""
+        windows = self._windows(count, 0, rng)
+        flat = torch.cat([windows.samples[:, 0], windows.memories[:, 0]], -1)
+        return self.model.unpack(flat.repeat(self.model.heads, 1))
 
-    def _heads(self, rows: int, rng: Streams) -> torch.Tensor:
-        """Heads spread evenly over rows (rows are drawn at random, so this is as good as drawing heads)."""
-        return (torch.arange(rows) % self.model.heads).to(self.model.device)
+    def _heads(self, rows: int) -> torch.Tensor:
+        """Equal groups of rows, one per head, one after the other."""
+        return (torch.arange(rows) * self.model.heads // rows).to(self.model.device)
 
-    def _rewards(self, sample: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
-        """(..., Z) and (..., A) -> (R, ...), every head's estimate."""
-        inputs = torch.cat([sample, self.model.relations(sample), action], -1)
-        flat = inputs.flatten(0, -2).expand(self.config.reward_heads, -1, -1)
+    def _cautious(self, estimates: torch.Tensor) -> torch.Tensor:
+        """(B, H) -> (B, H), less `pessimism` times the members' spread about the same start and noise."""
+        members = estimates.unflatten(0, (self.model.heads, -1))
+        spread = (members.var(0, correction=0) + 1e-8).sqrt()
+        return (members - self.config.pessimism * spread).flatten(0, 1)
+
+    @staticmethod
+    def _reward_state(latent) -> torch.Tensor:
+        """What the reward head reads of the state a step led to: no memory, which may have read rewards."""
+        return torch.cat([latent.sample, latent.relations], -1)
+
+    def _rewards(self, state: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+        """(..., Z + R) and (..., A) -> (heads, ...), every head's estimate."""
+        inputs = torch.cat([state, action], -1)
+        flat = inputs.flatten(0, -2).expand(self.model.heads, -1, -1)
         return self.reward(flat)[..., 0].unflatten(1, inputs.shape[:-1])
 
-    def _reward(self, sample: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
-        estimates = self._rewards(sample, action)
-        return estimates.mean(0) - self.config.pessimism * estimates.std(0)
+    def _reward(self, state: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+        """(B, H, Z + R) and (B, H, A) -> (B, H): each member's rows by its own reward head."""
+        inputs = torch.cat([state, action], -1)
+        members = inputs.flatten(0, 1).unflatten(0, (self.model.heads, -1))
+        return self.reward(members)[..., 0].flatten().unflatten(0, inputs.shape[:2])

@@ -23,7 +23,11 @@ from meta_latent.types import Metrics
 
 @dataclass(frozen=True)
 class SACConfig:
-    """Hyper-parameters; `updates_per_step` updates of critics and policy for each new environment step."""
+    """Hyper-parameters; `updates_per_step` updates of critics and policy for each new environment step.
+
+    target_rate: of the target critics. average_rate: of the policy's running average, which is what is
+    evaluated.
+    """
 
     discount: float = 0.93
     steps: int = 3
@@ -37,6 +41,7 @@ class SACConfig:
     learning_rate: float = 1e-3
     temperature_learning_rate: float = 1e-3
     target_rate: float = 0.02
+    average_rate: float = 0.01
     gradient_clip: float = 10.0
     adaptation: AdaptationConfig = field(default_factory=AdaptationConfig)
 
@@ -66,14 +71,16 @@ class SAC(LatentAgent):
         self.critic = Twin(inputs + actions, config.hidden, config.layers)
         self.target_critic = deepcopy(self.critic)
         self.temperature = Temperature(config.temperature, config.target_entropy * actions)
-        self.networks = {"critic": self.critic, "policy": actor, "temperature": self.temperature,
+        self.networks = {"critic": self.critic, "policy": actor,
+                         "average_policy": self.average_actor, "temperature": self.temperature,
                          "target_critic": self.target_critic}
         for network in self.networks.values():
             network.to(model.device)
         rates = {"critic": config.learning_rate, "policy": config.learning_rate,
                  "temperature": config.temperature_learning_rate}
         self.optimisers = {
-            name: torch.optim.Adam(self.networks[name].parameters(), rate) for name, rate in rates.items()
+            name: torch.optim.Adam(self.networks[name].parameters(), rate, fused=True)
+            for name, rate in rates.items()
         }
 
     def improve(self, steps: int, first: bool, rng: Streams) -> Metrics:
@@ -108,5 +115,6 @@ class SAC(LatentAgent):
         self.optimise("policy", (self.temperature.value() * log_prob - value).mean(), config.gradient_clip)
         self.optimise("temperature", self.temperature.loss(log_prob), config.gradient_clip)
         update_target(self.target_critic, self.critic, config.target_rate)
+        update_target(self.average_actor, self.actor, config.average_rate)
         return {"critic_loss": critic_loss, "value": float(value.detach().mean()),
                 "entropy": float(-log_prob.detach().mean()), "temperature": float(self.temperature.value())}

@@ -68,7 +68,8 @@ def build(experiment: ExperimentConfig, arm: str, spec: Spec, seed: int, pretrai
         )
     if start == "policy":
         stored = model_folder.load_policy(pretrained, experiment.device)
-        source_policy.load_network(agent.networks["policy"], stored, "policy", pretrained)
+        for name in ("policy", "average_policy"):
+            source_policy.load_network(agent.networks[name], stored, "policy", pretrained)
     return agent
 
 

@@ -9,6 +9,7 @@ import torch
 
 from meta_latent.data.latents import embed_episode
 from meta_latent.experiment import figures
+from meta_latent.models.losses import one_step
 from meta_latent.ops.imagination import imagine
 
 MOVED = 0.02
@@ -90,12 +91,10 @@ def _open_loop(model, latent, data, readout, half, start, horizon) -> float:
 
 
 def _one_step_reward(model, latent, actions) -> torch.Tensor:
-    rows, steps = actions.shape[0], actions.shape[1] - 1
-    head = (torch.arange(rows, device=model.device) % model.heads).repeat_interleave(steps)
-    before, action = latent[:, :-1], actions[:, 1:].flatten(0, 1)
-    mean, _ = model.core.change(before.sample.flatten(0, 1), before.memory.flatten(0, 1), action, head)
-    inputs = model.step_inputs(before.memory.flatten(0, 1), action, mean)
-    return model.reward_head(inputs)[:, 0].unflatten(0, (rows, steps))
+    head = torch.arange(len(actions), device=model.device) % model.heads
+    before, action = latent[:, :-1], actions[:, 1:]
+    inputs = model.step_inputs(before.memory, action, one_step(model, before, action, head))
+    return model.reward_head(inputs)[..., 0]
 
 
 @torch.no_grad()

@@ -62,11 +62,12 @@ class SourcePolicy:
         return metrics
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """The content of `policy.safetensors`."""
+        """The content of `policy.safetensors`; the policy is its running average."""
+        networks = {**self.agent.networks, "policy": self.agent.average_actor}
         return {
             f"{name}.{key}": value
             for name in NETWORKS
-            for key, value in self.agent.networks[name].state_dict().items()
+            for key, value in networks[name].state_dict().items()
         }
 
     def facts(self) -> dict:
@@ -98,6 +99,7 @@ def load_agent(folder: Path | str, device: str | torch.device = "cpu") -> IVG:
         agent = IVG(model, ModelLearner(model, LearnerConfig()), config, LatentCache())
     for name in NETWORKS:
         load_network(agent.networks[name], stored, name, folder)
+    load_network(agent.average_actor, stored, "policy", folder)
     return agent
 
 

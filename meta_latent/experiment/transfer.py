@@ -171,7 +171,7 @@ class Transfer:
             folder,
         )
         self.pretrained, self.random = pretrained, experiment.random
-        self.budget = experiment.transfer.budget(arm)
+        self.budget = experiment.transfer.budget(bound.name, arm)
         spec = Spec.of(bound.distribution)
         self.streams = Streams(derive(seed, "transfer", bound.name))
         self._open(experiment, spec)

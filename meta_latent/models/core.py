@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import nn
@@ -35,20 +35,26 @@ class Latent:
 
     Attributes:
         sample: (B, Z) a draw of the Gaussian state (its mean in a deterministic core). mean, stddev: (B, Z).
-        memory: (B, M) the GRU's state.
+        memory: (B, M) the GRU's state. relations: (B, R) what the encoder makes explicit about pairs in the
+            sample, such as distances.
     """
 
     sample: torch.Tensor
     mean: torch.Tensor
     stddev: torch.Tensor
     memory: torch.Tensor
+    relations: torch.Tensor
+
+    def map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Latent:
+        """The latent with every tensor changed, such as ``latent.map(lambda x: x.flatten(0, 1))``."""
+        return Latent(*(change(getattr(self, f.name)) for f in fields(self)))
 
     def detach(self) -> Latent:
         """The same values outside the graph."""
-        return Latent(self.sample.detach(), self.mean.detach(), self.stddev.detach(), self.memory.detach())
+        return self.map(torch.Tensor.detach)
 
     def __getitem__(self, index) -> Latent:
-        return Latent(self.sample[index], self.mean[index], self.stddev[index], self.memory[index])
+        return self.map(lambda x: x[index])
 
 
 class TransitionDistribution:
@@ -57,24 +63,30 @@ class TransitionDistribution:
     """
 
     def __init__(self, core: RecurrentCore, latent: Latent, action: torch.Tensor, mean: torch.Tensor,
-                 stddev: torch.Tensor):
+                 spread: torch.Tensor | None):
         self._core, self._latent, self._action = core, latent, action
-        self.loc, self.stddev = mean, stddev
+        self.loc, self._spread = mean, spread
 
-    def _next(self, sample: torch.Tensor) -> Latent:
+    @property
+    def stddev(self) -> torch.Tensor:
+        """(B, Z); zeros in a deterministic core. Computed on demand: expected futures do not need it."""
+        return self._core.stddev(self._spread) if self._spread is not None else torch.zeros_like(self.loc)
+
+    def _next(self, sample: torch.Tensor, stddev: torch.Tensor) -> Latent:
         memory = self._core.remember(self._latent.memory, sample, self._action)
-        return Latent(sample, self.loc, self.stddev, memory)
+        return Latent(sample, self.loc, stddev, memory, self._core.relate(sample))
 
     def mean(self) -> Latent:
-        """The expected next latent (IVG)."""
-        return self._next(self.loc)
+        """The expected next latent (IVG), a point: its stddev is 0."""
+        return self._next(self.loc, torch.zeros_like(self.loc))
 
     def sample(self, rng: torch.Generator) -> Latent:
         """A reparameterised draw; in a deterministic core the mean."""
         if not self._core.stochastic:
             return self.mean()
         noise = torch.randn(self.loc.shape, generator=rng).to(self.loc.device)
-        return self._next(self.loc + self.stddev * noise)
+        stddev = self.stddev
+        return self._next(self.loc + stddev * noise, stddev)
 
     def log_prob(self, sample: torch.Tensor) -> torch.Tensor:
         """(B, Z) -> (B,) log density; a deterministic core has none and raises."""
@@ -100,10 +112,20 @@ def gaussian_kl(mean_q, stddev_q, mean_p, stddev_p) -> torch.Tensor:
 @dataclass(frozen=True)
 class Routing:
     """Which rows go through which head: `rows` (K, n) row per slot (short groups repeat row 0), `slots` (B,)
-    slot per row. Made once by `route` and reused along a trajectory."""
+    slot per row; `sorted`: slot and row are the same, as in K equal groups one after the other, and nothing
+    needs to be moved. Made once by `route` and reused along a trajectory."""
 
     rows: torch.Tensor
     slots: torch.Tensor
+    sorted: bool
+
+    def group(self, rows: torch.Tensor) -> torch.Tensor:
+        """(B, ...) -> (K, n, ...)."""
+        return rows.unflatten(0, self.rows.shape) if self.sorted else rows[self.rows]
+
+    def scatter(self, groups: torch.Tensor) -> torch.Tensor:
+        """The inverse: (K, n, ...) -> (B, ...)."""
+        return groups.flatten(0, 1) if self.sorted else groups.flatten(0, 1)[self.slots]
 
 
 def route(head: torch.Tensor | Routing, heads: int) -> Routing:
@@ -120,7 +142,9 @@ def route(head: torch.Tensor | Routing, heads: int) -> Routing:
     rows[slot] = order
     slots = torch.empty_like(head)
     slots[order] = slot
-    return Routing(rows.view(heads, largest), slots)
+    every_row = torch.arange(len(head), device=head.device)
+    in_order = len(head) == heads * largest and torch.equal(slots, every_row)
+    return Routing(rows.view(heads, largest), slots, in_order)
 
 
 class RecurrentCore(nn.Module):
@@ -164,15 +188,22 @@ class RecurrentCore(nn.Module):
     def initial(self, batch_size: int, device=None) -> Latent:
         """The latent before the first observation: zeros."""
         zeros = torch.zeros(batch_size, self.size, device=device)
-        return Latent(
-            zeros, zeros, torch.ones_like(zeros), torch.zeros(batch_size, self.memory_size, device=device)
-        )
+        memory = torch.zeros(batch_size, self.memory_size, device=device)
+        return self.latent(zeros, zeros, torch.ones_like(zeros), memory)
+
+    def latent(self, sample, mean, stddev, memory) -> Latent:
+        """A latent with the relations of its sample."""
+        return Latent(sample, mean, stddev, memory, self.relate(sample))
+
+    def stddev(self, raw: torch.Tensor) -> torch.Tensor:
+        """Unbounded outputs -> standard deviations of at least `min_stddev`."""
+        return nn.functional.softplus(raw - 2.0) + self.min_stddev
 
     def posterior(self, embedding: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(..., Z) -> mean and stddev of q(sample | embedding)."""
         if self.spread is None:
             return embedding, torch.zeros_like(embedding)
-        return embedding, nn.functional.softplus(self.spread(embedding) - 2.0) + self.min_stddev
+        return embedding, self.stddev(self.spread(embedding))
 
     def draw(self, mean: torch.Tensor, stddev: torch.Tensor, rng: torch.Generator | None) -> torch.Tensor:
         """A sample of the posterior (its mean without a generator or without noise)."""
@@ -202,19 +233,14 @@ class RecurrentCore(nn.Module):
         start = None if memory is None else memory[None].contiguous()
         return self.gru(torch.cat([samples, actions, signal], -1), start)[0]
 
-    def change(self, sample, memory, action, head) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean and stddev of the next sample by head `head` (B,) or a `Routing` of it, for rows (B, ...)."""
-        routing = route(head, self.heads)
-        inputs = torch.cat([sample, self.relate(sample), memory, action], -1)[routing.rows]
-        out = self.transitions(inputs).flatten(0, 1)[routing.slots]
-        if not self.stochastic:
-            return sample + out, torch.zeros_like(out)
-        change, spread = out.chunk(2, -1)
-        return sample + change, nn.functional.softplus(spread - 2.0) + self.min_stddev
-
     def transition(
         self, latent: Latent, action: torch.Tensor, head: torch.Tensor | Routing
     ) -> TransitionDistribution:
-        """p(next latent | latent, action) by one head per row."""
-        mean, stddev = self.change(latent.sample, latent.memory, action, head)
-        return TransitionDistribution(self, latent, action, mean, stddev)
+        """p(next latent | latent, action) for rows (B, ...), each by its head: `head` (B,) or a `Routing` of
+        it.
+        """
+        routing = route(head, self.heads)
+        inputs = torch.cat([latent.sample, latent.relations, latent.memory, action], -1)
+        out = routing.scatter(self.transitions(routing.group(inputs)))
+        change, spread = out.chunk(2, -1) if self.stochastic else (out, None)
+        return TransitionDistribution(self, latent, action, latent.sample + change, spread)

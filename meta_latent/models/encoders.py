@@ -24,6 +24,13 @@ def to_uint8(images: torch.Tensor) -> torch.Tensor:
     return images.detach().add(0.5).mul(255.0).clamp(0, 255).round().to(torch.uint8).permute(0, 2, 3, 1)
 
 
+def pair_differences(points: int) -> torch.Tensor:
+    """The matrix that maps [x_1..x_P, y_1..y_P] to x_i - x_j, then y_i - y_j, of all pairs i < j."""
+    i, j = torch.triu_indices(points, points, 1)
+    identity = torch.eye(points)
+    return torch.block_diag(*[(identity[i] - identity[j]).T] * 2)
+
+
 class KeypointEncoder(nn.Module):
     """Convolutions -> spatial softmax -> expected coordinates and presence of `keypoints` points.
 
@@ -58,6 +65,7 @@ class KeypointEncoder(nn.Module):
             nn.init.zeros_(self.body.bias)
         self.keypoints, self.points, self.scale = config.keypoints, config.keypoints + body, config.scale
         self.size = 2 * self.points + config.keypoints + config.context
+        self.register_buffer("pairs", pair_differences(self.points), persistent=False)
 
     def forward(self, images: torch.Tensor, proprio: torch.Tensor) -> torch.Tensor:
         """(B, H, W, 3) uint8 and (B, P) -> (B, size)."""
@@ -106,10 +114,10 @@ class KeypointEncoder(nn.Module):
 
         Rewards of manipulation are about distances; a head that reads them needs a tenth of the data.
         """
-        i, j = torch.triu_indices(self.points, self.points, 1, device=embedding.device)
-        x, y = embedding[..., :self.points], embedding[..., self.points:2 * self.points]
-        distance = ((x[..., i] - x[..., j]).square() + (y[..., i] - y[..., j]).square() + 0.01).sqrt()
-        return torch.cat([torch.exp(-distance), torch.exp(-3.0 * distance)], -1)
+        squares = (embedding[..., :2 * self.points] @ self.pairs).square()
+        x, y = squares.chunk(2, -1)
+        near = torch.exp(-(x + y + 0.01).sqrt())
+        return torch.cat([near, near * near * near], -1)
 
     @property
     def relation_size(self) -> int:

@@ -102,7 +102,7 @@ class LatentStateModel(nn.Module):
         sample = self.core.draw(mean, stddev, rng)
         present = step.reward_present * self.config.reward_input
         memory = self.core.remember(latent.memory * keep[:, None], sample, step.action, step.reward, present)
-        return Latent(sample, mean, stddev, memory)
+        return self.core.latent(sample, mean, stddev, memory)
 
     def filter(self, embeddings, actions, rewards, present, rng=None, memory=None) -> Latent:
         """Filter whole sequences at once: (B, T, ...) -> a `Latent` with leading (B, T); `memory`: (B, M)
@@ -111,9 +111,8 @@ class LatentStateModel(nn.Module):
         mean, stddev = self.core.posterior(embeddings)
         sample = self.core.draw(mean, stddev, rng)
         present = present * self.config.reward_input
-        return Latent(
-            sample, mean, stddev, self.core.remember_sequence(sample, actions, rewards, present, memory)
-        )
+        memory = self.core.remember_sequence(sample, actions, rewards, present, memory)
+        return self.core.latent(sample, mean, stddev, memory)
 
     # Imagination
 
@@ -134,7 +133,7 @@ class LatentStateModel(nn.Module):
 
         Rewards are read from the memory BEFORE the step and the sample after it: no fed reward can leak.
         """
-        inputs = self.step_inputs(latent.memory, action, next_latent.sample)
+        inputs = self.step_inputs(latent.memory, action, next_latent)
         if self.continuation_head is None:
             continuation = torch.ones(inputs.shape[:-1], device=inputs.device)
         else:
@@ -142,12 +141,12 @@ class LatentStateModel(nn.Module):
         return Prediction(self.reward_head(inputs)[..., 0], self.task_reward_head(inputs), continuation)
 
     def step_inputs(
-        self, memory: torch.Tensor, action: torch.Tensor, next_sample: torch.Tensor
+        self, memory: torch.Tensor, action: torch.Tensor, next_latent: Latent
     ) -> torch.Tensor:
-        """What the reward and continuation heads read about a step: (..., M), (..., A), (..., Z) -> (...,
-        inputs).
+        """What the reward and continuation heads read about a step: (..., M), (..., A) and a latent ->
+        (..., inputs).
         """
-        return torch.cat([next_sample, self.relations(next_sample), memory, action], -1)
+        return torch.cat([next_latent.sample, next_latent.relations, memory, action], -1)
 
     def decode(self, latent: Latent) -> dict[str, torch.Tensor]:
         """camera -> (B, H, W, 3) uint8, decoded from the sample."""
@@ -188,4 +187,4 @@ class LatentStateModel(nn.Module):
     def unpack(self, flat: torch.Tensor) -> Latent:
         """The inverse of `pack`; the distribution's parameters are those of a point."""
         sample, memory = flat.split([self.latent_size, self.core.memory_size], -1)
-        return Latent(sample, sample, torch.zeros_like(sample), memory)
+        return self.core.latent(sample, sample, torch.zeros_like(sample), memory)

@@ -53,7 +53,8 @@ class ModelLearner:
             "filter": [p for name, p in named if not name.startswith(pixels)],
             "transition": list(model.core.transitions.parameters())}
         self.optimisers = {
-            stage: torch.optim.Adam(p, config.learning_rate) for stage, p in self.parameters.items()
+            stage: torch.optim.Adam(p, config.learning_rate, fused=True)
+            for stage, p in self.parameters.items()
         }
 
     def calibrate(self, batch) -> None:

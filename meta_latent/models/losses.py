@@ -7,7 +7,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-from meta_latent.models.core import gaussian_kl, gaussian_log_prob
+from meta_latent.models.core import Latent, gaussian_kl, gaussian_log_prob
 from meta_latent.models.encoders import to_float
 from meta_latent.models.latent_state_model import LatentStateModel
 from meta_latent.ops.imagination import imagine
@@ -71,9 +71,9 @@ def loss(
             embeddings, posterior.sample, torch.full_like(posterior.sample, weights.embedding_stddev)
         ).mean(-1)
     before = posterior[:, :-1]
-    mean, stddev = _one_step(model, before, batch.action[:, 1:], head)
-    terms["divergence"] = weights.divergence * divergence(model, posterior[:, 1:], mean, stddev)
-    terms |= _reward_terms(model, before, mean, batch, task_rewards, weights)
+    ahead = one_step(model, before, batch.action[:, 1:], head)
+    terms["divergence"] = weights.divergence * divergence(model, posterior[:, 1:], ahead.mean, ahead.stddev)
+    terms |= _reward_terms(model, before, ahead, batch, task_rewards, weights)
     start, target_index, rolled = open_loop(
         model, posterior, batch.action, head, weights.open_loop_steps, rng
     )
@@ -86,16 +86,15 @@ def loss(
     return terms
 
 
-def _one_step(model, before, actions, head):
+def one_step(model: LatentStateModel, before: Latent, actions: torch.Tensor, head: torch.Tensor) -> Latent:
+    """The expected latents (B, T) one step after `before` (B, T), with their stddev: sequence b through
+    `head[b]`. Their memory is the one BEFORE the step.
+    """
     size, steps = actions.shape[:2]
-    flat = before[:]
-    mean, stddev = model.core.change(
-        flat.sample.flatten(0, 1),
-        flat.memory.flatten(0, 1),
-        actions.flatten(0, 1),
-        head.repeat_interleave(steps),
-    )
-    return mean.unflatten(0, (size, steps)), stddev.unflatten(0, (size, steps))
+    flat = before.map(lambda x: x.flatten(0, 1))
+    found = model.transition(flat, actions.flatten(0, 1), head.repeat_interleave(steps))
+    latent = model.core.latent(found.loc, found.loc, found.stddev, flat.memory)
+    return latent.map(lambda x: x.unflatten(0, (size, steps)))
 
 
 def divergence(model: LatentStateModel, posterior, mean: torch.Tensor, stddev: torch.Tensor) -> torch.Tensor:
@@ -113,11 +112,11 @@ def divergence(model: LatentStateModel, posterior, mean: torch.Tensor, stddev: t
     return balance * prior.clamp_min(floor) + (1 - balance) * back.clamp_min(floor)
 
 
-def _reward_terms(model, before, mean, batch, task_rewards, weights) -> dict[str, torch.Tensor]:
+def _reward_terms(model, before, ahead, batch, task_rewards, weights) -> dict[str, torch.Tensor]:
     """Rewards are predicted on imagined states only: on a state that was just fed a reward they would
     leak.
     """
-    inputs = model.step_inputs(before.memory, batch.action[:, 1:], mean)
+    inputs = model.step_inputs(before.memory, batch.action[:, 1:], ahead)
     valid = batch.reward_present[:, 1:]
     guess = model.reward_head(inputs)[..., 0]
     terms = {"reward": weights.reward * valid * (guess - batch.reward[:, 1:]).square()}
@@ -139,14 +138,9 @@ def open_loop(model, posterior, actions, head, steps: int, rng):
     steps = min(steps, length - 1)
     rows = torch.arange(size, device=actions.device)
     start = torch.randint(0, length - steps, (size,), generator=rng).to(actions.device)
-    sample, memory, rolled = posterior.sample[rows, start], posterior.memory[rows, start], []
-    for k in range(1, steps + 1):
-        action = actions[rows, start + k]
-        sample, _ = model.core.change(sample, memory, action, head)
-        memory = model.core.remember(memory, sample, action)
-        rolled.append(sample)
     index = start[:, None] + torch.arange(1, steps + 1, device=actions.device)
-    return start, index, torch.stack(rolled, 1)
+    rolled = imagine(model, posterior[rows, start], lambda k, _: actions[rows, start + k + 1], head, steps)
+    return start, index, torch.stack([step.next_latent.sample for step in rolled], 1)
 
 
 def _image_terms(model, batch, posterior, rolled, index, rows, weights) -> dict[str, torch.Tensor]:

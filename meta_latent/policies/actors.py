@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import nn
 
 from meta_latent.nets import MLP
+
+
+class Draw(NamedTuple):
+    """An action (..., A) and what its density follows from; draws of several steps can be stacked first."""
+
+    action: torch.Tensor
+    raw: torch.Tensor
+    noise: torch.Tensor
+    log_stddev: torch.Tensor
+
+    def log_prob(self) -> torch.Tensor:
+        """The action's log density (...,)."""
+        gaussian = -0.5 * self.noise.square() - self.log_stddev - 0.5 * math.log(2 * math.pi)
+        # log(1 - tanh(x)^2) in a form that does not underflow (Haarnoja et al. 2018, appendix C).
+        squash = 2.0 * (math.log(2.0) - self.raw - nn.functional.softplus(-2.0 * self.raw))
+        return (gaussian - squash).sum(-1)
 
 
 class GaussianActor(nn.Module):
@@ -20,6 +37,7 @@ class GaussianActor(nn.Module):
     def __init__(self, inputs: int, action_size: int, hidden: int = 128, layers: int = 2,
                  min_stddev: float = 0.1, max_stddev: float = 1.0):
         super().__init__()
+        self.action_size = action_size
         self.net = MLP(inputs, 2 * action_size, hidden, layers, output_scale=0.1)
         self.min_log, self.max_log = math.log(min_stddev), math.log(max_stddev)
 
@@ -34,14 +52,19 @@ class GaussianActor(nn.Module):
 
     def sample(self, features: torch.Tensor, rng: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """A reparameterised action and its log density (B,)."""
+        drawn = self.draw(features, self.noise(features.shape[:-1], rng))
+        return drawn.action, drawn.log_prob()
+
+    def noise(self, rows: tuple[int, ...], rng: torch.Generator) -> torch.Tensor:
+        """Standard normal numbers (*rows, A) for `draw`."""
+        return torch.randn(*rows, self.action_size, generator=rng)
+
+    def draw(self, features: torch.Tensor, noise: torch.Tensor) -> Draw:
+        """A reparameterised action, its density not computed yet."""
         mean, log_stddev = self(features)
-        noise = torch.randn(mean.shape, generator=rng).to(mean.device)
+        noise = noise.to(mean.device)
         raw = mean + log_stddev.exp() * noise
-        action = raw.tanh()
-        log_prob = (-0.5 * noise.square() - log_stddev - 0.5 * math.log(2 * math.pi)).sum(-1)
-        # log(1 - tanh(x)^2) in a form that does not underflow (Haarnoja et al. 2018, appendix C).
-        squash = 2.0 * (math.log(2.0) - raw - nn.functional.softplus(-2.0 * raw))
-        return action, log_prob - squash.sum(-1)
+        return Draw(raw.tanh(), raw, noise, log_stddev)
 
 
 class Temperature(nn.Module):

@@ -4,6 +4,7 @@ saving.
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
@@ -50,6 +51,7 @@ class LatentAgent:
     def __init__(self, model, learner, adaptation: AdaptationConfig, actor: nn.Module, cache, source=None):
         self.model, self.learner, self.adaptation, self.actor = model, learner, adaptation, actor
         self.cache, self.source = cache, source
+        self.average_actor = deepcopy(actor)
         self.networks: dict[str, nn.Module] = {}
         self.optimisers: dict[str, torch.optim.Optimizer] = {}
         self.updates = 0
@@ -72,11 +74,11 @@ class LatentAgent:
         features = self.features(carry)
         if explore:
             return self.actor.sample(features, rng.torch("explore"))[0].cpu(), carry
-        return self.actor.mean_action(features).cpu(), carry
+        return self.average_actor.mean_action(features).cpu(), carry
 
     def features(self, latent) -> torch.Tensor:
         """What policy and value read: the model's features and relations, (B, F + R)."""
-        return torch.cat([self.model.features(latent), self.model.relations(latent.sample)], -1)
+        return torch.cat([self.model.features(latent), latent.relations], -1)
 
     # Learning
 

@@ -29,6 +29,10 @@ class State:
 
     sample: torch.Tensor
 
+    @property
+    def relations(self):
+        return self.sample[..., :0]
+
     def mean(self):
         return self
 

@@ -71,7 +71,7 @@ def test_latents_are_those_of_filtering_without_rewards(model):
         memory = model.core.remember(
             latent.memory, mean, torch.from_numpy(episode["action"][t])[None], zeros, zeros
         )
-        latent = type(latent)(mean, mean, mean, memory)
+        latent = model.core.latent(mean, mean, mean, memory)
         torch.testing.assert_close(cache.flat()[0][7 + t], mean[0])
         torch.testing.assert_close(cache.flat()[1][7 + t], memory[0])
 

@@ -99,7 +99,7 @@ def test_the_source_policy_is_scored_on_its_source_task(toy, toy_model):
     probe = evaluation.Evaluator(bound, 3)
     rewards, _ = evaluation.play(agent, probe.envs, probe.seeds, evaluation.Streams(5))
     assert np.array_equal(result.returns, rewards)
-    for parameter in agent.networks["policy"].parameters():
+    for parameter in agent.networks["average_policy"].parameters():
         parameter.data.zero_()
     other, _ = evaluation.play(agent, probe.envs, probe.seeds, evaluation.Streams(5))
     assert not np.allclose(rewards, other)

@@ -25,7 +25,8 @@ def random(*shape, seed=0, dtype=torch.float32):
 
 def latents(rows, dtype=torch.float32):
     sample = random(rows, SIZE, dtype=dtype)
-    return Latent(sample, sample, torch.ones_like(sample), random(rows, MEMORY, seed=1, dtype=dtype))
+    memory = random(rows, MEMORY, seed=1, dtype=dtype)
+    return Latent(sample, sample, torch.ones_like(sample), memory, sample[:, :0])
 
 
 def test_one_step_equals_torch_gru():
@@ -40,7 +41,10 @@ def test_one_step_equals_torch_gru():
     torch.testing.assert_close(c.remember(latent.memory, latent.sample, action), absent)
 
 
-@pytest.mark.parametrize("head", [[0, 1, 2, 0, 1, 2], [2, 2, 2, 2, 0, 2], [1], [0, 0, 0]])
+ROUTES = [[0, 0, 1, 1, 2, 2], [1, 1, 0, 0, 2, 2], [0, 1, 2, 0, 1, 2], [2, 2, 2, 2, 0, 2], [1], [0, 0, 0]]
+
+
+@pytest.mark.parametrize("head", ROUTES)
 def test_route_gathers_and_scatters_unequal_groups(head):
     head = torch.tensor(head)
     routing = route(head, HEADS)
@@ -49,6 +53,9 @@ def test_route_gathers_and_scatters_unequal_groups(head):
         assert row in where and routing.rows.flatten()[routing.slots[row]] == row
         assert routing.slots[row] // routing.rows.shape[1] == h
     assert routing.slots.unique().numel() == len(head)
+    rows = torch.arange(len(head))
+    assert torch.equal(routing.scatter(routing.group(rows)), rows)
+    assert routing.sorted == (head.tolist() == [0, 0, 1, 1, 2, 2])
 
 
 @pytest.mark.parametrize("shared", [0, 1, 2])
@@ -56,7 +63,8 @@ def test_route_gathers_and_scatters_unequal_groups(head):
 def test_every_row_goes_through_its_head(kind, shared):
     c, latent, action = core(kind, shared=shared), latents(7), random(7, ACTIONS, seed=2)
     head = torch.tensor([2, 0, 2, 2, 1, 2, 0])
-    mean, stddev = c.change(latent.sample, latent.memory, action, head)
+    found = c.transition(latent, action, head)
+    mean, stddev = found.loc, found.stddev
     inputs = torch.cat([latent.sample, latent.memory, action], -1)
     for row, h in enumerate(head.tolist()):
         x = inputs[row]
@@ -122,7 +130,7 @@ def test_transition_gradients_by_finite_differences(kind):
     latent, head = latents(3, torch.float64), torch.tensor([0, 2, 2])
 
     def two_steps(sample, memory, action):
-        first = c.transition(Latent(sample, sample, sample, memory), action, head).mean()
+        first = c.transition(Latent(sample, sample, sample, memory, sample[:, :0]), action, head).mean()
         second = c.transition(first, 0.5 * action, head).mean()
         return second.sample, second.memory
 

@@ -132,7 +132,8 @@ def test_transition_loss_equals_a_plain_loop(data, core):
         sample, memory = windows.samples[row, :1], windows.memories[row, :1]
         for k in range(3):
             action = windows.actions[row, k + 1:k + 2]
-            mean, stddev = m.core.change(sample, memory, action, head[row:row + 1])
+            found_step = m.transition(m.unpack(torch.cat([sample, memory], -1)), action, head[row:row + 1])
+            mean, stddev = found_step.loc, found_step.stddev
             expected = (mean - windows.samples[row, k + 1]).square().sum()
             if k == 0 and core == "rssm":
                 likelihood = torch.distributions.Normal(mean, stddev).log_prob(windows.samples[row, 1]).mean()
