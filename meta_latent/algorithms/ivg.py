@@ -4,16 +4,12 @@ Byravan et al., "Imagined Value Gradients", CoRL 2019 (arXiv 1910.04142). The pa
 loop below is a reconstruction from its abstract and project page. Known: N imagined steps through a
 deterministic model of expected futures, a stochastic parametric policy, a value function, reuse of the model
 across rewards. Ours to choose, and so deviations: TD(lambda) targets from imagination instead of replayed
-off-policy returns, an entropy bonus, an ensemble and its pessimism, all sizes.
-
-The ensemble has one member per transition head: that head and a reward head of its own, which reads (next
-latent, relations of keypoints, action). Every start is imagined once by each member with the same action
-noise, and what the members disagree about is paid less.
+off-policy returns, an entropy bonus, an ensemble of reward heads on (next latent, relations of keypoints, action), one
+transition head per imagined trajectory, a policy average that acts in evaluation, all sizes.
 
 One update, on replayed latents h of the target:
     reward    fit r(h', a) on latents unrolled 0..N steps with the logged actions
-    policy    maximise  E[ G_0 ],  G_k = r_k + discount ((1 - lambda) V'(h_k+1) + lambda G_k+1),  a ~ policy,
-              r_k and V' less `pessimism` times the members' spread
+    policy    maximise  E[ G_0 ],  G_k = r_k + discount ((1 - lambda) V'(h_k+1) + lambda G_k+1),  a ~ policy
     value     fit V(h_k) to G_k along the same imagined trajectories, V' a slowly following copy
 """
 
@@ -41,10 +37,10 @@ class IVGConfig:
         horizon: N, imagined steps. discount, mix: of the returns (mix is lambda).
         temperature, target_entropy: first weight of the entropy bonus, tuned to hold this many nats per
             action value.
-        pessimism: rewards and values lose this many times the members' spread, so that the policy gains
-            nothing where they disagree: there, data are silent.
-        batch_size: imagined trajectories per update, those of all members together (rounded down to a
-            multiple of them). updates_per_step: updates per environment step.
+        reward_heads, pessimism: the reward is the mean of this many heads minus `pessimism` times their
+            spread, so that the policy gains nothing where target data are silent.
+        batch_size: imagined trajectories per update; a multiple of the number of transition heads is
+            fastest. updates_per_step: updates per environment step.
         first_updates: updates when learning starts. hidden, layers: of value and policy networks;
             reward_hidden: of each reward head;
         reward_batch_size: windows of `horizon` steps per update of theirs.
@@ -59,6 +55,7 @@ class IVGConfig:
     mix: float = 0.9
     temperature: float = 0.01
     target_entropy: float = -1.0
+    reward_heads: int = 5
     reward_hidden: int = 64
     reward_batch_size: int = 32
     pessimism: float = 0.25
@@ -91,7 +88,7 @@ class IVG(LatentAgent):
         super().__init__(model, learner, config.adaptation, actor, cache, source)
         self.config = config
         self.reward = EnsembleMLP(
-            model.heads,
+            config.reward_heads,
             model.latent_size + model.relation_size + actions,
             1,
             config.reward_hidden,
@@ -163,23 +160,22 @@ class IVG(LatentAgent):
         """One update of policy and value on imagined trajectories; the model is differentiated through, not
         changed.
         """
-        config, members = self.config, self.model.heads
-        count = max(1, config.batch_size // members)
-        start, seen, draws = self._starts(count, rng), [], []
+        config, seen, draws = self.config, [], []
+        windows = self._windows(config.batch_size, 0, rng)
+        start = self.model.unpack(torch.cat([windows.samples[:, 0], windows.memories[:, 0]], -1))
 
         def act(_, latent):
             seen.append(self.features(latent))
-            noise = self.actor.noise((count,), rng.torch("imagine")).repeat(members, 1)
-            draws.append(self.actor.draw(seen[-1], noise))
+            draws.append(self.actor.draw(seen[-1], rng.torch("imagine")))
             return draws[-1].action
 
-        steps = imagine(self.model, start, act, self._heads(count * members), config.horizon)
+        steps = imagine(self.model, start, act, self._heads(len(windows.rows)), config.horizon)
         seen.append(self.features(steps[-1].next_latent))
         drawn = Draw(*(torch.stack(parts, 1) for parts in zip(*draws, strict=True)))
         log_prob, features = drawn.log_prob(), torch.stack(seen, 1)
         states = torch.stack([self._reward_state(step.next_latent) for step in steps], 1)
-        rewards = self._cautious(self._reward(states, drawn.action))
-        values = self._cautious(self.target_value(features[:, 1:])[..., 0])
+        rewards = self._reward(states, drawn.action)
+        values = self.target_value(features[:, 1:])[..., 0]
         bonus = -self.temperature.value() * log_prob
         returns = lambda_returns(rewards + bonus, values, config.discount, config.mix)
         policy_loss = -returns.mean()
@@ -197,21 +193,9 @@ class IVG(LatentAgent):
             "temperature": float(self.temperature.value()),
         }
 
-    def _starts(self, count: int, rng: Streams):
-        """`count` replayed latents, once per member: member after member."""
-        windows = self._windows(count, 0, rng)
-        flat = torch.cat([windows.samples[:, 0], windows.memories[:, 0]], -1)
-        return self.model.unpack(flat.repeat(self.model.heads, 1))
-
     def _heads(self, rows: int) -> torch.Tensor:
-        """Equal groups of rows, one per head, one after the other."""
+        """Equal groups of rows, one per head, one after the other (rows are drawn at random)."""
         return (torch.arange(rows) * self.model.heads // rows).to(self.model.device)
-
-    def _cautious(self, estimates: torch.Tensor) -> torch.Tensor:
-        """(B, H) -> (B, H), less `pessimism` times the members' spread about the same start and noise."""
-        members = estimates.unflatten(0, (self.model.heads, -1))
-        spread = (members.var(0, correction=0) + 1e-8).sqrt()
-        return (members - self.config.pessimism * spread).flatten(0, 1)
 
     @staticmethod
     def _reward_state(latent) -> torch.Tensor:
@@ -221,11 +205,9 @@ class IVG(LatentAgent):
     def _rewards(self, state: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
         """(..., Z + R) and (..., A) -> (heads, ...), every head's estimate."""
         inputs = torch.cat([state, action], -1)
-        flat = inputs.flatten(0, -2).expand(self.model.heads, -1, -1)
+        flat = inputs.flatten(0, -2).expand(self.config.reward_heads, -1, -1)
         return self.reward(flat)[..., 0].unflatten(1, inputs.shape[:-1])
 
     def _reward(self, state: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
-        """(B, H, Z + R) and (B, H, A) -> (B, H): each member's rows by its own reward head."""
-        inputs = torch.cat([state, action], -1)
-        members = inputs.flatten(0, 1).unflatten(0, (self.model.heads, -1))
-        return self.reward(members)[..., 0].flatten().unflatten(0, inputs.shape[:2])
+        estimates = self._rewards(state, action)
+        return estimates.mean(0) - self.config.pessimism * estimates.std(0)

@@ -37,7 +37,6 @@ class GaussianActor(nn.Module):
     def __init__(self, inputs: int, action_size: int, hidden: int = 128, layers: int = 2,
                  min_stddev: float = 0.1, max_stddev: float = 1.0):
         super().__init__()
-        self.action_size = action_size
         self.net = MLP(inputs, 2 * action_size, hidden, layers, output_scale=0.1)
         self.min_log, self.max_log = math.log(min_stddev), math.log(max_stddev)
 
@@ -52,17 +51,13 @@ class GaussianActor(nn.Module):
 
     def sample(self, features: torch.Tensor, rng: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """A reparameterised action and its log density (B,)."""
-        drawn = self.draw(features, self.noise(features.shape[:-1], rng))
+        drawn = self.draw(features, rng)
         return drawn.action, drawn.log_prob()
 
-    def noise(self, rows: tuple[int, ...], rng: torch.Generator) -> torch.Tensor:
-        """Standard normal numbers (*rows, A) for `draw`."""
-        return torch.randn(*rows, self.action_size, generator=rng)
-
-    def draw(self, features: torch.Tensor, noise: torch.Tensor) -> Draw:
+    def draw(self, features: torch.Tensor, rng: torch.Generator) -> Draw:
         """A reparameterised action, its density not computed yet."""
         mean, log_stddev = self(features)
-        noise = noise.to(mean.device)
+        noise = torch.randn(mean.shape, generator=rng).to(mean.device)
         raw = mean + log_stddev.exp() * noise
         return Draw(raw.tanh(), raw, noise, log_stddev)
 

@@ -129,8 +129,7 @@ def test_source_data_are_half_of_every_batch_and_cost_no_updates(opened, start, 
     plain, data = counts.values()
     assert plain == data and len(plain) > 3
     config = agent.learner.config
-    starts = agent.config.batch_size // agent.model.heads  # each is imagined by every member
-    halves = {config.transition_batch_size // 2, starts // 2}
+    halves = {config.transition_batch_size // 2, agent.config.batch_size // 2}
     assert set(shares) == halves | ({config.batch_size // 2} if start == "scratch" else set())
 
 
