@@ -4,8 +4,8 @@ Byravan et al., "Imagined Value Gradients", CoRL 2019 (arXiv 1910.04142). The pa
 loop below is a reconstruction from its abstract and project page. Known: N imagined steps through a
 deterministic model of expected futures, a stochastic parametric policy, a value function, reuse of the model
 across rewards. Ours to choose, and so deviations: TD(lambda) targets from imagination instead of replayed
-off-policy returns, an entropy bonus, an ensemble of reward heads on (next latent, relations of keypoints, action), one
-transition head per imagined trajectory, a policy average that acts in evaluation, all sizes.
+off-policy returns, an entropy bonus, an ensemble of reward heads on (next latent, relations of keypoints,
+action), one transition head per imagined trajectory, a policy average that acts in evaluation, all sizes.
 
 One update, on replayed latents h of the target:
     reward    fit r(h', a) on latents unrolled 0..N steps with the logged actions

@@ -115,7 +115,8 @@ class TransferConfig:
 
     Attributes:
         targets: name -> task. arms: "ALGORITHM/START" names. seeds: one run each.
-        budget_env_steps: per "TARGET/ARM", else per target, else per arm, else "default". threshold: normalised score that counts.
+        budget_env_steps: per "TARGET/ARM", else per target, else per arm, else "default". threshold: normalised
+            score that counts.
         stop_at_threshold: a run ends once two consecutive evaluations hold the threshold.
         ivg, sac, sb3_sac: hyper-parameters of the algorithms. adaptation: per arm or start, how the model
             keeps learning.
@@ -149,7 +150,7 @@ class TransferConfig:
                 raise ValueError(f"arms holds {arm!r}; the arms are {known}")
 
     def budget(self, target: str, arm: str) -> int:
-        """Environment steps that `arm` may take on `target`: the most specific entry of `budget_env_steps`."""
+        """Environment steps that `arm` may take on `target`: the most specific of `budget_env_steps`."""
         for key in (f"{target}/{arm}", target, arm):
             if key in self.budget_env_steps:
                 return self.budget_env_steps[key]
