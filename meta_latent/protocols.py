@@ -35,7 +35,8 @@ class WorldModel(Protocol):
         images = model.decode(latent)                        # camera -> (B, H, W, 3) uint8
 
     `head` (B,) int64 says which of the `heads` ensemble members moves each row; `pack` and `unpack` turn a
-    latent into one flat vector and back.
+    latent into one flat vector and back. A latent has `sample` (B, Z), `memory` (B, M) and `relations`
+    (B, R), what is explicit about pairs in its sample.
     """
 
     spec: Spec

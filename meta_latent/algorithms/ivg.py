@@ -39,8 +39,8 @@ class IVGConfig:
             action value.
         reward_heads, pessimism: the reward is the mean of this many heads minus `pessimism` times their
             spread, so that the policy gains nothing where target data are silent.
-        batch_size: imagined trajectories per update; a multiple of the number of transition heads is
-            fastest. updates_per_step: updates per environment step.
+        batch_size: imagined trajectories per update (like `reward_batch_size`, fastest as a multiple of the
+            number of transition heads). updates_per_step: updates per environment step.
         first_updates: updates when learning starts. hidden, layers: of value and policy networks;
             reward_hidden: of each reward head;
         reward_batch_size: windows of `horizon` steps per update of theirs.
@@ -57,9 +57,9 @@ class IVGConfig:
     target_entropy: float = -1.0
     reward_heads: int = 5
     reward_hidden: int = 64
-    reward_batch_size: int = 32
+    reward_batch_size: int = 30
     pessimism: float = 0.25
-    batch_size: int = 64
+    batch_size: int = 60
     updates_per_step: float = 2.0
     first_updates: int = 300
     hidden: int = 128
@@ -97,25 +97,16 @@ class IVG(LatentAgent):
         self.value = MLP(inputs, 1, config.hidden, config.layers)
         self.target_value = deepcopy(self.value)
         self.temperature = Temperature(config.temperature, config.target_entropy * actions)
-        self.networks = {
+        networks = {
             "reward": self.reward,
             "value": self.value,
             "policy": actor,
-            "average_policy": self.average_actor,
             "target_value": self.target_value,
             "temperature": self.temperature,
         }
-        for network in self.networks.values():
-            network.to(model.device)
         rates = {"reward": config.reward_learning_rate, "value": config.value_learning_rate,
                  "policy": config.policy_learning_rate, "temperature": config.temperature_learning_rate}
-        decays = {"reward": config.reward_weight_decay}
-        self.optimisers = {
-            name: torch.optim.AdamW(
-                self.networks[name].parameters(), rate, weight_decay=decays.get(name, 0.0), fused=True
-            )
-            for name, rate in rates.items()
-        }
+        self.own(networks, rates, {"reward": config.reward_weight_decay})
 
     def improve(self, steps: int, first: bool, rng: Streams) -> Metrics:
         """`updates_per_step` updates of reward, policy and value for each new environment step."""
@@ -160,19 +151,19 @@ class IVG(LatentAgent):
         """One update of policy and value on imagined trajectories; the model is differentiated through, not
         changed.
         """
-        config, seen, draws = self.config, [], []
+        config, read, draws = self.config, [], []
         windows = self._windows(config.batch_size, 0, rng)
         start = self.model.unpack(torch.cat([windows.samples[:, 0], windows.memories[:, 0]], -1))
 
         def act(_, latent):
-            seen.append(self.features(latent))
-            draws.append(self.actor.draw(seen[-1], rng.torch("imagine")))
+            read.append(self.features(latent))
+            draws.append(self.actor.draw(read[-1], rng.torch("imagine")))
             return draws[-1].action
 
         steps = imagine(self.model, start, act, self._heads(len(windows.rows)), config.horizon)
-        seen.append(self.features(steps[-1].next_latent))
+        read.append(self.features(steps[-1].next_latent))
         drawn = Draw(*(torch.stack(parts, 1) for parts in zip(*draws, strict=True)))
-        log_prob, features = drawn.log_prob(), torch.stack(seen, 1)
+        log_prob, features = drawn.log_prob(), torch.stack(read, 1)
         states = torch.stack([self._reward_state(step.next_latent) for step in steps], 1)
         rewards = self._reward(states, drawn.action)
         values = self.target_value(features[:, 1:])[..., 0]
@@ -184,7 +175,7 @@ class IVG(LatentAgent):
         self.optimise("value", value_error.square().mean(), config.gradient_clip)
         self.optimise("temperature", self.temperature.loss(log_prob), config.gradient_clip)
         update_target(self.target_value, self.value, config.target_rate)
-        update_target(self.average_actor, self.actor, config.average_rate)
+        self.average_policy(config.average_rate)
         return {
             "imagined_return": float(-policy_loss.detach()),
             "imagined_reward": float(rewards.detach().mean()),
@@ -194,12 +185,14 @@ class IVG(LatentAgent):
         }
 
     def _heads(self, rows: int) -> torch.Tensor:
-        """Equal groups of rows, one per head, one after the other (rows are drawn at random)."""
+        """Groups of rows, one per head, one after the other (rows are in random order). Where K divides the
+        rows they are equal, and none has to be moved.
+        """
         return (torch.arange(rows) * self.model.heads // rows).to(self.model.device)
 
     @staticmethod
     def _reward_state(latent) -> torch.Tensor:
-        """What the reward head reads of the state a step led to: no memory, which may have read rewards."""
+        """What the reward head reads of the state a step led to. No memory: a reward is about the state."""
         return torch.cat([latent.sample, latent.relations], -1)
 
     def _rewards(self, state: torch.Tensor, action: torch.Tensor) -> torch.Tensor:

@@ -2,8 +2,8 @@
 
 Haarnoja et al., "Soft Actor-Critic Algorithms and Applications", 2018 (arXiv 1812.05905), with twin critics
 and a tuned temperature. The control for IVG: the same model, encoder training and features, but rewards and
-values learned from replayed transitions alone, no imagination. Deviation: n-step returns without correction
-(`steps`).
+values learned from replayed transitions alone, no imagination. Deviations: n-step returns without correction
+(`steps`); evaluated is a running average of the policy, as in IVG.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class SACConfig:
     learning_rate: float = 1e-3
     temperature_learning_rate: float = 1e-3
     target_rate: float = 0.02
-    average_rate: float = 0.01
+    average_rate: float = 0.03
     gradient_clip: float = 10.0
     adaptation: AdaptationConfig = field(default_factory=AdaptationConfig)
 
@@ -71,17 +71,11 @@ class SAC(LatentAgent):
         self.critic = Twin(inputs + actions, config.hidden, config.layers)
         self.target_critic = deepcopy(self.critic)
         self.temperature = Temperature(config.temperature, config.target_entropy * actions)
-        self.networks = {"critic": self.critic, "policy": actor,
-                         "average_policy": self.average_actor, "temperature": self.temperature,
-                         "target_critic": self.target_critic}
-        for network in self.networks.values():
-            network.to(model.device)
+        networks = {"critic": self.critic, "policy": actor, "temperature": self.temperature,
+                    "target_critic": self.target_critic}
         rates = {"critic": config.learning_rate, "policy": config.learning_rate,
                  "temperature": config.temperature_learning_rate}
-        self.optimisers = {
-            name: torch.optim.Adam(self.networks[name].parameters(), rate, fused=True)
-            for name, rate in rates.items()
-        }
+        self.own(networks, rates, {})
 
     def improve(self, steps: int, first: bool, rng: Streams) -> Metrics:
         """`updates_per_step` updates for each new environment step."""
@@ -115,6 +109,6 @@ class SAC(LatentAgent):
         self.optimise("policy", (self.temperature.value() * log_prob - value).mean(), config.gradient_clip)
         self.optimise("temperature", self.temperature.loss(log_prob), config.gradient_clip)
         update_target(self.target_critic, self.critic, config.target_rate)
-        update_target(self.average_actor, self.actor, config.average_rate)
+        self.average_policy(config.average_rate)
         return {"critic_loss": critic_loss, "value": float(value.detach().mean()),
                 "entropy": float(-log_prob.detach().mean()), "temperature": float(self.temperature.value())}

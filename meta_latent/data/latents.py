@@ -33,6 +33,11 @@ class LatentWindows:
             *(torch.cat([getattr(self, f.name), getattr(other, f.name)]) for f in fields(self))
         )
 
+    def shuffled(self, rng: np.random.Generator) -> LatentWindows:
+        """The same windows in random order."""
+        order = torch.from_numpy(rng.permutation(len(self.rows))).to(self.rows.device)
+        return LatentWindows(*(getattr(self, f.name)[order] for f in fields(self)))
+
 
 class LatentCache:
     """Latents of whole episodes, flat over time. Each is filtered on its own: computed again, it is

@@ -12,6 +12,7 @@ from meta_latent.algorithms.sac import SACConfig
 from meta_latent.algorithms.sb3_sac import StableSACConfig
 from meta_latent.data.collect import NoiseConfig
 from meta_latent.data.replay import ReplayConfig
+from meta_latent.experiment.structure import nearest
 from meta_latent.models.config import ModelConfig
 from meta_latent.models.learner import LearnerConfig
 from meta_latent.policies.latent_agent import AdaptationConfig
@@ -115,8 +116,8 @@ class TransferConfig:
 
     Attributes:
         targets: name -> task. arms: "ALGORITHM/START" names. seeds: one run each.
-        budget_env_steps: per "TARGET/ARM", else per target, else per arm, else "default". threshold: normalised
-            score that counts.
+        budget_env_steps: per "TARGET/ARM", else per target, else per arm, else "default". threshold:
+            normalised score that counts.
         stop_at_threshold: a run ends once two consecutive evaluations hold the threshold.
         ivg, sac, sb3_sac: hyper-parameters of the algorithms. adaptation: per arm or start, how the model
             keeps learning.
@@ -148,6 +149,11 @@ class TransferConfig:
             if start not in ARMS.get(algorithm, ()):
                 known = ", ".join(f"{name}/{start}" for name, starts in ARMS.items() for start in starts)
                 raise ValueError(f"arms holds {arm!r}; the arms are {known}")
+        arms = [f"{name}/{start}" for name, starts in ARMS.items() for start in starts]
+        budgets = ["default", *arms, *self.targets, *(f"{t}/{arm}" for t in self.targets for arm in arms)]
+        for key in self.budget_env_steps:
+            if key not in budgets:
+                raise ValueError(f"budget_env_steps has no {key!r}{nearest(key, budgets)}")
 
     def budget(self, target: str, arm: str) -> int:
         """Environment steps that `arm` may take on `target`: the most specific of `budget_env_steps`."""

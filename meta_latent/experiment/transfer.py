@@ -151,6 +151,7 @@ def narrowed(experiment: ExperimentConfig, target: str, arm: str, seed: int, pre
     narrow = {key: whole[key] for key in ("name", "device", "suite", "random", "model", "learner")}
     narrow |= {"target": target, "task": whole["transfer"]["targets"][target], "arm": arm, "seed": seed}
     narrow["transfer"] = {k: v for k, v in whole["transfer"].items() if k not in ("targets", "arms", "seeds")}
+    narrow["transfer"]["budget_env_steps"] = experiment.transfer.budget(target, arm)
     if pretrained is not None:
         card = model_folder.read_card(pretrained)
         narrow["model_sha256"] = card["sha256"]

@@ -34,7 +34,8 @@ class Latent:
     """What the model remembers: (B, ...) tensors.
 
     Attributes:
-        sample: (B, Z) a draw of the Gaussian state (its mean in a deterministic core). mean, stddev: (B, Z).
+        sample: (B, Z) a draw of the Gaussian state (its mean in a deterministic core). mean, stddev: (B, Z)
+            of the distribution it was drawn from; an expected future is a point, with stddev 0.
         memory: (B, M) the GRU's state. relations: (B, R) what the encoder makes explicit about pairs in the
             sample, such as distances.
     """
@@ -63,14 +64,15 @@ class TransitionDistribution:
     """
 
     def __init__(self, core: RecurrentCore, latent: Latent, action: torch.Tensor, mean: torch.Tensor,
-                 spread: torch.Tensor | None):
+                 raw_stddev: torch.Tensor | None):
         self._core, self._latent, self._action = core, latent, action
-        self.loc, self._spread = mean, spread
+        self.loc, self._raw_stddev = mean, raw_stddev
 
     @property
     def stddev(self) -> torch.Tensor:
         """(B, Z); zeros in a deterministic core. Computed on demand: expected futures do not need it."""
-        return self._core.stddev(self._spread) if self._spread is not None else torch.zeros_like(self.loc)
+        raw = self._raw_stddev
+        return torch.zeros_like(self.loc) if raw is None else self._core.stddev(raw)
 
     def _next(self, sample: torch.Tensor, stddev: torch.Tensor) -> Latent:
         memory = self._core.remember(self._latent.memory, sample, self._action)
@@ -112,20 +114,20 @@ def gaussian_kl(mean_q, stddev_q, mean_p, stddev_p) -> torch.Tensor:
 @dataclass(frozen=True)
 class Routing:
     """Which rows go through which head: `rows` (K, n) row per slot (short groups repeat row 0), `slots` (B,)
-    slot per row; `sorted`: slot and row are the same, as in K equal groups one after the other, and nothing
+    slot per row; `in_place`: slot and row are the same, as in K equal groups one after the other, and nothing
     needs to be moved. Made once by `route` and reused along a trajectory."""
 
     rows: torch.Tensor
     slots: torch.Tensor
-    sorted: bool
+    in_place: bool
 
     def group(self, rows: torch.Tensor) -> torch.Tensor:
         """(B, ...) -> (K, n, ...)."""
-        return rows.unflatten(0, self.rows.shape) if self.sorted else rows[self.rows]
+        return rows.unflatten(0, self.rows.shape) if self.in_place else rows[self.rows]
 
     def scatter(self, groups: torch.Tensor) -> torch.Tensor:
         """The inverse: (K, n, ...) -> (B, ...)."""
-        return groups.flatten(0, 1) if self.sorted else groups.flatten(0, 1)[self.slots]
+        return groups.flatten(0, 1) if self.in_place else groups.flatten(0, 1)[self.slots]
 
 
 def route(head: torch.Tensor | Routing, heads: int) -> Routing:
@@ -143,8 +145,8 @@ def route(head: torch.Tensor | Routing, heads: int) -> Routing:
     slots = torch.empty_like(head)
     slots[order] = slot
     every_row = torch.arange(len(head), device=head.device)
-    in_order = len(head) == heads * largest and torch.equal(slots, every_row)
-    return Routing(rows.view(heads, largest), slots, in_order)
+    in_place = len(head) == heads * largest and torch.equal(slots, every_row)
+    return Routing(rows.view(heads, largest), slots, in_place)
 
 
 class RecurrentCore(nn.Module):
@@ -242,5 +244,5 @@ class RecurrentCore(nn.Module):
         routing = route(head, self.heads)
         inputs = torch.cat([latent.sample, latent.relations, latent.memory, action], -1)
         out = routing.scatter(self.transitions(routing.group(inputs)))
-        change, spread = out.chunk(2, -1) if self.stochastic else (out, None)
-        return TransitionDistribution(self, latent, action, latent.sample + change, spread)
+        change, raw_stddev = out.chunk(2, -1) if self.stochastic else (out, None)
+        return TransitionDistribution(self, latent, action, latent.sample + change, raw_stddev)

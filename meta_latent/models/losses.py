@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 from torch.nn import functional
 
@@ -88,13 +90,12 @@ def loss(
 
 def one_step(model: LatentStateModel, before: Latent, actions: torch.Tensor, head: torch.Tensor) -> Latent:
     """The expected latents (B, T) one step after `before` (B, T), with their stddev: sequence b through
-    `head[b]`. Their memory is the one BEFORE the step.
+    `head[b]`.
     """
     size, steps = actions.shape[:2]
     flat = before.map(lambda x: x.flatten(0, 1))
     found = model.transition(flat, actions.flatten(0, 1), head.repeat_interleave(steps))
-    latent = model.core.latent(found.loc, found.loc, found.stddev, flat.memory)
-    return latent.map(lambda x: x.unflatten(0, (size, steps)))
+    return dataclasses.replace(found.mean(), stddev=found.stddev).map(lambda x: x.unflatten(0, (size, steps)))
 
 
 def divergence(model: LatentStateModel, posterior, mean: torch.Tensor, stddev: torch.Tensor) -> torch.Tensor:

@@ -46,7 +46,7 @@ class GaussianActor(nn.Module):
         return mean, self.min_log + (self.max_log - self.min_log) * (raw + 1.0).sigmoid()
 
     def mean_action(self, features: torch.Tensor) -> torch.Tensor:
-        """The squashed mean: what is evaluated."""
+        """The squashed mean, without noise."""
         return self(features)[0].tanh()
 
     def sample(self, features: torch.Tensor, rng: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from meta_latent.errors import RunError
+from meta_latent.nets import update_target
 from meta_latent.rng import Streams
 from meta_latent.types import Metrics, Step
 
@@ -39,7 +40,8 @@ class AdaptationConfig:
 class LatentAgent:
     """An agent whose policy reads the features of a latent state model.
 
-    A subclass sets `self.networks` and `self.optimisers` (name -> module / optimiser) and writes `improve`.
+    A subclass hands its networks to `own`, the actor among them as "policy", writes `improve` and calls
+    `average_policy` after each update of the policy.
 
     Args:
         model: a `LatentStateModel`. learner: its `ModelLearner`. adaptation: `AdaptationConfig`.
@@ -51,8 +53,8 @@ class LatentAgent:
     def __init__(self, model, learner, adaptation: AdaptationConfig, actor: nn.Module, cache, source=None):
         self.model, self.learner, self.adaptation, self.actor = model, learner, adaptation, actor
         self.cache, self.source = cache, source
-        self.average_actor = deepcopy(actor)
-        self.networks: dict[str, nn.Module] = {}
+        self.average_actor = deepcopy(actor).to(model.device)
+        self.networks: dict[str, nn.Module] = {"average_policy": self.average_actor}
         self.optimisers: dict[str, torch.optim.Optimizer] = {}
         self.updates = 0
         self.debt = {"joint": 0.0, "transition": 0.0, "improve": 0.0}
@@ -67,8 +69,9 @@ class LatentAgent:
 
     @torch.no_grad()
     def act(self, step: Step, carry, rng: Streams, explore: bool):
-        """Filter one step, then act: -> action (B, A) in [-1, 1] and the new carry. Deterministic unless
-        `explore`.
+        """Filter one step, then act: -> action (B, A) in [-1, 1] and the new carry.
+
+        With `explore` a sample of the policy, else, deterministic, the mean of its running average.
         """
         carry = self.model.observe(carry, step.to(self.model.device))
         features = self.features(carry)
@@ -107,6 +110,21 @@ class LatentAgent:
         metrics |= self.improve(steps, first, rng)
         return metrics
 
+    def own(self, networks: dict[str, nn.Module], rates: dict[str, float], decays: dict[str, float]) -> None:
+        """Take `networks` (name -> module) to the model's device, and into what is saved; those with a
+        learning rate get an optimiser (AdamW, with a weight decay where `decays` has one).
+        """
+        for name, network in networks.items():
+            self.networks[name] = network.to(self.model.device)
+        for name, rate in rates.items():
+            self.optimisers[name] = torch.optim.AdamW(
+                networks[name].parameters(), rate, weight_decay=decays.get(name, 0.0), fused=True
+            )
+
+    def average_policy(self, rate: float) -> None:
+        """Move the running average, which acts without exploration, towards the policy by `rate`."""
+        update_target(self.average_actor, self.actor, rate)
+
     def improve(self, steps: int, first: bool, rng: Streams) -> Metrics:
         """The algorithm's own updates for `steps` new environment steps."""
         raise NotImplementedError(f"{type(self).__name__} must define improve")
@@ -136,12 +154,13 @@ class LatentAgent:
         return count
 
     def _windows(self, batch_size: int, horizon: int, rng: Streams):
-        """Windows of the target's latents; with source data, half of them from there."""
+        """Windows of the target's latents in random order; with source data, half of them from there."""
         own = batch_size if self.source is None else batch_size // 2
         windows = self.cache.windows(own, horizon, rng.numpy("windows"))
         if self.source is None:
             return windows
-        return windows.joined(self.source.windows(batch_size - own, horizon, rng.numpy("windows")))
+        both = windows.joined(self.source.windows(batch_size - own, horizon, rng.numpy("windows")))
+        return both.shuffled(rng.numpy("windows"))
 
     def optimise(self, name: str, loss: torch.Tensor, clip: float) -> float:
         """One step of `self.optimisers[name]`; gradients reach that network's parameters only."""
@@ -151,7 +170,7 @@ class LatentAgent:
             )
         parameters = list(self.networks[name].parameters())
         for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
-            parameter.grad = gradient
+            parameter.grad = gradient.contiguous()  # fused optimisers read memory in order
         if not torch.isfinite(torch.nn.utils.clip_grad_norm_(parameters, clip)):
             raise RunError(
                 f"non-finite gradient: the {name} term of {type(self).__name__}; lower its learning rate"

@@ -107,7 +107,7 @@ def returns(act, episodes=64):
 
 
 def policy(agent):
-    return torch.no_grad()(agent.actor.mean_action)
+    return torch.no_grad()(agent.average_actor.mean_action)
 
 
 def test_the_scale():
@@ -169,6 +169,30 @@ def test_the_policy_step_changes_the_policy_alone_and_never_the_model():
         ("reward", ["reward"]), ("policy", ["policy"]), ("value", ["value"])]
     assert changed(before["target_value"], agent.networks["target_value"])
     assert agent.model.gain.grad is None
+
+
+@pytest.mark.parametrize(("kind", "config"), [(IVG, IVG_CONFIG), (SAC, SACConfig(hidden=8))])
+def test_the_policy_that_acts_is_a_running_average(kind, config):
+    agent, rng = make(kind, config), Streams(0)
+    before = weights(agent.average_actor)
+    torch.testing.assert_close(before, weights(agent.actor), rtol=0, atol=0)
+    if kind is IVG:
+        agent.fit_reward(rng)
+        agent.follow_value_gradient(rng)
+    else:
+        agent.soft_update(rng)
+    assert changed(before, agent.actor)
+    rate, after = agent.config.average_rate, weights(agent.actor)
+    expected = [torch.lerp(old, new, rate) for old, new in zip(before, after, strict=True)]
+    torch.testing.assert_close(weights(agent.average_actor), expected)
+    assert agent.networks["average_policy"] is agent.average_actor
+
+
+@pytest.mark.parametrize("rows", [60, 64, 3])
+def test_every_head_imagines_its_share(rows):
+    agent = make(IVG, IVG_CONFIG)
+    counts = torch.bincount(agent._heads(rows), minlength=2)
+    assert counts.sum() == rows and counts.max() - counts.min() <= 1
 
 
 def test_the_imagined_value_gradient_by_finite_differences():

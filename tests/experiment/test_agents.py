@@ -71,6 +71,7 @@ def test_every_arm_starts_from_what_its_name_says(opened, toy_model, arm):
         if policy[f"policy.{k}"].shape == v.shape
     )
     assert same == (arm == "ivg/policy")
+    assert torch.equal(weights(agent.average_actor), weights(agent.actor))
     assert (agent.source is not None) == arm.endswith("+data")
     assert agent.updates == 0 and not any(o.state for o in agent.learner.optimisers.values())
 
@@ -131,6 +132,18 @@ def test_source_data_are_half_of_every_batch_and_cost_no_updates(opened, start, 
     config = agent.learner.config
     halves = {config.transition_batch_size // 2, agent.config.batch_size // 2}
     assert set(shares) == halves | ({config.batch_size // 2} if start == "scratch" else set())
+
+
+def test_source_and_target_rows_are_mixed(opened):
+    agent, replay = opened("ivg/pretrained+data")
+    agent.update(replay, Streams(1))
+    rows, streams = 200, Streams(2)
+    starts = agent._windows(rows, 0, streams).samples[:, 0]
+    own = (starts[:, None] == agent.cache.flat()[0][None]).all(-1).any(-1)
+    assert own.sum() == rows // 2
+    for head in agent._heads(rows).unique():
+        share = own[agent._heads(rows) == head].float().mean()
+        assert abs(share - 0.5) < 5 * (0.25 / (rows / agent.model.heads)) ** 0.5
 
 
 def test_source_latents_follow_the_encoder(opened):

@@ -54,15 +54,17 @@ def test_route_gathers_and_scatters_unequal_groups(head):
         assert routing.slots[row] // routing.rows.shape[1] == h
     assert routing.slots.unique().numel() == len(head)
     rows = torch.arange(len(head))
-    assert torch.equal(routing.scatter(routing.group(rows)), rows)
-    assert routing.sorted == (head.tolist() == [0, 0, 1, 1, 2, 2])
+    assert torch.equal(routing.group(rows), routing.rows)
+    assert torch.equal(routing.scatter(routing.rows), rows)
+    assert routing.in_place == (head.tolist() == [0, 0, 1, 1, 2, 2])
 
 
+@pytest.mark.parametrize("head", [[2, 0, 2, 2, 1, 2, 0], *ROUTES])
 @pytest.mark.parametrize("shared", [0, 1, 2])
 @pytest.mark.parametrize("kind", ["rssm", "deterministic"])
-def test_every_row_goes_through_its_head(kind, shared):
-    c, latent, action = core(kind, shared=shared), latents(7), random(7, ACTIONS, seed=2)
-    head = torch.tensor([2, 0, 2, 2, 1, 2, 0])
+def test_every_row_goes_through_its_head(kind, shared, head):
+    head = torch.tensor(head)
+    c, latent, action = core(kind, shared=shared), latents(len(head)), random(len(head), ACTIONS, seed=2)
     found = c.transition(latent, action, head)
     mean, stddev = found.loc, found.stddev
     inputs = torch.cat([latent.sample, latent.memory, action], -1)

@@ -70,8 +70,19 @@ def test_filtering_a_sequence_equals_observing_its_steps(encoder, core):
     m, sequence = model(encoder, core), steps(3, 5)
     whole = filtered(m, sequence)
     for t, latent in enumerate(observed(m, sequence)):
-        for name in ("sample", "mean", "stddev", "memory"):
+        for name in ("sample", "mean", "stddev", "memory", "relations"):
             torch.testing.assert_close(getattr(whole, name)[:, t], getattr(latent, name))
+
+
+@pytest.mark.parametrize(("encoder", "core"), KINDS)
+def test_every_verb_keeps_the_relations_of_its_sample(encoder, core):
+    m, sequence = model(encoder, core), steps(3, 2)
+    latent = observed(m, sequence)[-1]
+    step = m.transition(latent, sequence[0].action, torch.tensor([0, 1, 0]))
+    drawn = step.sample(torch.Generator().manual_seed(0))
+    for found in (m.initial(3), latent, filtered(m, sequence), step.mean(), drawn, m.unpack(m.pack(latent))):
+        assert torch.equal(found.relations, m.relations(found.sample))
+        assert found.relations.shape[-1] == m.relation_size
 
 
 def test_a_sequence_can_go_on_where_another_ended():
