@@ -68,7 +68,8 @@ def picture(folder: Path) -> Image.Image:
     curves = sorted((folder / "report").glob("curves_env_steps_*.png"))
     if not curves:
         raise SystemExit(f"{folder} holds no pictures: run `meta-latent report {folder}` first")
-    parts = [_titled(path, WIDTH, "real and imagined frames of an episode not trained on") for path in strips]
+    title = "an episode not trained on: real frames above what was imagined from frame 0 on"
+    parts = [_titled(path, WIDTH, title) for path in strips]
     width = WIDTH // min(max(len(curves), 2), 3)
     parts += [_titled(path, width, path.stem.removeprefix("curves_env_steps_")) for path in curves]
     places, x, y, tallest = [], 0, 0, 0
@@ -108,11 +109,22 @@ def block(name: str, facts: dict | None) -> str:
     packages = ", ".join(f"{package} {version}" for package, version in facts["versions"].items())
     thresholds = {entry["threshold"] for entry in report["targets"].values()}
     lines += ["", f"Threshold: normalised score {', '.join(score(value) for value in sorted(thresholds))}."]
-    lines[-1] += " Speed-up: ratio of the medians to the arm's scratch arm, pretraining not included."
+    lines[-1] += " Speed-up: ratio of the medians to the arm's scratch arm, without pretraining. Score: the"
+    lines[-1] += " last one; a run ends when the threshold holds."
+    budgets = [f"{target}: {_budgets(entry['arms'])}" for target, entry in report["targets"].items()]
+    lines += [f"Budgets in steps: {'; '.join(budgets)}."]
     lines += [f"Made by {made}; run seeds {', '.join(facts['seeds'])}; {packages};"]
     lines += [f"commit {', '.join(_short(commit) for commit in facts['commits'])}."]
     lines += [f"All numbers: [{name}.json](docs/results/{name}.json)."]
     return "\n".join(lines)
+
+
+def _budgets(arms: dict) -> str:
+    """One number where all arms have the same budget, else one per arm."""
+    found = {arm: entry["budget_env_steps"] for arm, entry in arms.items()}
+    if len(set(found.values())) == 1:
+        return count(next(iter(found.values())))
+    return ", ".join(f"{arm} {count(steps)}" for arm, steps in found.items())
 
 
 def _short(commit: str) -> str:

@@ -101,11 +101,14 @@ def summary(report: dict[str, Any]) -> str:
             ("at least " if c["lower_bound"] else "") + f"{times(c['ratio'])} on {n}"
             for n, c in faster.items()
         ]
-        text = f"On {len(faster)} of {len(claims)} target{plural}, {arm} reached the threshold in fewer "
-        text += "environment steps "
-        text += f"than {base}: {_listed(ratios)} (ratio of medians over {' to '.join(str(n) for n in seeds)} "
-        text += f"seed{'' if seeds == [1] else 's'}; the 95 % interval excludes 1 on "
-        text += f"{len(sure)} of {len(faster)})."
+        text = f"By the medians over {' to '.join(str(n) for n in seeds)} seed{'' if seeds == [1] else 's'}, "
+        text += f"{arm} reached the threshold in fewer environment steps than {base} on {len(faster)} of "
+        text += f"{len(claims)} target{plural}: {_listed(ratios)}. "
+        if len(sure) == len(faster):
+            text += "The 95 % intervals exclude 1."
+        else:
+            text += f"The 95 % interval excludes 1 on {_listed(sure) if sure else 'none of them'}; the rest "
+            text += "is open."
     else:
         text = f"On none of the {len(claims)} targets" if plural else "On the one target,"
         text += f" {'did ' if plural else ''}{arm} {'reach' if plural else 'did not reach'} the threshold in "
@@ -116,13 +119,15 @@ def summary(report: dict[str, Any]) -> str:
         elif name not in faster:
             text += f" On {name} the ratio is {times(claim['ratio'], claim['lower_bound'])}, no gain."
     if seeds[0] < FEW_SEEDS:
-        text += f" Fewer than {FEW_SEEDS} seeds: the intervals are too narrow to rely on."
+        text += f" Fewer than {FEW_SEEDS} seeds: even the intervals are too narrow to rely on."
     cost = report["pretraining"]
     if cost:
         text += (
             f" Pretraining cost {count(cost['env_steps'])} environment steps and {duration(cost['seconds'])}"
         )
         text += f"{_paid_back(report['aggregate'][arm].get('break_even'))}."
+        if len(cost.get("seeds", ())) == 1:
+            text += " One pretraining stands behind all of this: intervals leave its variation out."
     unfinished = len(report["cells"]) - len(cells)
     return text + (f" {unfinished} of {len(report['cells'])} runs are not finished." if unfinished else "")
 
@@ -134,7 +139,7 @@ def _paid_back(result: dict[str, Any] | None) -> str:
         return f" and is not shown to pay for itself ({result['reason']})"
     most = "at most " if result["at_most"] else "about "
     plural = "" if result["targets"] == 1 else "s"
-    return f", saved again after {most}{count(result['targets'])} such target{plural}"
+    return f", by the medians saved again after {most}{count(result['targets'])} such target{plural}"
 
 
 def _row(

@@ -165,9 +165,9 @@ def test_censored_base_is_a_lower_bound_and_censored_learner_no_claim(built):
 
 def test_summary_is_made_of_the_numbers(built):
     text = built[1]["summary"]
-    assert text.startswith(
-        "On 2 of 3 targets, ivg/pretrained reached the threshold in fewer environment steps"
-    )
+    assert text.startswith("By the medians over 5 seeds, ivg/pretrained reached the threshold in fewer")
+    assert "than ivg/scratch on 2 of 3 targets:" in text and "intervals exclude 1." in text
+    assert "One pretraining stands behind all of this" in text
     assert "at least 5.0× on hard" in text and "3.0× on steady" in text and "at least 3.0×" not in text
     assert "On lost there is no claim" in text and "2,400 environment steps and 10 min" in text
     assert "not shown to pay for itself" in text  # one target was lost
