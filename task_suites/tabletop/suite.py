@@ -1,4 +1,4 @@
-"""The tabletop task distributions: reach, push, gather, match_positions."""
+"""The tabletop task distributions: reach, push, gather, match_positions, lift, stack, place."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from task_suites.distribution import TaskDistribution, as_distractors
 from task_suites.errors import SuiteError, choose
 from task_suites.tabletop import rewards, scene
 from task_suites.tabletop.env import TabletopEnv, spaces
+from task_suites.tabletop.picking import PICK_TASKS, PickScript
 from task_suites.tabletop.scripts import Script
 from task_suites.task import Parameters, Reward, Task
 
 SCENE_VERSION = 1
 _COLOUR = {"train": "blue", "test": "red"}
-_STEPS = {"reach": 30, "push": 30, "gather": 30, "match_positions": 60}
+_STEPS = {"reach": 30, "push": 30, "gather": 30, "match_positions": 60, "lift": 30, "stack": 60, "place": 60}
 _GOALS = tuple((round(x, 3), round(y, 3)) for x in np.arange(-2, 3) * 0.05 for y in np.arange(-2, 3) * 0.05)
+_PLACES = tuple(goal for goal in _GOALS if not {abs(value) for value in goal} - {0.0, 0.1})
 _PAIR_METRES = 0.14
 _PAIRS_PER_SPLIT = 40
 
@@ -32,10 +34,11 @@ def _whole(value: Any, what: str, low: int, high: int) -> int:
 @functools.cache
 def _variations(name: str) -> tuple[Parameters, ...]:
     """Return the goal parameters of the tasks called `name`; goals lie on a 5 cm grid."""
-    if name in ("reach", "gather"):
+    if name in ("reach", "gather", "lift", "stack"):
         return (Parameters(),)
-    if name == "push":
-        return tuple(Parameters(goal_x_metres=x, goal_y_metres=y) for x, y in _GOALS)
+    if name in ("push", "place"):
+        goals = _GOALS if name == "push" else _PLACES
+        return tuple(Parameters(goal_x_metres=x, goal_y_metres=y) for x, y in goals)
     pairs = [
         (a, b)
         for a, b in itertools.permutations(_GOALS, 2)
@@ -120,5 +123,6 @@ class Tabletop(TaskDistribution):
     def success(self, task: Task, inputs):
         return rewards.success(self.check(task), inputs)
 
-    def scripted(self, task: Task) -> Script:
-        return Script(self.check(task), self.options["control_hz"])
+    def scripted(self, task: Task) -> Script | PickScript:
+        script = PickScript if self.check(task).reward.name in PICK_TASKS else Script
+        return script(task, self.options["control_hz"])
