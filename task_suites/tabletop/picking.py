@@ -14,14 +14,15 @@ _SIZE = 2 * scene.BLOCK_HALF
 _CLEAR = 0.115  # tip height at which an empty cup passes over blocks
 _CARRY = 0.135  # tip height at which a held block passes over others
 _PRESS_METRES = 0.005  # aim this deep into a block's top, so that the cup touches it
-_TOUCH_METRES = 0.008
-_OVER_METRES = 0.02  # across: go down onto the block within this
-_HELD_METRES = 0.035  # across: a held block's centre stays within this of the tip
+_OVER_METRES, _TOUCH_METRES = 0.02, 0.002  # across and in height: the hand is at the block's top within this
+_HELD_METRES, _HANGS_METRES = 0.035, 0.008  # and there it stays within this
+_RISEN_METRES = 0.004
 _CROOKED_METRES = 0.006  # across: a held block that moved this far at the cup hangs by an edge
 _ALIGNED_METRES = 0.008  # across: set the block down within this
 _HOME_METRES = (0.015, 0.005)  # across and in height: let go within this
 # Faster, and the block swings at the cup; shares of full speed, and of full speed per second.
 _CARRY_ACROSS, _CARRY_UP, _CARRY_CHANGE = 0.25, 0.3, 4.0
+_PULL_METRES, _DRAG_HEIGHT, _DRAGGED_METRES = 0.06, 0.064, 0.03
 _OCCUPIED_METRES = 0.075  # another block this near to the goal has to go first
 _FREE_METRES = 0.11  # from a place where it may go to blocks and goal
 _FREE_SPOTS = [np.array(spot) for spot in itertools.product(np.linspace(-0.13, 0.13, 7), repeat=2)]
@@ -55,14 +56,16 @@ class PickScript:
             return self._bring(inputs, values["colour"], base[:2], base[2] + _SIZE)
         goal = np.array([values["goal_x_metres"], values["goal_y_metres"]])
         self._clearing = self._still_clearing(inputs) or self._in_the_way(inputs, goal)
-        colour, goal = self._clearing or (values["colour"], goal)
-        return self._bring(inputs, colour, goal, scene.BLOCK_HALF)
+        if self._clearing:
+            return self._drag(inputs, *self._clearing)
+        return self._bring(inputs, values["colour"], goal, scene.BLOCK_HALF)
 
     def _still_clearing(self, inputs: np.ndarray) -> tuple[str, np.ndarray] | None:
         if self._clearing is None:
             return None
         colour, spot = self._clearing
-        return None if self._is_home(rewards.block_of(inputs, colour), spot, scene.BLOCK_HALF) else self._clearing
+        away = np.linalg.norm(rewards.block_of(inputs, colour)[:2] - spot)
+        return self._clearing if away > _DRAGGED_METRES else None
 
     def _in_the_way(self, inputs: np.ndarray, goal: np.ndarray) -> tuple[str, np.ndarray] | None:
         """Return (colour, spot) of a block that stands where the task's block belongs."""
@@ -99,6 +102,15 @@ class PickScript:
         clear = block[2] > 1.55 * _SIZE or away < _OVER_METRES
         return self._action(hand, np.array([*(hand[:2] + clear * error), _CARRY]), 1.0)
 
+    def _drag(self, inputs: np.ndarray, colour: str, goal: np.ndarray) -> np.ndarray:
+        """Return the action that pulls a block along the table to `goal` (2,): faster than to carry it."""
+        hand, block = inputs[:3], rewards.block_of(inputs, colour)
+        if not self._holds(hand, block, colour):
+            return self._fetch(hand, block)
+        error = goal - block[:2]
+        pull = error * min(1.0, _PULL_METRES / max(np.linalg.norm(error), 1e-9))
+        return self._action(hand, np.array([*(hand[:2] + pull), _DRAG_HEIGHT]), 1.0, gentle=False)
+
     @staticmethod
     def _is_home(block: np.ndarray, goal: np.ndarray, height: float) -> bool:
         across, up = _HOME_METRES
@@ -106,10 +118,12 @@ class PickScript:
 
     def _holds(self, hand: np.ndarray, block: np.ndarray, colour: str) -> bool:
         side = np.linalg.norm(hand[:2] - block[:2])
-        within = _HELD_METRES if self._held == colour else _OVER_METRES
-        holds = bool(side < within and hand[2] < block[2] + scene.BLOCK_HALF + _TOUCH_METRES)
+        near, touch = (_HELD_METRES, _HANGS_METRES) if self._held == colour else (_OVER_METRES, _TOUCH_METRES)
+        holds = bool(side < near and hand[2] < block[2] + scene.BLOCK_HALF + touch)
         if holds and self._held != colour:
-            self._offset, self._last_move = block[:2] - hand[:2], np.zeros(3)
+            self._last_move = np.zeros(3)
+        if self._held != colour or block[2] < scene.BLOCK_HALF + _RISEN_METRES:
+            self._offset = block[:2] - hand[:2]
         self._held = colour if holds else None
         return holds
 
@@ -127,9 +141,9 @@ class PickScript:
         suck = side < _HELD_METRES and not self._turn_steps
         return self._action(hand, np.array([*block[:2], height]), 1.0 if suck else -1.0)
 
-    def _action(self, hand: np.ndarray, target: np.ndarray, grip: float) -> np.ndarray:
+    def _action(self, hand: np.ndarray, target: np.ndarray, grip: float, gentle: bool = True) -> np.ndarray:
         move = (0.8 * (target - hand) / self._reach).clip(-1, 1)
-        if self._held:
+        if self._held and gentle:
             move[:2] *= min(1.0, _CARRY_ACROSS / max(np.linalg.norm(move[:2]), 1e-9))
             move[2] = move[2].clip(-_CARRY_UP, _CARRY_UP)
             change = _CARRY_CHANGE / self._control_hz

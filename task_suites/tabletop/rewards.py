@@ -115,7 +115,7 @@ def _match_positions(task: Task, inputs):
 
 
 def _hold(task: Task, inputs, home=0.0):
-    """Return 0.6 for the hand on top of the block and 0.4 more for suction; a block that is home needs none."""
+    """Return 0.6 for the hand on the block, 1 with suction on; a block that is home needs no hand."""
     hold = _closeness(_reach_distance(task, inputs), 0.5 * REACH_METRES) * (0.6 + 0.4 * inputs[..., 12])
     return 1 - (1 - hold) * (1 - home**8)
 
