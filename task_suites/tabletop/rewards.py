@@ -141,7 +141,7 @@ def _stack(task: Task, inputs):
     lifted = (above / (2 * BLOCK_HALF - STACK_HEIGHT_METRES)).clip(0.0, 1.0) * _placed(base[..., 2])
     over = lifted * _closeness(across, STACK_METRES) * _closeness(error, STACK_HEIGHT_METRES)
     free, apart = _let_go(inputs, block)
-    dense = 0.2 * _hold(task, inputs, over) + 0.3 * lifted + 0.3 * over + 0.2 * over * free
+    dense = 0.2 * _hold(task, inputs, over) + 0.3 * lifted + 0.3 * over + 0.2 * over**8 * free
     stands = (across < STACK_METRES) & (error < STACK_HEIGHT_METRES) & (base[..., 2] < ON_TABLE_METRES)
     return dense, stands & apart
 
@@ -152,7 +152,7 @@ def _place(task: Task, inputs):
     near = _closeness(distance, PLACE_METRES)
     stands = near * _placed(block[..., 2])
     free, apart = _let_go(inputs, block)
-    dense = 0.2 * _hold(task, inputs, stands) + 0.4 * near + 0.2 * stands + 0.2 * stands * free
+    dense = 0.2 * _hold(task, inputs, stands) + 0.4 * near + 0.2 * stands + 0.2 * stands**8 * free
     return dense, (distance < PLACE_METRES) & (block[..., 2] < ON_TABLE_METRES) & apart
 
 

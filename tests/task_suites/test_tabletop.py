@@ -10,7 +10,7 @@ from task_suites.rendering import mujoco
 from task_suites.tabletop import rewards, scene
 
 ALL = tuple(Distractor(name, 1.0, 1) for name in DISTRACTOR_NAMES)
-TASKS = ("reach", "push", "gather", "match_positions")
+TASKS = ("reach", "push", "gather", "match_positions", "lift", "stack", "place")
 
 
 def success_rate(name, act, episodes, **options):
@@ -237,6 +237,7 @@ def test_dense_rewards_lie_in_the_unit_interval_and_pay_one_when_done(name):
     rng = np.random.default_rng(0)
     inputs = rng.uniform(-0.2, 0.2, (5000, 13)).astype(np.float32)
     inputs[:, [2, 5, 8, 11]] = rng.uniform(0.02, 0.15, (5000, 4))
+    inputs[:, 12] = rng.integers(2, size=5000)
     for task in suite.sample("test", 1, 0) + suite.sample("train", 1, 0):
         paid, done = suite.reward(task, inputs, None), suite.success(task, inputs)
         assert paid.min() >= 0 and paid.max() <= 1 + 1e-6
