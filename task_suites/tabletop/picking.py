@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,13 +12,29 @@ from task_suites.task import Task
 
 PICK_TASKS = ("lift", "stack", "place")
 _SIZE = 2 * scene.BLOCK_HALF
-_CLEAR = 0.115  # tip height at which an empty cup passes over blocks
-_CARRY = 0.135  # tip height at which a held block passes over others
-_PRESS_METRES = 0.005  # aim this deep into a block's top, so that the cup touches it
-_OVER_METRES, _TOUCH_METRES = 0.02, 0.002  # across and in height: the hand is at the block's top within this
-_HELD_METRES, _HANGS_METRES = 0.035, 0.008  # and there it stays within this
+_CLEAR = 0.115  # tip height at which an empty hand passes over blocks
+_CROOKED_METRES = 0.006  # across: a held block that moved this far at the hand hangs by an edge
 _RISEN_METRES = 0.004
-_CROOKED_METRES = 0.006  # across: a held block that moved this far at the cup hangs by an edge
+
+
+@dataclass(frozen=True)
+class _Grasp:
+    """Where the tip goes at a block (heights from the block's top, metres) and how a block is held there."""
+
+    height: float  # of the tip at the block
+    over: float  # across: go down onto the block within this
+    touch: float  # above `height`: the hand is at the block
+    held: float  # across: a held block stays within this
+    hangs: float  # above `height`: and within this
+    carry: float  # tip height above the table at which a held block passes over others
+    seconds: float  # until the grip is firm
+    regrasp: bool  # is there a better angle?
+
+
+_GRASPS = {
+    "suction": _Grasp(-0.005, 0.02, 0.007, 0.035, 0.013, 0.135, 0.0, True),
+    "fingers": _Grasp(-0.048, 0.007, 0.004, 0.03, 0.02, 0.1, 0.2, False),
+}
 _ALIGNED_METRES = 0.008  # across: set the block down within this
 _HOME_METRES = (0.015, 0.005)  # across and in height: let go within this
 # Faster, and the block swings at the cup; shares of full speed, and of full speed per second.
@@ -31,8 +48,8 @@ _FREE_SPOTS = [np.array(spot) for spot in itertools.product(np.linspace(-0.13, 0
 class PickScript:
     """Over the block, down, suction on, up, across, down, suction off, up; what it drops it fetches again."""
 
-    def __init__(self, task: Task, control_hz: int) -> None:
-        self._task = task
+    def __init__(self, task: Task, control_hz: int, gripper: str = "suction") -> None:
+        self._task, self._grasp = task, _GRASPS[gripper]
         self._control_hz = control_hz
         self._reach = scene.HAND_SPEED[:3] / control_hz
         self.reset(np.random.default_rng(0))
@@ -42,7 +59,7 @@ class PickScript:
         self._held: str | None = None  # colour
         self._offset = np.zeros(2)  # from the hand to the held block, when it was taken
         self._last_move = np.zeros(3)  # while it carries
-        self._turn, self._turn_steps = 1.0, 0
+        self._turn, self._turn_steps, self._wait_steps = 1.0, 0, 0
         self._clearing: tuple[str, np.ndarray] | None = None  # a block in the way, and where it goes
 
     def __call__(self, reward_inputs: np.ndarray) -> np.ndarray:
@@ -92,15 +109,19 @@ class PickScript:
             return self._action(hand, np.array([*hand[:2], scene.HAND_HIGH[2]]), -1.0)
         if not self._holds(hand, block, colour):
             return self._fetch(hand, block)
+        if self._wait_steps:
+            self._wait_steps -= 1
+            return self._action(hand, hand, 1.0)
         error = np.zeros(2) if goal is None else goal - block[:2]
         away = np.linalg.norm(error)
         if goal is not None and away < _ALIGNED_METRES:
             down = hand[2] - block[2] + height - 0.002
             return self._action(hand, np.array([*(hand[:2] + error), down]), 1.0)
-        if np.linalg.norm(block[:2] - hand[:2] - self._offset) > _CROOKED_METRES:
+        crooked = np.linalg.norm(block[:2] - hand[:2] - self._offset) > _CROOKED_METRES
+        if crooked and self._grasp.regrasp:
             return self._regrasp(hand, block)
-        clear = block[2] > 1.55 * _SIZE or away < _OVER_METRES
-        return self._action(hand, np.array([*(hand[:2] + clear * error), _CARRY]), 1.0)
+        clear = block[2] > 1.55 * _SIZE or away < 0.02
+        return self._action(hand, np.array([*(hand[:2] + clear * error), self._grasp.carry]), 1.0)
 
     def _drag(self, inputs: np.ndarray, colour: str, goal: np.ndarray) -> np.ndarray:
         """Return the action that pulls a block along the table to `goal` (2,): faster than to carry it."""
@@ -117,11 +138,14 @@ class PickScript:
         return bool(np.linalg.norm(goal - block[:2]) < across and abs(block[2] - height) < up)
 
     def _holds(self, hand: np.ndarray, block: np.ndarray, colour: str) -> bool:
-        side = np.linalg.norm(hand[:2] - block[:2])
-        near, touch = (_HELD_METRES, _HANGS_METRES) if self._held == colour else (_OVER_METRES, _TOUCH_METRES)
-        holds = bool(side < near and hand[2] < block[2] + scene.BLOCK_HALF + touch)
-        if holds and self._held != colour:
+        grasp, side = self._grasp, np.linalg.norm(hand[:2] - block[:2])
+        above = hand[2] - (block[2] + scene.BLOCK_HALF + grasp.height)
+        if self._held == colour:
+            holds = bool(side < grasp.held and above < grasp.hangs)
+        else:
+            holds = bool(side < grasp.over and above < grasp.touch)
             self._last_move = np.zeros(3)
+            self._wait_steps = int(np.ceil(grasp.seconds * self._control_hz))
         if self._held != colour or block[2] < scene.BLOCK_HALF + _RISEN_METRES:
             self._offset = block[:2] - hand[:2]
         self._held = colour if holds else None
@@ -136,9 +160,10 @@ class PickScript:
     def _fetch(self, hand: np.ndarray, block: np.ndarray) -> np.ndarray:
         """Return the action towards the block's top: across first, then down."""
         side, top = np.linalg.norm(hand[:2] - block[:2]), block[2] + scene.BLOCK_HALF
-        descend = side < _OVER_METRES and not self._turn_steps
-        height = top - _PRESS_METRES if descend else max(_CLEAR, top + 0.02)
-        suck = side < _HELD_METRES and not self._turn_steps
+        grasp = self._grasp
+        descend = side < (grasp.over if hand[2] > top else grasp.held) and not self._turn_steps
+        height = top + grasp.height if descend else max(_CLEAR, top + 0.02)
+        suck = side < grasp.held and not self._turn_steps and not grasp.seconds
         return self._action(hand, np.array([*block[:2], height]), 1.0 if suck else -1.0)
 
     def _action(self, hand: np.ndarray, target: np.ndarray, grip: float, gentle: bool = True) -> np.ndarray:

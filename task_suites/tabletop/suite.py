@@ -77,6 +77,7 @@ class Tabletop(TaskDistribution):
         sparse: bool = False,
         antialias: bool = False,
         distractors: Any = (),
+        gripper: str = "suction",
     ) -> None:
         self.name = name
         self._reward_name = choose(name.partition("/")[2], rewards.NAMES, "tabletop task")
@@ -97,10 +98,15 @@ class Tabletop(TaskDistribution):
             "control_hz": control_hz,
             "antialias": bool(antialias),
         }
+        if choose(gripper, scene.GRIPPERS, "gripper") != "suction":
+            self.options["gripper"] = gripper  # left out else: fingerprints of before stay
         self.observation_space, self.action_space = spaces(cameras, image_size)
 
     def physics(self) -> dict[str, Any]:
-        return {"scene": SCENE_VERSION, "control_hz": self.options["control_hz"]}
+        return {
+            "scene": SCENE_VERSION,
+            **{key: self.options[key] for key in ("control_hz", "gripper") if key in self.options},
+        }
 
     def tasks(self, split: str) -> tuple[Task, ...]:
         fixed = {"colour": _COLOUR[split], "sparse": self._sparse}
@@ -124,5 +130,6 @@ class Tabletop(TaskDistribution):
         return rewards.success(self.check(task), inputs)
 
     def scripted(self, task: Task) -> Script | PickScript:
-        script = PickScript if self.check(task).reward.name in PICK_TASKS else Script
-        return script(task, self.options["control_hz"])
+        if self.check(task).reward.name in PICK_TASKS:
+            return PickScript(task, self.options["control_hz"], self.options.get("gripper", "suction"))
+        return Script(task, self.options["control_hz"])
