@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from task_suites.tabletop import rewards, scene
+from task_suites.tabletop.scripts import jobs
 from task_suites.task import Task
 
 PICK_TASKS = ("lift", "stack", "place")
@@ -27,19 +28,22 @@ class _Grasp:
     held: float  # across: a held block stays within this
     hangs: float  # above `height`: and within this
     carry: float  # tip height above the table at which a held block passes over others
+    drag: float  # tip height above the table at which a block is pulled along it
+    rise: float  # tip height to rise to before it moves across, clear of what it let go
     seconds: float  # until the grip is firm
     regrasp: bool  # is there a better angle?
 
 
 _GRASPS = {
-    "suction": _Grasp(-0.005, 0.02, 0.007, 0.035, 0.013, 0.135, 0.0, True),
-    "fingers": _Grasp(-0.048, 0.007, 0.004, 0.03, 0.02, 0.1, 0.2, False),
+    "suction": _Grasp(-0.005, 0.02, 0.007, 0.035, 0.013, 0.135, 0.064, 0.0, 0.0, True),
+    "fingers": _Grasp(-0.048, 0.007, 0.004, 0.03, 0.02, 0.1, 0.014, 0.075, 0.2, False),
 }
 _ALIGNED_METRES = 0.008  # across: set the block down within this
 _HOME_METRES = (0.015, 0.005)  # across and in height: let go within this
 # Faster, and the block swings at the cup; shares of full speed, and of full speed per second.
 _CARRY_ACROSS, _CARRY_UP, _CARRY_CHANGE = 0.25, 0.3, 4.0
-_PULL_METRES, _DRAG_HEIGHT, _DRAGGED_METRES = 0.06, 0.064, 0.03
+_PULL_METRES, _DRAGGED_METRES = 0.06, 0.03
+_AWAY_METRES = 0.025
 _OCCUPIED_METRES = 0.075  # another block this near to the goal has to go first
 _FREE_METRES = 0.11  # from a place where it may go to blocks and goal
 _FREE_SPOTS = [np.array(spot) for spot in itertools.product(np.linspace(-0.13, 0.13, 7), repeat=2)]
@@ -59,6 +63,7 @@ class PickScript:
         self._held: str | None = None  # colour
         self._offset = np.zeros(2)  # from the hand to the held block, when it was taken
         self._last_move = np.zeros(3)  # while it carries
+        self._job = 0  # which of those that slide along the table
         self._turn, self._turn_steps, self._wait_steps = 1.0, 0, 0
         self._clearing: tuple[str, np.ndarray] | None = None  # a block in the way, and where it goes
 
@@ -66,6 +71,8 @@ class PickScript:
         """Return the action (5,) for `reward_inputs` (13,)."""
         inputs = np.asarray(reward_inputs, np.float64)
         name, values = self._task.reward.name, self._task.reward.parameters
+        if name not in PICK_TASKS:
+            return self._slide(inputs)
         if name == "lift":
             return self._bring(inputs, values["colour"], None, 0.0)
         if name == "stack":
@@ -123,6 +130,15 @@ class PickScript:
         clear = block[2] > 1.55 * _SIZE or away < 0.02
         return self._action(hand, np.array([*(hand[:2] + clear * error), self._grasp.carry]), 1.0)
 
+    def _slide(self, inputs: np.ndarray) -> np.ndarray:
+        """Return the action that drags one block after another home; the last stays in the hand."""
+        work = jobs(self._task, inputs)
+        errors = [np.linalg.norm(goal - rewards.block_of(inputs, colour)[:2]) for colour, goal in work]
+        far = [job for job, error in enumerate(errors) if error > _AWAY_METRES]
+        if errors[self._job] < _HOME_METRES[0] and far:
+            self._job = far[0]
+        return self._drag(inputs, *work[self._job])
+
     def _drag(self, inputs: np.ndarray, colour: str, goal: np.ndarray) -> np.ndarray:
         """Return the action that pulls a block along the table to `goal` (2,): faster than to carry it."""
         hand, block = inputs[:3], rewards.block_of(inputs, colour)
@@ -130,7 +146,7 @@ class PickScript:
             return self._fetch(hand, block)
         error = goal - block[:2]
         pull = error * min(1.0, _PULL_METRES / max(np.linalg.norm(error), 1e-9))
-        return self._action(hand, np.array([*(hand[:2] + pull), _DRAG_HEIGHT]), 1.0, gentle=False)
+        return self._action(hand, np.array([*(hand[:2] + pull), self._grasp.drag]), 1.0, gentle=False)
 
     @staticmethod
     def _is_home(block: np.ndarray, goal: np.ndarray, height: float) -> bool:
@@ -161,6 +177,8 @@ class PickScript:
         """Return the action towards the block's top: across first, then down."""
         side, top = np.linalg.norm(hand[:2] - block[:2]), block[2] + scene.BLOCK_HALF
         grasp = self._grasp
+        if side > grasp.held and hand[2] < grasp.rise:
+            return self._action(hand, np.array([*hand[:2], _CLEAR]), -1.0)
         descend = side < (grasp.over if hand[2] > top else grasp.held) and not self._turn_steps
         height = top + grasp.height if descend else max(_CLEAR, top + 0.02)
         suck = side < grasp.held and not self._turn_steps and not grasp.seconds

@@ -130,6 +130,8 @@ class Tabletop(TaskDistribution):
         return rewards.success(self.check(task), inputs)
 
     def scripted(self, task: Task) -> Script | PickScript:
-        if self.check(task).reward.name in PICK_TASKS:
-            return PickScript(task, self.options["control_hz"], self.options.get("gripper", "suction"))
-        return Script(task, self.options["control_hz"])
+        name, control_hz = self.check(task).reward.name, self.options["control_hz"]
+        gripper = self.options.get("gripper", "suction")
+        if name in PICK_TASKS or (gripper == "fingers" and name != "reach"):
+            return PickScript(task, control_hz, gripper)
+        return Script(task, control_hz)
