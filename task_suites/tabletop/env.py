@@ -29,11 +29,11 @@ _HANDS = {
 class TabletopEnv(gymnasium.Env):
     """One task on the table. Blocks are seen in the pictures only; time limits truncate.
 
-    Action (5,) in [-1, 1]: hand x, y, z speed, wrist speed, grip (> 0 suction on, <= -0.6 off, else
-    unchanged). Observation: `image_CAMERA` uint8 (size, size, 3); `proprio` float32 (13,): hand x y z
-    (workspace to [-1, 1]), hand velocity x y z (1 = full speed), setpoint minus hand x y z (1 = the allowed
-    lead), sine and cosine of the wrist, wrist velocity (1 = full speed), suction switched on (+1) or off
-    (-1). info: `success` bool, `task`, `reward_inputs` float32 (13,), named in
+    Action (5,) in [-1, 1]: hand x, y, z speed, wrist speed, grip (> 0 on, <= -0.6 off, else unchanged: it
+    switches suction, or closes the fingers). Observation: `image_CAMERA` uint8 (size, size, 3); `proprio`
+    float32 (13,): hand x y z (workspace to [-1, 1]), hand velocity x y z (1 = full speed), setpoint minus
+    hand x y z (1 = the allowed lead), sine and cosine of the wrist, wrist velocity (1 = full speed), grip
+    on (+1) or off (-1). info: `success` bool, `task`, `reward_inputs` float32 (13,), named in
     `tabletop.rewards.INPUT_NAMES`.
     """
 

@@ -1,6 +1,7 @@
 """Rewards and success of the tabletop tasks, written once for numpy and torch.
 
-Inputs (..., 13): hand tip x y z, red x y z, green x y z, blue x y z (metres), suction on (0 or 1).
+Inputs (..., 13): hand tip x y z, red x y z, green x y z, blue x y z (metres), suction on (0 or 1; with
+fingers: they close).
 All dense rewards lie in [0, 1] and pay 1 only when the task is done; every stage's term grows towards it.
 """
 

@@ -56,8 +56,8 @@ class Tabletop(TaskDistribution):
 
     image_size: 16 to 512 pixels. cameras: some of fit, top, left, right; none gives proprio only. control_hz:
     10, 20, 25, 50 or 5 actions per second. episode_steps: None = the task's own. sparse: pay 1 for success,
-    else 0. antialias: 4x multisampling. distractors: put on every sampled task. Raises SuiteError naming a
-    wrong option.
+    else 0. antialias: 4x multisampling. distractors: put on every sampled task. gripper: suction, or fingers
+    that hold by friction (other physics, same spaces). Raises SuiteError naming a wrong option.
     """
 
     family = "tabletop"
@@ -99,7 +99,7 @@ class Tabletop(TaskDistribution):
             "antialias": bool(antialias),
         }
         if choose(gripper, scene.GRIPPERS, "gripper") != "suction":
-            self.options["gripper"] = gripper  # left out else: fingerprints of before stay
+            self.options["gripper"] = gripper  # suction goes unsaid: so it stands in fingerprints of old
         self.observation_space, self.action_space = spaces(cameras, image_size)
 
     def physics(self) -> dict[str, Any]:

@@ -40,22 +40,72 @@ def touching(env, colour):
     return found
 
 
-def test_suction_lifts_by_contact_alone():
-    lifted = 0
-    for env, _, info in episode("lift"):
+GRIPS = {"suction": {"cup"}, "fingers": {"left_finger", "right_finger"}}
+
+
+@pytest.mark.parametrize("gripper", GRIPS)
+def test_contact_alone_lifts(gripper):
+    heights = []
+    for env, _, info in episode("lift", gripper=gripper):
         assert not env._data.xfrc_applied.any() and not env._data.qfrc_applied.any()
         if info["success"]:
-            lifted += 1
-            assert touching(env, "red") == {"cup"}
-            assert env._data.actuator("suction").force[0] > 0
-    assert lifted > 5
+            heights.append(info["reward_inputs"][5])
+            assert touching(env, "red") == GRIPS[gripper]
+            assert np.abs(env._data.actuator_force[4:]).min() > 1  # newtons
+    assert len(heights) > 10 and np.ptp(heights[-5:]) < 0.002  # it hangs still
 
 
-def test_nothing_is_lifted_without_adhesion():
-    def weaken(model):
-        model.actuator("suction").gainprm[0] = 0.0
+def no_adhesion(model):
+    model.actuator("suction").gainprm[0] = 0.0
 
-    assert not any(info["success"] for _, _, info in episode("lift", change=weaken))
+
+def little_friction(model):
+    for name in GRIPS["fingers"]:  # they push with 6 newtons each: too little for a block of 1 newton
+        model.geom(name).friction[0] = 0.05
+
+
+@pytest.mark.parametrize(("gripper", "spoil"), [("suction", no_adhesion), ("fingers", little_friction)])
+def test_without_its_cause_nothing_is_lifted(gripper, spoil):
+    inputs = [info["reward_inputs"] for _, _, info in episode("lift", change=spoil, gripper=gripper)]
+    assert max(values[5] for values in inputs) < 0.06
+
+
+@pytest.mark.parametrize("gripper", GRIPS)
+def test_wild_actions_throw_no_block_about(gripper):
+    suite = task_suites.get("tabletop/lift", cameras=(), gripper=gripper)
+    env, rng = suite.make(suite.sample("test", 1, 0)[0]), np.random.default_rng(0)
+    for _ in range(10):
+        env.reset()
+        action = np.zeros(5)
+        for _ in range(40):
+            action = 0.8 * action + 0.6 * rng.standard_normal(5) - (0, 0, 0.15, 0, 0)
+            env.step(action.clip(-1, 1))
+            spots = np.array([env._data.body(colour).xpos for colour in scene.COLOURS])
+            assert np.abs(spots[:, :2]).max() < 0.2 and 0.02 < spots[:, 2].min() <= spots[:, 2].max() < 0.2
+            assert np.abs(env._data.qvel[-18:].reshape(3, 6)[:, :3]).max() < 2  # metres per second
+    assert not env._data.warning.number.any()
+
+
+def test_fingers_change_the_physics_but_no_space():
+    suction, fingers = (task_suites.get("tabletop/lift", gripper=name) for name in GRIPS)
+    assert fingers.observation_space == suction.observation_space
+    assert fingers.action_space == suction.action_space
+    assert fingers.reward_input_names == suction.reward_input_names
+    assert fingers.fingerprint() != suction.fingerprint()
+    task = suction.sample("test", 1, 0)[0]
+    assert fingers.sample("test", 1, 0)[0] == task
+    assert fingers.reference_key(task) != suction.reference_key(task)
+    assert fingers.references(task) and suction.references(task)
+
+
+def test_fingers_are_drawn_with_and_without_distractors():
+    suite = task_suites.get("tabletop/lift", gripper="fingers", image_size=32)
+    task, found = suite.sample("test", 1, 0)[0], []
+    for distractors in ((), (task_suites.Distractor("colours", 1.0, 1),)):
+        env = suite.make(task.replace(distractors=distractors))
+        found.append((env.reset(seed=0)[0]["image_fit"], env.reset(seed=0)[1]["reward_inputs"]))
+        env.close()
+    assert not np.array_equal(found[0][0], found[1][0]) and np.array_equal(found[0][1], found[1][1])
 
 
 def test_a_stack_stands_by_itself():
