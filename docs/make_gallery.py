@@ -12,7 +12,7 @@ import task_suites
 from task_suites import DISTRACTOR_NAMES, Distractor
 
 SIDE, GAP, LABEL = 128, 4, 14
-TASKS = ("reach", "push", "gather", "match_positions")
+TASKS = ("reach", "push", "gather", "match_positions", "lift", "stack", "place")
 CAMERAS = ("fit", "top", "left", "right")
 
 Tile = tuple[str, np.ndarray]

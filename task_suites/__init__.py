@@ -31,7 +31,7 @@ __all__ = [
     "register_environment",
 ]
 
-for _task in ("reach", "push", "gather", "match_positions"):
+for _task in ("reach", "push", "gather", "match_positions", "lift", "stack", "place"):
     register(f"tabletop/{_task}", "task_suites.tabletop.suite:Tabletop", ("mujoco", "images", "manipulation"))
 register("toy/counting", "task_suites.toy.counting:Counting", ("state", "images"))
 register("toy/lqr", "task_suites.toy.lqr:Lqr", ("state", "images"))

@@ -13,7 +13,13 @@ from task_suites.distribution import SPLITS, TaskDistribution
 from task_suites.task import Task
 
 # Options that change what an episode pays get references of their own; pictures are not needed here.
-VARIANTS = {"tabletop": ({"cameras": ()}, {"cameras": (), "sparse": True})}
+_DENSE, _SPARSE = {"cameras": ()}, {"cameras": (), "sparse": True}
+_WITH_FINGERS = tuple({**options, "gripper": "fingers"} for options in (_DENSE, _SPARSE))
+VARIANTS: dict[str, tuple[dict, ...]] = {  # by name, or else by family
+    "tabletop": (_DENSE, _SPARSE),
+    "tabletop/lift": (_DENSE, _SPARSE, *_WITH_FINGERS),
+    "tabletop/stack": (_DENSE, _SPARSE, *_WITH_FINGERS),
+}
 FIRST_SEED = 1_000_000  # far from the seeds of training and evaluation
 
 
@@ -78,7 +84,7 @@ def main() -> None:
     episodes = parser.parse_args().episodes
     scores: dict[str, dict] = {}
     for name in registry.names():
-        for options in VARIANTS.get(name.partition("/")[0], ({},)):
+        for options in VARIANTS.get(name) or VARIANTS.get(name.partition("/")[0], ({},)):
             scores.update(measure(registry.get(name, **options), episodes))
             print(f"{name} {options}: {len(scores)} tasks so far", flush=True)
     value = {
