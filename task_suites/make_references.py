@@ -13,7 +13,8 @@ from task_suites.distribution import SPLITS, TaskDistribution
 from task_suites.task import Task
 
 # Options that change what an episode pays get references of their own; pictures are not needed here.
-VARIANTS = {"tabletop": ({"cameras": ()}, {"cameras": (), "sparse": True})}
+_BLIND = ({"cameras": ()}, {"cameras": (), "sparse": True})
+VARIANTS = {"tabletop": _BLIND, "meld": _BLIND}
 FIRST_SEED = 1_000_000  # far from the seeds of training and evaluation
 
 

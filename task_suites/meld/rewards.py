@@ -1,0 +1,58 @@
+"""Rewards and success of MELD's tasks, written once for numpy and torch (Zhao et al. 2020, published code).
+
+Reaching (reacher, buttons, peg_insertion), d = 5 |tip - goal| in metres: dense pays c(0.15) - c(d) with
+c(d) = d^2 + log10(d^2 + 1e-5); sparse pays 1 more, but only where d < 0.15 (3 cm), else 0. Placing: d is the
+mean over the mug's foot and rim of 5 times the distance to their goals; dense pays -c(d), sparse
+c(0.3) - c(min(d, 0.3)). Running: -|v - target| - 0.01 |0.8 a|^2; sparse pays the same where
+|v - target| < 0.5 m/s, else 0.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from task_suites.meld import scenes
+from task_suites.tabletop.rewards import backend
+from task_suites.task import Task
+
+ARM_INPUT_NAMES = (*(f"tip_{axis}_metres" for axis in "xyz"), *(f"joint_{i}_radians" for i in range(7)))
+REACH_BAND, PLACE_BAND = 0.15, 0.3  # of d: 3 cm and 6 cm
+
+
+def wide(array):
+    """Return `array` in double precision: single loses digits of squares and logarithms."""
+    return array.astype(np.float64) if backend(array) is np else array.double()
+
+
+def narrow(array):
+    """Return `array` in single precision, as rewards are paid."""
+    return array.astype(np.float32) if backend(array) is np else array.float()
+
+
+def cost(square):
+    """Return d^2 + log10(d^2 + 1e-5) for d^2 = `square`, numpy or torch."""
+    return square + backend(square).log10(square + 1e-5)
+
+
+def _cost(d: float) -> float:
+    return d**2 + math.log10(d**2 + 1e-5)
+
+
+def goal_of(task: Task) -> tuple[float, float, float]:
+    """Return where the tip should be in `task` (reach, press or insert), x y z in metres."""
+    values, seen = task.reward.parameters, task.parameters
+    if task.reward.name == "reach":
+        return values["goal_x_metres"], values["goal_y_metres"], values["goal_z_metres"]
+    if task.reward.name == "press":
+        return seen["panel_x_metres"], scenes.BUTTON_Y_METRES[values["button"]], scenes.BUTTON_Z_METRES
+    return seen[f"box_{values['box']}_x_metres"], seen[f"box_{values['box']}_y_metres"], 0.0
+
+
+def reaching(task: Task, inputs, action=None):
+    """Return (reward, success), both (...), for `inputs` (..., R) that begin with the tip's x y z."""
+    tip = wide(inputs[..., 0:3])
+    square = 25.0 * sum((tip[..., axis] - goal) ** 2 for axis, goal in enumerate(goal_of(task)))
+    dense, done = _cost(REACH_BAND) - cost(square), square < REACH_BAND**2
+    return narrow((dense + 1.0) * done if task.reward.parameters["sparse"] else dense), done
