@@ -33,11 +33,8 @@ __all__ = [
 
 for _task in ("reach", "push", "gather", "match_positions"):
     register(f"tabletop/{_task}", "task_suites.tabletop.suite:Tabletop", ("mujoco", "images", "manipulation"))
-for _task, _class in {"reacher": "Reacher", "buttons": "Buttons", "peg_insertion": "PegInsertion"}.items():
-    register(
-        f"meld/{_task}",
-        f"task_suites.meld.suite:{_class}",
-        ("mujoco", "images", "manipulation", "hidden-goal"),
-    )
+for _task in ("reacher", "buttons", "peg_insertion", "shelf_placing"):
+    _place = f"task_suites.meld.suite:{_task.title().replace('_', '')}"
+    register(f"meld/{_task}", _place, ("mujoco", "images", "manipulation", "hidden_goal"))
 register("toy/counting", "task_suites.toy.counting:Counting", ("state", "images"))
 register("toy/lqr", "task_suites.toy.lqr:Lqr", ("state", "images"))

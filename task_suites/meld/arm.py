@@ -30,6 +30,11 @@ _STIFFNESS = (1500, 1500, 1000, 1000, 500, 500, 200)  # Nm/rad
 _TORQUE = (150, 150, 100, 100, 50, 50, 20)  # Nm
 
 
+MOTOR_GEAR = np.array([30.0, 80.0, 40.0, 60.0, 20.0, 25.0, 10.0])  # Nm per unit of control
+MOTOR_LIMIT = 3.0  # of the control signal
+MOTOR_DAMPING = tuple(MOTOR_LIMIT * MOTOR_GEAR)  # Nm s/rad: full torque turns a free joint at 1 rad/s
+
+
 def _text(values) -> str:
     return " ".join(f"{value:g}" for value in values)
 
@@ -65,4 +70,12 @@ def servos() -> str:
         f'<position joint="{name}" kp="{stiffness}" dampratio="1" forcerange="-{torque} {torque}"'
         f' ctrlrange="{low} {high}"/>'
         for name, stiffness, torque, low, high in zip(JOINTS, _STIFFNESS, _TORQUE, LOW, HIGH, strict=True)
+    )
+
+
+def motors() -> str:
+    """Return torque motors for the seven joints, with `MOTOR_GEAR` and `MOTOR_LIMIT`."""
+    return "".join(
+        f'<motor joint="{name}" gear="{gear}" ctrllimited="true" ctrlrange="{-MOTOR_LIMIT} {MOTOR_LIMIT}"/>'
+        for name, gear in zip(JOINTS, MOTOR_GEAR, strict=True)
     )

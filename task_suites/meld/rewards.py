@@ -18,6 +18,12 @@ from task_suites.tabletop.rewards import backend
 from task_suites.task import Task
 
 ARM_INPUT_NAMES = (*(f"tip_{axis}_metres" for axis in "xyz"), *(f"joint_{i}_radians" for i in range(7)))
+SHELF_INPUT_NAMES = (
+    *(f"mug_{point}_{axis}_metres" for point in ("foot", "rim") for axis in "xyz"),
+    *ARM_INPUT_NAMES,
+    "finger_left_metres",
+    "finger_right_metres",
+)
 REACH_BAND, PLACE_BAND = 0.15, 0.3  # of d: 3 cm and 6 cm
 
 
@@ -56,3 +62,17 @@ def reaching(task: Task, inputs, action=None):
     square = 25.0 * sum((tip[..., axis] - goal) ** 2 for axis, goal in enumerate(goal_of(task)))
     dense, done = _cost(REACH_BAND) - cost(square), square < REACH_BAND**2
     return narrow((dense + 1.0) * done if task.reward.parameters["sparse"] else dense), done
+
+
+def placing(task: Task, inputs, action=None):
+    """Return (reward, success), both (...), for `inputs` (..., 18): foot x y z, rim x y z of the mug, ..."""
+    goal = (task.reward.parameters["goal_x_metres"], scenes.GOAL_Y_METRES, scenes.GOAL_Z_METRES)
+    points, distance = wide(inputs[..., 0:6]), 0.0
+    for first, height in ((0, 0.0), (3, scenes.RIM_METRES - scenes.FOOT_METRES)):
+        away = [points[..., first + axis] - place for axis, place in enumerate(goal)]
+        away[2] = away[2] - height
+        distance = distance + 2.5 * sum(part**2 for part in away) ** 0.5
+    done = distance < PLACE_BAND
+    if not task.reward.parameters["sparse"]:
+        return narrow(-cost(distance**2)), done
+    return narrow(_cost(PLACE_BAND) - cost(distance.clip(None, PLACE_BAND) ** 2)), done

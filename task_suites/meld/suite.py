@@ -10,7 +10,8 @@ from task_suites.distribution import TaskDistribution, as_distractors
 from task_suites.errors import SuiteError, choose
 from task_suites.meld import rewards, scenes
 from task_suites.meld.env import ArmEnv, MeldEnv, spaces
-from task_suites.meld.scripts import Reach
+from task_suites.meld.scripts import Place, Reach
+from task_suites.meld.shelf import ShelfEnv
 from task_suites.task import Parameters, Reward, Task
 
 SCENE_VERSION = 1
@@ -229,3 +230,38 @@ class PegInsertion(_Arm):
         return scenes.peg_insertion(
             tuple((seen[f"box_{n}_x_metres"], seen[f"box_{n}_y_metres"]) for n in range(1, 5))
         )
+
+
+class ShelfPlacing(Meld):
+    """Place a mug of unknown mass at a hidden place on a shelf, by torques. 40 train and 10 test tasks."""
+
+    family = "meld_shelf_placing"
+    reward_name = "place"
+    reward_input_names = rewards.SHELF_INPUT_NAMES
+    object_input_names = rewards.SHELF_INPUT_NAMES[:3]
+    goal_values = {"goal_x_metres": [-0.2, 0.2]}
+    dynamics_values = {"mug_mass_kg": [5.0, 15.0]}
+    task_counts = {"train": 40, "test": 10}
+    all_cameras = ("front", "side", "wrist")
+    sizes = (21, 9)
+
+    def draw(self, rng: np.random.Generator, count: int) -> list[tuple[Values, Values, Values]]:
+        return [
+            (
+                {"goal_x_metres": float(rng.uniform(-0.2, 0.2))},
+                {},
+                {"mug_mass_kg": float(rng.uniform(5.0, 15.0))},
+            )
+            for _ in range(count)
+        ]
+
+    def evaluate(self, task: Task, inputs, action):
+        return rewards.placing(task, inputs, action)
+
+    def make(self, task: Task) -> MeldEnv:
+        names = scenes.names(("mug", "handle"), (0.0, 0.7, 0.0), 0.4)
+        xml = scenes.shelf_placing(self.check(task).dynamics["mug_mass_kg"])
+        return ShelfEnv(task, self.evaluate, xml, names, **self._shared())
+
+    def scripted(self, task: Task) -> Place:
+        return Place(scenes.shelf_placing(self.check(task).dynamics["mug_mass_kg"]), task)
