@@ -36,5 +36,7 @@ for _task in ("reach", "push", "gather", "match_positions"):
 for _task in ("reacher", "buttons", "peg_insertion", "shelf_placing"):
     _place = f"task_suites.meld.suite:{_task.title().replace('_', '')}"
     register(f"meld/{_task}", _place, ("mujoco", "images", "manipulation", "hidden_goal"))
+_PLACE = "task_suites.meld.suite:CheetahVelocity"
+register("meld/cheetah_velocity", _PLACE, ("mujoco", "images", "locomotion", "hidden_goal"))
 register("toy/counting", "task_suites.toy.counting:Counting", ("state", "images"))
 register("toy/lqr", "task_suites.toy.lqr:Lqr", ("state", "images"))

@@ -91,6 +91,7 @@ class MeldEnv(gymnasium.Env):
         self._scenery.begin_episode(int(self.np_random.integers(2**31)))
         self._step_count = 0
         mujoco.mj_forward(self._model, self._data)
+        self._refresh()
         inputs = self._inputs()
         success = bool(self._evaluate(self.task, inputs, np.zeros(self.action_space.shape))[1])
         return self._observation(), {"success": success, "task": self.task, "reward_inputs": inputs}
@@ -102,12 +103,17 @@ class MeldEnv(gymnasium.Env):
         action = as_action(action, self.action_space.shape[0])
         self._ctrl[:] = self._command(action)
         mujoco.mj_step(self._model, self._data, self.substeps)
-        mujoco.mj_kinematics(self._model, self._data)  # mj_step leaves frames one substep behind the state
+        self._refresh()
         self._step_count += 1
         inputs = self._inputs()
         reward, success = self._evaluate(self.task, inputs, action)
         info = {"success": bool(success), "task": self.task, "reward_inputs": inputs}
         return self._observation(), float(reward), False, self._step_count >= self._episode_steps, info
+
+    def _refresh(self) -> None:
+        """Bring frames and cameras to the state; mj_step leaves them one substep behind it."""
+        mujoco.mj_kinematics(self._model, self._data)
+        mujoco.mj_camlight(self._model, self._data)
 
     def _observation(self) -> dict[str, np.ndarray]:
         found = {key: self._draw(self._image_size(key), camera) for key, camera in self._cameras}

@@ -17,6 +17,7 @@ from task_suites.meld import scenes
 from task_suites.tabletop.rewards import backend
 from task_suites.task import Task
 
+_JOINTS = ("bthigh", "bshin", "bfoot", "fthigh", "fshin", "ffoot")
 ARM_INPUT_NAMES = (*(f"tip_{axis}_metres" for axis in "xyz"), *(f"joint_{i}_radians" for i in range(7)))
 SHELF_INPUT_NAMES = (
     *(f"mug_{point}_{axis}_metres" for point in ("foot", "rim") for axis in "xyz"),
@@ -24,7 +25,19 @@ SHELF_INPUT_NAMES = (
     "finger_left_metres",
     "finger_right_metres",
 )
+CHEETAH_INPUT_NAMES = (
+    "forward_metres_per_second",
+    "height_metres",
+    "pitch_radians",
+    *(f"{joint}_radians" for joint in _JOINTS),
+    "x_metres_per_second",
+    "z_metres_per_second",
+    "pitch_radians_per_second",
+    *(f"{joint}_radians_per_second" for joint in _JOINTS),
+)
 REACH_BAND, PLACE_BAND = 0.15, 0.3  # of d: 3 cm and 6 cm
+SPEED_BAND = 0.5  # m/s
+ACTION_SCALE, ACTION_COST = 0.8, 0.01
 
 
 def wide(array):
@@ -76,3 +89,17 @@ def placing(task: Task, inputs, action=None):
     if not task.reward.parameters["sparse"]:
         return narrow(-cost(distance**2)), done
     return narrow(_cost(PLACE_BAND) - cost(distance.clip(None, PLACE_BAND) ** 2)), done
+
+
+def running(task: Task, inputs, action):
+    """Return (reward, success), both (...), for `inputs` (..., 18) that begin with the speed in m/s.
+
+    action (..., 6); None gives no reward, only success.
+    """
+    error = abs(wide(inputs[..., 0]) - task.reward.parameters["target_metres_per_second"])
+    done = error < SPEED_BAND
+    if action is None:
+        return None, done
+    drive = ACTION_SCALE * wide(action).clip(-1.0, 1.0)
+    paid = -error - ACTION_COST * (drive * drive).sum(-1)
+    return narrow(paid * done if task.reward.parameters["sparse"] else paid), done

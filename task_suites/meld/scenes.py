@@ -83,7 +83,7 @@ def _scene(
 
 def reacher() -> str:
     """Return the arm with a stylus above an empty table."""
-    cameras = _cameras((1.9, 0, 1.0), (0.6, 0, 0.38), (0.6, -1.7, 0.6), (0.6, 0, 0.4))
+    cameras = _cameras((1.75, 0, 0.9), (0.6, 0, 0.4), (0.6, -1.7, 0.6), (0.6, 0, 0.4))
     return _scene(arm.body(STYLUS), cameras, arm.servos(), 0.0, (0.65, 0, 0.4, 0.5))
 
 

@@ -15,10 +15,10 @@ _START_NOISE_RADIANS = 0.01
 class ShelfEnv(MeldEnv):
     """An arm with two fingers around a mug that stands on the table; 0.25 s per action.
 
-    Action (9,) in [-1, 1]: torques of the seven joints and forces that close the fingers, 3 times `MOTOR_GEAR`
-    and `FINGER_GEAR` at 1; joints are damped so that full torque turns a free one at 1 rad/s, and the arm's own
-    weight is balanced. `proprio` float32 (21,): joint angles (rad) and fingers (m), their velocities, tip x y z (m).
-    reward_inputs float32 (18,), named in `rewards.SHELF_INPUT_NAMES`.
+    Action (9,) in [-1, 1]: torques of the seven joints and forces that close the fingers, 3 times
+    `MOTOR_GEAR` and `FINGER_GEAR` at 1; joints are damped so that full torque turns a free one at 1 rad/s,
+    and the arm's own weight is balanced. `proprio` float32 (21,): joint angles (rad) and fingers (m), their
+    velocities, tip x y z (m). reward_inputs float32 (18,), named in `rewards.SHELF_INPUT_NAMES`.
     """
 
     def __init__(self, *args, **kwargs) -> None:

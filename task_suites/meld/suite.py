@@ -8,7 +8,7 @@ import numpy as np
 
 from task_suites.distribution import TaskDistribution, as_distractors
 from task_suites.errors import SuiteError, choose
-from task_suites.meld import rewards, scenes
+from task_suites.meld import cheetah, rewards, scenes
 from task_suites.meld.env import ArmEnv, MeldEnv, spaces
 from task_suites.meld.scripts import Place, Reach
 from task_suites.meld.shelf import ShelfEnv
@@ -265,3 +265,33 @@ class ShelfPlacing(Meld):
 
     def scripted(self, task: Task) -> Place:
         return Place(scenes.shelf_placing(self.check(task).dynamics["mug_mass_kg"]), task)
+
+
+class CheetahVelocity(Meld):
+    """Run at a hidden speed. 20 train and 10 test tasks.
+
+    The paper's sparse reward is at most 0 where it says anything and 0 elsewhere: a signal to infer the task
+    from, not one to maximise.
+    """
+
+    family = "meld_cheetah_velocity"
+    reward_name = "run"
+    reward_input_names = rewards.CHEETAH_INPUT_NAMES
+    goal_values = {"target_metres_per_second": [0.0, 3.0]}
+    task_counts = {"train": 20, "test": 10}
+    all_cameras = paper_cameras = ("side",)
+    steps = 50
+    sizes = (17, 6)
+
+    def draw(self, rng: np.random.Generator, count: int) -> list[tuple[Values, Values, Values]]:
+        return [({"target_metres_per_second": float(rng.uniform(0.0, 3.0))}, {}, {}) for _ in range(count)]
+
+    def evaluate(self, task: Task, inputs, action):
+        return rewards.running(task, inputs, action)
+
+    def make(self, task: Task) -> MeldEnv:
+        checked = self.check(task)
+        return cheetah.CheetahEnv(checked, self.evaluate, cheetah.mjcf(), cheetah.NAMES, **self._shared())
+
+    def scripted(self, task: Task) -> cheetah.Gait:
+        return cheetah.Gait(self.check(task).reward.parameters["target_metres_per_second"])
