@@ -15,6 +15,9 @@ from task_suites.meld.rewards import ACTION_SCALE
 from task_suites.scenery import Names
 
 STEP_SECONDS = 0.1
+GAITS = Path(__file__).with_name("gait.json")
+SPEEDS = (0.0, 0.3, 0.6, 1.0, 1.5, 2.0, 2.5, 3.0)  # m/s, of the rows of gait.json
+_PERIOD_STEPS = 5
 NAMES = Names(
     "backdrop",
     "ground",
@@ -109,17 +112,14 @@ class CheetahEnv(MeldEnv):
 class Gait:
     """A sinusoid per joint, 0.5 s long, whose amplitude follows the error in speed; the reference controller.
 
-    gait.json holds, for eight speeds, offsets, sine and cosine amplitudes (6 each) and the gain of the error,
-    found by the cross-entropy method (`make_gait`); between the speeds they are interpolated.
+    target: speed in m/s. table (8, 19), a row for each of `SPEEDS`: offsets, sine and cosine amplitudes (6
+    each) and the gain of the error; between the speeds they are interpolated. `make_gait` finds it.
     """
 
-    def __init__(self, target: float) -> None:
-        table = _gaits()
-        speeds = np.array(table["metres_per_second"])
-        rows = np.array(table["parameters"])
-        parameters = np.array([np.interp(target, speeds, column) for column in rows.T])
-        self._offset, self._sine, self._cosine = parameters[:18].reshape(3, 6)
-        self._gain, self._target, self._period = parameters[18], target, table["period_steps"]
+    def __init__(self, target: float, table: np.ndarray) -> None:
+        row = np.array([np.interp(target, SPEEDS, column) for column in table.T])
+        self._offset, self._sine, self._cosine = row[:18].reshape(3, 6)
+        self._gain, self._target = row[18], target
         self.reset(np.random.default_rng(0))
 
     def reset(self, rng: np.random.Generator) -> None:
@@ -128,7 +128,7 @@ class Gait:
 
     def __call__(self, reward_inputs: np.ndarray) -> np.ndarray:
         """Return the action (6,) for `reward_inputs` (18,)."""
-        phase = 2 * np.pi * self._count / self._period
+        phase = 2 * np.pi * self._count / _PERIOD_STEPS
         self._count += 1
         scale = np.clip(1 + self._gain * (self._target - float(reward_inputs[0])), 0, 2.5)
         swing = self._sine * np.sin(phase) + self._cosine * np.cos(phase)
@@ -136,5 +136,6 @@ class Gait:
 
 
 @functools.cache
-def _gaits() -> dict:
-    return json.loads(Path(__file__).with_name("gait.json").read_text())
+def gaits() -> np.ndarray:
+    """Return the committed table of `Gait`, (8, 19)."""
+    return np.array(json.loads(GAITS.read_text()))

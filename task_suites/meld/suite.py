@@ -42,6 +42,11 @@ def _check_values(values: Parameters, expected: Values, where: str) -> None:
             raise SuiteError(f"{where}: {key} is {value!r}, expected one of {allowed}")
 
 
+def _draw(rng: np.random.Generator, limits: Values) -> Values:
+    """Return a number for each of `limits` (low, high), drawn evenly and rounded to four decimals."""
+    return {key: round(float(rng.uniform(*ends)), 4) for key, ends in limits.items()}
+
+
 class Meld(TaskDistribution):
     """A hidden-goal task distribution of MELD (Zhao et al. 2020); subclasses hold scene, goals and rewards.
 
@@ -173,8 +178,7 @@ class Reacher(_Arm):
     start = (0.0, -0.832, 0.03, 1.68, 0.058, -0.232, 0.0)
 
     def draw(self, rng: np.random.Generator, count: int) -> list[tuple[Values, Values, Values]]:
-        limits = self.goal_values.items()
-        return [({key: float(rng.uniform(*ends)) for key, ends in limits}, {}, {}) for _ in range(count)]
+        return [(_draw(rng, self.goal_values), {}, {}) for _ in range(count)]
 
     def scene(self, task: Task) -> str:
         return scenes.reacher()
@@ -193,7 +197,7 @@ class Buttons(_Arm):
     table = ((0.7, 0.0, scenes.PANEL_Z_METRES), 0.35)
 
     def draw(self, rng: np.random.Generator, count: int) -> list[tuple[Values, Values, Values]]:
-        panels = [{"panel_x_metres": float(rng.uniform(0.72, 0.78))} for _ in range(count // 3)]
+        panels = [_draw(rng, self.scene_values) for _ in range(count // 3)]
         return [({"button": button}, panel, {}) for panel in panels for button in scenes.BUTTON_Y_METRES]
 
     def scene(self, task: Task) -> str:
@@ -219,10 +223,7 @@ class PegInsertion(_Arm):
     table = ((0.55, 0.0, 0.0), 0.3)
 
     def draw(self, rng: np.random.Generator, count: int) -> list[tuple[Values, Values, Values]]:
-        grids = [
-            {key: float(rng.uniform(*ends)) for key, ends in self.scene_values.items()}
-            for _ in range(-(-count // 4))
-        ]
+        grids = [_draw(rng, self.scene_values) for _ in range(-(-count // 4))]
         return [({"box": box}, grid, {}) for grid in grids for box in range(1, 5)][:count]
 
     def scene(self, task: Task) -> str:
@@ -246,14 +247,7 @@ class ShelfPlacing(Meld):
     sizes = (21, 9)
 
     def draw(self, rng: np.random.Generator, count: int) -> list[tuple[Values, Values, Values]]:
-        return [
-            (
-                {"goal_x_metres": float(rng.uniform(-0.2, 0.2))},
-                {},
-                {"mug_mass_kg": float(rng.uniform(5.0, 15.0))},
-            )
-            for _ in range(count)
-        ]
+        return [(_draw(rng, self.goal_values), {}, _draw(rng, self.dynamics_values)) for _ in range(count)]
 
     def evaluate(self, task: Task, inputs, action):
         return rewards.placing(task, inputs, action)
@@ -284,7 +278,7 @@ class CheetahVelocity(Meld):
     sizes = (17, 6)
 
     def draw(self, rng: np.random.Generator, count: int) -> list[tuple[Values, Values, Values]]:
-        return [({"target_metres_per_second": float(rng.uniform(0.0, 3.0))}, {}, {}) for _ in range(count)]
+        return [(_draw(rng, self.goal_values), {}, {}) for _ in range(count)]
 
     def evaluate(self, task: Task, inputs, action):
         return rewards.running(task, inputs, action)
@@ -294,4 +288,5 @@ class CheetahVelocity(Meld):
         return cheetah.CheetahEnv(checked, self.evaluate, cheetah.mjcf(), cheetah.NAMES, **self._shared())
 
     def scripted(self, task: Task) -> cheetah.Gait:
-        return cheetah.Gait(self.check(task).reward.parameters["target_metres_per_second"])
+        target = self.check(task).reward.parameters["target_metres_per_second"]
+        return cheetah.Gait(target, cheetah.gaits())

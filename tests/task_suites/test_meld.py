@@ -8,7 +8,7 @@ import pytest
 
 import task_suites
 from task_suites import DISTRACTOR_NAMES, Distractor, SuiteError
-from task_suites.meld import arm, cheetah, rewards, scenes
+from task_suites.meld import arm, cheetah, make_gait, rewards, scenes
 from task_suites.meld.scripts import Kinematics, Place
 from task_suites.rendering import mujoco
 from task_suites.task import Parameters, Reward
@@ -278,7 +278,7 @@ def first_cheetah(**options):
 def test_the_camera_travels_with_the_cheetah():
     env = first_cheetah(image_size=64)
     env.reset(seed=0)
-    policy = cheetah.Gait(2.5)
+    policy = cheetah.Gait(2.5, cheetah.gaits())
     _, info = env.reset(seed=0)
     middles = []
     for _ in range(30):
@@ -288,6 +288,24 @@ def test_the_camera_travels_with_the_cheetah():
     env.close()
     assert env._data.qpos[0] > 3
     assert all(22 < middle < 42 for middle in middles)
+
+
+def test_a_gait_is_found_from_a_small_one(monkeypatch):
+    monkeypatch.setattr(make_gait, "CANDIDATES", 10)
+    monkeypatch.setattr(make_gait, "ELITE", 2)
+    suite, table, rng = (
+        suite_of("cheetah_velocity", cameras=()),
+        cheetah.gaits().copy(),
+        np.random.default_rng(0),
+    )
+    table[5, 6:18] *= 0.5
+    refined = make_gait.refine(suite, table, 5, 3, rng)
+    assert np.array_equal(np.delete(refined, 5, 0), np.delete(table, 5, 0))
+    earned = [
+        np.mean([make_gait.episode_return(suite, t, 2.0, seed) for seed in range(3)])
+        for t in (table, refined)
+    ]
+    assert earned[1] > earned[0] + 1
 
 
 def test_an_action_moves_each_joint_by_its_step_and_none_holds_still():
