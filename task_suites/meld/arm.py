@@ -28,8 +28,6 @@ _RGBA = (".3 .3 .33 1", ".55 .12 .12 1")
 _FLANGE = (0, 0, 0.06)  # of the tool in the frame of the last link
 _STIFFNESS = (1500, 1500, 1000, 1000, 500, 500, 200)  # Nm/rad
 _TORQUE = (150, 150, 100, 100, 50, 50, 20)  # Nm
-
-
 MOTOR_GEAR = np.array([30.0, 80.0, 40.0, 60.0, 20.0, 25.0, 10.0])  # Nm per unit of control
 MOTOR_LIMIT = 3.0  # of the control signal
 MOTOR_DAMPING = tuple(MOTOR_LIMIT * MOTOR_GEAR)  # Nm s/rad: full torque turns a free joint at 1 rad/s

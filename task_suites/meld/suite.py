@@ -1,4 +1,4 @@
-"""MELD's task distributions with the arm: reacher, buttons, peg_insertion."""
+"""MELD's five task distributions: their options, ranges, draws and checks."""
 
 from __future__ import annotations
 
