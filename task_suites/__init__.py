@@ -33,5 +33,10 @@ __all__ = [
 
 for _task in ("reach", "push", "gather", "match_positions", "lift", "stack", "place"):
     register(f"tabletop/{_task}", "task_suites.tabletop.suite:Tabletop", ("mujoco", "images", "manipulation"))
+for _task in ("reacher", "buttons", "peg_insertion", "shelf_placing"):
+    _place = f"task_suites.meld.suite:{_task.title().replace('_', '')}"
+    register(f"meld/{_task}", _place, ("mujoco", "images", "manipulation", "hidden_goal"))
+_PLACE = "task_suites.meld.suite:CheetahVelocity"
+register("meld/cheetah_velocity", _PLACE, ("mujoco", "images", "locomotion", "hidden_goal"))
 register("toy/counting", "task_suites.toy.counting:Counting", ("state", "images"))
 register("toy/lqr", "task_suites.toy.lqr:Lqr", ("state", "images"))

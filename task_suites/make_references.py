@@ -16,6 +16,7 @@ from task_suites.task import Task
 _DENSE, _SPARSE = {"cameras": ()}, {"cameras": (), "sparse": True}
 _WITH_FINGERS = tuple({**options, "gripper": "fingers"} for options in (_DENSE, _SPARSE))
 VARIANTS: dict[str, tuple[dict, ...]] = {  # by name, or else by family
+    "meld": (_DENSE, _SPARSE),
     "tabletop": (_DENSE, _SPARSE),
     "tabletop/lift": (_DENSE, _SPARSE, *_WITH_FINGERS),
     "tabletop/stack": (_DENSE, _SPARSE, *_WITH_FINGERS),

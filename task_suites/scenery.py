@@ -28,20 +28,27 @@ _VISUAL_FIELDS = ("geom_rgba", "geom_matid", "light_diffuse", "light_dir", "cam_
 
 @dataclass(frozen=True)
 class Names:
-    """Which geoms may change; floor and table have 64x64 textures and materials of the same name."""
+    """Which geoms may change; floor and table have 64x64 textures and materials of the same name.
+
+    Objects slide around `centre_metres` (x, y, z of the table's surface) within `table_half_metres`; they are
+    3 to 5 cm large times `object_scale`.
+    """
 
     floor: str
     table: str
     hand: tuple[str, ...]
     blocks: tuple[str, ...]
     table_half_metres: float
+    centre_metres: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    object_scale: float = 1.0
 
 
 class Scenery:
     """The distractors of one environment.
 
     Colours, textures and lights are drawn anew each episode, objects, camera and video move with the step;
-    all are determined by (distractor seed, episode key, step). Intensity 0 changes no pixel.
+    all are determined by (distractor seed, episode key, step). Intensity 0 changes no pixel. `centre` is
+    where the objects are, (3,) in metres; an environment whose camera travels moves it.
     """
 
     def __init__(self, model: mujoco.MjModel, distractors: tuple[Distractor, ...], names: Names) -> None:
@@ -54,6 +61,7 @@ class Scenery:
         self._version = 0
         self._plasma: patterns.Plasma | None = None
         self._plasma_step = -1
+        self.centre = np.array(names.centre_metres, float)
         self.decorate = self._draw_objects if "objects" in self._active else None
 
     def begin_episode(self, key: int) -> None:
@@ -152,7 +160,7 @@ class Scenery:
             "phase": rng.uniform(0, 2 * np.pi, (count, 2)),
         }
         kinds, colours = rng.integers(len(_SHAPES), size=count), rng.permutation(_MAX_OBJECTS)[:count]
-        sizes = rng.uniform(0.015, 0.025, (count, 3))
+        sizes = rng.uniform(0.015, 0.025, (count, 3)) * self._names.object_scale
         turns = rng.uniform(0, np.pi, count)
         self._bodies = []
         for kind, colour, size, turn in zip(kinds, colours, sizes, turns, strict=True):
@@ -165,7 +173,7 @@ class Scenery:
         spots = path["centre"] + path["radius"] * np.sin(path["phase"] + path["speed"] * self._step)
         for (shape, size, frame, rgba), spot in zip(self._bodies, spots, strict=True):
             height = size[0] if shape == mujoco.mjtGeom.mjGEOM_SPHERE else size[2]
-            position = np.array([spot[0], spot[1], height])
+            position = self.centre + np.array([spot[0], spot[1], height])
             mujoco.mjv_initGeom(scene.geoms[scene.ngeom], shape, size, position, frame, rgba)
             scene.ngeom += 1
 
