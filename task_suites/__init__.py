@@ -33,5 +33,19 @@ __all__ = [
 
 for _task in ("reach", "push", "gather", "match_positions"):
     register(f"tabletop/{_task}", "task_suites.tabletop.suite:Tabletop", ("mujoco", "images", "manipulation"))
+for _body, _tasks in {
+    "half_cheetah": ("run", "velocity", "direction"),
+    "hopper": ("run", "velocity"),
+    "walker2d": ("run", "velocity", "direction"),
+    "ant": ("run", "velocity", "direction", "goal"),
+    "swimmer": ("run", "velocity"),
+    "humanoid": ("run", "direction"),
+}.items():
+    for _task in _tasks:
+        register(
+            f"locomotion/{_body}_{_task}",
+            "task_suites.locomotion.suite:Locomotion",
+            ("mujoco", "state", "images", _body),
+        )
 register("toy/counting", "task_suites.toy.counting:Counting", ("state", "images"))
 register("toy/lqr", "task_suites.toy.lqr:Lqr", ("state", "images"))
