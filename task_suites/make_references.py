@@ -20,7 +20,10 @@ FIRST_SEED = 1_000_000  # far from the seeds of training and evaluation
 def roll_out(
     suite: TaskDistribution, task: Task, act: Callable, episodes: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return reward_inputs (episodes, T, R), actions (episodes, T, A). act(rng) returns a policy."""
+    """Return reward_inputs (episodes, T, R), actions (episodes, T, A). act(rng) returns a policy.
+
+    It goes on to the time limit: whether an episode ends before depends on the task, see `_score`.
+    """
     env, inputs, actions = suite.make(task), [], []
     for episode in range(episodes):
         rng = np.random.default_rng(FIRST_SEED + episode)
@@ -36,8 +39,10 @@ def roll_out(
 
 def _score(suite: TaskDistribution, task: Task, data: tuple[np.ndarray, np.ndarray]) -> tuple[float, float]:
     inputs, actions = data
-    success = float(suite.success(task, inputs[:, -1]).mean())
-    return float(suite.reward(task, inputs, actions).sum(1).mean()), success
+    ended = suite.terminated(task, inputs, actions)
+    alive = ended.cumsum(1) - ended == 0  # up to the step that ends the episode for good
+    success = suite.success(task, inputs)[np.arange(len(inputs)), alive.sum(1) - 1]
+    return float((suite.reward(task, inputs, actions) * alive).sum(1).mean()), float(success.mean())
 
 
 def measure(suite: TaskDistribution, episodes: int) -> dict[str, dict]:

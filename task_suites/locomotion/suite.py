@@ -11,7 +11,7 @@ import numpy as np
 
 from task_suites.distribution import ScriptedPolicy, TaskDistribution, as_distractors
 from task_suites.errors import SuiteError, choose
-from task_suites.locomotion import bodies, rewards
+from task_suites.locomotion import bodies, rewards, scripts
 from task_suites.locomotion.bodies import BODIES, Body
 from task_suites.locomotion.dynamics import check as check_dynamics
 from task_suites.locomotion.dynamics import names as dynamics_names
@@ -117,9 +117,12 @@ class Locomotion(TaskDistribution):
         self.name, self.family, self.body = name, body, BODIES[body]
         self.reward_input_names = bodies.input_names(self.body)
         self.max_episode_steps = _whole(episode_steps, "episode_steps", 1, 100_000)
-        self._ends = (
-            self._reward_name != "goal" if terminate_when_unhealthy is None else terminate_when_unhealthy
-        )
+        if terminate_when_unhealthy not in (None, True, False):
+            raise SuiteError(
+                f"terminate_when_unhealthy is {terminate_when_unhealthy!r}: expected true, false or null"
+            )
+        ends = self._reward_name != "goal" if terminate_when_unhealthy is None else terminate_when_unhealthy
+        self._ends = bool(ends) and self.body.heights is not None
         cameras = (cameras,) if isinstance(cameras, str) else tuple(cameras)
         for camera in cameras:
             choose(camera, bodies.CAMERAS, "camera")
@@ -180,4 +183,4 @@ class Locomotion(TaskDistribution):
         return ~rewards.healthy(self.body, inputs)
 
     def scripted(self, task: Task) -> ScriptedPolicy:
-        raise SuiteError(f"{self.name} has no scripted policy; set pretrain.scripted=0")
+        return scripts.controller(self.body, self.check(task).reward)
