@@ -35,9 +35,9 @@ for _task in ("reach", "push", "gather", "match_positions"):
     register(f"tabletop/{_task}", "task_suites.tabletop.suite:Tabletop", ("mujoco", "images", "manipulation"))
 for _body, _tasks in {
     "half_cheetah": ("run", "velocity", "direction"),
-    "hopper": ("run", "velocity"),
-    "walker2d": ("run", "velocity", "direction"),
-    "ant": ("run", "velocity", "direction", "goal"),
+    "hopper": ("run", "upright", "velocity"),
+    "walker2d": ("run", "upright", "velocity", "direction"),
+    "ant": ("run", "upright", "velocity", "direction", "goal"),
     "swimmer": ("run", "velocity"),
     "humanoid": ("run", "direction"),
 }.items():

@@ -16,27 +16,40 @@ from task_suites.task import Reward
 
 @dataclass(frozen=True)
 class Weights:
-    """What a reward of a body weighs: `control` times the squared action, `healthy` per step on its feet."""
+    """What a reward of a body weighs.
+
+    control: cost of the squared action; healthy: paid per step on its feet; contact: cost of squared contact
+    forces; speed: factor of the progress; height: 1 - 3 (root height - this)^2 metres is paid, None: not.
+    """
 
     control: float
     healthy: float = 0.0
     contact: float = 0.0
     speed: float = 1.0
+    height: float | None = None
 
 
 _CONTACT_COST_LIMIT = 10.0  # the humanoid's, per step
 _HUMANOID_CONTROL = 0.1 * 0.4**2  # its motors take controls to 0.4, and the cost is on those
-# Sources: `run` is Gymnasium v5; the others PEARL's and ProMP's environments, MAML's for `ant velocity`.
+_HEIGHT_COST = 3.0
+# Sources: `run` is Gymnasium v5, `upright` MB-MPO's own (its later code), the others PEARL's and ProMP's
+# environments, and MAML's for the ant's velocity.
 WEIGHTS = {
     "half_cheetah": {"run": Weights(0.1), "velocity": Weights(0.05), "direction": Weights(0.05)},
-    "hopper": {"run": Weights(1e-3, 1.0), "velocity": Weights(1e-3, 3.0)},
+    "hopper": {
+        "run": Weights(1e-3, 1.0),
+        "upright": Weights(0.1, height=1.3),
+        "velocity": Weights(1e-3, 3.0),
+    },
     "walker2d": {
         "run": Weights(1e-3, 1.0),
+        "upright": Weights(0.1, height=1.3),
         "velocity": Weights(1e-3, 4.5),
         "direction": Weights(1e-3, 1.0),
     },
     "ant": {
         "run": Weights(0.5, 1.0, 5e-4),
+        "upright": Weights(0.1, height=0.57),
         "velocity": Weights(5e-3, 1.05, 5e-4),
         "direction": Weights(0.5, 1.0, 5e-4),
         "goal": Weights(0.1, 0.0, 5e-4),
@@ -49,6 +62,7 @@ WEIGHTS = {
 }
 PARAMETERS = {
     "run": (),
+    "upright": (),
     "velocity": ("target_metres_per_second",),
     "direction": ("heading_radians",),
     "goal": ("goal_x_metres", "goal_y_metres"),
@@ -116,6 +130,9 @@ def evaluate(body: Body, reward: Reward, inputs, action):
     paid = weights.speed * _progress(body, reward, inputs) - weights.control * (push * push).sum(-1)
     if weights.healthy:
         paid = paid + weights.healthy * healthy(body, inputs)
+    if weights.height is not None:
+        rise = inputs[..., position_start(body) + body.axes] - weights.height
+        paid = paid + 1.0 - _HEIGHT_COST * rise * rise
     if weights.contact:
         paid = paid - (weights.contact * inputs[..., body.axes]).clip(None, _CONTACT_COST_LIMIT)
     return paid
@@ -124,8 +141,8 @@ def evaluate(body: Body, reward: Reward, inputs, action):
 def success(body: Body, reward: Reward, inputs):
     """Return booleans (...): healthy, and at this step as fast, or as near, as the task asks.
 
-    run, direction: at least the body's stride along the heading (m/s). velocity: within a quarter of a stride
-    of the target. goal: within 0.5 m.
+    run, upright, direction: at least the body's stride along the heading (m/s). velocity: within a quarter of
+    a stride of the target. goal: within 0.5 m.
     """
     values, stride = reward.parameters, body.stride_metres_per_second
     if reward.name == "velocity":

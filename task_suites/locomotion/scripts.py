@@ -18,7 +18,8 @@ from task_suites.task import Reward
 
 PATH = Path(__file__).with_name("gaits.json")
 _NEAR_METRES = 0.25  # at a goal the ant stands still
-_ANKLE_SIGN = np.array([1.0, -1.0, -1.0, 1.0])  # a quarter turn maps one ankle on the next, up to this
+_OTHER_LEGS = 0.5  # cosine of the angle to the heading beyond which other legs take the lead
+ANKLE_SIGN = np.array([1.0, -1.0, -1.0, 1.0])  # a quarter turn maps one ankle on the next, up to this
 _ANT_MOTORS = (3, 0, 1, 2)  # the leg that each pair of motors moves
 
 
@@ -120,21 +121,25 @@ class AntController(Controller):
     def _turned(self, legs: np.ndarray, turns: int) -> np.ndarray:
         """Return what the legs (4, 2: hip, ankle) are called after `turns` quarter turns."""
         turned = np.roll(legs, -turns, axis=0)
-        turned[:, 1] *= _ANKLE_SIGN * np.roll(_ANKLE_SIGN, -turns)
+        turned[:, 1] *= ANKLE_SIGN * np.roll(ANKLE_SIGN, -turns)
         return turned
 
     def _seen(self, inputs: np.ndarray, heading: float) -> np.ndarray:
         w, x, y, z = inputs[6:10]
         yaw = math.atan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z))
-        if self._lead is None:
+        if self._lead is None or math.cos(heading - yaw - self._lead * math.pi / 2) < _OTHER_LEGS:
             self._lead = round((heading - yaw) / (math.pi / 2)) % 4
         error = heading - yaw - self._lead * math.pi / 2
         cosine, sine = math.cos(heading), math.sin(heading)
         tilt = 2 * (x * z + w * y), 2 * (y * z - w * x)
-        along = [cosine * a + sine * b for a, b in (tilt, inputs[0:2])]
-        across = [cosine * b - sine * a for a, b in (tilt, inputs[0:2])]
-        body = [inputs[5] - 0.55, *along, *across, inputs[20], *(inputs[21:24] / 10)]
+        pairs = [(cosine, sine, *tilt), (cosine, sine, *inputs[0:2])]
+        # Angular velocity is given in the frame of the torso.
+        pairs.append((math.cos(heading - yaw), math.sin(heading - yaw), *(inputs[21:23] / 10)))
+        along = [c * a + s * b for c, s, a, b in pairs]
+        across = [c * b - s * a for c, s, a, b in pairs]
+        body = [inputs[5] - 0.55, *along, *across, inputs[20], inputs[23] / 10]
         legs = self._turned(inputs[10:18].reshape(4, 2), self._lead)
         speeds = self._turned(inputs[24:32].reshape(4, 2), self._lead)
-        clock = [*self._clock(along[1]), math.sin(error), math.cos(error)]
-        return np.concatenate([clock, body, legs.ravel(), speeds.ravel() / 10])
+        clock, aside = self._clock(along[1]), math.sin(error)
+        steer = [aside, math.cos(error), aside * clock[1], aside * clock[2]]
+        return np.concatenate([clock, steer, body, legs.ravel(), speeds.ravel() / 10])

@@ -20,9 +20,9 @@ from task_suites.task import Parameters, Reward, Task
 
 TASKS = {
     "half_cheetah": ("run", "velocity", "direction"),
-    "hopper": ("run", "velocity"),
-    "walker2d": ("run", "velocity", "direction"),
-    "ant": ("run", "velocity", "direction", "goal"),
+    "hopper": ("run", "upright", "velocity"),
+    "walker2d": ("run", "upright", "velocity", "direction"),
+    "ant": ("run", "upright", "velocity", "direction", "goal"),
     "swimmer": ("run", "velocity"),
     "humanoid": ("run", "direction"),
 }
@@ -36,6 +36,8 @@ TARGETS = {
     "swimmer": (0.1, 0.2),
 }
 _GOAL_METRES = 3.0
+_CHANGED = ("run", "upright")  # their tasks differ in the dynamics
+_PLAYS_ON = ("upright", "goal")  # a fall does not end these, as published
 _SPLIT_SEED = {"train": 0, "test": 1}
 
 
@@ -51,8 +53,8 @@ def _on_grid(value: float, split: str) -> float:
 
 
 def _draw(body: Body, reward: str, rng: np.random.Generator) -> dict[str, float]:
-    """Return the parameters of one more task; of `run`, its dynamics: scales from 1.5^-2 to 1.5^2."""
-    if reward == "run":
+    """Return the parameters of one more task; of some, of its dynamics: scales, 1.5^-2 to 1.5^2."""
+    if reward in _CHANGED:
         return {name: 1.5 ** rng.uniform(-2, 2) for name in dynamics_names(body) if name.endswith("_scale")}
     if reward == "velocity":
         return {"target_metres_per_second": rng.uniform(*TARGETS[body.name])}
@@ -72,27 +74,27 @@ def _tasks(body: Body, reward: str, split: str, count: int, published_splits: bo
     while len(drawn) < count:
         values = _draw(body, reward, rng)
         drawn[Parameters({name: _on_grid(value, split) for name, value in values.items()})] = None
-    if reward != "run":
+    if reward not in _CHANGED:
         return tuple(Task(body.name, Reward(reward, values)) for values in drawn)
     changed = list(drawn)
     if split == "train":
         changed = [Parameters(), *changed[: count - 1]]
     else:
         changed += [Parameters(disabled_joint=name) for name in bodies.joints(body)]
-    return tuple(Task(body.name, Reward("run"), dynamics=values) for values in changed)
+    return tuple(Task(body.name, Reward(reward), dynamics=values) for values in changed)
 
 
 class Locomotion(TaskDistribution):
     """Tasks called `name`, "locomotion/BODY_TASK"; all tasks of a body are one family.
 
     episode_steps: time limit. terminate_when_unhealthy: None = as published (a fall ends the episode, except
-    of the ant on its way to a goal); True or False for all. observation: what `proprio` holds: "compact"
+    in `upright` and `goal`); True or False for all. observation: what `proprio` holds: "compact"
     (joint positions without the root's place, velocities), "gymnasium" (all that the v5 environment shows) or
     "reward_inputs" (all that rewards see: for imagination). cameras: some of side, top; none gives proprio
     only. image_size: 16 to 512 pixels. antialias: 4x multisampling. train_tasks, test_tasks: how many are
-    drawn; test tasks of `run` with a disabled joint come on top. published_splits: both directions of a
-    planar body in both splits. dynamics, distractors: put on every sampled task. A SuiteError names what is
-    wrong.
+    drawn; test tasks of `run` and `upright` with a disabled joint come on top. published_splits: both
+    directions of a planar body in both splits. dynamics, distractors: put on every sampled task. A SuiteError
+    names what is wrong.
     """
 
     shows_distractors = True
@@ -121,7 +123,9 @@ class Locomotion(TaskDistribution):
             raise SuiteError(
                 f"terminate_when_unhealthy is {terminate_when_unhealthy!r}: expected true, false or null"
             )
-        ends = self._reward_name != "goal" if terminate_when_unhealthy is None else terminate_when_unhealthy
+        ends = terminate_when_unhealthy
+        if ends is None:
+            ends = self._reward_name not in _PLAYS_ON
         self._ends = bool(ends) and self.body.heights is not None
         cameras = (cameras,) if isinstance(cameras, str) else tuple(cameras)
         for camera in cameras:
@@ -135,7 +139,7 @@ class Locomotion(TaskDistribution):
         if published_splits and (self._reward_name != "direction" or self.body.axes > 1):
             raise SuiteError(f"published_splits: {name} has disjoint splits, only planar directions have not")
         self._published_splits = bool(published_splits)
-        if dynamics and self._reward_name == "run":
+        if dynamics and self._reward_name in _CHANGED:
             raise SuiteError(
                 f"dynamics: the tasks of {name} differ in their dynamics, there is no common one"
             )
