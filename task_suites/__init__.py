@@ -38,5 +38,19 @@ for _task in ("reacher", "buttons", "peg_insertion", "shelf_placing"):
     register(f"meld/{_task}", _place, ("mujoco", "images", "manipulation", "hidden_goal"))
 _PLACE = "task_suites.meld.suite:CheetahVelocity"
 register("meld/cheetah_velocity", _PLACE, ("mujoco", "images", "locomotion", "hidden_goal"))
+for _body, _tasks in {
+    "half_cheetah": ("run", "velocity", "direction"),
+    "hopper": ("run", "upright", "velocity"),
+    "walker2d": ("run", "upright", "velocity", "direction"),
+    "ant": ("run", "upright", "velocity", "direction", "goal"),
+    "swimmer": ("run", "velocity"),
+    "humanoid": ("run", "direction"),
+}.items():
+    for _task in _tasks:
+        register(
+            f"locomotion/{_body}_{_task}",
+            "task_suites.locomotion.suite:Locomotion",
+            ("mujoco", "state", "images", _body),
+        )
 register("toy/counting", "task_suites.toy.counting:Counting", ("state", "images"))
 register("toy/lqr", "task_suites.toy.lqr:Lqr", ("state", "images"))

@@ -17,6 +17,10 @@ BLIND = {"tabletop": {"cameras": ()}, "meld": {"cameras": ()}}
 STEPS = 6
 
 
+# Families with tasks whose scores stay raw: no script is known, or none that beats chance on them.
+SOME_RAW = ("locomotion/",)
+
+
 def suite_of(name, **options):
     return task_suites.get(name, **{**OPTIONS.get(name.split("/")[0], {}), **options})
 
@@ -131,9 +135,12 @@ def test_reward_takes_torch_tensors(suite):
 def test_episodes_end_at_the_time_limit(suite, env):
     env.reset(seed=0)
     action = np.zeros(env.action_space.shape, np.float32)
-    ends = [env.step(action)[2:4] for _ in range(suite.max_episode_steps)]
-    assert not any(terminated or truncated for terminated, truncated in ends[:-1])
-    assert ends[-1] == (False, True)
+    for step in range(suite.max_episode_steps):
+        _, _, terminated, truncated, info = env.step(action)
+        assert terminated == bool(suite.terminated(env.task, info["reward_inputs"], action))
+        assert truncated == (step == suite.max_episode_steps - 1 and not terminated)
+        if terminated:
+            break
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -201,8 +208,10 @@ def test_step_before_reset_is_refused(env):
 
 
 def test_references_are_committed_and_ignore_distractors(suite):
+    raw = [task for split in ("train", "test") for task in suite.tasks(split) if not suite.references(task)]
+    assert not raw or suite.name.startswith(SOME_RAW)
     for split in ("train", "test"):
-        for task in suite.tasks(split):
+        for task in set(suite.tasks(split)) - set(raw):
             floor, reference = suite.references(task)
             assert reference > floor
             if suite.shows_distractors:
@@ -212,6 +221,8 @@ def test_references_are_committed_and_ignore_distractors(suite):
 
 def test_the_script_reaches_the_reference(suite):
     task = suite.sample("test", 1, 0)[0]
+    if suite.name.startswith(SOME_RAW) and suite.references(task) is None:
+        pytest.skip("scores stay raw")
     quick = task_suites.get(suite.name, **BLIND.get(suite.name.split("/")[0], {}))
     env, policy, returns = quick.make(task), quick.scripted(task), []
     for seed in range(5):
@@ -219,8 +230,10 @@ def test_the_script_reaches_the_reference(suite):
         policy.reset(np.random.default_rng(seed))
         total = 0.0
         for _ in range(quick.max_episode_steps):
-            _, reward, _, _, info = env.step(policy(info["reward_inputs"]))
+            _, reward, terminated, _, info = env.step(policy(info["reward_inputs"]))
             total += reward
+            if terminated:
+                break
         returns.append(total)
     floor, reference = suite.references(task)
     assert np.mean(returns) > floor + 0.6 * (reference - floor)
