@@ -35,3 +35,9 @@ for _task in ("reach", "push", "gather", "match_positions"):
     register(f"tabletop/{_task}", "task_suites.tabletop.suite:Tabletop", ("mujoco", "images", "manipulation"))
 register("toy/counting", "task_suites.toy.counting:Counting", ("state", "images"))
 register("toy/lqr", "task_suites.toy.lqr:Lqr", ("state", "images"))
+for _task in ("mt1", "ml1", "ml10", "ml25", "ml45", "custom"):
+    register(
+        f"metaworld/{_task}",
+        "task_suites.metaworld.suite:MetaWorld",
+        ("mujoco", "images", "state", "manipulation", "meta"),
+    )
