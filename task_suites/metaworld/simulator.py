@@ -65,6 +65,7 @@ class Simulator:
         env._last_rand_vec = numbers
         env._freeze_rand_vec = env._set_task_called = True
         env._partially_observable = False  # who may see the goal is decided outside
+        del env.sawyer_observation_space  # cached with a goal of zeros, to which observations are clipped
         env.max_path_length = _STEPS_FOREVER
         env.reward_function_version = version
         self._version = version
