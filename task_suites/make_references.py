@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 import numpy as np
 
@@ -13,7 +13,10 @@ from task_suites.distribution import SPLITS, TaskDistribution
 from task_suites.task import Task
 
 # Options that change what an episode pays get references of their own; pictures are not needed here.
-VARIANTS = {"tabletop": ({"cameras": ()}, {"cameras": (), "sparse": True})}
+VARIANTS = {
+    "metaworld": ({"state": True}, {"state": True, "reward": "success"}),
+    "tabletop": ({"cameras": ()}, {"cameras": (), "sparse": True}),
+}
 FIRST_SEED = 1_000_000  # far from the seeds of training and evaluation
 
 
@@ -40,35 +43,57 @@ def _score(suite: TaskDistribution, task: Task, data: tuple[np.ndarray, np.ndarr
     return float(suite.reward(task, inputs, actions).sum(1).mean()), success
 
 
-def measure(suite: TaskDistribution, episodes: int) -> dict[str, dict]:
-    """Return the entries of every task of `suite`. Random and nothing run once, relabelled per task."""
+def _spread(tasks: list[Task], episodes: int) -> list[Task]:
+    """Return at most `episodes` of the tasks that share a reference, evenly over their order."""
+    return [tasks[index * len(tasks) // episodes] for index in range(min(episodes, len(tasks)))]
+
+
+def measure(suite: TaskDistribution, episodes: int, known: Container[str] = ()) -> dict[str, dict]:
+    """Return the entries of the tasks of `suite` whose keys are not `known`.
+
+    Tasks that share a key are measured together, `episodes` in all. Random and nothing run once per physics,
+    relabelled per task.
+    """
     size = suite.action_space.shape[0]
+    groups: dict[str, list[Task]] = {}
+    for task in (task for split in SPLITS for task in suite.tasks(split)):
+        groups.setdefault(suite.reference_key(task), []).append(task)
+    policies = {
+        "random": lambda rng: lambda _: rng.uniform(-1, 1, size).astype(np.float32),
+        "nothing": lambda rng: lambda _: np.zeros(size, np.float32),
+    }
     blind: dict = {}
     entries = {}
-    for task in (task for split in SPLITS for task in suite.tasks(split)):
-        physics = task.dynamics, task.parameters
-        if physics not in blind:
-            blind[physics] = (
-                roll_out(
-                    suite, task, lambda rng: lambda _: rng.uniform(-1, 1, size).astype(np.float32), episodes
-                ),
-                roll_out(suite, task, lambda rng: lambda _: np.zeros(size, np.float32), episodes),
-            )
+    for key in groups:
+        if key in known:
+            continue
+        tasks = _spread(groups[key], episodes)
+        scores: dict[str, list] = {name: [] for name in (*policies, "scripted")}
+        for task in tasks:
 
-        def scripted(rng: np.random.Generator, task: Task = task):
-            policy = suite.scripted(task)
-            policy.reset(rng)
-            return policy
+            def scripted(rng: np.random.Generator, task: Task = task):
+                policy = suite.scripted(task)
+                policy.reset(rng)
+                return policy
 
-        random, nothing = (_score(suite, task, data) for data in blind[physics])
-        script = _score(suite, task, roll_out(suite, task, scripted, episodes))
-        entries[suite.reference_key(task)] = {
-            "reward": {"name": task.reward.name, **task.reward.parameters},
-            "floor": max(random[0], nothing[0]),
-            "reference": script[0],
-            "success": {"random": random[1], "nothing": nothing[1], "scripted": script[1]},
-        }
+            for name, act in {**policies, "scripted": scripted}.items():
+                place = (name, task.dynamics, task.parameters)
+                if name == "scripted" or place not in blind:
+                    blind[place] = roll_out(suite, task, act, max(1, episodes // len(tasks)))
+                scores[name].append(_score(suite, task, blind[place]))
+        means = {name: np.mean(rows, axis=0).tolist() for name, rows in scores.items()}
+        entries[key] = _entry(tasks[0], means)
     return entries
+
+
+def _entry(task: Task, means: dict[str, list[float]]) -> dict:
+    """Return what is committed; `means` are (raw return, success) of each policy."""
+    return {
+        "reward": {"name": task.reward.name, **task.reward.parameters},
+        "floor": max(means["random"][0], means["nothing"][0]),
+        "reference": means["scripted"][0],
+        "success": {name: values[1] for name, values in means.items()},
+    }
 
 
 def main() -> None:
@@ -79,7 +104,7 @@ def main() -> None:
     scores: dict[str, dict] = {}
     for name in registry.names():
         for options in VARIANTS.get(name.partition("/")[0], ({},)):
-            scores.update(measure(registry.get(name, **options), episodes))
+            scores.update(measure(registry.get(name, **options), episodes, scores))
             print(f"{name} {options}: {len(scores)} tasks so far", flush=True)
     value = {
         "format": 1,
