@@ -12,7 +12,9 @@ import task_suites
 from task_suites import SuiteError, Task
 
 NAMES = task_suites.names()
-OPTIONS = {"tabletop": {"image_size": 32}}
+OPTIONS = {"metaworld": {"image_size": 32, "antialias": False}, "tabletop": {"image_size": 32}}
+WITHOUT_PICTURES = {"metaworld": {"state": True}, "tabletop": {"cameras": ()}}
+PARTLY_REFERENCED = {"metaworld"}  # where there is no reference, scores stay raw
 STEPS = 6
 
 
@@ -201,7 +203,9 @@ def test_step_before_reset_is_refused(env):
 
 def test_references_are_committed_and_ignore_distractors(suite):
     for split in ("train", "test"):
-        for task in suite.tasks(split):
+        found = [task for task in suite.tasks(split) if suite.references(task) is not None]
+        assert found if suite.family in PARTLY_REFERENCED else len(found) == len(suite.tasks(split))
+        for task in found:
             floor, reference = suite.references(task)
             assert reference > floor
             if suite.shows_distractors:
@@ -210,8 +214,9 @@ def test_references_are_committed_and_ignore_distractors(suite):
 
 
 def test_the_script_reaches_the_reference(suite):
-    task = suite.sample("test", 1, 0)[0]
-    quick = task_suites.get(suite.name, **({"cameras": ()} if suite.family == "tabletop" else {}))
+    tasks = suite.sample("test", len(suite.tasks("test")), 0)
+    task = next(task for task in tasks if suite.references(task) is not None)
+    quick = task_suites.get(suite.name, **WITHOUT_PICTURES.get(suite.family, {}))
     env, policy, returns = quick.make(task), quick.scripted(task), []
     for seed in range(5):
         _, info = env.reset(seed=seed)
