@@ -54,3 +54,9 @@ for _body, _tasks in {
         )
 register("toy/counting", "task_suites.toy.counting:Counting", ("state", "images"))
 register("toy/lqr", "task_suites.toy.lqr:Lqr", ("state", "images"))
+for _task in ("mt1", "ml1", "ml10", "ml25", "ml45", "custom"):
+    register(
+        f"metaworld/{_task}",
+        "task_suites.metaworld.suite:MetaWorld",
+        ("mujoco", "images", "state", "manipulation", "meta"),
+    )

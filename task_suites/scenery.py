@@ -31,16 +31,20 @@ class Names:
     """Which geoms may change; floor and table have 64x64 textures and materials of the same name.
 
     Objects slide around `centre_metres` (x, y, z of the table's surface) within `table_half_metres`; they are
-    3 to 5 cm large times `object_scale`.
+    3 to 5 cm large times `object_scale`. table_geoms: ids of the table's geoms, where it
+    is not one geom called `table`. pictured: the textures hold what the surfaces look like, which their
+    geoms' colours only tint; otherwise the geoms' colours are the look.
     """
 
     floor: str
     table: str
-    hand: tuple[str, ...]
+    hand: tuple[str | int, ...]
     blocks: tuple[str, ...]
     table_half_metres: float
     centre_metres: tuple[float, float, float] = (0.0, 0.0, 0.0)
     object_scale: float = 1.0
+    table_geoms: tuple[int, ...] = ()
+    pictured: bool = False
 
 
 class Scenery:
@@ -97,14 +101,26 @@ class Scenery:
                 renderer.upload_texture(texture)
                 done[texture] = version
 
-    def _rgba(self, name: str) -> np.ndarray:
-        return self._model.geom(name).rgba
+    def _geoms(self, name: str | int) -> tuple[str | int, ...]:
+        return self._names.table_geoms or (name,) if name == self._names.table else (name,)
+
+    def _rgba(self, name: str | int) -> np.ndarray:
+        return self._model.geom(self._geoms(name)[0]).rgba
+
+    def _surface(self, name: str) -> np.ndarray:
+        """Return what floor or table look like now: RGB (3,), or (64, 64, 3) where they are pictured."""
+        colour = self._rgba(name)[:3].astype(float)
+        if not self._names.pictured:
+            return colour
+        return colour * self._texture(name).reshape(patterns.SIZE, patterns.SIZE, 3) / 255
 
     def _colours(self, intensity: float, rng: np.random.Generator) -> None:
         for name in (self._names.floor, self._names.table, *self._names.hand):
-            rgba = self._rgba(name)
             share = intensity if name not in self._names.hand else 0.5 * intensity
-            rgba[:3] += share * (patterns.dull_colour(rng) - rgba[:3])
+            colour = patterns.dull_colour(rng)
+            for geom in self._geoms(name):
+                rgba = self._model.geom(geom).rgba
+                rgba[:3] += share * (colour - rgba[:3])
         for name in self._names.blocks:
             rgba = self._rgba(name)
             hue, saturation, value = colorsys.rgb_to_hsv(*rgba[:3].tolist())
@@ -123,12 +139,12 @@ class Scenery:
 
     def _textures(self, intensity: float, rng: np.random.Generator) -> None:
         for name in (self._names.floor, self._names.table):
-            base = self._rgba(name)[:3].copy()
+            base = self._surface(name)
             marks = base + 0.8 * intensity * (patterns.dull_colour(rng) - base)
             self._show_texture(name, base + patterns.pattern(rng)[..., None] * (marks - base))
 
     def _video(self, intensity: float, rng: np.random.Generator) -> None:
-        base = self._rgba(self._names.floor)[:3].astype(float)
+        base = self._surface(self._names.floor).reshape(-1, 3).mean(0)
         if "textures" in self._active:
             base = self._texture(self._names.floor).reshape(-1, 3).mean(0) / 255
         self._plasma = patterns.Plasma(rng, intensity, base)
@@ -146,9 +162,10 @@ class Scenery:
 
     def _show_texture(self, name: str, picture: np.ndarray) -> None:
         self._set_texture(name, (255 * picture).clip(0, 255).astype(np.uint8))
-        geom = self._model.geom(name)
-        geom.rgba[:] = 1.0
-        self._model.geom_matid[geom.id] = self._model.material(name).id
+        for key in self._geoms(name):
+            geom = self._model.geom(key)
+            geom.rgba[:] = 1.0
+            self._model.geom_matid[geom.id] = self._model.material(name).id
 
     def _objects(self, intensity: float, rng: np.random.Generator) -> None:
         count = int(np.ceil(_MAX_OBJECTS * intensity))
