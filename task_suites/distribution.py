@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import gymnasium
 import numpy as np
 
+from task_suites import clips
 from task_suites import references as committed
 from task_suites.errors import SuiteError, choose
 from task_suites.task import Distractor, Task
@@ -38,7 +39,10 @@ def as_action(action: Any, size: int) -> np.ndarray:
 
 
 def as_distractors(values: Any) -> tuple[Distractor, ...]:
-    """Read distractors from Distractor values, `{"video": 0.5}` or `[{"name": "video", "seed": 1}]`."""
+    """Read distractors from Distractor values, `{"video": 0.5}` or `[{"name": "video", "seed": 1}]`.
+
+    Raises SuiteError naming what is wrong; a folder of videos is read here, so that it fails early.
+    """
     if isinstance(values, Mapping):
         return tuple(Distractor(name, intensity) for name, intensity in values.items())
     if isinstance(values, str) or not isinstance(values, Iterable):
@@ -49,12 +53,14 @@ def as_distractors(values: Any) -> tuple[Distractor, ...]:
     for item in values:
         if isinstance(item, Mapping):
             for key in item:
-                choose(key, ("name", "intensity", "seed"), "distractor field")
+                choose(key, ("name", "intensity", "seed", "folder"), "distractor field")
             if "name" not in item:
                 raise SuiteError(f"distractors: {dict(item)!r} has no name")
             item = Distractor(**item)
         if not isinstance(item, Distractor):
             raise SuiteError(f"distractors: got {item!r}, expected Distractor(name, intensity, seed)")
+        if item.folder:
+            clips.load(item.folder)
         found.append(item)
     return tuple(found)
 

@@ -77,6 +77,11 @@ def _make_context():
         raise SuiteError(f"no pictures: GL backend {BACKEND!r} cannot start ({error}); {_ADVICE}") from error
 
 
+# Pictures painted over geoms use texture and material numbers that no model reaches (MuJoCo uses 999 itself).
+FIRST_PAINT, _LAST_PAINT = 900, 949
+_TEXTURE_2D = int(mujoco.mjtTexture.mjTEXTURE_2D)
+_ROLE_RGB = int(mujoco.mjtTextureRole.mjTEXROLE_RGB)
+
 _OPEN: weakref.WeakSet[Renderer] = weakref.WeakSet()
 _CONTEXTS: dict[int, Any] = {}  # one GL context per thread
 
@@ -135,30 +140,35 @@ class Renderer:
         self.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = 0
         self.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
         self._option, self._camera = mujoco.MjvOption(), mujoco.MjvCamera()
-        self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
         self._perturb = mujoco.MjvPerturb()
+        self._paint: dict[int, int] = {}  # slot -> GL texture
         self._rect = mujoco.MjrRect(0, 0, width, height)
         self._pixels = np.empty((height, width, 3), np.uint8)
         _OPEN.add(self)
 
     def render(
-        self, data: mujoco.MjData, camera: int, decorate: Callable[[mujoco.MjvScene], None] | None = None
+        self,
+        data: mujoco.MjData,
+        camera: int | mujoco.MjvCamera,
+        decorate: Callable[[mujoco.MjvScene], None] | None = None,
     ) -> np.ndarray:
         """Return a new uint8 array (height, width, 3).
 
-        camera: id of a fixed camera of the model. decorate: adds geoms to the scene, outside the physics.
+        camera: id of a camera of the model, or a free one. decorate: changes the scene, outside the physics.
         """
         if self._context is None:
             raise SuiteError("this renderer is closed: make a new one")
         self._gl.make_current()
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
-        self._camera.fixedcamid = camera
+        if not isinstance(camera, mujoco.MjvCamera):
+            self._camera.type, self._camera.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, camera
+            camera = self._camera
         mujoco.mjv_updateScene(
             self.model,
             data,
             self._option,
             self._perturb,
-            self._camera,
+            camera,
             mujoco.mjtCatBit.mjCAT_ALL,
             self.scene,
         )
@@ -168,10 +178,47 @@ class Renderer:
         mujoco.mjr_readPixels(self._pixels, None, self._rect, self._context)
         return self._pixels[::-1].copy()  # GL counts rows from the bottom
 
-    def upload_texture(self, texture: int) -> None:
-        """Send texture number `texture` of the model, changed in `model.tex_data`, to the renderer."""
+    @property
+    def aspect(self) -> float:
+        """Width over height of the pictures."""
+        return self._rect.width / self._rect.height
+
+    def paint(
+        self,
+        slot: int,
+        picture: np.ndarray,
+        repeat: tuple[float, float] = (1.0, 1.0),
+        per_metre: bool = False,
+    ) -> int:
+        """Keep `picture`, uint8 (H, W, 3), as a texture of this renderer alone; the model is not touched.
+
+        slot: 0 to 49; a second picture replaces the first. repeat: how often it shows along the sides of a
+        geom, or in a metre. Returns the number for `MjvGeom.matid`, to be set in `decorate`.
+        """
+        from OpenGL import GL
+
         self._gl.make_current()
-        mujoco.mjr_uploadTexture(self.model, self._context, texture)
+        number, context, target = FIRST_PAINT + slot, self._context, GL.GL_TEXTURE_2D
+        if not 0 <= slot <= _LAST_PAINT - FIRST_PAINT:
+            raise SuiteError(f"slot is {slot}: expected 0 to {_LAST_PAINT - FIRST_PAINT}")
+        if slot not in self._paint:
+            self._paint[slot] = int(GL.glGenTextures(1))
+        GL.glBindTexture(target, self._paint[slot])
+        GL.glTexParameteri(target, GL.GL_TEXTURE_MIN_FILTER, GL.GL_LINEAR_MIPMAP_LINEAR)
+        GL.glTexParameteri(target, GL.GL_TEXTURE_MAG_FILTER, GL.GL_LINEAR)
+        for axis in (GL.GL_S, GL.GL_T):  # as MuJoCo does, but only for models with textures of their own
+            GL.glTexGeni(axis, GL.GL_TEXTURE_GEN_MODE, GL.GL_OBJECT_LINEAR)
+        GL.glPixelStorei(GL.GL_UNPACK_ALIGNMENT, 1)
+        height, width = picture.shape[:2]
+        pixels = np.ascontiguousarray(picture)
+        GL.glTexImage2D(target, 0, GL.GL_RGB, width, height, 0, GL.GL_RGB, GL.GL_UNSIGNED_BYTE, pixels)
+        GL.glGenerateMipmap(target)
+        context.texture[number], context.textureType[number] = self._paint[slot], _TEXTURE_2D
+        roles = len(context.mat_texid) // len(context.mat_texuniform)
+        context.mat_texid[number * roles + _ROLE_RGB] = number
+        context.mat_texuniform[number] = per_metre
+        context.mat_texrepeat[2 * number : 2 * number + 2] = repeat
+        return number
 
     def gl_name(self) -> str:
         """Return what the GL driver calls itself, e.g. "llvmpipe (...)"."""
@@ -184,6 +231,11 @@ class Renderer:
         """Free the GL resources; more than once is allowed."""
         if self._context is not None:
             self._gl.make_current()
+            if self._paint:
+                from OpenGL import GL
+
+                GL.glDeleteTextures(list(self._paint.values()))
+                self._paint.clear()
             self._context.free()
             self._context = None
         _OPEN.discard(self)
