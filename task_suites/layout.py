@@ -107,7 +107,7 @@ def texture_of(
 ) -> tuple[np.ndarray, tuple[tuple[float, float], bool]]:
     """Return what is on a geom, (64, 64, 3) in [0, 1], its colour left out, and how it repeats.
 
-    The latter is for `Renderer.paint`. Without a flat texture it is white, once in 8 `half_metres` of a plane.
+    The latter is for `Renderer.paint`. Without a flat texture it is white, once in 8 half_metres of a plane.
     """
     material = model.geom_matid[geom]
     texture = model.mat_texid[material, _ROLE_RGB] if material >= 0 else -1

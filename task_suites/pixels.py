@@ -1,4 +1,4 @@
-"""Pictures, with distractors if wanted, of a user's own MuJoCo environment: one wrapper, physics untouched."""
+"""Pictures, with distractors if wanted, of a user's own MuJoCo environment; its physics stays untouched."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def suite(monkeypatch):
             tasks={"train": [{"goal": 1.0}, {"goal": 2.0}], "test": [{"goal": 3.0}]},
             max_episode_steps=4,
         )
-        task_suites.register_environment("mine/walk", **{**given, **changes})
+        task_suites.gymnasium_task("mine/walk", **{**given, **changes})
         return task_suites.get("mine/walk")
 
     yield make
@@ -90,7 +90,7 @@ def test_numpy_and_torch_rewards_agree(suite):
 
 
 def test_pictures_are_shown_and_share_no_memory(suite):
-    mine = suite(image=True)
+    mine = suite(pixels="render")
     env = mine.make(mine.sample("train", 1, seed=0)[0])
     before = env.reset(seed=0)[0]["image_render"]
     kept = before.copy()
@@ -121,13 +121,16 @@ def test_it_passes_gymnasiums_checker_through_gymnasium_make(suite):
     ("changes", "words"),
     [
         ({"reward_input_names": ("place", "speed")}, "2 reward_input_names"),
-        ({"image": True, "make": lambda: type("Blank", (Walk,), {"render": lambda self: None})()}, "render"),
         (
-            {"make": lambda: type("Counts", (Walk,), {"action_space": gymnasium.spaces.Discrete(2)})()},
+            {"pixels": "render", "make": lambda: type("Blank", (Walk,), {"render": lambda self: None})()},
+            "render",
+        ),
+        (
+            {"make": lambda: type("Counts", (Walk,), {"action_space": gymnasium.spaces.MultiBinary(2)})()},
             "bounded Box",
         ),
         (
-            {"make": lambda: type("Odd", (Walk,), {"observation_space": gymnasium.spaces.Discrete(2)})()},
+            {"make": lambda: type("Odd", (Walk,), {"observation_space": gymnasium.spaces.Text(2)})()},
             "observations",
         ),
         ({"tasks": {"trian": []}}, "train"),
