@@ -17,6 +17,7 @@ _BROAD = (*_FLAT, mujoco.mjtGeom.mjGEOM_BOX, mujoco.mjtGeom.mjGEOM_MESH)
 _BODY_SHARE = 0.5  # how far colours of what moves go, beside those of what stands
 _UNSET = np.array([0.5, 0.5, 0.5, 1.0], np.float32)  # MuJoCo's mark for "as the material"
 _ROLE_RGB = int(mujoco.mjtTextureRole.mjTEXROLE_RGB)
+_CUBE = mujoco.mjtTexture.mjTEXTURE_CUBE
 _FOLLOWING = (mujoco.mjtCamLight.mjCAMLIGHT_TRACK, mujoco.mjtCamLight.mjCAMLIGHT_TRACKCOM)
 
 
@@ -67,15 +68,19 @@ def survey(
     model: mujoco.MjModel,
     keep: Iterable[str] = (),
     region: tuple[float, float, float, float] | None = None,
+    view: int | mujoco.MjvCamera | None = None,
 ) -> Layout:
-    """Return a layout of any model, from what stands still and what moves.
+    """Return a layout of any model, from what stands still, what moves and what a camera looks at.
 
-    keep: geoms or bodies whose looks mean something. region: x, y, z, half side in metres; found if None.
+    keep: geoms or bodies whose looks mean something. region: x, y, z, half side in metres; if None, what lies
+    below the middle of `view` (a camera's id, or a free one), or below what moves.
     Raises SuiteError naming what `keep` or `region` gets wrong.
     """
     kept = tuple(sorted({geom for name in _tuple(keep) for geom in _geoms_called(model, name)}))
     data = mujoco.MjData(model)
     mujoco.mj_kinematics(model, data)
+    mujoco.mj_comPos(model, data)
+    mujoco.mj_camlight(model, data)
     shown = [geom for geom in range(model.ngeom) if _visible(model, geom)]
     free = [geom for geom in shown if geom not in kept]
     standing = {geom for geom in shown if model.body_weldid[model.geom_bodyid[geom]] == 0}
@@ -91,7 +96,7 @@ def survey(
         surfaces=tuple(broad[:_MAX_SURFACES]),
         coloured=tuple((tuple(g), 1.0 if look[-1] else _BODY_SHARE) for look, g in groups.items()),
         kept=kept,
-        region=_region(model, data, shown, standing) if region is None else _checked(region),
+        region=_checked(region) if region is not None else _region(model, data, shown, standing, view),
         followed=int(followers[0]) if followers else None,
     )
 
@@ -107,19 +112,21 @@ def texture_of(
 ) -> tuple[np.ndarray, tuple[tuple[float, float], bool]]:
     """Return what is on a geom, (64, 64, 3) in [0, 1], its colour left out, and how it repeats.
 
-    The latter is for `Renderer.paint`. Without a flat texture it is white, once in 8 half_metres of a plane.
+    The latter is for `Renderer.paint`. Without a texture it is white, once in 4 half_metres of a plane.
     """
     material = model.geom_matid[geom]
     texture = model.mat_texid[material, _ROLE_RGB] if material >= 0 else -1
-    if texture < 0 or model.tex_type[texture] != mujoco.mjtTexture.mjTEXTURE_2D:
+    if texture < 0:
         plane = model.geom_type[geom] in _FLAT
-        side = 1 / (8 * half_metres) if plane else 1.0
+        side = 1 / (4 * half_metres) if plane else 1.0
         return np.ones((patterns.SIZE, patterns.SIZE, 3)), ((side, side), plane)
     height, width, channels = (
         int(field[texture]) for field in (model.tex_height, model.tex_width, model.tex_nchannel)
     )
     start = model.tex_adr[texture]
     whole = model.tex_data[start : start + height * width * channels].reshape(height, width, channels)
+    # Six faces, one below another: the first.
+    height = min(height, width) if model.tex_type[texture] == _CUBE else height
     rows, columns = (np.arange(patterns.SIZE) * side // patterns.SIZE for side in (height, width))
     part = whole[rows][:, columns, :3] / 255
     repeat = tuple(model.mat_texrepeat[material].tolist())
@@ -151,26 +158,49 @@ def _checked(region: tuple[float, float, float, float]) -> tuple[float, float, f
     return tuple(values.tolist())
 
 
-def _region(
-    model: mujoco.MjModel, data: mujoco.MjData, shown: list[int], standing: set[int]
-) -> tuple[float, float, float, float]:
-    """Around what moves, on whatever stands below it."""
+def _region(model, data, shown: list[int], standing: set[int], view) -> tuple[float, float, float, float]:
+    """On what stands below the middle of the view, else below the middle of what moves."""
     moving = [geom for geom in shown if geom not in standing]
     around = moving or [geom for geom in shown if model.geom_type[geom] not in _FLAT]
     if not around:
         return (0.0, 0.0, 0.0, 1.0)
     places, sizes = data.geom_xpos[around], model.geom_rbound[around][:, None]
     low, high = (places - sizes).min(0), (places + sizes).max(0)
-    x, y = (low[:2] + high[:2]) / 2
-    hit = np.zeros(1, np.int32)
-    z = float(high[2]) + 0.1
-    for _ in range(model.ngeom):  # what moves is in the way of the ray
-        distance = mujoco.mj_ray(model, data, np.array([x, y, z]), np.array([0, 0, -1.0]), None, 1, -1, hit)
-        if distance < 0:
-            z = float(low[2])
-            break
-        z -= distance
-        if hit[0] in standing:
-            break
-        z -= 1e-4
-    return float(x), float(y), z, float((high - low)[:2].max() / 2)
+    middle, half = (low + high) / 2, float((high - low)[:2].max() / 2)
+    for point, side in filter(None, (_looked_at(model, data, view), (middle, half))):
+        height = _ground_below(model, data, point + (0, 0, side), standing)
+        if height is not None:
+            return float(point[0]), float(point[1]), height, float(side)
+    return float(middle[0]), float(middle[1]), float(low[2]), half
+
+
+def _ground_below(model, data, point: np.ndarray, standing: set[int]) -> float | None:
+    """Height of the first thing that stands below a point, or None."""
+    hits = [distance for geom in standing if (distance := _drop(model, data, geom, point)) >= 0]
+    return float(point[2]) - min(hits) if hits else None
+
+
+def _drop(model, data, geom: int, point: np.ndarray) -> float:
+    """How far below a point a ray meets a geom; -1: it does not."""
+    down, kind = np.array([0.0, 0.0, -1.0]), model.geom_type[geom]
+    if kind == mujoco.mjtGeom.mjGEOM_MESH:
+        return mujoco.mj_rayMesh(model, data, geom, point, down)
+    if kind == mujoco.mjtGeom.mjGEOM_HFIELD:
+        return mujoco.mj_rayHfield(model, data, geom, point, down)
+    place, frame = data.geom_xpos[geom], data.geom_xmat[geom]
+    return mujoco.mju_rayGeom(place, frame, model.geom_size[geom], point, down, kind)
+
+
+def _looked_at(model, data, view) -> tuple[np.ndarray, float] | None:
+    """The point in the middle of a camera that stands still, and half of what is seen around it in metres."""
+    if view is None:
+        return None
+    if isinstance(view, mujoco.MjvCamera):
+        return view.lookat.copy(), 0.5 * view.distance * np.tan(np.radians(model.vis.global_.fovy) / 2)
+    if model.cam_mode[view] != mujoco.mjtCamLight.mjCAMLIGHT_FIXED:
+        return None
+    eye, ahead = data.cam_xpos[view], -data.cam_xmat[view].reshape(3, 3)[:, 2]
+    distance = mujoco.mj_ray(model, data, eye, ahead, None, 1, -1, np.zeros(1, np.int32))
+    if distance < 0:
+        return None
+    return eye + distance * ahead, 0.5 * distance * np.tan(np.radians(model.cam_fovy[view]) / 2)

@@ -30,7 +30,7 @@ class MujocoPixels(gymnasium.Wrapper):
     cameras: names of the model's cameras, or "default", seen as `image_default`: the one called "track",
     which follows a runner, else Gymnasium's free view.
     distractors: as `{"video": 0.5}` or Distractor values. keep: geoms or bodies whose colour means something.
-    region: x, y, z, half side in metres: where moving objects slide; found from the model if None.
+    region: x, y, z, half side in metres: where moving objects slide; if None, in the middle of the view.
     physics: env.unwrapped -> (model, data), where they are not called `model` and `data`.
     Raises SuiteError naming what is wrong, also for a video folder that is empty or holds broken files.
     """
@@ -55,10 +55,9 @@ class MujocoPixels(gymnasium.Wrapper):
         self._model: mujoco.MjModel | None = None
         self._renderers: dict[bool, Renderer] = {}
         self._own_rng, self._step_count = np.random.default_rng(), None
+        self._names = (cameras,) if isinstance(cameras, str) else tuple(cameras)
         self._attach()
-        names = (cameras,) if isinstance(cameras, str) else tuple(cameras)
-        self._cameras = {f"image_{name}": self._camera(name) for name in names}
-        if not names and not proprio:
+        if not self._names and not proprio:
             raise SuiteError("cameras is empty and proprio is False: nothing would be observed")
         self.observation_space = self._space()
 
@@ -88,8 +87,7 @@ class MujocoPixels(gymnasium.Wrapper):
         if self._step_count is None:
             raise SuiteError("render before reset: call reset(seed=...) first")
         self._follow()
-        camera = next(iter(self._cameras.values()), None)
-        return self._draw(self._camera(DEFAULT_CAMERA) if camera is None else camera, movie=True)
+        return self._draw(self._first, movie=True)
 
     def close(self) -> None:
         """Free the renderers and close the environment."""
@@ -105,7 +103,13 @@ class MujocoPixels(gymnasium.Wrapper):
         if model is not self._model:
             self._free()
             self._model, self._drawn = model, mujoco.MjData(model)
-            self._scenery = Scenery(model, self.distractors, keep=self._keep, region=self._region)
+            self._cameras = {f"image_{name}": self._camera(name) for name in self._names}
+            self._first = next(iter(self._cameras.values()), None)
+            if self._first is None:
+                self._first = self._camera(DEFAULT_CAMERA)
+            self._scenery = Scenery(
+                model, self.distractors, keep=self._keep, region=self._region, view=self._first
+            )
 
     def _camera(self, name: str) -> int | mujoco.MjvCamera:
         model = self._model

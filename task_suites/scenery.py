@@ -41,7 +41,7 @@ class Scenery:
 
     Colours, textures and lights are drawn anew each episode, objects, camera and video move with the step;
     all are determined by (distractor seed, episode key, step). Intensity 0 changes no pixel.
-    names, or else keep and region: see `task_suites.layout`.
+    names, or else keep, region and view: see `task_suites.layout`.
     Use: `begin_episode` at reset; for each picture `prepare`, then `renderer.render(data, camera, decorate)`.
     Raises SuiteError for a distractor that this scene cannot show, or a video folder that cannot be read.
     """
@@ -54,10 +54,11 @@ class Scenery:
         *,
         keep: Iterable[str] = (),
         region: tuple[float, float, float, float] | None = None,
+        view: int | mujoco.MjvCamera | None = None,
     ) -> None:
         self._model = model
         self._active = {item.name: item for item in distractors if item.intensity > 0}
-        self._layout = survey(model, keep, region) if names is None else named(model, names)
+        self._layout = survey(model, keep, region, view) if names is None else named(model, names)
         self._clips: tuple[clips.Clip, ...] = ()
         if "video" in self._active and self._active["video"].folder:
             self._clips = clips.load(self._active["video"].folder)
