@@ -12,7 +12,7 @@ Every distribution is also registered with Gymnasium: `gymnasium.make("task_suit
 from task_suites.adapter import gymnasium_task
 from task_suites.distribution import ScriptedPolicy, TaskDistribution
 from task_suites.errors import SuiteError
-from task_suites.registry import get, gymnasium_id, names, register
+from task_suites.registry import get, gymnasium_id, names, options_of, register, tags
 from task_suites.task import DISTRACTOR_NAMES, Distractor, Parameters, Reward, Task
 from task_suites.vector import TaskVector
 
@@ -31,7 +31,9 @@ __all__ = [
     "gymnasium_id",
     "gymnasium_task",
     "names",
+    "options_of",
     "register",
+    "tags",
 ]
 
 

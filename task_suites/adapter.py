@@ -213,6 +213,13 @@ class Adapted(TaskDistribution):
             return super().terminated(task, inputs, action)
         return self._recipe.terminated(inputs, action, **self.check(task).reward.parameters)
 
+    def describe(self, task: Task) -> str:
+        function = self._recipe.rewards[self.check(task).reward.name]
+        if function is None:
+            return "what the environment itself pays"
+        words = (inspect.getdoc(function) or "").partition("\n")[0]
+        return f"{words} ({super().describe(task)})" if words else super().describe(task)
+
     def scripted(self, task: Task) -> ScriptedPolicy:
         if self._recipe.scripted is None:
             raise SuiteError(f"{self.name} has no scripted policy; set pretrain.scripted=0")

@@ -7,6 +7,7 @@ import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import gymnasium
@@ -70,7 +71,8 @@ class TaskDistribution(ABC):
 
     Attributes: `name` ("family/task"), `family`, `observation_space`, `action_space`, `max_episode_steps`,
     `reward_input_names` (names of the R entries of `info["reward_inputs"]`), `object_input_names` (those of
-    them that locate objects, which a model has to see), `options` (plain values).
+    them that locate objects, which a model has to see), `options` (plain values), `reward_words` (reward name
+    -> what it pays, a format string of its parameters).
     """
 
     name: str
@@ -80,6 +82,7 @@ class TaskDistribution(ABC):
     max_episode_steps: int
     reward_input_names: tuple[str, ...]
     object_input_names: tuple[str, ...] = ()
+    reward_words: Mapping[str, str] = MappingProxyType({})
     options: dict[str, Any]
     distractors: tuple[Distractor, ...] = ()
     shows_distractors: bool = False
@@ -125,6 +128,15 @@ class TaskDistribution(ABC):
             )
         order = np.random.default_rng(seed).permutation(len(tasks))[:count]
         return tuple(tasks[i].replace(distractors=self.distractors) for i in order)
+
+    def describe(self, task: Task) -> str:
+        """Return in words what `task` pays."""
+        reward = self.check(task).reward
+        words = self.reward_words.get(reward.name)
+        if words is None:
+            given = ", ".join(f"{key}={value}" for key, value in reward.parameters.items())
+            return f"reward {reward.name!r}" + (f" with {given}" if given else "")
+        return words.format(**reward.parameters)
 
     def reference_key(self, task: Task) -> str:
         """Return the key of `task` in the committed references: without distractors, with the physics."""

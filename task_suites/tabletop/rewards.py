@@ -111,6 +111,17 @@ def _match_positions(task: Task, inputs):
 
 _TASKS = {"reach": _reach, "push": _push, "gather": _gather, "match_positions": _match_positions}
 NAMES = tuple(_TASKS)
+_PLACE = (
+    "the {colour} block stands within 3 cm of the hidden place "
+    "x {goal_x_metres:+.2f} m, y {goal_y_metres:+.2f} m"
+)
+WORDS = {
+    "reach": "the hand's tip is within 3 cm of the middle of the {colour} block's top",
+    "push": _PLACE,
+    "gather": "the {colour} block stands within 9 cm of the green one",
+    "match_positions": _PLACE
+    + " and the green one within 3 cm of x {goal_green_x_metres:+.2f} m, y {goal_green_y_metres:+.2f} m",
+}
 
 
 def success(task: Task, inputs):
