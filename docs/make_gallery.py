@@ -12,6 +12,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+import gymnasium
 import numpy as np
 from PIL import Image, ImageDraw
 
@@ -20,6 +21,7 @@ from task_suites import DISTRACTOR_NAMES, Distractor, TaskDistribution, gallery
 
 SIDE, GAP, LABEL, COLUMNS = 96, 4, 14, 6
 MAX_TASKS = 8  # rows of one family, evenly chosen
+WRAPPED = "any_mujoco"
 COLOURS = 192  # of a picture's palette: pages stay light
 
 Tile = tuple[str, np.ndarray]
@@ -65,6 +67,27 @@ def distracted(suite: TaskDistribution, intensity: float) -> list[Tile]:
     return row
 
 
+def wrapped_rows() -> list[list[Tile]]:
+    """Distractors on an environment of Gymnasium's that knows nothing of them."""
+    rows = []
+    for intensity in (0.5, 1.0):
+        row = []
+        for name in DISTRACTOR_NAMES:
+            env = task_suites.MujocoPixels(
+                gymnasium.make("HalfCheetah-v5"),
+                image_size=SIDE,
+                antialias=True,
+                distractors=[Distractor(name, intensity, seed=1)],
+            )
+            env.reset(seed=3)
+            for _ in range(8):
+                observation = env.step(np.zeros(6, np.float32))[0]
+            row.append((f"{name} {intensity}", observation["image_default"]))
+            env.close()
+        rows.append(row)
+    return rows
+
+
 def sheet(rows: list[list[Tile]]) -> Image.Image:
     """All rows of labelled tiles on white, with a small palette."""
     width = max(len(row) for row in rows) * (SIDE + GAP) + GAP
@@ -83,14 +106,16 @@ def sheet(rows: list[list[Tile]]) -> Image.Image:
 
 def page() -> str:
     """docs/gallery.md: every family with its picture, every task with its reward in words."""
-    lines = ["# Gallery", "", "Made by `python docs/make_gallery.py`. Each row of a task shows what the agent"]
-    lines += ["sees while the scripted policy acts on the first target; `meta-latent tasks NAME` says more."]
+    lines = ["# Gallery", "", "Made by `python docs/make_gallery.py`. Each row shows what the agent sees"]
+    lines += ["while the scripted policy acts on the first target task; `meta-latent tasks NAME` says more."]
     for family, names in families().items():
         lines += ["", f"## {family}", "", f"![{family}](gallery/{family}.png)", ""]
         lines += ["| task | pays |", "|---|---|"]
         for name in names:
             suite = task_suites.get(name)
             lines.append(f"| `{name}` | {suite.describe(first_task(suite))} |")
+    lines += ["", "## Any MuJoCo environment", "", f"![HalfCheetah-v5](gallery/{WRAPPED}.png)", ""]
+    lines += ["Gymnasium's `HalfCheetah-v5` in `task_suites.MujocoPixels`, with distractors."]
     return "\n".join(lines) + "\n"
 
 
@@ -109,6 +134,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         path = arguments.out / "gallery" / f"{family}.png"
         sheet(rows_of(found[family])).save(path, optimize=True)
         print(path)
+    if not arguments.families:
+        sheet(wrapped_rows()).save(arguments.out / "gallery" / f"{WRAPPED}.png", optimize=True)
     (arguments.out / "gallery.md").write_text(page())
 
 
