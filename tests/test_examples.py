@@ -28,7 +28,7 @@ def marked(name):
     return pytest.param(name, marks=pytest.mark.baselines if "sb3" in name else pytest.mark.slow)
 
 
-@pytest.mark.parametrize("name", map(marked, EXAMPLES))
+@pytest.mark.parametrize("name", [marked(name) for name in EXAMPLES])
 def test_the_example_runs(name, tmp_path):
     command = [sys.executable, str(ROOT / "examples" / name), "--quick", "--out", str(tmp_path / "runs")]
     child = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300)

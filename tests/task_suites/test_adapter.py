@@ -11,7 +11,6 @@ from gymnasium.utils.env_checker import check_env
 import task_suites
 from task_suites import adapter, registry
 
-
 BITS = gymnasium.spaces.Sequence(gymnasium.spaces.Discrete(2))
 
 
