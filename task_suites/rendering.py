@@ -141,7 +141,7 @@ class Renderer:
         self.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
         self._option, self._camera = mujoco.MjvOption(), mujoco.MjvCamera()
         self._perturb = mujoco.MjvPerturb()
-        self._paint: dict[int, int] = {}  # slot -> GL texture
+        self._paint: dict[int, tuple[int, tuple]] = {}  # slot -> GL texture, its height and width
         self._rect = mujoco.MjrRect(0, 0, width, height)
         self._pixels = np.empty((height, width, 3), np.uint8)
         _OPEN.add(self)
@@ -189,36 +189,50 @@ class Renderer:
         picture: np.ndarray,
         repeat: tuple[float, float] = (1.0, 1.0),
         per_metre: bool = False,
+        mipmaps: bool = True,
     ) -> int:
         """Keep `picture`, uint8 (H, W, 3), as a texture of this renderer alone; the model is not touched.
 
         slot: 0 to 49; a second picture replaces the first. repeat: how often it shows along the sides of a
-        geom, or in a metre. Returns the number for `MjvGeom.matid`, to be set in `decorate`.
+        geom, or in a metre. mipmaps: for what is seen from afar; films do without, which is faster.
+        Returns the number for `MjvGeom.matid`, to be set in `decorate`.
         """
         from OpenGL import GL
+        from OpenGL.raw.GL.VERSION.GL_1_1 import glTexSubImage2D  # without PyOpenGL's slow array handling
 
-        self._gl.make_current()
-        number, context, target = FIRST_PAINT + slot, self._context, GL.GL_TEXTURE_2D
-        if not 0 <= slot <= _LAST_PAINT - FIRST_PAINT:
+        number, target = FIRST_PAINT + slot, GL.GL_TEXTURE_2D
+        if not FIRST_PAINT <= number <= _LAST_PAINT:
             raise SuiteError(f"slot is {slot}: expected 0 to {_LAST_PAINT - FIRST_PAINT}")
-        if slot not in self._paint:
-            self._paint[slot] = int(GL.glGenTextures(1))
-        GL.glBindTexture(target, self._paint[slot])
-        GL.glTexParameteri(target, GL.GL_TEXTURE_MIN_FILTER, GL.GL_LINEAR_MIPMAP_LINEAR)
+        self._gl.make_current()
+        pixels, (height, width) = np.ascontiguousarray(picture), picture.shape[:2]
+        layout = GL.GL_RGB, GL.GL_UNSIGNED_BYTE, ctypes.c_void_p(pixels.ctypes.data)
+        if self._paint.get(slot, (0, ()))[1] != (height, width):
+            self._allocate(slot, height, width, mipmaps)
+        GL.glBindTexture(target, self._paint[slot][0])
+        glTexSubImage2D(target, 0, 0, 0, width, height, *layout)
+        if mipmaps:
+            GL.glGenerateMipmap(target)
+        self._context.mat_texuniform[number] = per_metre
+        self._context.mat_texrepeat[2 * number : 2 * number + 2] = repeat
+        return number
+
+    def _allocate(self, slot: int, height: int, width: int, mipmaps: bool) -> None:
+        from OpenGL import GL
+
+        target, number, context = GL.GL_TEXTURE_2D, FIRST_PAINT + slot, self._context
+        texture = self._paint[slot][0] if slot in self._paint else int(GL.glGenTextures(1))
+        self._paint[slot] = texture, (height, width)
+        GL.glBindTexture(target, texture)
+        smaller = GL.GL_LINEAR_MIPMAP_LINEAR if mipmaps else GL.GL_LINEAR
+        GL.glTexParameteri(target, GL.GL_TEXTURE_MIN_FILTER, smaller)
         GL.glTexParameteri(target, GL.GL_TEXTURE_MAG_FILTER, GL.GL_LINEAR)
         for axis in (GL.GL_S, GL.GL_T):  # as MuJoCo does, but only for models with textures of their own
             GL.glTexGeni(axis, GL.GL_TEXTURE_GEN_MODE, GL.GL_OBJECT_LINEAR)
         GL.glPixelStorei(GL.GL_UNPACK_ALIGNMENT, 1)
-        height, width = picture.shape[:2]
-        pixels = np.ascontiguousarray(picture)
-        GL.glTexImage2D(target, 0, GL.GL_RGB, width, height, 0, GL.GL_RGB, GL.GL_UNSIGNED_BYTE, pixels)
-        GL.glGenerateMipmap(target)
-        context.texture[number], context.textureType[number] = self._paint[slot], _TEXTURE_2D
+        GL.glTexImage2D(target, 0, GL.GL_RGB, width, height, 0, GL.GL_RGB, GL.GL_UNSIGNED_BYTE, None)
+        context.texture[number], context.textureType[number] = texture, _TEXTURE_2D
         roles = len(context.mat_texid) // len(context.mat_texuniform)
         context.mat_texid[number * roles + _ROLE_RGB] = number
-        context.mat_texuniform[number] = per_metre
-        context.mat_texrepeat[2 * number : 2 * number + 2] = repeat
-        return number
 
     def gl_name(self) -> str:
         """Return what the GL driver calls itself, e.g. "llvmpipe (...)"."""
@@ -234,7 +248,7 @@ class Renderer:
             if self._paint:
                 from OpenGL import GL
 
-                GL.glDeleteTextures(list(self._paint.values()))
+                GL.glDeleteTextures([texture for texture, _ in self._paint.values()])
                 self._paint.clear()
             self._context.free()
             self._context = None

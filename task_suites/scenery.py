@@ -100,7 +100,7 @@ class Scenery:
                 renderer.paint(slot, picture, *how)
                 done[slot] = self._episode, 0
         if "video" in self._active and done.get(_BACKDROP) != (self._episode, step):
-            self._backdrop = renderer.paint(_BACKDROP, self._film.frame(step))
+            self._backdrop = renderer.paint(_BACKDROP, self._film.frame(step), mipmaps=False)
             done[_BACKDROP] = self._episode, step
 
     def _colours(self, intensity: float, rng: np.random.Generator) -> None:
@@ -179,6 +179,8 @@ class Scenery:
             if fade < 1 and geom in self._layout.ground:
                 shown.rgba[3] *= fade
                 shown.transparent = 1
+                if fade <= 0:
+                    shown.type = mujoco.mjtGeom.mjGEOM_NONE
 
     def _located(self, scene: mujoco.MjvScene) -> list[tuple[int, int]]:
         """(place in the scene, geom id) of the changed geoms; geoms that are not drawn have no place."""
@@ -214,10 +216,10 @@ class Scenery:
         mujoco.mju_euler2Quat(quat, _CAMERA_RADIANS * wave[3:], "xyz")
         flat = np.empty(9)
         mujoco.mju_quat2Mat(flat, quat)
-        for eye in scene.camera:
-            axes = camera_axes(eye)
-            turned = axes @ flat.reshape(3, 3)
-            eye.pos = eye.pos + _CAMERA_SHARE * self._layout.region[3] * wave[:3]
+        turned = camera_axes(scene.camera[0]) @ flat.reshape(3, 3)
+        away = _CAMERA_SHARE * self._layout.region[3] * wave[:3]
+        for eye in scene.camera:  # two, which look the same way
+            eye.pos = eye.pos + away
             eye.up, eye.forward = turned[:, 1], -turned[:, 2]
 
     def _draw_objects(self, scene: mujoco.MjvScene) -> None:
@@ -250,5 +252,5 @@ def _add(scene: mujoco.MjvScene, shape, size, place, frame, rgba) -> mujoco.MjvG
 
 def camera_axes(eye: mujoco.MjvGLCamera) -> np.ndarray:
     """Return the rotation (3, 3) of a camera; its columns point right, up and backwards."""
-    forward, up = eye.forward.astype(np.float64), eye.up.astype(np.float64)
-    return np.stack([np.cross(forward, up), up, -forward], 1)
+    (a, b, c), (d, e, f) = eye.forward.tolist(), eye.up.tolist()
+    return np.array([[b * f - c * e, d, -a], [c * d - a * f, e, -b], [a * e - b * d, f, -c]])
