@@ -5,31 +5,46 @@
     task, = suite.sample("train", 1, seed=0)
     env = suite.make(task)                                # a Gymnasium environment
 
-Your own environment becomes one with `task_suites.register_environment`.
+Your own environment becomes one with `task_suites.gymnasium_task`.
 Every distribution is also registered with Gymnasium: `gymnasium.make("task_suites/tabletop-gather-v0")`.
 """
 
-from task_suites.adapter import register_environment
+from task_suites.adapter import gymnasium_task
 from task_suites.distribution import ScriptedPolicy, TaskDistribution
 from task_suites.errors import SuiteError
-from task_suites.registry import get, gymnasium_id, names, register
+from task_suites.registry import get, gymnasium_id, names, options_of, register, tags
 from task_suites.task import DISTRACTOR_NAMES, Distractor, Parameters, Reward, Task
+from task_suites.vector import TaskVector
 
 __all__ = [
     "DISTRACTOR_NAMES",
     "Distractor",
+    "MujocoPixels",
     "Parameters",
     "Reward",
     "ScriptedPolicy",
     "SuiteError",
     "Task",
     "TaskDistribution",
+    "TaskVector",
     "get",
     "gymnasium_id",
+    "gymnasium_task",
     "names",
+    "options_of",
     "register",
-    "register_environment",
+    "tags",
 ]
+
+
+def __getattr__(name: str):
+    """Import `MujocoPixels` when it is asked for: it needs MuJoCo, which a suite without pictures may not."""
+    if name == "MujocoPixels":
+        from task_suites.pixels import MujocoPixels
+
+        return MujocoPixels
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 for _task in ("reach", "push", "gather", "match_positions", "lift", "stack", "place"):
     register(f"tabletop/{_task}", "task_suites.tabletop.suite:Tabletop", ("mujoco", "images", "manipulation"))

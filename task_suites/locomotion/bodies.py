@@ -14,8 +14,7 @@ from task_suites.rendering import mujoco
 
 ASSETS = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets"
 CAMERAS = ("side", "top")  # both follow the body
-PICTURE_METRES = 4.0  # side of one tile of the floor picture that distractors change
-FLOOR_PERIOD_METRES = 8.0  # whole tiles of it and of all assets' checkers: the drawn floor moves on by these
+FLOOR_PERIOD_METRES = 8.0  # whole tiles of all assets' checkers: the drawn floor moves on by these
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ BODIES = {
     )
 }
 
-# Pictures only: cameras that the environment moves along, and a floor picture for distractors to change.
+# Pictures only: cameras that the environment moves along.
 _CAMERA_XML = {
     "half_cheetah": ("0 -3 .55", "0 0 4"),
     "hopper": ("0 -2.6 .85", "0 0 3.5"),
@@ -78,8 +77,6 @@ _CAMERA_XML = {
     "humanoid": ("0 -2.9 1", "0 0 4"),
 }
 _TILT = {"ant": "1 0 0 0 .447 .894", "swimmer": "1 0 0 0 .6 .8"}
-_FLOOR_XML = """<texture name="floor" type="2d" builtin="flat" rgb1=".8 .9 .8" width="64" height="64"/>
-<material name="floor" texture="floor" texrepeat="{repeat} {repeat}" specular="0"/></asset>"""
 
 
 def mjcf(body: Body) -> str:
@@ -90,9 +87,7 @@ def mjcf(body: Body) -> str:
         f'<camera name="side" pos="{side}" xyaxes="{_TILT.get(body.name, "1 0 0 0 0 1")}"/>'
         f'<camera name="top" pos="{top}" xyaxes="1 0 0 0 1 0"/></worldbody>'
     )
-    half = 20 if body.name in ("hopper", "humanoid") else 40  # half the side of the asset's floor
-    floor = _FLOOR_XML.format(repeat=2 * half / PICTURE_METRES)
-    return text.replace("</worldbody>", cameras).replace("</asset>", floor)
+    return text.replace("</worldbody>", cameras)
 
 
 @functools.cache

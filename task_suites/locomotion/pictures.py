@@ -9,8 +9,7 @@ from task_suites.rendering import Renderer, mujoco
 from task_suites.scenery import Names, Scenery
 from task_suites.task import Distractor
 
-_OBJECT_SCALE = 9.0  # the scenery's objects are those of a table; a body is about this much larger
-_TABLE_HALF_METRES = 0.2
+_HALF_METRES = 1.8  # within this of the body distractors' objects slide
 
 
 class Pictures:
@@ -25,12 +24,11 @@ class Pictures:
         self._model, self._data = model, data
         self._floor = model.geom("floor").id
         parts = tuple(geom for geom in range(model.ngeom) if geom != self._floor)
-        self._scenery = Scenery(model, distractors, Names("floor", "floor", parts, (), _TABLE_HALF_METRES))
+        names = Names("floor", "floor", parts, (), _HALF_METRES, followed=model.body(1).name)
+        self._scenery = Scenery(model, distractors, names)
         self._cameras = [model.camera(name).id for name in CAMERAS]
         self._camera_spots = model.cam_pos[self._cameras].copy()
         self._renderers: dict[tuple[int, bool], Renderer] = {}
-        self._decorate = None if self._scenery.decorate is None else self._draw_objects
-        self._middle = np.zeros(3)
 
     def begin_episode(self, key: int) -> None:
         """Draw what this episode looks like; `key` is an int >= 0 that the episode's seed determines."""
@@ -43,28 +41,18 @@ class Pictures:
         # mj_step leaves the frames of bodies one substep old; the picture shows the state that is returned.
         mujoco.mj_kinematics(model, data)
         mujoco.mj_comPos(model, data)
-        self._middle[:2] = data.subtree_com[1][:2]
-        model.cam_pos[self._cameras] = self._camera_spots
-        self._scenery.prepare(renderer, data, step)
-        model.cam_pos[self._cameras] += self._middle
+        middle = data.subtree_com[1] * (1, 1, 0)
+        model.cam_pos[self._cameras] = self._camera_spots + middle
         mujoco.mj_camlight(model, data)
-        data.geom_xpos[self._floor][:2] = FLOOR_PERIOD_METRES * np.round(
-            self._middle[:2] / FLOOR_PERIOD_METRES
-        )
-        return renderer.render(data, model.camera(camera).id, self._decorate)
+        data.geom_xpos[self._floor][:2] = FLOOR_PERIOD_METRES * np.round(middle[:2] / FLOOR_PERIOD_METRES)
+        self._scenery.prepare(renderer, data, step)
+        return renderer.render(data, model.camera(camera).id, self._scenery.decorate)
 
     def _renderer(self, pixels: int, antialias: bool) -> Renderer:
         key = pixels, antialias
         if key not in self._renderers:
             self._renderers[key] = Renderer(self._model, pixels, pixels, antialias=antialias)
         return self._renderers[key]
-
-    def _draw_objects(self, scene: mujoco.MjvScene) -> None:
-        first = scene.ngeom
-        self._scenery.decorate(scene)
-        for geom in scene.geoms[first : scene.ngeom]:
-            geom.pos[:] = self._middle + _OBJECT_SCALE * geom.pos
-            geom.size[:] *= _OBJECT_SCALE
 
     def close(self) -> None:
         """Free the renderers; more than once is allowed."""

@@ -98,6 +98,7 @@ class Locomotion(TaskDistribution):
     """
 
     shows_distractors = True
+    reward_words = rewards.WORDS
 
     def __init__(
         self,

@@ -25,15 +25,11 @@ NAMES = Names(
     (),
     table_half_metres=1.5,
     centre_metres=(0.0, 1.4, 0.0),
-    object_scale=6.0,
+    followed="torso",
 )
 _ASSETS = """<asset>
   <texture name="skybox" type="skybox" builtin="gradient" rgb1=".35 .42 .5" rgb2=".1 .12 .15" width="32"
            height="32"/>
-  <texture name="backdrop" type="2d" builtin="flat" rgb1=".4 .5 .62" width="64" height="64"/>
-  <texture name="ground" type="2d" builtin="flat" rgb1=".66 .68 .62" width="64" height="64"/>
-  <material name="backdrop" texture="backdrop" specular="0"/>
-  <material name="ground" texture="ground" specular="0" texrepeat="50 50"/>
 </asset>"""
 # Everything that travels has no mass and no contacts: the physics stay Gymnasium's.
 _DOLLY = """<body name="dolly" mocap="true">
@@ -99,7 +95,6 @@ class CheetahEnv(MeldEnv):
         if self._before is not None:
             self._speed = (float(self._qpos[0]) - self._before) / STEP_SECONDS
         self._data.mocap_pos[:, 0] = self._qpos[0], round(self._qpos[0])
-        self._scenery.centre[0] = self._qpos[0]
         super()._refresh()
 
     def _inputs(self) -> np.ndarray:

@@ -38,6 +38,15 @@ CHEETAH_INPUT_NAMES = (
 REACH_BAND, PLACE_BAND = 0.15, 0.3  # of d: 3 cm and 6 cm
 SPEED_BAND = 0.5  # m/s
 ACTION_SCALE, ACTION_COST = 0.8, 0.01
+WORDS = {
+    "reach": "the nearer the tip to the hidden point x {goal_x_metres:+.2f} m, y {goal_y_metres:+.2f} m, "
+    "z {goal_z_metres:+.2f} m, the more",
+    "press": "the nearer the tip to the {button} button, the more",
+    "insert": "the nearer the peg's end to the bottom of the hole in box {box}, the more",
+    "place": "the nearer the mug to the hidden place x {goal_x_metres:+.2f} m on the shelf, the more",
+    "run": "minus what the speed is off the hidden {target_metres_per_second:.2f} m/s and a little of the "
+    "squared action",
+}
 
 
 def wide(array):

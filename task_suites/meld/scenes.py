@@ -62,10 +62,6 @@ def _scene(
   <asset>
     <texture name="skybox" type="skybox" builtin="gradient" rgb1=".35 .42 .5" rgb2=".1 .12 .15" width="32"
              height="32"/>
-    <texture name="floor" type="2d" builtin="flat" rgb1=".2 .22 .25" width="64" height="64"/>
-    <texture name="table" type="2d" builtin="flat" rgb1=".72 .7 .66" width="64" height="64"/>
-    <material name="floor" texture="floor" specular="0"/>
-    <material name="table" texture="table" specular="0"/>
   </asset>
   <worldbody>
     <light name="lamp" pos="0 -.3 2.5" dir=".1 .2 -1" directional="true" castshadow="false"
@@ -172,4 +168,4 @@ def shelf_placing(mug_mass: float) -> str:
 
 def names(blocks: tuple[str, ...], centre: tuple[float, float, float], half: float) -> Names:
     """Return what distractors may change; objects slide within `half` metres around `centre`."""
-    return Names("floor", "table", (*arm.LINKS, "tool"), blocks, half, centre, object_scale=1.8)
+    return Names("floor", "table", (*arm.LINKS, "tool"), blocks, half, centre)

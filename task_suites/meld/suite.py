@@ -57,6 +57,7 @@ class Meld(TaskDistribution):
     """
 
     shows_distractors = True
+    reward_words = rewards.WORDS
     reward_name: str
     all_cameras: tuple[str, ...] = ("front", "side", "wrist")
     paper_cameras: tuple[str, ...] = ("front", "side")
@@ -129,6 +130,10 @@ class Meld(TaskDistribution):
         _check_values(task.parameters, self.scene_values, f"{self.name} parameter")
         _check_values(task.dynamics, self.dynamics_values, f"{self.name} dynamics")
         return task
+
+    def describe(self, task: Task) -> str:
+        sparse = task.reward.parameters.get("sparse", False)
+        return super().describe(task) + (", where success is, else 0" if sparse else "")
 
     def evaluate(self, task: Task, inputs, action):
         """Return (reward, success), both (...), of a task that has been checked."""

@@ -12,14 +12,11 @@ import functools
 
 import numpy as np
 
-from task_suites import patterns
 from task_suites.errors import SuiteError
 from task_suites.rendering import mujoco
 from task_suites.scenery import Names
 
 CAMERAS = ("corner", "corner2", "corner3", "corner4", "topview", "behindGripper", "gripperPOV")
-# What distractors may repaint: our small texture, and Meta-World's that it is a copy of.
-_SURFACES = {"floor": "T_floor", "table": "T_table"}
 _TABLE_CENTRE, _TABLE_HALF_METRES = (0.0, 0.65, 0.0), 0.25  # where bodies may move about
 _KEPT_SHARE = 0.1
 _FLOOR_SQUARE_METRES = 2.0
@@ -32,10 +29,7 @@ def _compiled(path: str) -> mujoco.MjModel:
         import fast_simplification
     except ImportError as error:
         raise SuiteError('pictures need fast-simplification: pip install "fast-simplification"') from error
-    spec = mujoco.MjSpec.from_file(path)
-    _add_surfaces(spec)
-    model = spec.compile()
-    _paint_surfaces(model)
+    model = mujoco.MjModel.from_xml_path(path)
     for mesh in range(model.nmesh):
         if model.mesh_facenum[mesh] > _KEPT_FACES and model.mesh_texcoordnum[mesh] == 0:
             _lighten(model, mesh, fast_simplification.simplify)
@@ -44,31 +38,6 @@ def _compiled(path: str) -> mujoco.MjModel:
     model.vis.quality.numquads = 1
     model.geom_size[model.geom("floor").id, 2] = _FLOOR_SQUARE_METRES
     return model
-
-
-def _add_surfaces(spec: mujoco.MjSpec) -> None:
-    """Add small textures and materials that cost little to repaint; no geom uses them yet."""
-    for name in _SURFACES:
-        texture = spec.add_texture(name=name, type=mujoco.mjtTexture.mjTEXTURE_2D)
-        texture.builtin = mujoco.mjtBuiltin.mjBUILTIN_FLAT
-        texture.width = texture.height = patterns.SIZE
-        material = spec.add_material(name=name, specular=0.0, texrepeat=(2, 2))
-        material.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = name
-
-
-def _paint_surfaces(model: mujoco.MjModel) -> None:
-    """Fill them with small copies of Meta-World's pictures; let geoms show white, which tints nothing."""
-    for name, original in _SURFACES.items():
-        texture, source = model.texture(name), model.texture(original)
-        side = int(source.width[0])
-        start, count = int(source.adr[0]), side * side * 3
-        picture = model.tex_data[start : start + count].reshape(side, side, 3)
-        cells = picture.reshape(patterns.SIZE, side // patterns.SIZE, patterns.SIZE, side // patterns.SIZE, 3)
-        start = int(texture.adr[0])
-        small = cells.mean((1, 3)).round().astype(np.uint8).reshape(-1)
-        model.tex_data[start : start + small.size] = small
-    for geom in (*_table_geoms(model), model.geom("floor").id):
-        model.geom_rgba[geom] = 1.0
 
 
 def _body_name(model: mujoco.MjModel, geom: int) -> str:
@@ -85,16 +54,7 @@ def names(model: mujoco.MjModel) -> Names:
     seen = model.geom_rgba[:, 3] > 0
     parts = ("right_l", "right_hand", "head")
     arm = tuple(g for g in range(model.ngeom) if seen[g] and _body_name(model, g).startswith(parts))
-    return Names(
-        "floor",
-        "table",
-        arm,
-        (),
-        _TABLE_HALF_METRES,
-        _TABLE_CENTRE,
-        table_geoms=_table_geoms(model),
-        pictured=True,
-    )
+    return Names("floor", _table_geoms(model), arm, (), _TABLE_HALF_METRES, _TABLE_CENTRE)
 
 
 def _lighten(model: mujoco.MjModel, mesh: int, simplify) -> None:

@@ -40,6 +40,16 @@ _SIMULATED = _AT["simulated_version"]
 SIMULATED = ("v2", "v1", "success")
 OWN = ("reach_object", "reach_goal", "reach_point", "object_to_goal")
 NAMES = (*SIMULATED, *OWN)
+WORDS = {
+    "v2": "Meta-World's second reward, 0 to 10",
+    "v1": "Meta-World's first reward, unscaled",
+    "success": "1 while it is solved by Meta-World's count, else 0",
+    "reach_object": "1 with the fingertips within 5 cm of the object, the farther the less",
+    "reach_goal": "1 with the fingertips within 5 cm of the goal, the farther the less",
+    "reach_point": "1 with the fingertips within 5 cm of x {point_x_metres:+.2f} m, "
+    "y {point_y_metres:+.2f} m, z {point_z_metres:+.2f} m, the farther the less",
+    "object_to_goal": "1 with the object within 5 cm of the goal, the farther the less",
+}
 NEAR_METRES = 0.05  # Meta-World's own radius of success
 SCALE_METRES = 0.10
 POINT_NAMES = tuple(f"point_{axis}_metres" for axis in "xyz")

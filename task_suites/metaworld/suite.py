@@ -65,6 +65,7 @@ class MetaWorld(TaskDistribution):
     family = "metaworld"
     shows_distractors = True
     reward_input_names = rewards.INPUT_NAMES
+    reward_words = rewards.WORDS
     object_input_names = tuple(f"object_{axis}_metres" for axis in "xyz")
 
     def __init__(
@@ -154,6 +155,9 @@ class MetaWorld(TaskDistribution):
             got = sorted(task.reward.parameters)
             raise SuiteError(f"reward {task.reward.name}: parameters are {got}, expected {sorted(expected)}")
         return task
+
+    def describe(self, task: Task) -> str:
+        return f"{task.parameters['scene']}: {super().describe(task)}"
 
     def make(self, task: Task) -> MetaWorldEnv:
         spaces_of_all = self.observation_space, self.action_space

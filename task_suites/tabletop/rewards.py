@@ -167,6 +167,18 @@ _TASKS = {
     "place": _place,
 }
 NAMES = tuple(_TASKS)
+_GOAL = "of the hidden place x {goal_x_metres:+.2f} m, y {goal_y_metres:+.2f} m"
+_PUSHED = f"the {{colour}} block stands within 3 cm {_GOAL}"
+WORDS = {
+    "reach": "the hand's tip is within 3 cm of the middle of the {colour} block's top",
+    "push": _PUSHED,
+    "gather": "the {colour} block stands within 9 cm of the green one",
+    "match_positions": _PUSHED
+    + " and the green one within 3 cm of x {goal_green_x_metres:+.2f} m, y {goal_green_y_metres:+.2f} m",
+    "lift": "the {colour} block's centre is above 10 cm",
+    "stack": "the {colour} block stands on the green one, let go of",
+    "place": f"the {{colour}} block stands within 2 cm {_GOAL}, let go of",
+}
 
 
 def success(task: Task, inputs):

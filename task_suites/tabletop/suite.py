@@ -63,6 +63,7 @@ class Tabletop(TaskDistribution):
     family = "tabletop"
     shows_distractors = True
     reward_input_names = rewards.INPUT_NAMES
+    reward_words = rewards.WORDS
     object_input_names = tuple(
         name for name in rewards.INPUT_NAMES if name[:4] != "hand" and name[-8:-7] in "xy"
     )
@@ -119,6 +120,11 @@ class Tabletop(TaskDistribution):
         super().check(task)
         choose(task.reward.name, rewards.NAMES, "tabletop reward")
         return task
+
+    def describe(self, task: Task) -> str:
+        done = super().describe(task)
+        sparse = task.reward.parameters["sparse"]
+        return f"1 while {done}" + (", else 0" if sparse else "; below that the closer, the more")
 
     def make(self, task: Task) -> TabletopEnv:
         return TabletopEnv(self.check(task), episode_steps=self.max_episode_steps, **self.options)

@@ -244,6 +244,15 @@ def test_the_script_reaches_the_reference(suite):
     assert np.mean(returns) > floor + 0.6 * (reference - floor)
 
 
+def test_rewards_are_told_in_words(suite):
+    for split in ("train", "test"):
+        told = [suite.describe(task) for task in suite.tasks(split)]
+        for task, words in zip(suite.tasks(split), told, strict=True):
+            assert task.reward.name in suite.reward_words, "reward_words lacks it"
+            assert "{" not in words and "\n" not in words
+            assert not words.startswith("reward "), "only the fallback is said"
+
+
 def test_fingerprints_tell_options_apart(suite):
     assert suite.fingerprint() == suite_of(suite.name).fingerprint()
     assert suite.fingerprint() != suite_of(suite.name, image_size=48).fingerprint()
