@@ -82,16 +82,17 @@ def measure(suite: TaskDistribution, episodes: int, known: Container[str] = ()) 
                     blind[place] = roll_out(suite, task, act, max(1, episodes // len(tasks)))
                 scores[name].append(_score(suite, task, blind[place]))
         means = {name: np.mean(rows, axis=0).tolist() for name, rows in scores.items()}
-        entries[key] = _entry(tasks[0], means)
+        entries[key] = _entry(tasks[0], means, episodes)
     return entries
 
 
-def _entry(task: Task, means: dict[str, list[float]]) -> dict:
+def _entry(task: Task, means: dict[str, list[float]], episodes: int) -> dict:
     """Return what is committed; `means` are (raw return, success) of each policy."""
     return {
         "reward": {"name": task.reward.name, **task.reward.parameters},
         "floor": max(means["random"][0], means["nothing"][0]),
         "reference": means["scripted"][0],
+        "episodes": episodes,
         "success": {name: values[1] for name, values in means.items()},
     }
 
