@@ -183,10 +183,10 @@ def main() -> None:
         for name, make in SCENES.items()
         if name.startswith(arguments.only)
     }
-    print(f"{'pictures a second':26} {'gymnasium':>9} {'smoothed':>10} {'ratio':>6} {'ours':>7} {'ratio':>6}")
+    print(f"{'pictures per second':26} {'gymnasium':>9} {'smooth':>7} {'ratio':>6} {'ours':>7} {'ratio':>6}")
     for name, (rates, _) in scenes.items():
         slow, smooth, fast = rates.values()
-        print(f"{name:26} {slow:9.1f} {smooth:10.0f} {smooth / slow:6.1f} {fast:7.0f} {fast / slow:6.1f}")
+        print(f"{name:26} {slow:9.1f} {smooth:7.0f} {smooth / slow:6.1f} {fast:7.0f} {fast / slow:6.1f}")
     chosen = {name: stepper(*how) for name, how in STEPPERS.items() if name.startswith(arguments.only)}
     steps = frames_per_second(chosen, arguments.seconds)
     print("\nenvironment steps per second with picture, resets included")

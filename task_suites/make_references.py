@@ -76,12 +76,13 @@ def _spread(tasks: list[Task], episodes: int) -> list[Task]:
     return [tasks[index * len(tasks) // episodes] for index in range(min(episodes, len(tasks)))]
 
 
-def _entry(task: Task, means: dict[str, list[float]]) -> dict:
+def _entry(task: Task, means: dict[str, list[float]], episodes: int) -> dict:
     """Return what is committed; `means` are (raw return, success) of each policy."""
     return {
         "reward": {"name": task.reward.name, **task.reward.parameters},
         "floor": max(means["random"][0], means["nothing"][0]),
         "reference": means["scripted"][0],
+        "episodes": episodes,
         "success": {name: values[1] for name, values in means.items()},
     }
 
@@ -113,7 +114,8 @@ def measure(suite: TaskDistribution, episodes: int, known: Container[str] = ()) 
                 if name != "scripted":
                     blind[place] = data
                 scores.setdefault(name, []).append(_score(suite, task, data))
-        entry = _entry(tasks[0], {name: np.mean(rows, axis=0).tolist() for name, rows in scores.items()})
+        means = {name: np.mean(rows, axis=0).tolist() for name, rows in scores.items()}
+        entry = _entry(tasks[0], means, episodes)
         floor, reference = entry["floor"], entry["reference"]
         if reference - floor >= _LEAST_GAIN * max(abs(reference), abs(floor)):
             entries[key] = entry

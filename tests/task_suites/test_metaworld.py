@@ -173,6 +173,8 @@ def test_no_seeds_test_places_are_another_seeds_train_places():
     drawn = [places_of(seed, split) for seed in range(4) for split in ("train", "test")]
     assert len(set().union(*drawn)) == sum(len(places) for places in drawn)
     assert places_of(2, "train") == drawn[4]
+    same = task_suites.get("metaworld/custom", train_scenes="push", test_scenes="push")
+    assert not set(same.tasks("train")) & set(same.tasks("test"))
 
 
 @pytest.mark.slow
