@@ -45,7 +45,7 @@ class Body:
 BODIES = {
     body.name: body
     for body in (
-        Body("half_cheetah", "half_cheetah.xml", 5, "root", 1, 0.1, True, stride_metres_per_second=2.0),
+        Body("half_cheetah", "half_cheetah.xml", 5, "root", 1, 0.1, True),
         Body(
             "hopper",
             "hopper.xml",

@@ -77,7 +77,7 @@ WORDS = {
     f"axes, {_COST}",
 }
 GOAL_METRES = 0.5  # success: this near to the goal
-VELOCITY_SHARE = 0.25  # success: within this share of the body's stride of the target
+VELOCITY_SHARE = 0.5  # success: within this share of the body's stride of the target
 
 
 def check(body: Body, reward: Reward) -> Reward:
@@ -150,8 +150,8 @@ def evaluate(body: Body, reward: Reward, inputs, action):
 def success(body: Body, reward: Reward, inputs):
     """Return booleans (...): healthy, and at this step as fast, or as near, as the task asks.
 
-    run, upright, direction: at least the body's stride along the heading (m/s). velocity: within a quarter of
-    a stride of the target. goal: within 0.5 m.
+    run, upright, direction: at least the body's stride along the heading (m/s). velocity: within half a
+    stride of the target. goal: within 0.5 m.
     """
     values, stride = reward.parameters, body.stride_metres_per_second
     if reward.name == "velocity":
