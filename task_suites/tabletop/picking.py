@@ -1,4 +1,4 @@
-"""Scripted closed-loop policies that pick blocks up: lift, stack, place; they see `reward_inputs` only."""
+"""Scripted policies that pick blocks up, and those of fingers; they see `reward_inputs` only."""
 
 from __future__ import annotations
 
@@ -50,7 +50,10 @@ _FREE_SPOTS = [np.array(spot) for spot in itertools.product(np.linspace(-0.13, 0
 
 
 class PickScript:
-    """Over the block, down, suction on, up, across, down, suction off, up; what it drops it fetches again."""
+    """Over the block, down, grip, up, across, down, let go, up; what it drops it fetches again.
+
+    Lifts, stacks and places with either gripper; for push, gather and match_positions it drags with fingers.
+    """
 
     def __init__(self, task: Task, control_hz: int, gripper: str = "suction") -> None:
         self._task, self._grasp = task, _GRASPS[gripper]
