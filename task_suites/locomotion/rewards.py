@@ -70,7 +70,7 @@ PARAMETERS = {
 _COST = "less a cost of the action"
 WORDS = {
     "run": f"what Gymnasium's v5 environment pays: speed forward, {_COST}",
-    "upright": f"speed forward, {_COST} and of a height off the upright one",
+    "upright": f"1 and the speed forward, {_COST} and of a height off the upright one",
     "velocity": f"minus what the speed is off the hidden {{target_metres_per_second:.2f}} m/s, {_COST}",
     "direction": f"speed along the hidden heading of {{heading_radians:.2f}} rad, {_COST}",
     "goal": "minus how far the hidden place x {goal_x_metres:+.2f} m, y {goal_y_metres:+.2f} m is along both "

@@ -170,6 +170,12 @@ class Locomotion(TaskDistribution):
         check_dynamics(self.body, task.dynamics)
         return task
 
+    def describe(self, task: Task) -> str:
+        weights = rewards.WEIGHTS[self.body.name][self.check(task).reward.name]
+        contact = " and of contact forces" if weights.contact else ""
+        healthy = f", and {weights.healthy:g} a step on its feet" if weights.healthy else ""
+        return super().describe(task) + contact + healthy
+
     def make(self, task: Task) -> LocomotionEnv:
         steps = self.max_episode_steps
         return LocomotionEnv(
