@@ -56,6 +56,26 @@ def test_the_same_actions_lead_to_the_same_states_with_and_without(name):
     assert np.ptp(bare, axis=0).max() > 0.1  # something moved
 
 
+@pytest.mark.slow
+def test_so_they_do_on_meta_world():
+    metaworld = pytest.importorskip("metaworld")
+    benchmark = metaworld.ML1("push-v3", seed=7)
+
+    def states(**options):
+        env = benchmark.train_classes["push-v3"]()
+        env.set_task(benchmark.train_tasks[0])
+        env = MujocoPixels(env, image_size=32, **options) if options else env
+        rng, found = np.random.default_rng(0), []
+        env.reset(seed=0)
+        for _ in range(20):
+            reward = env.step(rng.uniform(-1, 1, 4).astype(np.float32))[1]
+            found.append(np.concatenate([physics(env), [reward]]))
+        env.close()
+        return np.array(found)
+
+    assert np.array_equal(states(), states(cameras="corner2", distractors=ALL))
+
+
 def test_that_test_sees_a_wrapper_that_refreshes_the_environments_own_data():
     """A picture of the present state needs fresh places of bodies: taken from a copy, or rewards change."""
 
