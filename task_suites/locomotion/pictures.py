@@ -24,6 +24,7 @@ class Pictures:
     ) -> None:
         self._model, self._data = model, data
         self._floor = model.geom("floor").id
+        # Parts by number, as some have no name; there is no table, its changes fall on the floor.
         parts = tuple(geom for geom in range(model.ngeom) if geom != self._floor)
         self._scenery = Scenery(model, distractors, Names("floor", "floor", parts, (), _TABLE_HALF_METRES))
         self._cameras = [model.camera(name).id for name in CAMERAS]
