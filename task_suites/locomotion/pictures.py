@@ -23,6 +23,7 @@ class Pictures:
     ) -> None:
         self._model, self._data = model, data
         self._floor = model.geom("floor").id
+        # Parts by number, as some have no name; there is no table, its changes fall on the floor.
         parts = tuple(geom for geom in range(model.ngeom) if geom != self._floor)
         names = Names("floor", "floor", parts, (), _HALF_METRES, followed=model.body(1).name)
         self._scenery = Scenery(model, distractors, names)

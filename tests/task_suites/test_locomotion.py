@@ -321,13 +321,17 @@ class Still:
 
 
 # A hopper that falls forward at random is paid for its speed: in 1.6 s nobody does much better.
-SCRIPTED = [name for name in NAMES if not name.startswith("humanoid") and name != "hopper_upright"]
+# The swimmer's speed swings with its strokes by more than its targets differ.
+WEAK = ("humanoid", "hopper_upright", "swimmer_velocity")
+SCRIPTED = [name for name in NAMES if not name.startswith(WEAK)]
 
 
 @pytest.mark.parametrize("name", SCRIPTED)
 def test_controllers_beat_chance_and_standing_still(name):
     suite = suite_of(name)
-    task, returns = suite.tasks("train")[0 if name.endswith(("run", "upright")) else -1], []
+    # The fastest target: near standing still nobody beats standing still.
+    speed = "target_metres_per_second"
+    task, returns = max(suite.tasks("train"), key=lambda task: task.reward.parameters.get(speed, 0)), []
     env, controller = suite.make(task), suite.scripted(task)
     still, chance = np.zeros(env.action_space.shape), np.random.default_rng(0)
     acts = (controller, lambda _: still, lambda _: chance.uniform(-1, 1, still.size))
