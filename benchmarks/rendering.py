@@ -47,11 +47,11 @@ class Scene:
     close: Callable[[], None]
 
 
-def tabletop(name: str) -> Scene:
+def suite_scene(name: str, camera: str) -> Scene:
     suite = task_suites.get(name, cameras=())
     env = suite.make(suite.sample("train", 1, 0)[0])
     env.reset(seed=0)
-    return Scene(env._model, env._data, "fit", env._model, {"antialias": True}, env.close)
+    return Scene(env._model, env._data, camera, env._model, {"antialias": True}, env.close)
 
 
 def metaworld(scene: str) -> Scene:
@@ -71,7 +71,8 @@ def gymnasium_scene(name: str) -> Scene:
 
 
 SCENES = {
-    "tabletop/gather": functools.partial(tabletop, "tabletop/gather"),
+    "tabletop/gather": functools.partial(suite_scene, "tabletop/gather", "fit"),
+    "meld/reacher": functools.partial(suite_scene, "meld/reacher", "front"),
     "metaworld/reach": functools.partial(metaworld, "reach"),
     "metaworld/push": functools.partial(metaworld, "push"),
     "metaworld/drawer-open": functools.partial(metaworld, "drawer-open"),
@@ -89,6 +90,9 @@ STEPPERS = {
         "tabletop/gather",
         {"distractors": dict.fromkeys(task_suites.DISTRACTOR_NAMES, 1.0)},
     ),
+    "meld 64px, two cameras": ("meld/reacher", {}),
+    "locomotion state": ("locomotion/half_cheetah_run", {}),
+    "locomotion 64px": ("locomotion/half_cheetah_run", {"cameras": ("side",)}),
     "metaworld state": ("metaworld/ml1", {"scene": "push", "state": True}),
     "metaworld 64px": ("metaworld/ml1", {"scene": "push"}),
     "metaworld 64px not antialiased": ("metaworld/ml1", {"scene": "push", "antialias": False}),
