@@ -11,7 +11,12 @@ from gymnasium.utils.env_checker import check_env
 import task_suites
 from task_suites import SuiteError, Task
 
-NAMES = task_suites.names()
+# Other names of classes that are held to all this by their fast ones.
+SLOW = ("metaworld/ml", "metaworld/custom")
+NAMES = [
+    pytest.param(name, marks=pytest.mark.slow) if name.startswith(SLOW) else name
+    for name in task_suites.names()
+]
 OPTIONS = {
     "meld": {"image_size": 32},
     "metaworld": {"image_size": 32, "antialias": False},
