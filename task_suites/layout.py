@@ -23,16 +23,19 @@ _FOLLOWING = (mujoco.mjtCamLight.mjCAMLIGHT_TRACK, mujoco.mjtCamLight.mjCAMLIGHT
 
 @dataclass(frozen=True)
 class Names:
-    """A suite's own scene: floor (hidden by videos), table, hand and blocks are names of geoms.
+    """A suite's own scene: floor (hidden by videos), table, hand and blocks are names or ids of geoms.
 
-    Other objects slide over the table, whose top is at z = 0 around the origin.
+    Other objects slide around `centre_metres` (x, y, z of the middle of the table's top) within
+    `table_half_metres`. table_geoms: ids of the table's geoms, where it is not one geom called `table`.
     """
 
     floor: str
     table: str
-    hand: tuple[str, ...]
-    blocks: tuple[str, ...]
+    hand: tuple[str | int, ...]
+    blocks: tuple[str | int, ...]
     table_half_metres: float
+    centre_metres: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    table_geoms: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class Layout:
 
     ground: hidden by a video. surfaces: textured. coloured: (geoms of one colour, how far it may go, 0 to 1).
     kept: their hue stays within 10 degrees. region: x, y, z, half side in metres: where other objects slide.
-    followed: the body whose place moves that region along, or None.
+    followed: the body that this region goes along with, its x and y being relative to it, or None.
     """
 
     ground: tuple[int, ...]
@@ -54,13 +57,14 @@ class Layout:
 
 def named(model: mujoco.MjModel, names: Names) -> Layout:
     """Return the layout of a scene whose geoms have these names."""
-    floor, table, *hand = (model.geom(name).id for name in (names.floor, names.table, *names.hand))
+    floor, *hand = (model.geom(name).id for name in (names.floor, *names.hand))
+    table = names.table_geoms or (model.geom(names.table).id,)
     return Layout(
         ground=(floor,),
-        surfaces=(floor, table),
-        coloured=(((floor,), 1.0), ((table,), 1.0), *(((geom,), _BODY_SHARE) for geom in hand)),
+        surfaces=tuple(dict.fromkeys((floor, *table))),
+        coloured=(((floor,), 1.0), (table, 1.0), *(((geom,), _BODY_SHARE) for geom in hand)),
         kept=tuple(model.geom(name).id for name in names.blocks),
-        region=(0.0, 0.0, 0.0, names.table_half_metres),
+        region=(*names.centre_metres, names.table_half_metres),
     )
 
 
@@ -90,13 +94,14 @@ def survey(
     for geom in free:
         look = model.geom_matid[geom], tuple(model.geom_rgba[geom]), geom in standing
         groups.setdefault(look, []).append(geom)
+    found = _checked(region) if region is not None else _region(model, data, shown, standing, view)
     followers = [model.cam_bodyid[i] for i in range(model.ncam) if model.cam_mode[i] in _FOLLOWING]
     return Layout(
         ground=tuple(geom for geom in broad if model.geom_type[geom] in _FLAT),
         surfaces=tuple(broad[:_MAX_SURFACES]),
         coloured=tuple((tuple(g), 1.0 if look[-1] else _BODY_SHARE) for look, g in groups.items()),
         kept=kept,
-        region=_checked(region) if region is not None else _region(model, data, shown, standing, view),
+        region=(*(found[:2] - data.xpos[followers[0], :2]), *found[2:]) if followers else found,
         followed=int(followers[0]) if followers else None,
     )
 
