@@ -47,7 +47,7 @@ class Layout:
 
     ground: hidden by a video. surfaces: textured. coloured: (geoms of one colour, how far it may go, 0 to 1).
     kept: their hue stays within 10 degrees. region: x, y, z, half side in metres: where other objects slide.
-    followed: the body whose place moves that region along, or None.
+    followed: the body that this region goes along with, its x and y being relative to it, or None.
     """
 
     ground: tuple[int, ...]
@@ -102,13 +102,14 @@ def survey(
     for geom in free:
         look = model.geom_matid[geom], tuple(model.geom_rgba[geom]), geom in standing
         groups.setdefault(look, []).append(geom)
+    found = _checked(region) if region is not None else _region(model, data, shown, standing, view)
     followers = [model.cam_bodyid[i] for i in range(model.ncam) if model.cam_mode[i] in _FOLLOWING]
     return Layout(
         ground=tuple(geom for geom in broad if model.geom_type[geom] in _FLAT),
         surfaces=tuple(broad[:_MAX_SURFACES]),
         coloured=tuple((tuple(g), 1.0 if look[-1] else _BODY_SHARE) for look, g in groups.items()),
         kept=kept,
-        region=_checked(region) if region is not None else _region(model, data, shown, standing, view),
+        region=(*(found[:2] - data.xpos[followers[0], :2]), *found[2:]) if followers else found,
         followed=int(followers[0]) if followers else None,
     )
 

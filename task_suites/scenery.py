@@ -68,7 +68,7 @@ class Scenery:
         self._episode = 0
         self._places: list[tuple[int, int]] = []
         self._places_of = (0, 0)
-        self._moved = np.zeros(3)
+        self._centre = np.array(self._layout.region[:3])
         self.decorate: Callable[[mujoco.MjvScene], None] | None = self._decorate if self._active else None
 
     def begin_episode(self, key: int) -> None:
@@ -93,7 +93,7 @@ class Scenery:
             return
         self._step, self._aspect = step, renderer.aspect
         if self._layout.followed is not None:
-            self._moved[:2] = data.xpos[self._layout.followed, :2]
+            self._centre[:2] = self._layout.region[:2] + data.xpos[self._layout.followed, :2]
         done = self._uploaded.setdefault(renderer, {})
         for slot, picture, how in self._painted.values():
             if done.get(slot) != (self._episode, 0):
@@ -223,9 +223,9 @@ class Scenery:
             eye.up, eye.forward = turned[:, 1], -turned[:, 2]
 
     def _draw_objects(self, scene: mujoco.MjvScene) -> None:
-        path, (x, y, z, _) = self._paths, self._layout.region
+        path, (x, y, z) = self._paths, self._centre
         spots = path["centre"] + path["radius"] * np.sin(path["phase"] + path["speed"] * self._step)
-        spots += self._moved[:2] + (x, y)
+        spots += x, y
         for (shape, size, frame, rgba), spot in zip(self._bodies, spots, strict=True):
             height = size[0] if shape == mujoco.mjtGeom.mjGEOM_SPHERE else size[2]
             _add(scene, shape, size, np.array([spot[0], spot[1], z + height]), frame, rgba)
