@@ -41,7 +41,7 @@ class Scenery:
 
     Colours, textures and lights are drawn anew each episode, objects, camera and video move with the step;
     all are determined by (distractor seed, episode key, step). Intensity 0 changes no pixel.
-    names, or else keep, region and view: see `task_suites.layout`.
+    names, or else keep, region and view: see `task_suites.layout`. `centre` (3,) is where objects slide, in metres.
     Use: `begin_episode` at reset; for each picture `prepare`, then `renderer.render(data, camera, decorate)`.
     Raises SuiteError for a distractor that this scene cannot show, or a video folder that cannot be read.
     """
@@ -68,7 +68,7 @@ class Scenery:
         self._episode = 0
         self._places: list[tuple[int, int]] = []
         self._places_of = (0, 0)
-        self._centre = np.array(self._layout.region[:3])
+        self.centre = np.array(self._layout.region[:3])
         self.decorate: Callable[[mujoco.MjvScene], None] | None = self._decorate if self._active else None
 
     def begin_episode(self, key: int) -> None:
@@ -93,7 +93,7 @@ class Scenery:
             return
         self._step, self._aspect = step, renderer.aspect
         if self._layout.followed is not None:
-            self._centre[:2] = self._layout.region[:2] + data.xpos[self._layout.followed, :2]
+            self.centre[:2] = self._layout.region[:2] + data.xpos[self._layout.followed, :2]
         done = self._uploaded.setdefault(renderer, {})
         for slot, picture, how in self._painted.values():
             if done.get(slot) != (self._episode, 0):
@@ -223,7 +223,7 @@ class Scenery:
             eye.up, eye.forward = turned[:, 1], -turned[:, 2]
 
     def _draw_objects(self, scene: mujoco.MjvScene) -> None:
-        path, (x, y, z) = self._paths, self._centre
+        path, (x, y, z) = self._paths, self.centre
         spots = path["centre"] + path["radius"] * np.sin(path["phase"] + path["speed"] * self._step)
         spots += x, y
         for (shape, size, frame, rgba), spot in zip(self._bodies, spots, strict=True):

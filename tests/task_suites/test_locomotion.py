@@ -407,7 +407,8 @@ def test_a_body_makes_the_tasks_of_its_other_names():
 def test_every_body_has_tasks_of_the_issue():
     assert set(TASKS) == set(BODIES) == set(IDS)
     assert all(name in task_suites.names("locomotion") for name in (f"locomotion/{n}" for n in NAMES))
-    assert len(task_suites.names("locomotion")) == len(NAMES)
+    ours = [name for name in task_suites.names("locomotion") if name.startswith("locomotion/")]
+    assert len(ours) == len(NAMES)
 
 
 TURN = Reward("direction", {"heading_radians": 1.0})
