@@ -41,7 +41,8 @@ class Scenery:
 
     Colours, textures and lights are drawn anew each episode, objects, camera and video move with the step;
     all are determined by (distractor seed, episode key, step). Intensity 0 changes no pixel.
-    names, or else keep, region and view: see `task_suites.layout`. `centre` (3,) is where objects slide, in metres.
+    names, or else keep, region and view: see `task_suites.layout`. `centre` (3,) is where
+    objects slide, in metres.
     Use: `begin_episode` at reset; for each picture `prepare`, then `renderer.render(data, camera, decorate)`.
     Raises SuiteError for a distractor that this scene cannot show, or a video folder that cannot be read.
     """
