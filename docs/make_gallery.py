@@ -20,9 +20,9 @@ import task_suites
 from task_suites import DISTRACTOR_NAMES, Distractor, TaskDistribution, gallery
 
 SIDE, GAP, LABEL, COLUMNS = 96, 4, 14, 6
-MAX_TASKS = 8  # rows of one family, evenly chosen
+MAX_TASKS = 6  # rows of one family, evenly chosen
 WRAPPED = "any_mujoco"
-COLOURS = 192  # of a picture's palette: pages stay light
+COLOURS = 96  # of a picture's palette: pages stay light
 
 Tile = tuple[str, np.ndarray]
 
