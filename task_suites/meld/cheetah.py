@@ -30,6 +30,10 @@ NAMES = Names(
 _ASSETS = """<asset>
   <texture name="skybox" type="skybox" builtin="gradient" rgb1=".35 .42 .5" rgb2=".1 .12 .15" width="32"
            height="32"/>
+  <texture name="backdrop" type="2d" builtin="flat" rgb1=".4 .5 .62" width="64" height="64"/>
+  <texture name="ground" type="2d" builtin="flat" rgb1=".66 .68 .62" width="64" height="64"/>
+  <material name="backdrop" texture="backdrop" specular="0"/>
+  <material name="ground" texture="ground" specular="0" texrepeat="50 50"/>
 </asset>"""
 # Everything that travels has no mass and no contacts: the physics stay Gymnasium's.
 _DOLLY = """<body name="dolly" mocap="true">

@@ -62,6 +62,10 @@ def _scene(
   <asset>
     <texture name="skybox" type="skybox" builtin="gradient" rgb1=".35 .42 .5" rgb2=".1 .12 .15" width="32"
              height="32"/>
+    <texture name="floor" type="2d" builtin="flat" rgb1=".2 .22 .25" width="64" height="64"/>
+    <texture name="table" type="2d" builtin="flat" rgb1=".72 .7 .66" width="64" height="64"/>
+    <material name="floor" texture="floor" specular="0"/>
+    <material name="table" texture="table" specular="0"/>
   </asset>
   <worldbody>
     <light name="lamp" pos="0 -.3 2.5" dir=".1 .2 -1" directional="true" castshadow="false"
