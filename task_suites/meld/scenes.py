@@ -52,6 +52,7 @@ def _scene(
     bodies: str, cameras: str, actuators: str, table_z: float, table: tuple[float, ...], solver: str = _FAST
 ) -> str:
     """Return a scene; table: x, y of its middle and half lengths."""
+    # No geom uses the materials, but MuJoCo draws the sky white in a model without any.
     return f"""<mujoco>
   <compiler angle="radian"/>
   <option timestep="{TIMESTEP_SECONDS}" integrator="implicitfast" {solver}/>

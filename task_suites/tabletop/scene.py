@@ -83,6 +83,7 @@ def mjcf(gripper: str = "suction") -> str:
     touches the table (its joint range ends 4 mm above). Pyramidal cones and 10 iterations: fewer, or elliptic
     cones with few line-search steps, let blocks gain energy.
     """
+    # No geom uses the materials, but MuJoCo draws the sky white in a model without any.
     suction = gripper == "suction"
     (x0, y0, z0, w0), (x1, y1, z1, w1) = HAND_LOW, HAND_HIGH
     return f"""<mujoco model="tabletop">
