@@ -14,9 +14,11 @@ import argparse
 import functools
 import json
 import os
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -32,7 +34,7 @@ from task_suites.rendering import BACKEND, Renderer, mujoco, probe
 
 ROUNDS = 5
 SIZE = 64
-SHOWN, GAP, LABEL = 192, 6, 16
+SHOWN, GAP, LABEL = 128, 6, 16
 
 
 @dataclass
@@ -167,7 +169,7 @@ def sheet(rows: dict[str, tuple[dict[str, float], list[np.ndarray]]]) -> Image.I
         top = GAP + y * (SHOWN + LABEL + GAP)
         for x, (path, picture) in enumerate(zip(rates, shown, strict=True)):
             left = GAP + x * (SHOWN + GAP)
-            draw.text((left, top), f"{name}: {path}", fill="black")
+            draw.text((left, top), f"{name.rpartition('/')[2]}: {path}", fill="black")
             image.paste(Image.fromarray(picture).resize((SHOWN, SHOWN), Image.NEAREST), (left, top + LABEL))
     return image
 
@@ -197,6 +199,8 @@ def main() -> None:
     for name, rate in steps.items():
         print(f"{name:32} {rate:6.0f}")
     value = {
+        "command": " ".join(["python", "benchmarks/rendering.py", *sys.argv[1:]]),
+        "versions": {name: metadata.version(name) for name in ("gymnasium", "metaworld", "mujoco", "numpy")},
         "backend": BACKEND,
         "gl_renderer": probe()["gl_renderer"],
         "pictures": {name: rates for name, (rates, _) in scenes.items()},

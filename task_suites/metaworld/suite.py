@@ -73,7 +73,7 @@ class MetaWorld(TaskDistribution):
         name: str,
         scene: str = "reach",
         train_scenes: Any = ("push",),
-        test_scenes: Any = ("sweep-into",),
+        test_scenes: Any = ("sweep",),
         benchmark_seed: int = 0,
         reward: str = "v2",
         train_reward: str | None = None,

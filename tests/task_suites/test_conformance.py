@@ -230,12 +230,15 @@ def test_references_are_committed_and_ignore_distractors(suite):
 
 def test_the_script_reaches_the_reference(suite):
     tasks = suite.sample("test", len(suite.tasks("test")), 0)
-    task = next((task for task in tasks if suite.references(task)), None)
-    if task is None and suite.name.startswith(SOME_RAW):
+    referenced = [task for task in tasks if suite.references(task) is not None]
+    if not referenced and suite.name.startswith(SOME_RAW):
         pytest.skip("scores stay raw")
+    alike = [task for task in referenced if suite.reference_key(task) == suite.reference_key(referenced[0])]
     quick = task_suites.get(suite.name, **BLIND.get(suite.name.split("/")[0], {}))
-    env, policy, returns = quick.make(task), quick.scripted(task), []
+    returns = []
     for seed in range(5):
+        task = alike[seed % len(alike)]
+        env, policy = quick.make(task), quick.scripted(task)
         _, info = env.reset(seed=seed)
         policy.reset(np.random.default_rng(seed))
         total = 0.0
@@ -245,6 +248,7 @@ def test_the_script_reaches_the_reference(suite):
             if terminated:
                 break
         returns.append(total)
+        env.close()
     floor, reference = suite.references(task)
     assert np.mean(returns) > floor + 0.6 * (reference - floor)
 
