@@ -107,8 +107,8 @@ def test_ml25_has_no_scene_in_both_splits_though_meta_worlds_has():
 def check_space(scene):
     env = ALL_V3_ENVIRONMENTS[f"{scene}-v3"]()
     space = layouts.SPACES[scene]
-    np.testing.assert_allclose(env._random_reset_space.low, space.low, atol=2e-7)
-    np.testing.assert_allclose(env._random_reset_space.high, space.high, atol=2e-7)
+    np.testing.assert_allclose(env._random_reset_space.low, space.low, atol=1e-9)
+    np.testing.assert_allclose(env._random_reset_space.high, space.high, atol=1e-9)
     env.close()
 
 
