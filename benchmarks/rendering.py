@@ -1,30 +1,108 @@
-"""Frames per second of our off-screen renderer beside Gymnasium's default path, and of the tabletop suite.
+"""Frames per second of our off-screen renderer beside Gymnasium's own path, and steps of environments.
 
-    python benchmarks/rendering.py [--seconds 2] [--json PATH]
+    python benchmarks/rendering.py [--seconds 2] [--only metaworld] [--json PATH] [--picture PATH]
 
 Variants take turns within one run, so ratios mean something where absolute figures drift. Rates are per
 second of the process's CPU time: software GL draws in the calling thread here, so other load spoils nothing.
-With a GPU, where drawing is no CPU time, they mean less.
+With a GPU, where drawing is no CPU time, they mean less. All pictures of a scene are of the same state; those
+of the three paths are saved side by side. A family joins with one line in SCENES and one in STEPPERS.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
+import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import gymnasium
 import numpy as np
 from gymnasium.envs.mujoco.mujoco_rendering import MujocoRenderer
+from PIL import Image, ImageDraw
 
 import task_suites
-from task_suites.rendering import BACKEND, Renderer, probe
+from task_suites.metaworld import pictures
+from task_suites.rendering import BACKEND, Renderer, mujoco, probe
 
 ROUNDS = 5
+SIZE = 64
+SHOWN, GAP, LABEL = 128, 6, 16
+
+
+@dataclass
+class Scene:
+    """A started simulation: the physics' model, the one we draw from, and how the family smooths edges."""
+
+    model: mujoco.MjModel
+    data: mujoco.MjData
+    camera: str | int
+    visual: mujoco.MjModel
+    smooth: dict
+    close: Callable[[], None]
+
+
+def suite_scene(name: str, camera: str) -> Scene:
+    suite = task_suites.get(name, cameras=())
+    env = suite.make(suite.sample("train", 1, 0)[0])
+    env.reset(seed=0)
+    return Scene(env._model, env._data, camera, env._model, {"antialias": True}, env.close)
+
+
+def metaworld(scene: str) -> Scene:
+    suite = task_suites.get("metaworld/mt1", scene=scene, state=True)
+    env = suite.make(suite.sample("train", 1, 0)[0])
+    env.reset(seed=0)
+    simulator = env._simulator
+    sites = tuple(range(simulator.model.nsite))  # Gymnasium's path shows them all
+    visual = pictures.visual_model(simulator.model_path, sites)
+    return Scene(simulator.model, simulator.data, "corner4", visual, {"oversample": 2}, env.close)
+
+
+def gymnasium_scene(name: str) -> Scene:
+    env = gymnasium.make(name).unwrapped
+    env.reset(seed=0)
+    return Scene(env.model, env.data, 0, env.model, {"antialias": True}, env.close)
+
+
+SCENES = {
+    "tabletop/gather": functools.partial(suite_scene, "tabletop/gather", "fit"),
+    "meld/reacher": functools.partial(suite_scene, "meld/reacher", "front"),
+    "metaworld/reach": functools.partial(metaworld, "reach"),
+    "metaworld/push": functools.partial(metaworld, "push"),
+    "metaworld/drawer-open": functools.partial(metaworld, "drawer-open"),
+    "HalfCheetah-v5": functools.partial(gymnasium_scene, "HalfCheetah-v5"),
+    "Ant-v5": functools.partial(gymnasium_scene, "Ant-v5"),
+}
+STEPPERS = {
+    "tabletop 32px": ("tabletop/gather", {"image_size": 32}),
+    "tabletop 64px": ("tabletop/gather", {}),
+    **{
+        f"tabletop 64px {name}": ("tabletop/gather", {"distractors": {name: 1.0}})
+        for name in task_suites.DISTRACTOR_NAMES
+    },
+    "tabletop 64px all distractors": (
+        "tabletop/gather",
+        {"distractors": dict.fromkeys(task_suites.DISTRACTOR_NAMES, 1.0)},
+    ),
+    "meld 64px, two cameras": ("meld/reacher", {}),
+    "locomotion state": ("locomotion/half_cheetah_run", {}),
+    "locomotion 64px": ("locomotion/half_cheetah_run", {"cameras": ("side",)}),
+    "metaworld state": ("metaworld/ml1", {"scene": "push", "state": True}),
+    "metaworld 64px": ("metaworld/ml1", {"scene": "push"}),
+    "metaworld 64px not antialiased": ("metaworld/ml1", {"scene": "push", "antialias": False}),
+    "metaworld 64px all distractors": (
+        "metaworld/ml1",
+        {"scene": "push", "distractors": dict.fromkeys(task_suites.DISTRACTOR_NAMES, 1.0)},
+    ),
+}
 
 
 def frames_per_second(variants: dict[str, Callable[[], object]], seconds: float) -> dict[str, float]:
@@ -42,44 +120,35 @@ def frames_per_second(variants: dict[str, Callable[[], object]], seconds: float)
     return {name: float(np.median(values)) for name, values in rates.items()}
 
 
-def scene_rates(name: str, size: int, seconds: float) -> dict[str, float]:
-    """Return pictures per second of one scene, drawn by Gymnasium's path and by ours, both at rest."""
-    if name.startswith("tabletop"):
-        suite = task_suites.get(name)
-        env = suite.make(suite.sample("train", 1, 0)[0])
-        model, data = env._model, env._data
-        env.reset(seed=0)
-        camera = model.camera("fit").id
-    else:
-        env = gymnasium.make(name).unwrapped
-        env.reset(seed=0)
-        model, data, camera = env.model, env.data, 0
-    theirs = MujocoRenderer(model, data, width=size, height=size, camera_id=camera)
-    ours, smooth = Renderer(model, size, size), Renderer(model, size, size, antialias=True)
+def measure(scene: Scene, seconds: float) -> tuple[dict[str, float], list[np.ndarray]]:
+    """Return frames per second of Gymnasium's path, of ours and of ours smoothed, and a picture of each."""
+    camera = scene.camera if isinstance(scene.camera, int) else scene.model.camera(scene.camera).id
+    theirs = MujocoRenderer(scene.model, scene.data, width=SIZE, height=SIZE, camera_id=camera)
+    ours, smooth = Renderer(scene.visual, SIZE, SIZE), Renderer(scene.visual, SIZE, SIZE, **scene.smooth)
     theirs.render("rgb_array")
 
-    def default() -> None:
+    def default() -> np.ndarray:
         theirs.viewer.make_context_current()  # Gymnasium's does not, and would draw into our context
-        theirs.render("rgb_array")
+        return theirs.render("rgb_array")
+
+    def draw(renderer: Renderer) -> np.ndarray:
+        mujoco.mj_camlight(scene.visual, scene.data)
+        return renderer.render(scene.data, camera)
 
     rates = frames_per_second(
-        {
-            "gymnasium": default,
-            "ours": lambda: ours.render(data, camera),
-            "ours, antialias": lambda: smooth.render(data, camera),
-        },
-        seconds,
+        {"gymnasium": default, "ours, antialias": lambda: draw(smooth), "ours": lambda: draw(ours)}, seconds
     )
-    for item in (theirs, ours, smooth, env):
+    shown = [default(), draw(smooth), draw(ours)]
+    for item in (theirs, ours, smooth, scene):
         item.close()
-    return rates
+    return rates, shown
 
 
-def stepper(size: int, distractors: dict[str, float]) -> Callable[[], object]:
-    """Return a call that steps the registered tabletop environment once, with resets as episodes end."""
-    env = gymnasium.make("task_suites/tabletop-gather-v0", image_size=size, distractors=distractors)
+def stepper(name: str, options: dict) -> Callable[[], object]:
+    """Return a call that steps a registered environment once, with resets as episodes end."""
+    env = gymnasium.make(task_suites.gymnasium_id(name), **options)
     env.reset(seed=0)
-    actions = np.random.default_rng(0).uniform(-1, 1, (997, 5)).astype(np.float32)
+    actions = np.random.default_rng(0).uniform(-1, 1, (997, *env.action_space.shape)).astype(np.float32)
     count = 0
 
     def step() -> None:
@@ -91,47 +160,57 @@ def stepper(size: int, distractors: dict[str, float]) -> Callable[[], object]:
     return step
 
 
+def sheet(rows: dict[str, tuple[dict[str, float], list[np.ndarray]]]) -> Image.Image:
+    """Return one row per scene, Gymnasium's picture and both of ours, enlarged without smoothing."""
+    width = max(len(shown) for _, shown in rows.values()) * (SHOWN + GAP) + GAP
+    image = Image.new("RGB", (width, len(rows) * (SHOWN + LABEL + GAP) + GAP), "white")
+    draw = ImageDraw.Draw(image)
+    for y, (name, (rates, shown)) in enumerate(rows.items()):
+        top = GAP + y * (SHOWN + LABEL + GAP)
+        for x, (path, picture) in enumerate(zip(rates, shown, strict=True)):
+            left = GAP + x * (SHOWN + GAP)
+            draw.text((left, top), f"{name.rpartition('/')[2]}: {path}", fill="black")
+            image.paste(Image.fromarray(picture).resize((SHOWN, SHOWN), Image.NEAREST), (left, top + LABEL))
+    return image
+
+
 def main() -> None:
-    """Measure, print a table, and write JSON where asked."""
+    """Measure, print tables, save the pictures, and write JSON where asked."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seconds", type=float, default=2.0, help="per variant")
+    parser.add_argument("--only", default="", help="scenes and environments whose name starts with this")
     parser.add_argument("--json", default=None, help="also write the figures to this file")
+    parser.add_argument("--picture", default=None, help="also save the pictures side by side in this file")
     arguments = parser.parse_args()
     scenes = {
-        f"{name} {size}px": scene_rates(name, size, arguments.seconds)
-        for name in ("tabletop/gather", "HalfCheetah-v5", "Ant-v5")
-        for size in (64,)
+        name: measure(make(), arguments.seconds)
+        for name, make in SCENES.items()
+        if name.startswith(arguments.only)
     }
-    every = dict.fromkeys(task_suites.DISTRACTOR_NAMES, 1.0)
-    steps = frames_per_second(
-        {
-            "32px": stepper(32, {}),
-            "64px": stepper(64, {}),
-            **{f"64px {name}": stepper(64, {name: 1.0}) for name in task_suites.DISTRACTOR_NAMES},
-            "64px all distractors": stepper(64, every),
-        },
-        arguments.seconds,
-    )
+    print(f"{'pictures per second':26} {'gymnasium':>9} {'smooth':>7} {'ratio':>6} {'ours':>7} {'ratio':>6}")
+    for name, (rates, _) in scenes.items():
+        slow, smooth, fast = rates.values()
+        print(f"{name:26} {slow:9.1f} {smooth:7.0f} {smooth / slow:6.1f} {fast:7.0f} {fast / slow:6.1f}")
+    chosen = {name: stepper(*how) for name, how in STEPPERS.items() if name.startswith(arguments.only)}
+    steps = frames_per_second(chosen, arguments.seconds)
+    print("\nenvironment steps per second with picture, resets included")
+    for name, rate in steps.items():
+        print(f"{name:32} {rate:6.0f}")
     value = {
+        "command": " ".join(["python", "benchmarks/rendering.py", *sys.argv[1:]]),
+        "versions": {name: metadata.version(name) for name in ("gymnasium", "metaworld", "mujoco", "numpy")},
         "backend": BACKEND,
         "gl_renderer": probe()["gl_renderer"],
-        "pictures": scenes,
+        "pictures": {name: rates for name, (rates, _) in scenes.items()},
         "environment_steps": steps,
     }
-    print(f"{'pictures per second':26} {'gymnasium':>10} {'ours':>8} {'ratio':>6} {'antialias':>10}")
-    for name, rates in scenes.items():
-        ratio = rates["ours"] / rates["gymnasium"]
-        slow, fast, smooth = rates["gymnasium"], rates["ours"], rates["ours, antialias"]
-        print(f"{name:26} {slow:10.0f} {fast:8.0f} {ratio:6.1f} {smooth:10.0f}")
-    print("\ntabletop-gather-v0, steps per second with picture, resets included")
-    for name, rate in steps.items():
-        print(f"{name:26} {rate:10.0f}")
     print(json.dumps(value))
     if arguments.json:
-        with open(arguments.json, "w") as file:
-            json.dump(value, file, indent=1)
+        Path(arguments.json).write_text(json.dumps(value, indent=1) + "\n")
+    if arguments.picture:
+        sheet(scenes).save(arguments.picture, optimize=True)
 
 
 if __name__ == "__main__":

@@ -1,76 +1,95 @@
-"""Draws docs/tasks.png, the contact sheet of docs/tasks.md: `python docs/make_gallery.py [PATH]`."""
+"""Draws docs/gallery/FAMILY.png of every registered family and writes docs/gallery.md.
+
+    python docs/make_gallery.py [--out DIR] [FAMILY ...]
+
+Each row of a task shows what the agent sees while the scripted policy acts; two rows show the distractors, at
+half and full intensity. With families named, only their pictures are drawn anew.
+"""
 
 from __future__ import annotations
 
-import sys
+import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
+import gymnasium
 import numpy as np
 from PIL import Image, ImageDraw
 
 import task_suites
-from task_suites import DISTRACTOR_NAMES, Distractor
+from task_suites import DISTRACTOR_NAMES, Distractor, TaskDistribution, gallery
 
-SIDE, GAP, LABEL = 128, 4, 14
-TASKS = ("reach", "push", "gather", "match_positions")
-CAMERAS = ("fit", "top", "left", "right")
+SIDE, GAP, LABEL, COLUMNS = 96, 4, 14, 6
+MAX_TASKS = 6  # rows of one family, evenly chosen
+WRAPPED = "any_mujoco"
+COLOURS = 96  # of a picture's palette: pages stay light
 
 Tile = tuple[str, np.ndarray]
 
 
-def frames(suite, task, camera: str, seed: int = 3) -> list[np.ndarray]:
-    """Observed pictures of one episode of the scripted policy, first to last."""
-    env, policy = suite.make(task), suite.scripted(task)
-    policy.reset(np.random.default_rng(seed))
-    observation, info = env.reset(seed=seed)
-    pictures, done = [observation[f"image_{camera}"]], False
-    while not done:
-        observation, _, terminated, truncated, info = env.step(policy(info["reward_inputs"]))
-        pictures.append(observation[f"image_{camera}"])
-        done = terminated or truncated or info["success"]
-    env.close()
-    return pictures
+def families() -> dict[str, list[str]]:
+    """The names of every family's task distributions."""
+    found: dict[str, list[str]] = {}
+    for name in task_suites.names():
+        found.setdefault(name.split("/")[0], []).append(name)
+    return found
 
 
-def tabletop_rows() -> list[list[Tile]]:
-    """One row per task (how the script solves the test task), one of cameras, two of distractors."""
+def first_task(suite: TaskDistribution) -> task_suites.Task:
+    """A target, or a source where there is no target."""
+    return next(iter(suite.tasks("test") or suite.tasks("train")))
+
+
+def rows_of(names: Sequence[str]) -> list[list[Tile]]:
+    """A row per task, then two rows of distractors if the family shows them."""
+    chosen = np.unique(np.linspace(0, len(names) - 1, min(MAX_TASKS, len(names))).round().astype(int))
     rows = []
-    for name in TASKS:
-        suite = task_suites.get(f"tabletop/{name}", image_size=SIDE, antialias=True)
-        (task,) = suite.sample("test", 1, seed=0)
-        shown = frames(suite, task, "fit")
-        steps = np.linspace(0, len(shown) - 1, 6).round().astype(int)
-        rows.append([(f"{name}, step {step}", shown[step]) for step in steps])
-    suite = task_suites.get("tabletop/reach", image_size=SIDE, antialias=True, cameras=CAMERAS)
-    (task,) = suite.sample("test", 1, seed=0)
-    env = suite.make(task)
-    observation, _ = env.reset(seed=3)
-    env.close()
-    cameras = [(f"camera {camera}", observation[f"image_{camera}"]) for camera in CAMERAS]
-    small = task_suites.get("tabletop/reach", image_size=32, cameras=("top",))
-    seen = frames(small, small.sample("test", 1, seed=0)[0], "top")
-    enlarged = np.ones((SIDE // 32, SIDE // 32, 1), np.uint8)
-    cameras += [("top at 32 px", np.kron(seen[i], enlarged)) for i in (0, -1)]
-    rows.append(cameras)
+    for name in (names[i] for i in chosen):
+        suite = gallery.open_large(name, SIDE)
+        shown = gallery.film(suite, first_task(suite))
+        steps = np.linspace(0, len(shown) - 1, COLUMNS).round().astype(int)
+        rows.append([(f"step {step}" if i else name.split("/")[1], shown[step])
+                     for i, step in enumerate(steps)])  # fmt: skip
+    for name in names:
+        suite = gallery.open_large(name, SIDE)
+        if suite.shows_distractors:
+            return rows + [distracted(suite, intensity) for intensity in (0.5, 1.0)]
+    return rows
+
+
+def distracted(suite: TaskDistribution, intensity: float) -> list[Tile]:
+    """One picture of each distractor."""
+    row = []
+    for name in DISTRACTOR_NAMES:
+        task = first_task(suite).replace(distractors=(Distractor(name, intensity, seed=1),))
+        shown = gallery.film(suite, task)
+        row.append((f"{name} {intensity}", shown[min(4, len(shown) - 1)]))
+    return row
+
+
+def wrapped_rows() -> list[list[Tile]]:
+    """Distractors on an environment of Gymnasium's that knows nothing of them."""
+    rows = []
     for intensity in (0.5, 1.0):
         row = []
         for name in DISTRACTOR_NAMES:
-            changed = task.replace(distractors=(Distractor(name, intensity, seed=1),))
-            row.append((f"{name} {intensity}", frames(suite, changed, "fit")[4]))
+            env = task_suites.MujocoPixels(
+                gymnasium.make("HalfCheetah-v5"),
+                image_size=SIDE,
+                antialias=True,
+                distractors=[Distractor(name, intensity, seed=1)],
+            )
+            env.reset(seed=3)
+            for _ in range(8):
+                observation = env.step(np.zeros(6, np.float32))[0]
+            row.append((f"{name} {intensity}", observation["image_default"]))
+            env.close()
         rows.append(row)
     return rows
 
 
-def toy_row() -> list[Tile]:
-    """The linear-quadratic toy; the pictures of toy/counting are single colours and not shown."""
-    suite = task_suites.get("toy/lqr", image_size=SIDE)
-    (task,) = suite.sample("test", 1, seed=0)
-    shown = frames(suite, task, "top")
-    return [(f"toy/lqr, step {step}", shown[step]) for step in (0, 2, 4, 6, 8, 10)]
-
-
 def sheet(rows: list[list[Tile]]) -> Image.Image:
-    """All rows of labelled tiles on white."""
+    """All rows of labelled tiles on white, with a small palette."""
     width = max(len(row) for row in rows) * (SIDE + GAP) + GAP
     image = Image.new("RGB", (width, len(rows) * (SIDE + LABEL + GAP) + GAP), "white")
     draw = ImageDraw.Draw(image)
@@ -78,11 +97,47 @@ def sheet(rows: list[list[Tile]]) -> Image.Image:
         for x, (label, picture) in enumerate(row):
             corner = (GAP + x * (SIDE + GAP), GAP + y * (SIDE + LABEL + GAP))
             draw.text(corner, label, fill="black")
-            image.paste(Image.fromarray(picture), (corner[0], corner[1] + LABEL))
-    return image
+            tile = Image.fromarray(picture)
+            if tile.size != (SIDE, SIDE):
+                tile = tile.resize((SIDE, SIDE), Image.Resampling.BOX)
+            image.paste(tile, (corner[0], corner[1] + LABEL))
+    return image.quantize(COLOURS, dither=Image.Dither.NONE)
+
+
+def page() -> str:
+    """docs/gallery.md: every family with its picture, every task with its reward in words."""
+    lines = ["# Gallery", "", "Made by `python docs/make_gallery.py`. Each row shows what the agent sees"]
+    lines += ["while the scripted policy acts on the first target task; `meta-latent tasks NAME` says more."]
+    for family, names in families().items():
+        lines += ["", f"## {family}", "", f"![{family}](gallery/{family}.png)", ""]
+        lines += ["| task | pays |", "|---|---|"]
+        for name in names:
+            suite = task_suites.get(name)
+            lines.append(f"| `{name}` | {suite.describe(first_task(suite))} |")
+    lines += ["", "## Any MuJoCo environment", "", f"![HalfCheetah-v5](gallery/{WRAPPED}.png)", ""]
+    lines += ["Gymnasium's `HalfCheetah-v5` in `task_suites.MujocoPixels`, with distractors."]
+    return "\n".join(lines) + "\n"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Draw and write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("families", nargs="*", metavar="FAMILY", help="draw only these anew")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder of the page")
+    arguments = parser.parse_args(argv)
+    found = families()
+    for family in arguments.families:
+        if family not in found:
+            parser.error(f"unknown family {family!r} (valid: {', '.join(found)})")
+    (arguments.out / "gallery").mkdir(parents=True, exist_ok=True)
+    for family in arguments.families or found:
+        path = arguments.out / "gallery" / f"{family}.png"
+        sheet(rows_of(found[family])).save(path, optimize=True)
+        print(path)
+    if not arguments.families:
+        sheet(wrapped_rows()).save(arguments.out / "gallery" / f"{WRAPPED}.png", optimize=True)
+    (arguments.out / "gallery.md").write_text(page())
 
 
 if __name__ == "__main__":
-    path = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent / "tasks.png"
-    sheet([*tabletop_rows(), toy_row()]).save(path, optimize=True)
-    print(path)
+    main()

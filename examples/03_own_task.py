@@ -38,9 +38,9 @@ def reward(inputs, action, goal_metres):
     return 1.0 - abs(inputs[..., 0] - goal_metres) - 0.05 * action[..., 0] ** 2
 
 
-task_suites.register_environment(
+task_suites.gymnasium_task(
     "mine/cart", Cart, reward=reward, reward_inputs=lambda env: [env.place, env.speed],
-    reward_input_names=("place_metres", "speed_metres_per_second"), image=True, max_episode_steps=25,
+    reward_input_names=("place_metres", "speed_metres_per_second"), pixels="render", max_episode_steps=25,
     success=lambda inputs, goal_metres: abs(inputs[..., 0] - goal_metres) < 0.1,
     tasks={"train": [{"goal_metres": -0.6}, {"goal_metres": 0.6}], "test": [{"goal_metres": 0.3}]},
 )  # fmt: skip

@@ -78,10 +78,15 @@ def _parser() -> argparse.ArgumentParser:
         "doctor", help="check this machine; says which command mends what is missing"
     )
     doctor.set_defaults(run=_run_doctor)
-    tasks = commands.add_parser("tasks", help="list the task distributions")
-    tasks.add_argument("--tag", help="only those with this tag")
+    text = "list the task distributions, or show one: its spaces, its reward in words, a picture"
+    tasks = commands.add_parser("tasks", help=text, description=text, allow_abbrev=False)
+    tasks.add_argument("name", metavar="NAME", nargs="?", help="show this one, such as tabletop/reach")
+    tasks.add_argument("--tag", help="list only those with this tag")
     tasks.add_argument(
-        "overrides", nargs="*", metavar="imports=[package]", help="also those of your own package"
+        "overrides",
+        nargs="*",
+        metavar="key=value",
+        help="imports=[package]: also those of your own package; picture=FILE.png: where NAME's goes",
     )
     tasks.set_defaults(run=_run_tasks)
     return parser
@@ -111,13 +116,11 @@ def _run_doctor(parsed: argparse.Namespace) -> int | None:
 
 
 def _run_tasks(parsed: argparse.Namespace) -> int | None:
-    for override in parsed.overrides:
-        if not override.startswith("imports="):
-            raise UserError(f"expected imports=[package], got {override!r}")
-    _import_packages(parsed.overrides)
-    for name in _module("task_suites").names(parsed.tag):
-        print(name)
-    return DONE
+    name, overrides = parsed.name, list(parsed.overrides)
+    if name is not None and "=" in name:
+        name, overrides = None, [name, *overrides]
+    _import_packages(overrides)
+    return _function("tasks")(name, parsed.tag, overrides)
 
 
 def _function(command: str) -> Callable[..., int | None]:

@@ -5,33 +5,73 @@
     task, = suite.sample("train", 1, seed=0)
     env = suite.make(task)                                # a Gymnasium environment
 
-Your own environment becomes one with `task_suites.register_environment`.
+Your own environment becomes one with `task_suites.gymnasium_task`.
 Every distribution is also registered with Gymnasium: `gymnasium.make("task_suites/tabletop-gather-v0")`.
 """
 
-from task_suites.adapter import register_environment
+from task_suites.adapter import gymnasium_task
 from task_suites.distribution import ScriptedPolicy, TaskDistribution
 from task_suites.errors import SuiteError
-from task_suites.registry import get, gymnasium_id, names, register
+from task_suites.registry import get, gymnasium_id, names, options_of, register, tags
 from task_suites.task import DISTRACTOR_NAMES, Distractor, Parameters, Reward, Task
+from task_suites.vector import TaskVector
 
 __all__ = [
     "DISTRACTOR_NAMES",
     "Distractor",
+    "MujocoPixels",
     "Parameters",
     "Reward",
     "ScriptedPolicy",
     "SuiteError",
     "Task",
     "TaskDistribution",
+    "TaskVector",
     "get",
     "gymnasium_id",
+    "gymnasium_task",
     "names",
+    "options_of",
     "register",
-    "register_environment",
+    "tags",
 ]
 
-for _task in ("reach", "push", "gather", "match_positions"):
+
+def __getattr__(name: str):
+    """Import `MujocoPixels` when it is asked for: it needs MuJoCo, which a suite without pictures may not."""
+    if name == "MujocoPixels":
+        from task_suites.pixels import MujocoPixels
+
+        return MujocoPixels
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+for _task in ("reach", "push", "gather", "match_positions", "lift", "stack", "place"):
     register(f"tabletop/{_task}", "task_suites.tabletop.suite:Tabletop", ("mujoco", "images", "manipulation"))
+for _task in ("reacher", "buttons", "peg_insertion", "shelf_placing"):
+    _place = f"task_suites.meld.suite:{_task.title().replace('_', '')}"
+    register(f"meld/{_task}", _place, ("mujoco", "images", "manipulation", "hidden_goal"))
+_PLACE = "task_suites.meld.suite:CheetahVelocity"
+register("meld/cheetah_velocity", _PLACE, ("mujoco", "images", "locomotion", "hidden_goal"))
+for _body, _tasks in {
+    "half_cheetah": ("run", "velocity", "direction"),
+    "hopper": ("run", "upright", "velocity"),
+    "walker2d": ("run", "upright", "velocity", "direction"),
+    "ant": ("run", "upright", "velocity", "direction", "goal"),
+    "swimmer": ("run", "velocity"),
+    "humanoid": ("run", "direction"),
+}.items():
+    for _task in _tasks:
+        register(
+            f"locomotion/{_body}_{_task}",
+            "task_suites.locomotion.suite:Locomotion",
+            ("mujoco", "state", "images", _body),
+        )
 register("toy/counting", "task_suites.toy.counting:Counting", ("state", "images"))
 register("toy/lqr", "task_suites.toy.lqr:Lqr", ("state", "images"))
+for _task in ("mt1", "ml1", "ml10", "ml25", "ml45", "custom"):
+    register(
+        f"metaworld/{_task}",
+        "task_suites.metaworld.suite:MetaWorld",
+        ("mujoco", "images", "state", "manipulation", "meta"),
+    )

@@ -7,11 +7,13 @@ import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import gymnasium
 import numpy as np
 
+from task_suites import clips
 from task_suites import references as committed
 from task_suites.errors import SuiteError, choose
 from task_suites.task import Distractor, Task
@@ -38,7 +40,10 @@ def as_action(action: Any, size: int) -> np.ndarray:
 
 
 def as_distractors(values: Any) -> tuple[Distractor, ...]:
-    """Read distractors from Distractor values, `{"video": 0.5}` or `[{"name": "video", "seed": 1}]`."""
+    """Read distractors from Distractor values, `{"video": 0.5}` or `[{"name": "video", "seed": 1}]`.
+
+    Raises SuiteError naming what is wrong; a folder of videos is read here, so that it fails early.
+    """
     if isinstance(values, Mapping):
         return tuple(Distractor(name, intensity) for name, intensity in values.items())
     if isinstance(values, str) or not isinstance(values, Iterable):
@@ -49,12 +54,14 @@ def as_distractors(values: Any) -> tuple[Distractor, ...]:
     for item in values:
         if isinstance(item, Mapping):
             for key in item:
-                choose(key, ("name", "intensity", "seed"), "distractor field")
+                choose(key, ("name", "intensity", "seed", "folder"), "distractor field")
             if "name" not in item:
                 raise SuiteError(f"distractors: {dict(item)!r} has no name")
             item = Distractor(**item)
         if not isinstance(item, Distractor):
             raise SuiteError(f"distractors: got {item!r}, expected Distractor(name, intensity, seed)")
+        if item.folder:
+            clips.load(item.folder)
         found.append(item)
     return tuple(found)
 
@@ -64,7 +71,8 @@ class TaskDistribution(ABC):
 
     Attributes: `name` ("family/task"), `family`, `observation_space`, `action_space`, `max_episode_steps`,
     `reward_input_names` (names of the R entries of `info["reward_inputs"]`), `object_input_names` (those of
-    them that locate objects, which a model has to see), `options` (plain values).
+    them that locate objects, which a model has to see), `options` (plain values), `reward_words` (reward name
+    -> what it pays, a format string of its parameters).
     """
 
     name: str
@@ -74,6 +82,7 @@ class TaskDistribution(ABC):
     max_episode_steps: int
     reward_input_names: tuple[str, ...]
     object_input_names: tuple[str, ...] = ()
+    reward_words: Mapping[str, str] = MappingProxyType({})
     options: dict[str, Any]
     distractors: tuple[Distractor, ...] = ()
     shows_distractors: bool = False
@@ -119,6 +128,15 @@ class TaskDistribution(ABC):
             )
         order = np.random.default_rng(seed).permutation(len(tasks))[:count]
         return tuple(tasks[i].replace(distractors=self.distractors) for i in order)
+
+    def describe(self, task: Task) -> str:
+        """Return in words what `task` pays."""
+        reward = self.check(task).reward
+        words = self.reward_words.get(reward.name)
+        if words is None:
+            given = ", ".join(f"{key}={value}" for key, value in reward.parameters.items())
+            return f"reward {reward.name!r}" + (f" with {given}" if given else "")
+        return words.format(**reward.parameters)
 
     def reference_key(self, task: Task) -> str:
         """Return the key of `task` in the committed references: without distractors, with the physics."""

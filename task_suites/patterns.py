@@ -36,11 +36,10 @@ def dull_colour(rng: np.random.Generator) -> np.ndarray:
 class Plasma:
     """A moving picture without end: two drifting noise fields index a periodic palette.
 
-    base: RGB (3,) in [0, 1] to which intensity 0 leads. Deterministic in (rng, step); some 30 microseconds a
-    frame.
+    Deterministic in (rng, step); some 30 microseconds a frame.
     """
 
-    def __init__(self, rng: np.random.Generator, intensity: float, base: np.ndarray) -> None:
+    def __init__(self, rng: np.random.Generator) -> None:
         fields = [smooth_noise(rng, 3.0), smooth_noise(rng, 2.0)]
         wrapped = [(field * 300).astype(np.int64).astype(np.uint8) for field in fields]
         self._fields = [np.tile(field, (2, 2)) for field in wrapped]  # a drifted field is then a slice
@@ -48,7 +47,7 @@ class Plasma:
         phase = rng.uniform(0, 2 * np.pi, 3)
         turn = 2 * np.pi * np.arange(256)[:, None] / 256
         palette = 0.45 + 0.4 * np.sin(turn * np.array([1, 1, 2]) + phase)
-        self._palette = (255 * (base + intensity * (palette - base))).clip(0, 255).astype(np.uint8)
+        self._palette = (255 * palette).clip(0, 255).astype(np.uint8)
 
     def frame(self, step: int) -> np.ndarray:
         """Return the picture (64, 64, 3) uint8 at `step`."""

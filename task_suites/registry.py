@@ -65,15 +65,24 @@ def names(tag: str | None = None) -> list[str]:
     return sorted(name for name, entry in _ENTRIES.items() if tag in entry.tags)
 
 
+def tags(name: str) -> list[str]:
+    """Return the sorted tags of a distribution. SuiteError: unknown name."""
+    return sorted(_ENTRIES[choose(name, _ENTRIES, "task distribution")].tags)
+
+
+def options_of(name: str) -> list[str]:
+    """Return the names of the options that `get` takes for a distribution. SuiteError: unknown name."""
+    entry = _ENTRIES[choose(name, _ENTRIES, "task distribution")]
+    signature = inspect.signature(entry.resolve()).parameters
+    return [key for key, value in signature.items() if key != "name" and value.kind is not value.VAR_KEYWORD]
+
+
 def get(name: str, **options) -> TaskDistribution:
     """Return the distribution `name` with `options`. Raises SuiteError for an unknown name or option."""
-    entry = _ENTRIES[choose(name, _ENTRIES, "task distribution")]
-    factory = entry.resolve()
-    signature = inspect.signature(factory).parameters
-    valid = [key for key, value in signature.items() if key != "name" and value.kind is not value.VAR_KEYWORD]
+    valid = options_of(name)
     for option in options:
         choose(option, valid, f"option of {name}")
-    return factory(name=name, **options)
+    return _ENTRIES[name].resolve()(name=name, **options)
 
 
 def make_environment(

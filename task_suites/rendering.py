@@ -77,6 +77,11 @@ def _make_context():
         raise SuiteError(f"no pictures: GL backend {BACKEND!r} cannot start ({error}); {_ADVICE}") from error
 
 
+# Pictures painted over geoms use texture and material numbers that no model reaches (MuJoCo uses 999 itself).
+FIRST_PAINT, _LAST_PAINT = 900, 949
+_TEXTURE_2D = int(mujoco.mjtTexture.mjTEXTURE_2D)
+_ROLE_RGB = int(mujoco.mjtTextureRole.mjTEXROLE_RGB)
+
 _OPEN: weakref.WeakSet[Renderer] = weakref.WeakSet()
 _CONTEXTS: dict[int, Any] = {}  # one GL context per thread
 
@@ -106,16 +111,26 @@ class Renderer:
     """Draws one model at one size. Close it, or use it in a `with` statement; what is left is closed at exit.
 
     height, width: pixels. antialias: 4x multisampling and fully round bodies, three to four times as slow at
-    64x64; without it round bodies have 12 sides, which small pictures hardly show.
+    64x64; without it round bodies have 12 sides, which small pictures hardly show. oversample: draw this many
+    times as large and average, the cheaper way to smooth edges with software GL; give it or antialias.
     It makes its thread's GL context current for each picture, so several may live side by side. Use it in the
     thread that made it; spawn, don't fork, processes after the first one is made.
     Raises SuiteError naming the system packages if no GL backend can start.
     """
 
     def __init__(
-        self, model: mujoco.MjModel, height: int, width: int, *, antialias: bool = False, max_geoms: int = 200
+        self,
+        model: mujoco.MjModel,
+        height: int,
+        width: int,
+        *,
+        antialias: bool = False,
+        oversample: int = 1,
+        max_geoms: int = 200,
     ) -> None:
         self._context = None
+        self._oversample, self._shape = oversample, (height, width)
+        height, width = height * oversample, width * oversample
         self.model = model
         self._gl = _thread_context()
         self._gl.make_current()
@@ -135,30 +150,35 @@ class Renderer:
         self.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = 0
         self.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
         self._option, self._camera = mujoco.MjvOption(), mujoco.MjvCamera()
-        self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
         self._perturb = mujoco.MjvPerturb()
+        self._paint: dict[int, tuple[int, tuple]] = {}  # slot -> GL texture, its height and width
         self._rect = mujoco.MjrRect(0, 0, width, height)
         self._pixels = np.empty((height, width, 3), np.uint8)
         _OPEN.add(self)
 
     def render(
-        self, data: mujoco.MjData, camera: int, decorate: Callable[[mujoco.MjvScene], None] | None = None
+        self,
+        data: mujoco.MjData,
+        camera: int | mujoco.MjvCamera,
+        decorate: Callable[[mujoco.MjvScene], None] | None = None,
     ) -> np.ndarray:
         """Return a new uint8 array (height, width, 3).
 
-        camera: id of a fixed camera of the model. decorate: adds geoms to the scene, outside the physics.
+        camera: id of a camera of the model, or a free one. decorate: changes the scene, outside the physics.
         """
         if self._context is None:
             raise SuiteError("this renderer is closed: make a new one")
         self._gl.make_current()
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
-        self._camera.fixedcamid = camera
+        if not isinstance(camera, mujoco.MjvCamera):
+            self._camera.type, self._camera.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, camera
+            camera = self._camera
         mujoco.mjv_updateScene(
             self.model,
             data,
             self._option,
             self._perturb,
-            self._camera,
+            camera,
             mujoco.mjtCatBit.mjCAT_ALL,
             self.scene,
         )
@@ -166,12 +186,74 @@ class Renderer:
             decorate(self.scene)
         mujoco.mjr_render(self._rect, self.scene, self._context)
         mujoco.mjr_readPixels(self._pixels, None, self._rect, self._context)
-        return self._pixels[::-1].copy()  # GL counts rows from the bottom
+        pixels = self._pixels[::-1]  # GL counts rows from the bottom
+        return pixels.copy() if self._oversample == 1 else self._averaged(pixels)
 
-    def upload_texture(self, texture: int) -> None:
-        """Send texture number `texture` of the model, changed in `model.tex_data`, to the renderer."""
+    def _averaged(self, pixels: np.ndarray) -> np.ndarray:
+        """Return the mean over squares; a channel at a time, as rows of three numbers are slow in numpy."""
+        (height, width), times = self._shape, self._oversample
+        rows = sum(pixels[at::times].astype(np.uint16) for at in range(times)).reshape(height, width, -1)
+        total = np.full((height, width, 3), times * times // 2, np.uint16)
+        for channel in range(3):
+            for at in range(times):
+                total[..., channel] += rows[..., 3 * at + channel]
+        return (total // (times * times)).astype(np.uint8)
+
+    @property
+    def aspect(self) -> float:
+        """Width over height of the pictures."""
+        return self._rect.width / self._rect.height
+
+    def paint(
+        self,
+        slot: int,
+        picture: np.ndarray,
+        repeat: tuple[float, float] = (1.0, 1.0),
+        per_metre: bool = False,
+        mipmaps: bool = True,
+    ) -> int:
+        """Keep `picture`, uint8 (H, W, 3), as a texture of this renderer alone; the model is not touched.
+
+        slot: 0 to 49; a second picture replaces the first. repeat: how often it shows along the sides of a
+        geom, or in a metre. mipmaps: for what is seen from afar; films do without, which is faster.
+        Returns the number for `MjvGeom.matid`, to be set in `decorate`.
+        """
+        from OpenGL import GL
+        from OpenGL.raw.GL.VERSION.GL_1_1 import glTexSubImage2D  # without PyOpenGL's slow array handling
+
+        number, target = FIRST_PAINT + slot, GL.GL_TEXTURE_2D
+        if not FIRST_PAINT <= number <= _LAST_PAINT:
+            raise SuiteError(f"slot is {slot}: expected 0 to {_LAST_PAINT - FIRST_PAINT}")
         self._gl.make_current()
-        mujoco.mjr_uploadTexture(self.model, self._context, texture)
+        pixels, (height, width) = np.ascontiguousarray(picture), picture.shape[:2]
+        layout = GL.GL_RGB, GL.GL_UNSIGNED_BYTE, ctypes.c_void_p(pixels.ctypes.data)
+        if self._paint.get(slot, (0, ()))[1] != (height, width):
+            self._allocate(slot, height, width, mipmaps)
+        GL.glBindTexture(target, self._paint[slot][0])
+        glTexSubImage2D(target, 0, 0, 0, width, height, *layout)
+        if mipmaps:
+            GL.glGenerateMipmap(target)
+        self._context.mat_texuniform[number] = per_metre
+        self._context.mat_texrepeat[2 * number : 2 * number + 2] = repeat
+        return number
+
+    def _allocate(self, slot: int, height: int, width: int, mipmaps: bool) -> None:
+        from OpenGL import GL
+
+        target, number, context = GL.GL_TEXTURE_2D, FIRST_PAINT + slot, self._context
+        texture = self._paint[slot][0] if slot in self._paint else int(GL.glGenTextures(1))
+        self._paint[slot] = texture, (height, width)
+        GL.glBindTexture(target, texture)
+        smaller = GL.GL_LINEAR_MIPMAP_LINEAR if mipmaps else GL.GL_LINEAR
+        GL.glTexParameteri(target, GL.GL_TEXTURE_MIN_FILTER, smaller)
+        GL.glTexParameteri(target, GL.GL_TEXTURE_MAG_FILTER, GL.GL_LINEAR)
+        for axis in (GL.GL_S, GL.GL_T):  # as MuJoCo does, but only for models with textures of their own
+            GL.glTexGeni(axis, GL.GL_TEXTURE_GEN_MODE, GL.GL_OBJECT_LINEAR)
+        GL.glPixelStorei(GL.GL_UNPACK_ALIGNMENT, 1)
+        GL.glTexImage2D(target, 0, GL.GL_RGB, width, height, 0, GL.GL_RGB, GL.GL_UNSIGNED_BYTE, None)
+        context.texture[number], context.textureType[number] = texture, _TEXTURE_2D
+        roles = len(context.mat_texid) // len(context.mat_texuniform)
+        context.mat_texid[number * roles + _ROLE_RGB] = number
 
     def gl_name(self) -> str:
         """Return what the GL driver calls itself, e.g. "llvmpipe (...)"."""
@@ -184,6 +266,11 @@ class Renderer:
         """Free the GL resources; more than once is allowed."""
         if self._context is not None:
             self._gl.make_current()
+            if self._paint:
+                from OpenGL import GL
+
+                GL.glDeleteTextures([texture for texture, _ in self._paint.values()])
+                self._paint.clear()
             self._context.free()
             self._context = None
         _OPEN.discard(self)

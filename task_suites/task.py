@@ -71,12 +71,14 @@ class Distractor:
     """A change of the picture only, never of the physics.
 
     name: one of DISTRACTOR_NAMES; intensity: 0 (nothing) to 1; seed: non-negative, which variation is shown.
+    folder: of a user's own videos and images, for "video" only; "" shows a procedural one.
     Raises SuiteError naming the field that is wrong.
     """
 
     name: str
     intensity: float = 1.0
     seed: int = 0
+    folder: str = ""
 
     def __post_init__(self) -> None:
         choose(self.name, DISTRACTOR_NAMES, "distractor name")
@@ -85,7 +87,16 @@ class Distractor:
             raise SuiteError(f"distractor {self.name!r}: intensity is {self.intensity!r}, expected 0 to 1")
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
             raise SuiteError(f"distractor {self.name!r}: seed is {self.seed!r}, expected an int >= 0")
+        if not isinstance(self.folder, str) or (self.folder and self.name != "video"):
+            raise SuiteError(
+                f"distractor {self.name!r}: folder is {self.folder!r}, expected a path, for 'video' only"
+            )
         object.__setattr__(self, "intensity", float(self.intensity))
+
+    def to_dict(self) -> dict[str, Scalar]:
+        """Return its fields; a folder only where there is one."""
+        fields = dataclasses.asdict(self)
+        return fields if self.folder else {key: fields[key] for key in fields if key != "folder"}
 
 
 @dataclass(frozen=True)
@@ -127,7 +138,7 @@ class Task:
             "reward": {"name": self.reward.name, "parameters": dict(self.reward.parameters)},
             "parameters": dict(self.parameters),
             "dynamics": dict(self.dynamics),
-            "distractors": [dataclasses.asdict(item) for item in self.distractors],
+            "distractors": [item.to_dict() for item in self.distractors],
         }
         return json.dumps(value, sort_keys=True)
 

@@ -9,6 +9,7 @@ import types
 
 import pytest
 
+import task_suites
 from meta_latent import cli
 from meta_latent.errors import RunError, UserError
 
@@ -75,6 +76,10 @@ def test_mistakes_of_the_suites_are_wrong_input_and_other_value_errors_are_bugs(
         (["transfer", "seed=1"], "NAME"),
         (["transfer", "push", "seed"], "key=value"),
         (["tasks", "seed=1"], "imports="),
+        (["tasks", "toy/lqrr"], "toy/lqr"),
+        (["tasks", "toy/lqr", "--tag", "toy"], "--tag"),
+        (["tasks", "picture=a.png"], "NAME"),
+        (["tasks", "toy/lqr", "picture=/nowhere/at/all.png"], "picture="),
         (["tasks", "imports=[no_such_package]"], "no_such_package"),
         (["trasnfer", "push"], "invalid choice"),
         (["transfer"], "NAME"),
@@ -102,6 +107,38 @@ def test_tasks_lists_the_suites_by_tag(capsys):
     assert "tabletop/reach" in everything
     assert cli.main(["tasks", "--tag", "mujoco"]) == 0
     assert set(capsys.readouterr().out.split()) <= set(everything)
+
+
+def test_tasks_shows_one_in_words_and_pictures(capsys, tmp_path):
+    assert cli.main(["tasks", "toy/lqr", f"picture={tmp_path / 'lqr.png'}"]) == 0
+    said = capsys.readouterr().out
+    for words in ("13 tasks", "hidden goal x -0.30 m", "task_suites/toy-lqr-v0", "proprio float32 (4,)"):
+        assert words in said
+    assert (tmp_path / "lqr.png").read_bytes()[:4] == b"\x89PNG"
+    assert cli.main(["tasks", "toy/lqr"]) == 0
+    assert "picture=FILE.png" in capsys.readouterr().out
+
+
+def test_tasks_draws_in_a_terminal(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert cli.main(["tasks", "toy/lqr"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if "\u2580" in line]
+    assert len(lines) == 32 and all(line.count("\u2580") == 64 for line in lines)
+
+
+def test_tasks_knows_a_users_own_package(capsys, tmp_path, monkeypatch):
+    """One that registers a task when it is imported."""
+    monkeypatch.setattr(task_suites.registry, "_ENTRIES", dict(task_suites.registry._ENTRIES))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_tasks_of_test.py").write_text(
+        "import task_suites\n"
+        "task_suites.gymnasium_task('mine/pole', 'CartPole-v1', tags=('wanted',))\n"
+    )
+    assert cli.main(["tasks", "imports=[my_tasks_of_test]", "--tag", "wanted"]) == 0
+    assert capsys.readouterr().out == "mine/pole\n"
+    assert cli.main(["tasks", "mine/pole", "imports=[my_tasks_of_test]"]) == 0
+    assert "what the environment itself pays" in capsys.readouterr().out
+    task_suites.registry.gymnasium.registry.pop("task_suites/mine-pole-v0")
 
 
 def test_imports_come_first_and_from_the_working_folder(transfer, tmp_path, monkeypatch):

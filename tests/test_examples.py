@@ -16,6 +16,7 @@ PROMISES = {
         r"raw return +-?\d+\.\d+",
         "own_task/transfer/goal/ivg/pretrained/0/videos/evaluation_0.mp4",
     ),
+    "04_sb3_sac.py": (r"score after 300 steps -?\d+\.\d+", "sb3_sac/policy.zip"),
 }
 
 
@@ -23,8 +24,11 @@ def test_every_example_is_tested():
     assert list(PROMISES) == EXAMPLES
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", EXAMPLES)
+def marked(name):
+    return pytest.param(name, marks=pytest.mark.baselines if "sb3" in name else pytest.mark.slow)
+
+
+@pytest.mark.parametrize("name", [marked(name) for name in EXAMPLES])
 def test_the_example_runs(name, tmp_path):
     command = [sys.executable, str(ROOT / "examples" / name), "--quick", "--out", str(tmp_path / "runs")]
     child = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300)

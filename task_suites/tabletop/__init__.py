@@ -1,1 +1,1 @@
-"""Tabletop: a hand with suction and three free blocks, all primitives in real contact (MuJoCo)."""
+"""Tabletop: a hand with suction or fingers and three free blocks, primitives in real contact (MuJoCo)."""

@@ -15,24 +15,25 @@ from task_suites.tabletop import rewards, scene
 from task_suites.task import Task
 
 PROPRIO_SIZE = 13
-_BLOCK_QPOS = 4 + 7 * np.arange(3)
-_INPUT_QPOS = np.concatenate([np.arange(3)] + [start + np.arange(3) for start in _BLOCK_QPOS])
 _CENTRE = (scene.HAND_LOW[:3] + scene.HAND_HIGH[:3]) / 2
 _HALF = (scene.HAND_HIGH[:3] - scene.HAND_LOW[:3]) / 2
-_RELEASE = -0.6  # the suction latch: grip > 0 switches on, below this off, between it stays
-_CUP_SIZE = 0.06
+_RELEASE = -0.6  # the latch of the grip: above 0 switches on, below this off, between it stays
+_GRIP_CONTROLS = {"suction": (0.0, 1.0), "fingers": (scene.FINGER_OPEN, 0.0)}  # of the actuators: off, on
 _MOVIE_PIXELS = 256
-_NAMES = Names("floor", "table", ("cup", "flange", "arm"), scene.COLOURS, table_half_metres=0.2)
+_HANDS = {
+    "suction": ("cup", "flange", "arm"),
+    "fingers": ("left_finger", "right_finger", "palm", "arm"),
+}
 
 
 class TabletopEnv(gymnasium.Env):
     """One task on the table. Blocks are seen in the pictures only; time limits truncate.
 
-    Action (5,) in [-1, 1]: hand x, y, z speed, wrist speed, grip (> 0 suction on, <= -0.6 off, else
-    unchanged). Observation: `image_CAMERA` uint8 (size, size, 3); `proprio` float32 (13,): hand x y z
-    (workspace to [-1, 1]), hand velocity x y z (1 = full speed), setpoint minus hand x y z (1 = the allowed
-    lead), sine and cosine of the wrist, wrist velocity (1 = full speed), suction switched on (+1) or off
-    (-1). info: `success` bool, `task`, `reward_inputs` float32 (13,), named in
+    Action (5,) in [-1, 1]: hand x, y, z speed, wrist speed, grip (> 0 on, <= -0.6 off, else unchanged: it
+    switches suction, or closes the fingers). Observation: `image_CAMERA` uint8 (size, size, 3); `proprio`
+    float32 (13,): hand x y z (workspace to [-1, 1]), hand velocity x y z (1 = full speed), setpoint minus
+    hand x y z (1 = the allowed lead), sine and cosine of the wrist, wrist velocity (1 = full speed), grip
+    on (+1) or off (-1). info: `success` bool, `task`, `reward_inputs` float32 (13,), named in
     `tabletop.rewards.INPUT_NAMES`.
     """
 
@@ -47,15 +48,22 @@ class TabletopEnv(gymnasium.Env):
         control_hz: int,
         episode_steps: int,
         antialias: bool,
+        gripper: str = "suction",
     ) -> None:
         self.task = task
         self.render_mode = None
         self.metadata = {**self.metadata, "render_fps": control_hz}
         self.observation_space, self.action_space = spaces(cameras, image_size)
-        self._model = mujoco.MjModel.from_xml_string(scene.mjcf())
+        self._model = mujoco.MjModel.from_xml_string(scene.mjcf(gripper))
         self._data = mujoco.MjData(self._model)
         self._cameras = [(f"image_{name}", self._model.camera(name).id) for name in cameras]
-        self._scenery = Scenery(self._model, task.distractors, _NAMES)
+        names = Names("floor", "table", _HANDS[gripper], scene.COLOURS, table_half_metres=0.2)
+        self._scenery = Scenery(self._model, task.distractors, names)
+        self._block_qpos = self._model.nq - 7 * np.arange(3, 0, -1)
+        self._input_qpos = np.concatenate(
+            [np.arange(3), *(start + np.arange(3) for start in self._block_qpos)]
+        )
+        self._grip_controls = _GRIP_CONTROLS[gripper]
         self._image_size, self._antialias = image_size, antialias
         self._renderer: Renderer | None = None
         self._movie_renderer: Renderer | None = None
@@ -65,7 +73,7 @@ class TabletopEnv(gymnasium.Env):
             scene.HAND_SPEED / control_hz
         )  # how far one action moves the setpoint, and its largest lead
         self._setpoint = np.zeros(4)
-        self._suction = False
+        self._gripping = False
         self._step_count: int | None = None
         # Views into MuJoCo's memory: no look-ups in step.
         self._qpos, self._qvel, self._ctrl = self._data.qpos, self._data.qvel, self._data.ctrl
@@ -80,7 +88,8 @@ class TabletopEnv(gymnasium.Env):
         self._scenery.begin_episode(int(rng.integers(2**31)))
         self._setpoint[:] = self._qpos[:4]
         self._ctrl[:4] = self._setpoint
-        self._suction = False
+        self._gripping = False
+        self._ctrl[4:] = self._grip_controls[False]
         self._step_count = 0
         mujoco.mj_forward(self._model, self._data)
         inputs = self._reward_inputs()
@@ -95,7 +104,7 @@ class TabletopEnv(gymnasium.Env):
             if gaps.min() >= scene.SPAWN_SEPARATION:
                 break
         yaws = rng.uniform(-np.pi / 4, np.pi / 4, 3)
-        for start, spot, yaw in zip(_BLOCK_QPOS, spots, yaws, strict=True):
+        for start, spot, yaw in zip(self._block_qpos, spots, yaws, strict=True):
             self._qpos[start : start + 7] = (
                 *spot,
                 scene.BLOCK_HALF,
@@ -104,6 +113,7 @@ class TabletopEnv(gymnasium.Env):
                 0.0,
                 np.sin(yaw / 2),
             )
+        self._qpos[4 : self._block_qpos[0]] = scene.FINGER_OPEN
         low, high = (-0.1, -0.1, 0.09, -0.5), (0.1, 0.1, 0.14, 0.5)
         self._qpos[:4] = rng.uniform(low, high)
 
@@ -117,11 +127,11 @@ class TabletopEnv(gymnasium.Env):
         target = target.clip(hand - self._reach, hand + self._reach)  # no wind-up against an obstacle
         target.clip(scene.HAND_LOW, scene.HAND_HIGH, out=self._setpoint)
         if action[4] > 0:
-            self._suction = True
+            self._gripping = True
         elif action[4] <= _RELEASE:
-            self._suction = False
+            self._gripping = False
         self._ctrl[:4] = self._setpoint
-        self._ctrl[4] = self._suction
+        self._ctrl[4:] = self._grip_controls[self._gripping]
         mujoco.mj_step(self._model, self._data, self._steps_per_action)
         self._step_count += 1
         inputs = self._reward_inputs()
@@ -131,8 +141,8 @@ class TabletopEnv(gymnasium.Env):
 
     def _reward_inputs(self) -> np.ndarray:
         inputs = np.empty(13, np.float32)
-        inputs[:12] = self._qpos[_INPUT_QPOS]
-        inputs[12] = self._suction
+        inputs[:12] = self._qpos[self._input_qpos]
+        inputs[12] = self._gripping
         return inputs
 
     def _observation(self) -> dict[str, np.ndarray]:
@@ -143,7 +153,7 @@ class TabletopEnv(gymnasium.Env):
         proprio[6:9] = (self._setpoint[:3] - qpos[:3]) / self._reach[:3]
         proprio[9], proprio[10] = np.sin(qpos[3]), np.cos(qpos[3])
         proprio[11] = qvel[3] / scene.HAND_SPEED[3]
-        proprio[12] = 1.0 if self._suction else -1.0
+        proprio[12] = 1.0 if self._gripping else -1.0
         observation = {"proprio": proprio}
         for key, camera in self._cameras:
             observation[key] = self._picture(camera)

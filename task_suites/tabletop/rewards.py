@@ -1,6 +1,7 @@
 """Rewards and success of the tabletop tasks, written once for numpy and torch.
 
-Inputs (..., 13): hand tip x y z, red x y z, green x y z, blue x y z (metres), suction on (0 or 1).
+Inputs (..., 13): hand tip x y z, red x y z, green x y z, blue x y z (metres), suction on (0 or 1; with
+fingers: they close).
 All dense rewards lie in [0, 1] and pay 1 only when the task is done; every stage's term grows towards it.
 """
 
@@ -24,6 +25,11 @@ GATHER_METRES = 3 * BLOCK_HALF
 ON_TABLE_METRES = BLOCK_HALF + 0.015
 TOUCHING_METRES = 0.06  # tip to block centre, when the cup touches the block from above or beside
 SCALE_METRES = 0.10
+LIFT_METRES = 0.10  # centre; a block that stands on another has its centre at 9 cm
+STACK_METRES = 0.025  # across, centre to centre: less than half a block, so that it stands
+STACK_HEIGHT_METRES = 0.006  # how much the difference of heights may deviate from one block
+PLACE_METRES = 0.02
+APART_METRES = 0.05  # tip to block centre; 3 cm when the cup touches the block from above
 
 
 def backend(array):
@@ -109,8 +115,70 @@ def _match_positions(task: Task, inputs):
     return dense, done
 
 
-_TASKS = {"reach": _reach, "push": _push, "gather": _gather, "match_positions": _match_positions}
+def _hold(task: Task, inputs, home=0.0):
+    """Return 0.6 for the hand on the block, 1 with suction on; a block that is home needs no hand."""
+    hold = _closeness(_reach_distance(task, inputs), 0.5 * REACH_METRES) * (0.6 + 0.4 * inputs[..., 12])
+    return 1 - (1 - hold) * (1 - home**8)
+
+
+def _let_go(inputs, block):
+    """Return 1 for suction off and the hand apart from the block, less until it is so; and the boolean."""
+    distance = _distance(hand_of(inputs) - block)
+    apart = ((distance - BLOCK_HALF) / (APART_METRES - BLOCK_HALF)).clip(0.0, 1.0)
+    return (1 - inputs[..., 12]) * apart, (inputs[..., 12] < 0.5) & (distance > APART_METRES)
+
+
+def _lift(task: Task, inputs):
+    height = block_of(inputs, task.reward.parameters["colour"])[..., 2]
+    lifted = ((height - BLOCK_HALF) / (LIFT_METRES - BLOCK_HALF)).clip(0.0, 1.0)
+    return 0.75 * lifted + 0.25 * _hold(task, inputs, lifted), height > LIFT_METRES
+
+
+def _stack(task: Task, inputs):
+    block, base = block_of(inputs, task.reward.parameters["colour"]), block_of(inputs, "green")
+    across = ((block[..., 0] - base[..., 0]) ** 2 + (block[..., 1] - base[..., 1]) ** 2) ** 0.5
+    above = block[..., 2] - base[..., 2]
+    error = abs(above - 2 * BLOCK_HALF)
+    lifted = (above / (2 * BLOCK_HALF - STACK_HEIGHT_METRES)).clip(0.0, 1.0) * _placed(base[..., 2])
+    over = lifted * _closeness(across, STACK_METRES) * _closeness(error, STACK_HEIGHT_METRES)
+    free, apart = _let_go(inputs, block)
+    dense = 0.2 * _hold(task, inputs, over) + 0.3 * lifted + 0.3 * over + 0.2 * over**8 * free
+    stands = (across < STACK_METRES) & (error < STACK_HEIGHT_METRES) & (base[..., 2] < ON_TABLE_METRES)
+    return dense, stands & apart
+
+
+def _place(task: Task, inputs):
+    block = block_of(inputs, task.reward.parameters["colour"])
+    distance = _goal_distance(block, _goal(task))
+    near = _closeness(distance, PLACE_METRES)
+    stands = near * _placed(block[..., 2])
+    free, apart = _let_go(inputs, block)
+    dense = 0.2 * _hold(task, inputs, stands) + 0.4 * near + 0.2 * stands + 0.2 * stands**8 * free
+    return dense, (distance < PLACE_METRES) & (block[..., 2] < ON_TABLE_METRES) & apart
+
+
+_TASKS = {
+    "reach": _reach,
+    "push": _push,
+    "gather": _gather,
+    "match_positions": _match_positions,
+    "lift": _lift,
+    "stack": _stack,
+    "place": _place,
+}
 NAMES = tuple(_TASKS)
+_GOAL = "of the hidden place x {goal_x_metres:+.2f} m, y {goal_y_metres:+.2f} m"
+_PUSHED = f"the {{colour}} block stands within 3 cm {_GOAL}"
+WORDS = {
+    "reach": "the hand's tip is within 3 cm of the middle of the {colour} block's top",
+    "push": _PUSHED,
+    "gather": "the {colour} block stands within 9 cm of the green one",
+    "match_positions": _PUSHED
+    + " and the green one within 3 cm of x {goal_green_x_metres:+.2f} m, y {goal_green_y_metres:+.2f} m",
+    "lift": "the {colour} block's centre is above 10 cm",
+    "stack": "the {colour} block stands on the green one, let go of",
+    "place": f"the {{colour}} block stands within 2 cm {_GOAL}, let go of",
+}
 
 
 def success(task: Task, inputs):

@@ -17,6 +17,21 @@ _HOME_METRES = 0.012  # let a block go this near to its goal
 _AWAY_METRES = 0.025  # fetch it again beyond this
 
 
+def jobs(task: Task, inputs: np.ndarray) -> list[tuple[str, np.ndarray]]:
+    """Return (colour, goal) of the blocks to move along the table; goals (2,) in metres."""
+    values, name = task.reward.parameters, task.reward.name
+    colour = values["colour"]
+    if name == "gather":
+        green = rewards.block_of(inputs, "green")[:2]
+        away = rewards.block_of(inputs, colour)[:2] - green
+        return [(colour, green + away / max(np.linalg.norm(away), 1e-6) * _BESIDE_METRES)]
+    found = [(colour, np.array([values["goal_x_metres"], values["goal_y_metres"]]))]
+    if name == "match_positions":
+        goal = values["goal_green_x_metres"], values["goal_green_y_metres"]
+        found.append(("green", np.array(goal)))
+    return found
+
+
 class Script:
     """Moves one block after another to its goal: over it, down, suction on, drag along the table, hold."""
 
@@ -32,20 +47,6 @@ class Script:
         self._patience = _PATIENCE_STEPS
         self._holding = False
 
-    def _jobs(self, inputs: np.ndarray):
-        """Return the (block, goal) pairs to work on, positions in metres."""
-        values, name = self._task.reward.parameters, self._task.reward.name
-        block = rewards.block_of(inputs, values["colour"])
-        green = rewards.block_of(inputs, "green")
-        if name == "push":
-            return [(block, np.array([values["goal_x_metres"], values["goal_y_metres"]]))]
-        if name == "gather":
-            away = block[:2] - green[:2]
-            return [(block, green[:2] + away / max(np.linalg.norm(away), 1e-6) * _BESIDE_METRES)]
-        first = (block, np.array([values["goal_x_metres"], values["goal_y_metres"]]))
-        second = (green, np.array([values["goal_green_x_metres"], values["goal_green_y_metres"]]))
-        return [first, second]
-
     def __call__(self, reward_inputs: np.ndarray) -> np.ndarray:
         """Return the action (5,) for `reward_inputs` (13,)."""
         inputs = np.asarray(reward_inputs, np.float64)
@@ -53,9 +54,9 @@ class Script:
         if self._task.reward.name == "reach":
             block = rewards.block_of(inputs, self._task.reward.parameters["colour"])
             return self._action(hand, self._over(hand, block, _ABOVE + 0.012), -1.0)
-        jobs = self._jobs(inputs)
-        errors = [float(np.linalg.norm(goal - block[:2])) for block, goal in jobs]
-        if len(jobs) > 1:
+        work = [(rewards.block_of(inputs, colour), goal) for colour, goal in jobs(self._task, inputs)]
+        errors = [float(np.linalg.norm(goal - block[:2])) for block, goal in work]
+        if len(work) > 1:
             self._patience -= 1
             if errors[self._current] < _HOME_METRES or self._patience <= 0:
                 # One block may have pushed the other away: go round until all are home.
@@ -67,8 +68,8 @@ class Script:
                     return self._action(hand, hand + (0, 0, rise), -1.0)
                 others = [job for job in open_jobs if job != self._current]
                 self._current = (others or open_jobs)[0]
-        block, goal = jobs[self._current]
-        if len(jobs) == 1 and errors[0] < self._enough and block[2] < scene.BLOCK_HALF + 0.008:
+        block, goal = work[self._current]
+        if len(work) == 1 and errors[0] < self._enough and block[2] < scene.BLOCK_HALF + 0.008:
             return self._action(hand, hand, -1.0)
         return self._carry(hand, block, goal - block[:2])
 

@@ -1,4 +1,4 @@
-"""The tabletop task distributions: reach, push, gather, match_positions."""
+"""The tabletop task distributions: reach, push, gather, match_positions, lift, stack, place."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from task_suites.distribution import TaskDistribution, as_distractors
 from task_suites.errors import SuiteError, choose
 from task_suites.tabletop import rewards, scene
 from task_suites.tabletop.env import TabletopEnv, spaces
+from task_suites.tabletop.picking import PICK_TASKS, PickScript
 from task_suites.tabletop.scripts import Script
 from task_suites.task import Parameters, Reward, Task
 
 SCENE_VERSION = 1
 _COLOUR = {"train": "blue", "test": "red"}
-_STEPS = {"reach": 30, "push": 30, "gather": 30, "match_positions": 60}
+_STEPS = {"reach": 30, "push": 30, "gather": 30, "match_positions": 60, "lift": 30, "stack": 60, "place": 60}
 _GOALS = tuple((round(x, 3), round(y, 3)) for x in np.arange(-2, 3) * 0.05 for y in np.arange(-2, 3) * 0.05)
+_PLACES = tuple(goal for goal in _GOALS if not {abs(value) for value in goal} - {0.0, 0.1})
 _PAIR_METRES = 0.14
 _PAIRS_PER_SPLIT = 40
 
@@ -32,10 +34,11 @@ def _whole(value: Any, what: str, low: int, high: int) -> int:
 @functools.cache
 def _variations(name: str) -> tuple[Parameters, ...]:
     """Return the goal parameters of the tasks called `name`; goals lie on a 5 cm grid."""
-    if name in ("reach", "gather"):
+    if name in ("reach", "gather", "lift", "stack"):
         return (Parameters(),)
-    if name == "push":
-        return tuple(Parameters(goal_x_metres=x, goal_y_metres=y) for x, y in _GOALS)
+    if name in ("push", "place"):
+        goals = _GOALS if name == "push" else _PLACES
+        return tuple(Parameters(goal_x_metres=x, goal_y_metres=y) for x, y in goals)
     pairs = [
         (a, b)
         for a, b in itertools.permutations(_GOALS, 2)
@@ -53,13 +56,14 @@ class Tabletop(TaskDistribution):
 
     image_size: 16 to 512 pixels. cameras: some of fit, top, left, right; none gives proprio only. control_hz:
     10, 20, 25, 50 or 5 actions per second. episode_steps: None = the task's own. sparse: pay 1 for success,
-    else 0. antialias: 4x multisampling. distractors: put on every sampled task. Raises SuiteError naming a
-    wrong option.
+    else 0. antialias: 4x multisampling. distractors: put on every sampled task. gripper: suction, or fingers
+    that hold by friction (other physics, same spaces). Raises SuiteError naming a wrong option.
     """
 
     family = "tabletop"
     shows_distractors = True
     reward_input_names = rewards.INPUT_NAMES
+    reward_words = rewards.WORDS
     object_input_names = tuple(
         name for name in rewards.INPUT_NAMES if name[:4] != "hand" and name[-8:-7] in "xy"
     )
@@ -74,6 +78,7 @@ class Tabletop(TaskDistribution):
         sparse: bool = False,
         antialias: bool = False,
         distractors: Any = (),
+        gripper: str = "suction",
     ) -> None:
         self.name = name
         self._reward_name = choose(name.partition("/")[2], rewards.NAMES, "tabletop task")
@@ -94,10 +99,15 @@ class Tabletop(TaskDistribution):
             "control_hz": control_hz,
             "antialias": bool(antialias),
         }
+        if choose(gripper, scene.GRIPPERS, "gripper") != "suction":
+            self.options["gripper"] = gripper  # suction goes unsaid: so it stands in fingerprints of old
         self.observation_space, self.action_space = spaces(cameras, image_size)
 
     def physics(self) -> dict[str, Any]:
-        return {"scene": SCENE_VERSION, "control_hz": self.options["control_hz"]}
+        return {
+            "scene": SCENE_VERSION,
+            **{key: self.options[key] for key in ("control_hz", "gripper") if key in self.options},
+        }
 
     def tasks(self, split: str) -> tuple[Task, ...]:
         fixed = {"colour": _COLOUR[split], "sparse": self._sparse}
@@ -111,6 +121,11 @@ class Tabletop(TaskDistribution):
         choose(task.reward.name, rewards.NAMES, "tabletop reward")
         return task
 
+    def describe(self, task: Task) -> str:
+        done = super().describe(task)
+        sparse = task.reward.parameters["sparse"]
+        return f"1 while {done}" + (", else 0" if sparse else "; below that the closer, the more")
+
     def make(self, task: Task) -> TabletopEnv:
         return TabletopEnv(self.check(task), episode_steps=self.max_episode_steps, **self.options)
 
@@ -120,5 +135,9 @@ class Tabletop(TaskDistribution):
     def success(self, task: Task, inputs):
         return rewards.success(self.check(task), inputs)
 
-    def scripted(self, task: Task) -> Script:
-        return Script(self.check(task), self.options["control_hz"])
+    def scripted(self, task: Task) -> Script | PickScript:
+        name, control_hz = self.check(task).reward.name, self.options["control_hz"]
+        gripper = self.options.get("gripper", "suction")
+        if name in PICK_TASKS or (gripper == "fingers" and name != "reach"):
+            return PickScript(task, control_hz, gripper)
+        return Script(task, control_hz)

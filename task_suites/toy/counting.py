@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Any
 
 import gymnasium
@@ -90,6 +91,7 @@ class Counting(TaskDistribution):
 
     family = "counting"
     reward_input_names = ("step", "episode")
+    reward_words = MappingProxyType({"count": "{per_step} per step so far and {per_action} times action[0]"})
 
     def __init__(
         self, name: str, episode_steps: int = 10, ends: str = "truncate", image_size: int = 16

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import gymnasium
@@ -148,6 +149,12 @@ class Lqr(TaskDistribution):
 
     family = "lqr"
     reward_input_names = ("x_metres", "y_metres", "x_metres_per_second", "y_metres_per_second")
+    reward_words = MappingProxyType(
+        {
+            "quadratic": "minus the squared distance to the hidden goal x {goal_x_metres:+.2f} m, "
+            "y {goal_y_metres:+.2f} m, a tenth of the squared speed and the squared action"
+        }
+    )
 
     def __init__(
         self, name: str, episode_steps: int = 25, image_size: int = 16, hide_position: bool = False

@@ -317,7 +317,7 @@ class Slide(gymnasium.Env):
 
 def test_own_tasks_without_pictures_go_all_the_way(toy, tmp_path, monkeypatch):
     monkeypatch.setattr(task_suites.registry, "_ENTRIES", dict(task_suites.registry._ENTRIES))
-    task_suites.register_environment(
+    task_suites.gymnasium_task(
         "mine/slide",
         Slide,
         reward=lambda inputs, action, goal: -abs(inputs[..., 0] - goal),

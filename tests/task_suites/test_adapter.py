@@ -1,12 +1,17 @@
 """A user's own environment behaves like every other task distribution."""
 
+import warnings
+
 import gymnasium
 import numpy as np
 import pytest
 import torch
+from gymnasium.utils.env_checker import check_env
 
 import task_suites
 from task_suites import adapter, registry
+
+BITS = gymnasium.spaces.Sequence(gymnasium.spaces.Discrete(2))
 
 
 class Walk(gymnasium.Env):
@@ -49,7 +54,7 @@ def suite(monkeypatch):
             tasks={"train": [{"goal": 1.0}, {"goal": 2.0}], "test": [{"goal": 3.0}]},
             max_episode_steps=4,
         )
-        task_suites.register_environment("mine/walk", **{**given, **changes})
+        task_suites.gymnasium_task("mine/walk", **{**given, **changes})
         return task_suites.get("mine/walk")
 
     yield make
@@ -90,7 +95,7 @@ def test_numpy_and_torch_rewards_agree(suite):
 
 
 def test_pictures_are_shown_and_share_no_memory(suite):
-    mine = suite(image=True)
+    mine = suite(pixels="render")
     env = mine.make(mine.sample("train", 1, seed=0)[0])
     before = env.reset(seed=0)[0]["image_render"]
     kept = before.copy()
@@ -117,17 +122,149 @@ def test_it_passes_gymnasiums_checker_through_gymnasium_make(suite):
     assert "mine/walk" in task_suites.names("own")
 
 
+def of(make, monkeypatch, name="mine/theirs", **given):
+    """The distribution of one of Gymnasium's own environments."""
+    monkeypatch.setattr(registry, "_ENTRIES", dict(registry._ENTRIES))
+    gymnasium.registry.pop(task_suites.gymnasium_id(name), None)
+    task_suites.gymnasium_task(name, make, **given)
+    return lambda **options: task_suites.get(name, **options)
+
+
+def play(suite, seed=3, steps=8):
+    task = suite.sample("train", 1, seed=0)[0]
+    env, rng = suite.make(task), np.random.default_rng(seed)
+    observation, info = env.reset(seed=seed)
+    rows = [(observation, 0.0, info)]
+    for _ in range(steps):
+        observation, reward, _, _, info = env.step(rng.uniform(-1, 1, env.action_space.shape))
+        rows.append((observation, reward, info))
+        assert env.observation_space.contains(observation)
+    env.close()
+    return task, rows
+
+
+def test_an_id_is_enough_and_its_own_reward_can_be_relabelled(monkeypatch):
+    mine = of("Pendulum-v1", monkeypatch)()
+    assert mine.max_episode_steps == 200 and mine.reward_input_names == (adapter.OWN_REWARD,)
+    assert np.array_equal(mine.action_space.high, [1.0])
+    task, rows = play(mine)
+    bare, rng = gymnasium.make("Pendulum-v1"), np.random.default_rng(3)
+    bare.reset(seed=3)
+    theirs = [bare.step(2 * rng.uniform(-1, 1, 1).astype(np.float32))[1] for _ in range(8)]
+    assert [reward for _, reward, _ in rows[1:]] == pytest.approx(theirs, rel=1e-5)
+    inputs = np.stack([info["reward_inputs"] for _, _, info in rows[1:]])
+    assert mine.reward(task, inputs, None) == pytest.approx(theirs, rel=1e-5)
+    assert mine.describe(task) == "what the environment itself pays"
+    with pytest.raises(task_suites.SuiteError, match="0 test task"):
+        mine.sample("test", 1, seed=0)
+
+
+def test_discrete_actions_are_chosen_by_the_largest(monkeypatch):
+    mine = of("CartPole-v1", monkeypatch)()
+    assert mine.action_space.shape == (2,)
+    env, bare = mine.make(mine.sample("train", 1, seed=0)[0]), gymnasium.make("CartPole-v1")
+    env.reset(seed=1), bare.reset(seed=1)
+    for action in ((0.9, 0.1), (-0.5, -0.4), (-1.0, 1.0)):
+        ours, theirs = env.step(np.array(action))[0]["proprio"], bare.step(int(np.argmax(action)))[0]
+        assert np.array_equal(ours, theirs)
+
+
+def upright(inputs, action, weight):
+    """High is good."""
+    return weight * inputs[..., 0]
+
+
+def test_rewards_by_name_and_dynamics_make_tasks(monkeypatch):
+    mine = of(
+        "Pendulum-v1",
+        monkeypatch,
+        reward={"upright": upright, "own": None},
+        reward_inputs=lambda env: [np.cos(env.state[0])],
+        reward_input_names=("height",),
+        tasks={
+            "train": [{"reward": "own"}, {"reward": "upright", "weight": 2.0, "dynamics": {"g": 3.0}}],
+            "test": [{"reward": "upright", "weight": -1.0}],
+        },
+    )()
+    own, changed = mine.tasks("train")
+    assert mine.reward_input_names == ("height", adapter.OWN_REWARD)
+    assert changed.dynamics["g"] == 3.0 and mine.make(changed).unwrapped.g == 3.0
+    assert mine.make(own).unwrapped.g == 10.0
+    assert task_suites.Task.from_json(changed.to_json()) == changed
+    env = mine.make(changed)
+    env.reset(seed=0)
+    _, reward, _, _, info = env.step(np.zeros(1))
+    assert reward == pytest.approx(2 * np.cos(env.unwrapped.state[0]), rel=1e-5)
+    assert mine.reward(own, info["reward_inputs"], None) == info["reward_inputs"][1] != reward
+    assert mine.describe(changed) == "High is good. (reward 'upright' with weight=2.0)"
+
+
+def test_mujoco_pictures_come_with_options_and_distractors(monkeypatch):
+    opened = of("HalfCheetah-v5", monkeypatch, pixels="mujoco")
+    plain = opened(image_size=24)
+    distracted = opened(image_size=24, distractors={"video": 1.0, "camera": 0.5})
+    assert plain.shows_distractors and plain.fingerprint() != opened(image_size=32).fingerprint()
+    assert plain.fingerprint() == distracted.fingerprint()
+    (_, bare), (task, shown) = play(plain), play(distracted)
+    assert [item.name for item in task.distractors] == ["video", "camera"]
+    for (a, paid, _), (b, other, _) in zip(bare, shown, strict=True):
+        assert np.array_equal(a["proprio"], b["proprio"]) and paid == other
+        assert a["image_default"].shape == (24, 24, 3)
+        assert np.abs(a["image_default"].astype(int) - b["image_default"]).mean() > 10
+    with pytest.raises(task_suites.SuiteError, match="'image_size'"):
+        opened(imagesize=3)
+    with pytest.raises(task_suites.SuiteError, match="'track'"):
+        opened(cameras="trakc")
+
+
+def test_rendered_pictures_are_made_as_small_as_wanted(suite):
+    suite(pixels="render")
+    mine = task_suites.get("mine/walk", image_size=2)
+    env = mine.make(mine.sample("train", 1, seed=0)[0])
+    assert mine.observation_space["image_render"].shape == (2, 2, 3)
+    assert env.observation_space.contains(env.reset(seed=0)[0])
+
+
+def test_gymnasiums_checker_passes(monkeypatch):
+    of("Pendulum-v1", monkeypatch)
+    env = gymnasium.make("task_suites/mine-theirs-v0").unwrapped
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # advice to bound every Box
+        check_env(env, skip_render_check=True)
+
+
+def test_step_takes_finite_actions_after_a_reset(suite):
+    mine = suite()
+    env = mine.make(mine.sample("train", 1, seed=0)[0])
+    with pytest.raises(task_suites.SuiteError, match="before reset"):
+        env.step(np.zeros(1))
+    env.reset(seed=0)
+    for wrong in (np.zeros(3), np.array([np.nan])):
+        with pytest.raises(task_suites.SuiteError, match="finite numbers"):
+            env.step(wrong)
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
+        ({"tasks": {"train": [{"gaol": 1.0}]}}, "gaol"),
+        ({"tasks": {"train": [{"goal": 1.0, "reward": "run"}]}}, "walk"),
+        ({"tasks": {"train": []}}, "tasks is empty"),
+        ({"max_episode_steps": None}, "max_episode_steps is None"),
+        ({"max_episode_steps": 0}, "max_episode_steps is 0"),
+        ({"pixels": "rendered"}, "'render'"),
+        ({"pixels": "mujoco"}, "physics"),
         ({"reward_input_names": ("place", "speed")}, "2 reward_input_names"),
-        ({"image": True, "make": lambda: type("Blank", (Walk,), {"render": lambda self: None})()}, "render"),
         (
-            {"make": lambda: type("Counts", (Walk,), {"action_space": gymnasium.spaces.Discrete(2)})()},
+            {"pixels": "render", "make": lambda: type("Blank", (Walk,), {"render": lambda self: None})()},
+            "render",
+        ),
+        (
+            {"make": lambda: type("Counts", (Walk,), {"action_space": gymnasium.spaces.MultiBinary(2)})()},
             "bounded Box",
         ),
         (
-            {"make": lambda: type("Odd", (Walk,), {"observation_space": gymnasium.spaces.Discrete(2)})()},
+            {"make": lambda: type("Odd", (Walk,), {"observation_space": BITS})()},
             "observations",
         ),
         ({"tasks": {"trian": []}}, "train"),

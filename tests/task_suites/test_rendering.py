@@ -1,8 +1,10 @@
 """The off-screen renderer: same pictures side by side, quiet at exit, clear when GL is missing."""
 
+import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -124,3 +126,27 @@ def test_a_missing_library_is_told_with_the_packages_to_install():
     assert (
         last.startswith("task_suites.errors.SuiteError") and "libegl1" in last and "libgl1-mesa-dri" in last
     )
+
+
+@pytest.mark.parametrize("times", [2, 3])
+def test_oversampling_averages_squares(times):
+    model, data = scene(".1 .1 .9")
+    with Renderer(model, 24 * times, 32 * times) as large, Renderer(model, 24, 32, oversample=times) as small:
+        expected = large.render(data, 0).reshape(24, times, 32, times, 3).mean((1, 3))
+        found = small.render(data, 0)
+    assert found.dtype == np.uint8 and found.shape == (24, 32, 3)
+    assert np.abs(found - expected).max() <= 0.5
+    with Renderer(model, 24, 32) as plain:  # control: not the same as one sample per pixel
+        assert np.abs(plain.render(data, 0) - expected).max() > 0.5
+
+
+def test_docs_say_what_the_benchmark_measured():
+    docs = Path(__file__).resolve().parents[2] / "docs"
+    shown = (docs / "tasks.md").read_text()
+    measured = json.loads((docs / "rendering.json").read_text())
+    assert measured["command"] and measured["versions"]
+    for name, (slow, smooth, fast) in ((n, rates.values()) for n, rates in measured["pictures"].items()):
+        row = f"| {name} | {slow:.0f} | {smooth:.0f} | {smooth / slow:.1f} | {fast:.0f} | {fast / slow:.1f} |"
+        assert row in shown
+        if name.startswith("metaworld/"):
+            assert smooth / slow >= 40 and fast / slow >= 70

@@ -10,7 +10,7 @@ from task_suites.rendering import mujoco
 from task_suites.tabletop import rewards, scene
 
 ALL = tuple(Distractor(name, 1.0, 1) for name in DISTRACTOR_NAMES)
-TASKS = ("reach", "push", "gather", "match_positions")
+TASKS = ("reach", "push", "gather", "match_positions", "lift", "stack", "place")
 
 
 def success_rate(name, act, episodes, **options):
@@ -56,13 +56,22 @@ def test_scripts_solve_the_task_nearly_always_and_chance_nearly_never(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("control_hz", [20, 25])
-def test_scripts_work_at_other_control_rates(control_hz):
-    assert success_rate("gather", scripted, 30, control_hz=control_hz) > 0.9
+@pytest.mark.parametrize("name", ["gather", "stack"])
+def test_scripts_work_at_other_control_rates(name, control_hz):
+    assert success_rate(name, scripted, 30, control_hz=control_hz) > 0.9
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TASKS)
+def test_scripts_work_with_fingers_and_chance_does_not(name):
+    assert success_rate(name, scripted, 50, gripper="fingers") >= 0.8
+    assert success_rate(name, at_random, 50, gripper="fingers") < 0.07
 
 
 def largest_energy_ratio(xml, throws):
     """Return the largest mechanical energy of thrown blocks over that at the throw; the hand stays away."""
     model, largest = mujoco.MjModel.from_xml_string(xml), 0.0
+    first_position, first_speed = model.nq - 21, model.nv - 18
     bodies, velocity = [model.body(colour).id for colour in scene.COLOURS], np.zeros(6)
 
     def energy():
@@ -85,8 +94,9 @@ def largest_energy_ratio(xml, throws):
         for block in range(3):
             turn = rng.standard_normal(4)
             spot = (block - 1) * 0.11, rng.uniform(-0.1, 0.1), rng.uniform(0.06, 0.12)
-            data.qpos[4 + 7 * block : 11 + 7 * block] = *spot, *(turn / np.linalg.norm(turn))
-            data.qvel[4 + 6 * block : 10 + 6 * block] = *rng.uniform(-0.7, 0.7, 3), *rng.uniform(-5, 5, 3)
+            position, speed = first_position + 7 * block, first_speed + 6 * block
+            data.qpos[position : position + 7] = *spot, *(turn / np.linalg.norm(turn))
+            data.qvel[speed : speed + 6] = *rng.uniform(-0.7, 0.7, 3), *rng.uniform(-5, 5, 3)
         start = energy()
         for _ in range(150):
             mujoco.mj_step(model, data)
@@ -94,8 +104,9 @@ def largest_energy_ratio(xml, throws):
     return largest
 
 
-def test_thrown_blocks_gain_no_energy():
-    assert largest_energy_ratio(scene.mjcf(), throws=8) < 1.1
+@pytest.mark.parametrize("gripper", scene.GRIPPERS)
+def test_thrown_blocks_gain_no_energy(gripper):
+    assert largest_energy_ratio(scene.mjcf(gripper), throws=8) < 1.1
 
 
 def test_the_energy_test_sees_a_solver_that_makes_energy():
@@ -237,6 +248,7 @@ def test_dense_rewards_lie_in_the_unit_interval_and_pay_one_when_done(name):
     rng = np.random.default_rng(0)
     inputs = rng.uniform(-0.2, 0.2, (5000, 13)).astype(np.float32)
     inputs[:, [2, 5, 8, 11]] = rng.uniform(0.02, 0.15, (5000, 4))
+    inputs[:, 12] = rng.integers(2, size=5000)
     for task in suite.sample("test", 1, 0) + suite.sample("train", 1, 0):
         paid, done = suite.reward(task, inputs, None), suite.success(task, inputs)
         assert paid.min() >= 0 and paid.max() <= 1 + 1e-6
@@ -285,6 +297,7 @@ def test_the_latch_keeps_what_it_holds():
         ({"image_size": 4}, "image_size"),
         ({"control_hz": 7}, "control_hz"),
         ({"episode_steps": 0}, "episode_steps"),
+        ({"gripper": "finger"}, "'fingers'"),
     ],
 )
 def test_wrong_options_are_named(options, said):

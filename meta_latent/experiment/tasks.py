@@ -1,0 +1,102 @@
+"""`meta-latent tasks [NAME]`: the task distributions; one of them with its spaces, reward and picture."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+import task_suites
+from meta_latent.errors import UserError
+from task_suites import gallery
+
+_PIXELS, _FRAMES = 128, 6
+
+
+def run(name: str | None, tag: str | None, overrides: Sequence[str]) -> int:
+    """Print the names with `tag`, or show `name`; `picture=PATH` of `overrides` is where its picture goes.
+
+    Raises UserError for an override that is not `imports=...` or `picture=PATH`.
+    """
+    picture = None
+    for override in overrides:
+        key, _, value = override.partition("=")
+        if key not in ("imports", "picture") or not value:
+            raise UserError(f"expected imports=[package] or picture=PATH, got {override!r}")
+        picture = value if key == "picture" else picture
+    if name is None:
+        if picture is not None:
+            raise UserError("picture= needs the NAME of one task distribution")
+        print("\n".join(task_suites.names(tag)))
+        return 0
+    if tag is not None:
+        raise UserError(f"--tag lists task distributions: leave it out to show {name!r}")
+    show(name, picture)
+    return 0
+
+
+def show(name: str, picture: str | None = None) -> None:
+    """Print what the distribution `name` is; its picture goes to the file `picture`, or to a terminal."""
+    print(describe(name))
+    if picture is None and not sys.stdout.isatty():
+        print("picture:      picture=FILE.png writes one")
+        return
+    suite = gallery.open_large(name, _PIXELS)
+    task = next(iter(suite.tasks("test") or suite.tasks("train")))
+    frames = gallery.film(suite, task)
+    if picture is None:
+        print(blocks(frames[len(frames) // 2]))
+        return
+    chosen = np.linspace(0, len(frames) - 1, _FRAMES).round().astype(int)
+    path = Path(picture)
+    try:
+        from PIL import Image
+
+        Image.fromarray(np.concatenate([frames[i] for i in chosen], 1)).save(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"picture={picture}: {error}") from error
+    print(f"picture:      {path}, one episode from left to right")
+
+
+def describe(name: str) -> str:
+    """Return several lines about a distribution: spaces, tasks, rewards in words, scale."""
+    suite = task_suites.get(name)
+    lines = [
+        ("name", name),
+        ("tags", ", ".join(task_suites.tags(name))),
+        ("gymnasium", task_suites.gymnasium_id(name)),
+        ("options", ", ".join(task_suites.options_of(name)) or "none"),
+        ("episode", f"{suite.max_episode_steps} steps"),
+        ("action", f"{suite.action_space.shape[0]} numbers in [-1, 1]"),
+    ]
+    for key, space in suite.observation_space.items():
+        lines.append(("observation", f"{key} {space.dtype} {space.shape}"))
+    lines.append(("inputs", ", ".join(suite.reward_input_names)))
+    for split in ("train", "test"):
+        tasks = suite.tasks(split)
+        lines.append((split, f"{len(tasks)} task{'' if len(tasks) == 1 else 's'}"))
+        if tasks:
+            lines.append(("reward" if len(tasks) == 1 else "first reward", suite.describe(tasks[0])))
+            scale = suite.references(tasks[0])
+            if scale is not None:
+                lines.append(("scale", f"returns {scale[0]:.4g} (score 0) to {scale[1]:.4g} (score 1)"))
+    shown = ", ".join(task_suites.DISTRACTOR_NAMES) if suite.shows_distractors else "none"
+    lines.append(("distractors", shown))
+    return "\n".join(f"{key + ':':13} {value}" for key, value in lines)
+
+
+def blocks(picture: np.ndarray, columns: int = 64) -> str:
+    """Return a picture (H, W, 3) as half blocks, `columns` wide, for a terminal with 24-bit colour."""
+    height, width = picture.shape[:2]
+    rows = max(2, round(columns * height / width) // 2 * 2)
+    small = picture[np.arange(rows) * height // rows][:, np.arange(columns) * width // columns]
+    lines = []
+    for upper, lower in zip(small[::2].tolist(), small[1::2].tolist(), strict=True):
+        cells = (
+            f"\x1b[38;2;{a};{b};{c}m\x1b[48;2;{d};{e};{f}m▀"
+            for (a, b, c), (d, e, f) in zip(upper, lower, strict=True)
+        )
+        lines.append("".join(cells) + "\x1b[0m")
+    return "\n".join(lines)

@@ -1,0 +1,197 @@
+"""The locomotion task distributions: six bodies; changed dynamics, target velocities, headings and goals."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from task_suites.distribution import ScriptedPolicy, TaskDistribution, as_distractors
+from task_suites.errors import SuiteError, choose
+from task_suites.locomotion import bodies, rewards, scripts
+from task_suites.locomotion.bodies import BODIES, Body
+from task_suites.locomotion.dynamics import check as check_dynamics
+from task_suites.locomotion.dynamics import names as dynamics_names
+from task_suites.locomotion.env import OBSERVATIONS, LocomotionEnv, spaces
+from task_suites.task import Parameters, Reward, Task
+
+TASKS = {
+    "half_cheetah": ("run", "velocity", "direction"),
+    "hopper": ("run", "upright", "velocity"),
+    "walker2d": ("run", "upright", "velocity", "direction"),
+    "ant": ("run", "upright", "velocity", "direction", "goal"),
+    "swimmer": ("run", "velocity"),
+    "humanoid": ("run", "direction"),
+}
+NAMES = tuple(f"{body}_{task}" for body, tasks in TASKS.items() for task in tasks)
+# Lowest and highest target, metres per second.
+TARGETS = {
+    "half_cheetah": (0.0, 3.0),
+    "hopper": (0.0, 2.0),
+    "walker2d": (0.0, 3.0),
+    "ant": (0.0, 3.0),
+    "swimmer": (0.1, 0.2),
+}
+_GOAL_METRES = 3.0
+_CHANGED = ("run", "upright")  # their tasks differ in the dynamics
+_PLAYS_ON = ("upright", "goal")  # a fall does not end these, as published
+_SPLIT_SEED = {"train": 0, "test": 1}
+
+
+def _whole(value: Any, what: str, low: int, high: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise SuiteError(f"{what} is {value!r}: expected a whole number from {low} to {high}")
+    return value
+
+
+def _on_grid(value: float, split: str) -> float:
+    """Return `value` on a grid of 2e-6; that of "test" lies between that of "train", so they are disjoint."""
+    return round(2e-6 * round(value / 2e-6) + (1e-6 if split == "test" else 0.0), 6)
+
+
+def _draw(body: Body, reward: str, rng: np.random.Generator) -> dict[str, float]:
+    """Return the parameters of one more task; of some, of its dynamics: scales, 1.5^-2 to 1.5^2."""
+    if reward in _CHANGED:
+        return {name: 1.5 ** rng.uniform(-2, 2) for name in dynamics_names(body) if name.endswith("_scale")}
+    if reward == "velocity":
+        return {"target_metres_per_second": rng.uniform(*TARGETS[body.name])}
+    angle = rng.uniform(0, 2 * math.pi)
+    if reward == "direction":
+        return {"heading_radians": angle}
+    radius = _GOAL_METRES * math.sqrt(rng.uniform())
+    return {"goal_x_metres": radius * math.cos(angle), "goal_y_metres": radius * math.sin(angle)}
+
+
+@functools.cache
+def _tasks(body: Body, reward: str, split: str, count: int, published_splits: bool) -> tuple[Task, ...]:
+    if reward == "direction" and body.axes == 1:
+        headings = (0.0, math.pi) if published_splits else {"train": (0.0,), "test": (math.pi,)}[split]
+        return tuple(Task(body.name, Reward(reward, {"heading_radians": value})) for value in headings)
+    rng, drawn = np.random.default_rng(_SPLIT_SEED[split]), {}
+    while len(drawn) < count:
+        values = _draw(body, reward, rng)
+        drawn[Parameters({name: _on_grid(value, split) for name, value in values.items()})] = None
+    if reward not in _CHANGED:
+        return tuple(Task(body.name, Reward(reward, values)) for values in drawn)
+    changed = list(drawn)
+    if split == "train":
+        changed = [Parameters(), *changed[: count - 1]]
+    else:
+        changed += [Parameters(disabled_joint=name) for name in bodies.joints(body)]
+    return tuple(Task(body.name, Reward(reward), dynamics=values) for values in changed)
+
+
+class Locomotion(TaskDistribution):
+    """Tasks called `name`, "locomotion/BODY_TASK"; all tasks of a body are one family.
+
+    episode_steps: time limit. terminate_when_unhealthy: None = as published (a fall ends the episode, except
+    in `upright` and `goal`); True or False for all. observation: what `proprio` holds: "compact"
+    (joint positions without the root's place, velocities), "gymnasium" (all that the v5 environment shows) or
+    "reward_inputs" (all that rewards see: for imagination). cameras: some of side, top; none gives proprio
+    only. image_size: 16 to 512 pixels. antialias: 4x multisampling. train_tasks, test_tasks: how many are
+    drawn; test tasks of `run` and `upright` with a disabled joint come on top. published_splits: both
+    directions of a planar body in both splits. dynamics, distractors: put on every sampled task. A SuiteError
+    names what is wrong.
+    """
+
+    shows_distractors = True
+    reward_words = rewards.WORDS
+
+    def __init__(
+        self,
+        name: str,
+        episode_steps: int = 200,
+        terminate_when_unhealthy: bool | None = None,
+        observation: str = "compact",
+        cameras: tuple[str, ...] = (),
+        image_size: int = 64,
+        antialias: bool = False,
+        train_tasks: int = 20,
+        test_tasks: int = 10,
+        published_splits: bool = False,
+        dynamics: Mapping[str, Any] | None = None,
+        distractors: Any = (),
+    ) -> None:
+        choose(name.partition("/")[2], NAMES, "locomotion task")
+        body, _, self._reward_name = name.partition("/")[2].rpartition("_")
+        self.name, self.family, self.body = name, body, BODIES[body]
+        self.reward_input_names = bodies.input_names(self.body)
+        self.max_episode_steps = _whole(episode_steps, "episode_steps", 1, 100_000)
+        if terminate_when_unhealthy not in (None, True, False):
+            raise SuiteError(
+                f"terminate_when_unhealthy is {terminate_when_unhealthy!r}: expected true, false or null"
+            )
+        ends = terminate_when_unhealthy
+        if ends is None:
+            ends = self._reward_name not in _PLAYS_ON
+        self._ends = bool(ends) and self.body.heights is not None
+        cameras = (cameras,) if isinstance(cameras, str) else tuple(cameras)
+        for camera in cameras:
+            choose(camera, bodies.CAMERAS, "camera")
+        if len(set(cameras)) != len(cameras):
+            raise SuiteError(f"cameras is {cameras!r}: one is given twice")
+        self._counts = {
+            "train": _whole(train_tasks, "train_tasks", 1, 10_000),
+            "test": _whole(test_tasks, "test_tasks", 1, 10_000),
+        }
+        if published_splits and (self._reward_name != "direction" or self.body.axes > 1):
+            raise SuiteError(f"published_splits: {name} has disjoint splits, only planar directions have not")
+        self._published_splits = bool(published_splits)
+        if dynamics and self._reward_name in _CHANGED:
+            raise SuiteError(
+                f"dynamics: the tasks of {name} differ in their dynamics, there is no common one"
+            )
+        self._dynamics = check_dynamics(self.body, dynamics or {})
+        self.distractors = as_distractors(distractors)
+        self.options = {
+            "observation": choose(observation, OBSERVATIONS, "observation"),
+            "cameras": cameras,
+            "image_size": _whole(image_size, "image_size", 16, 512),
+            "antialias": bool(antialias),
+        }
+        self.observation_space, self.action_space = spaces(self.body, observation, cameras, image_size)
+
+    def physics(self) -> dict[str, Any]:
+        return {"gymnasium": "v5", "terminates": self._ends}
+
+    def tasks(self, split: str) -> tuple[Task, ...]:
+        return _tasks(self.body, self._reward_name, split, self._counts[split], self._published_splits)
+
+    def sample(self, split: str, count: int, seed: int) -> tuple[Task, ...]:
+        found = super().sample(split, count, seed)
+        return tuple(task.replace(dynamics=self._dynamics) for task in found) if self._dynamics else found
+
+    def check(self, task: Task) -> Task:
+        super().check(task)
+        rewards.check(self.body, task.reward)
+        check_dynamics(self.body, task.dynamics)
+        return task
+
+    def describe(self, task: Task) -> str:
+        weights = rewards.WEIGHTS[self.body.name][self.check(task).reward.name]
+        contact = " and of contact forces" if weights.contact else ""
+        healthy = f", and {weights.healthy:g} a step on its feet" if weights.healthy else ""
+        return super().describe(task) + contact + healthy
+
+    def make(self, task: Task) -> LocomotionEnv:
+        steps = self.max_episode_steps
+        return LocomotionEnv(
+            self.body, self.check(task), terminates=self._ends, episode_steps=steps, **self.options
+        )
+
+    def reward(self, task: Task, inputs, action):
+        return rewards.evaluate(self.body, self.check(task).reward, inputs, action)
+
+    def success(self, task: Task, inputs):
+        return rewards.success(self.body, self.check(task).reward, inputs)
+
+    def terminated(self, task: Task, inputs, action):
+        if not self._ends:
+            return super().terminated(task, inputs, action)
+        return ~rewards.healthy(self.body, inputs)
+
+    def scripted(self, task: Task) -> ScriptedPolicy:
+        return scripts.controller(self.body, self.check(task).reward)

@@ -1,0 +1,297 @@
+"""MELD's five task distributions: their options, ranges, draws and checks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from task_suites.distribution import TaskDistribution, as_distractors
+from task_suites.errors import SuiteError, choose
+from task_suites.meld import cheetah, rewards, scenes
+from task_suites.meld.env import ArmEnv, MeldEnv, spaces
+from task_suites.meld.scripts import Place, Reach
+from task_suites.meld.shelf import ShelfEnv
+from task_suites.task import Parameters, Reward, Task
+
+SCENE_VERSION = 1
+_SEEDS = {"train": 101, "test": 100}  # of the streams that draw tasks
+Values = dict[str, Any]
+
+
+def _whole(value: Any, what: str, low: int, high: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise SuiteError(f"{what} is {value!r}: expected a whole number from {low} to {high}")
+    return value
+
+
+def _check_values(values: Parameters, expected: Values, where: str) -> None:
+    """Raise SuiteError unless `values` has the keys of `expected`: (low, high), or a tuple of choices."""
+    for key in values:
+        choose(key, expected or ("no parameter at all",), where)
+    for key, allowed in expected.items():
+        if key not in values:
+            raise SuiteError(f"{where}: {key} is missing")
+        value = values[key]
+        if isinstance(allowed, list):
+            low, high = allowed
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not number or not low <= value <= high:
+                raise SuiteError(f"{where}: {key} is {value!r}, expected {low} to {high}")
+        elif not any(value == item and type(value) is type(item) for item in allowed):
+            raise SuiteError(f"{where}: {key} is {value!r}, expected one of {allowed}")
+
+
+def _draw(rng: np.random.Generator, limits: Values) -> Values:
+    """Return a number for each of `limits` (low, high), drawn evenly and rounded to four decimals."""
+    return {key: round(float(rng.uniform(*ends)), 4) for key, ends in limits.items()}
+
+
+class Meld(TaskDistribution):
+    """A hidden-goal task distribution of MELD (Zhao et al. 2020); subclasses hold scene, goals and rewards.
+
+    image_size: 16 to 512 pixels. cameras: some of `all_cameras`; None = `paper_cameras`. episode_steps: None
+    = the paper's. sparse: pay the paper's sparse reward. proprio: False leaves it out, as in the paper.
+    antialias: 4x multisampling. distractors: put on every sampled task. Raises SuiteError naming a wrong
+    option.
+    """
+
+    shows_distractors = True
+    reward_words = rewards.WORDS
+    reward_name: str
+    all_cameras: tuple[str, ...] = ("front", "side", "wrist")
+    paper_cameras: tuple[str, ...] = ("front", "side")
+    steps = 40
+    sizes = (17, 7)  # proprio, action
+    task_counts = {"train": 60, "test": 10}
+    # What tasks may say: [low, high] or a tuple of choices.
+    goal_values: Values
+    scene_values: Values = {}
+    dynamics_values: Values = {}
+
+    def __init__(
+        self,
+        name: str,
+        image_size: int = 64,
+        cameras: tuple[str, ...] | None = None,
+        episode_steps: int | None = None,
+        sparse: bool = False,
+        proprio: bool = True,
+        antialias: bool = False,
+        distractors: Any = (),
+    ) -> None:
+        self.name = name
+        cameras = self.paper_cameras if cameras is None else cameras
+        cameras = (cameras,) if isinstance(cameras, str) else tuple(cameras)
+        for camera in cameras:
+            choose(camera, self.all_cameras, "camera")
+        if len(set(cameras)) != len(cameras):
+            raise SuiteError(f"cameras is {cameras!r}: one is given twice")
+        if not cameras and not proprio:
+            raise SuiteError("cameras is empty and proprio is False: nothing would be observed")
+        steps = self.steps if episode_steps is None else episode_steps
+        self.max_episode_steps = _whole(steps, "episode_steps", 1, 100_000)
+        self._sparse, self.distractors = bool(sparse), as_distractors(distractors)
+        self.options = {
+            "image_size": _whole(image_size, "image_size", 16, 512),
+            "cameras": cameras,
+            "proprio": bool(proprio),
+            "antialias": bool(antialias),
+        }
+        length, actions = self.sizes
+        self.observation_space, self.action_space = spaces(
+            cameras, image_size, length if proprio else 0, actions
+        )
+
+    def physics(self) -> dict[str, Any]:
+        return {"scene": SCENE_VERSION}
+
+    def draw(self, rng: np.random.Generator, count: int) -> list[tuple[Values, Values, Values]]:
+        """Return (goal, scene, dynamics) of `count` tasks."""
+        raise NotImplementedError
+
+    def tasks(self, split: str) -> tuple[Task, ...]:
+        drawn = self.draw(np.random.default_rng(_SEEDS[split]), self.task_counts[split])
+        return tuple(
+            Task(
+                self.family,
+                Reward(self.reward_name, Parameters(goal, sparse=self._sparse)),
+                Parameters(scene),
+                Parameters(dynamics),
+            )
+            for goal, scene, dynamics in drawn
+        )
+
+    def check(self, task: Task) -> Task:
+        super().check(task)
+        choose(task.reward.name, (self.reward_name,), f"{self.name} reward")
+        goal = {**self.goal_values, "sparse": (False, True)}
+        _check_values(task.reward.parameters, goal, f"{self.name} reward parameter")
+        _check_values(task.parameters, self.scene_values, f"{self.name} parameter")
+        _check_values(task.dynamics, self.dynamics_values, f"{self.name} dynamics")
+        return task
+
+    def describe(self, task: Task) -> str:
+        sparse = task.reward.parameters.get("sparse", False)
+        return super().describe(task) + (", where success is, else 0" if sparse else "")
+
+    def evaluate(self, task: Task, inputs, action):
+        """Return (reward, success), both (...), of a task that has been checked."""
+        return rewards.reaching(task, inputs, action)
+
+    def reward(self, task: Task, inputs, action):
+        return self.evaluate(self.check(task), inputs, action)[0]
+
+    def success(self, task: Task, inputs):
+        return self.evaluate(self.check(task), inputs, None)[1]
+
+    def _shared(self) -> dict[str, Any]:
+        return {
+            "space": (self.observation_space, self.action_space),
+            "episode_steps": self.max_episode_steps,
+            "antialias": self.options["antialias"],
+        }
+
+
+class _Arm(Meld):
+    """What the three tasks with joint steps share."""
+
+    reward_input_names = rewards.ARM_INPUT_NAMES
+    start: tuple[float, ...]
+    blocks: tuple[str, ...] = ()
+    table = ((0.65, 0.0, 0.0), 0.35)
+
+    def scene(self, task: Task) -> str:
+        """Return the MJCF of `task`."""
+        raise NotImplementedError
+
+    def make(self, task: Task) -> MeldEnv:
+        names = scenes.names(self.blocks, *self.table)
+        xml = self.scene(self.check(task))
+        return ArmEnv(task, self.evaluate, xml, names, start=self.start, **self._shared())
+
+    def scripted(self, task: Task) -> Reach:
+        return Reach(self.scene(self.check(task)), task)
+
+
+class Reacher(_Arm):
+    """Reach a hidden point in a box with a seven-joint arm: 60 train goals, 10 others to test."""
+
+    family = "meld_reacher"
+    reward_name = "reach"
+    goal_values = {"goal_x_metres": [0.75, 0.9], "goal_y_metres": [-0.3, 0.3], "goal_z_metres": [0.3, 0.7]}
+    start = (0.0, -0.832, 0.03, 1.68, 0.058, -0.232, 0.0)
+
+    def draw(self, rng: np.random.Generator, count: int) -> list[tuple[Values, Values, Values]]:
+        return [(_draw(rng, self.goal_values), {}, {}) for _ in range(count)]
+
+    def scene(self, task: Task) -> str:
+        return scenes.reacher()
+
+
+class Buttons(_Arm):
+    """Press the right one of three buttons on a panel; which one is hidden. 15 train and 12 test tasks."""
+
+    family = "meld_buttons"
+    reward_name = "press"
+    goal_values = {"button": tuple(scenes.BUTTON_Y_METRES)}
+    scene_values = {"panel_x_metres": [0.72, 0.78]}
+    task_counts = {"train": 15, "test": 12}
+    start = (-0.065, -0.6675, 0.0, 1.35, 0.0, 0.625, 0.0)
+    blocks = tuple(scenes.BUTTON_Y_METRES)
+    table = ((0.7, 0.0, scenes.PANEL_Z_METRES), 0.35)
+
+    def draw(self, rng: np.random.Generator, count: int) -> list[tuple[Values, Values, Values]]:
+        panels = [_draw(rng, self.scene_values) for _ in range(count // 3)]
+        return [({"button": button}, panel, {}) for panel in panels for button in scenes.BUTTON_Y_METRES]
+
+    def scene(self, task: Task) -> str:
+        return scenes.buttons(task.parameters["panel_x_metres"])
+
+
+class PegInsertion(_Arm):
+    """Put a peg into the right one of four boxes; which one is hidden. 30 train and 10 test tasks."""
+
+    family = "meld_peg_insertion"
+    reward_name = "insert"
+    goal_values = {"box": (1, 2, 3, 4)}
+    _CORNERS = ((0.44, 0.07), (0.44, -0.08), (0.6, 0.07), (0.6, -0.08))  # lower ends, 1 cm wide
+    scene_values = {
+        f"box_{number}_{axis}_metres": [low, round(low + 0.01, 3)]
+        for number, corner in enumerate(_CORNERS, 1)
+        for axis, low in zip("xy", corner, strict=True)
+    }
+    task_counts = {"train": 30, "test": 10}
+    start = (-0.305, -0.83, 0.06086, 1.70464, -0.02976, 0.62496, -0.04712)
+    paper_cameras = ("front", "wrist")
+    blocks = tuple(f"box_{number}_{wall}" for number in range(1, 5) for wall in range(1, 5))
+    table = ((0.55, 0.0, 0.0), 0.3)
+
+    def draw(self, rng: np.random.Generator, count: int) -> list[tuple[Values, Values, Values]]:
+        grids = [_draw(rng, self.scene_values) for _ in range(-(-count // 4))]
+        return [({"box": box}, grid, {}) for grid in grids for box in range(1, 5)][:count]
+
+    def scene(self, task: Task) -> str:
+        seen = task.parameters
+        return scenes.peg_insertion(
+            tuple((seen[f"box_{n}_x_metres"], seen[f"box_{n}_y_metres"]) for n in range(1, 5))
+        )
+
+
+class ShelfPlacing(Meld):
+    """Place a mug of unknown mass at a hidden place on a shelf, by torques. 40 train and 10 test tasks."""
+
+    family = "meld_shelf_placing"
+    reward_name = "place"
+    reward_input_names = rewards.SHELF_INPUT_NAMES
+    object_input_names = rewards.SHELF_INPUT_NAMES[:3]
+    goal_values = {"goal_x_metres": [-0.2, 0.2]}
+    dynamics_values = {"mug_mass_kg": [5.0, 15.0]}
+    task_counts = {"train": 40, "test": 10}
+    all_cameras = ("front", "side", "wrist")
+    sizes = (21, 9)
+
+    def draw(self, rng: np.random.Generator, count: int) -> list[tuple[Values, Values, Values]]:
+        return [(_draw(rng, self.goal_values), {}, _draw(rng, self.dynamics_values)) for _ in range(count)]
+
+    def evaluate(self, task: Task, inputs, action):
+        return rewards.placing(task, inputs, action)
+
+    def make(self, task: Task) -> MeldEnv:
+        names = scenes.names(("mug", "handle"), (0.0, 0.7, 0.0), 0.4)
+        xml = scenes.shelf_placing(self.check(task).dynamics["mug_mass_kg"])
+        return ShelfEnv(task, self.evaluate, xml, names, **self._shared())
+
+    def scripted(self, task: Task) -> Place:
+        return Place(scenes.shelf_placing(self.check(task).dynamics["mug_mass_kg"]), task)
+
+
+class CheetahVelocity(Meld):
+    """Run at a hidden speed. 20 train and 10 test tasks.
+
+    The paper's sparse reward is at most 0 where it says anything and 0 elsewhere: a signal to infer the task
+    from, not one to maximise.
+    """
+
+    family = "meld_cheetah_velocity"
+    reward_name = "run"
+    reward_input_names = rewards.CHEETAH_INPUT_NAMES
+    goal_values = {"target_metres_per_second": [0.0, 3.0]}
+    task_counts = {"train": 20, "test": 10}
+    all_cameras = paper_cameras = ("side",)
+    steps = 50
+    sizes = (17, 6)
+
+    def draw(self, rng: np.random.Generator, count: int) -> list[tuple[Values, Values, Values]]:
+        return [(_draw(rng, self.goal_values), {}, {}) for _ in range(count)]
+
+    def evaluate(self, task: Task, inputs, action):
+        return rewards.running(task, inputs, action)
+
+    def make(self, task: Task) -> MeldEnv:
+        checked = self.check(task)
+        return cheetah.CheetahEnv(checked, self.evaluate, cheetah.mjcf(), cheetah.NAMES, **self._shared())
+
+    def scripted(self, task: Task) -> cheetah.Gait:
+        target = self.check(task).reward.parameters["target_metres_per_second"]
+        return cheetah.Gait(target, cheetah.gaits())

@@ -1,0 +1,178 @@
+"""The Meta-World task distributions: mt1, ml1, ml10, ml25, ml45 and custom."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from typing import Any
+
+import numpy as np
+
+from task_suites.distribution import SPLITS, TaskDistribution, as_distractors
+from task_suites.errors import SuiteError, choose
+from task_suites.metaworld import layouts, pictures, rewards, simulator
+from task_suites.metaworld.env import MetaWorldEnv, spaces
+from task_suites.task import Parameters, Reward, Task
+
+NAMES = ("mt1", "ml1", *layouts.BENCHMARKS, "custom")
+EPISODE_STEPS = 500  # Meta-World's own, at one simulator step per action
+_POINT_LOW, _POINT_HIGH = (-0.15, 0.5, 0.08), (0.15, 0.8, 0.3)
+
+
+def _whole(value: Any, what: str, low: int, high: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise SuiteError(f"{what} is {value!r}: expected a whole number from {low} to {high}")
+    return value
+
+
+def _scenes(value: Any, what: str) -> tuple[str, ...]:
+    scenes = (value,) if isinstance(value, str) else tuple(value)
+    scenes = tuple(choose(scene, layouts.SCENES, f"scene in {what}") for scene in scenes)
+    if not scenes or len(set(scenes)) != len(scenes):
+        raise SuiteError(f"{what} is {scenes!r}: expected at least one scene, none twice")
+    return scenes
+
+
+@functools.cache
+def _tasks(scenes: tuple[str, ...], split: str, seed: int, reward: str) -> tuple[Task, ...]:
+    """Return the tasks of `split`: 50 per scene."""
+    found = []
+    for scene in scenes:
+        rng = np.random.default_rng([seed, layouts.SCENES.index(scene), SPLITS.index(split), 1])
+        for parameters in layouts.draw(scene, split, seed):
+            values = {}
+            if reward == "reach_point":
+                point = rng.uniform(_POINT_LOW, _POINT_HIGH).tolist()
+                values = dict(zip(rewards.POINT_NAMES, point, strict=True))
+            found.append(Task("metaworld", Reward(reward, Parameters(values)), parameters))
+    return tuple(found)
+
+
+class MetaWorld(TaskDistribution):
+    """Meta-World's benchmark called `name`; 50 tasks per scene and split.
+
+    scene: the one scene of mt1 and ml1. train_scenes, test_scenes: those of custom. benchmark_seed: which
+    places are drawn. reward: v2, v1, success, reach_object, reach_goal, reach_point or object_to_goal; it may
+    differ between `train_reward` and `test_reward`. state: Meta-World's own vector instead of pictures.
+    show_goal: whether observations show the goal (None: in mt1 only). cameras, image_size (16 to 512 pixels),
+    antialias: the pictures. action_repeat: simulator steps per action. episode_steps: None = 500 simulator
+    steps. start_noise_metres: how far the hand may start from its place along each axis, 0 to 0.05; 0 is
+    Meta-World's own start, the same in each episode. distractors: put on every sampled task.
+    Raises SuiteError naming a wrong option, or if Meta-World is not installed.
+    """
+
+    family = "metaworld"
+    shows_distractors = True
+    reward_input_names = rewards.INPUT_NAMES
+    reward_words = rewards.WORDS
+    object_input_names = tuple(f"object_{axis}_metres" for axis in "xyz")
+
+    def __init__(
+        self,
+        name: str,
+        scene: str = "reach",
+        train_scenes: Any = ("push",),
+        test_scenes: Any = ("sweep",),
+        benchmark_seed: int = 0,
+        reward: str = "v2",
+        train_reward: str | None = None,
+        test_reward: str | None = None,
+        state: bool = False,
+        show_goal: bool | None = None,
+        cameras: tuple[str, ...] | str | None = None,
+        image_size: int = 64,
+        antialias: bool = True,
+        action_repeat: int = 1,
+        episode_steps: int | None = None,
+        start_noise_metres: float = 0.02,
+        distractors: Any = (),
+    ) -> None:
+        simulator.require()
+        self.name = name
+        benchmark = choose(name.partition("/")[2], NAMES, "Meta-World benchmark")
+        if benchmark in ("mt1", "ml1"):
+            self._scenes = {split: _scenes(scene, "scene")[:1] for split in SPLITS}
+        elif benchmark == "custom":
+            custom = (_scenes(train_scenes, "train_scenes"), _scenes(test_scenes, "test_scenes"))
+            self._scenes = dict(zip(SPLITS, custom, strict=True))
+        else:
+            self._scenes = dict(zip(SPLITS, layouts.BENCHMARKS[benchmark], strict=True))
+        self._rewards = {
+            "train": choose(train_reward or reward, rewards.NAMES, "Meta-World reward"),
+            "test": choose(test_reward or reward, rewards.NAMES, "Meta-World reward"),
+        }
+        self._seed = _whole(benchmark_seed, "benchmark_seed", 0, 2**31)
+        repeat = _whole(action_repeat, "action_repeat", 1, 50)
+        steps = EPISODE_STEPS // repeat if episode_steps is None else episode_steps
+        self.max_episode_steps = _whole(steps, "episode_steps", 1, 100_000)
+        noise = start_noise_metres
+        if isinstance(noise, bool) or not isinstance(noise, int | float) or not 0 <= noise <= 0.05:
+            raise SuiteError(f"start_noise_metres is {noise!r}: expected 0 to 0.05")
+        self.distractors = as_distractors(distractors)
+        self.options = {
+            "cameras": self._checked_cameras(cameras, bool(state)),
+            "image_size": _whole(image_size, "image_size", 16, 512),
+            "state": bool(state),
+            "show_goal": benchmark == "mt1" if show_goal is None else bool(show_goal),
+            "antialias": bool(antialias),
+            "action_repeat": repeat,
+            "start_noise_metres": float(noise),
+        }
+        self.observation_space, self.action_space = spaces(self.options["cameras"], image_size, bool(state))
+
+    @staticmethod
+    def _checked_cameras(cameras: tuple[str, ...] | str | None, state: bool) -> tuple[str, ...]:
+        if cameras is None:
+            cameras = () if state else ("corner4",)
+        cameras = (cameras,) if isinstance(cameras, str) else tuple(cameras)
+        for camera in cameras:
+            choose(camera, pictures.CAMERAS, "camera")
+        if len(set(cameras)) != len(cameras):
+            raise SuiteError(f"cameras is {cameras!r}: one is given twice")
+        if state and cameras:
+            raise SuiteError(f"cameras is {cameras!r}: with state=true there are no pictures, leave it out")
+        return cameras
+
+    def physics(self) -> dict[str, Any]:
+        return {name: self.options[name] for name in ("action_repeat", "start_noise_metres")}
+
+    def reference_key(self, task: Task) -> str:
+        """Return the key of the references: one per scene and reward, averaged over the places."""
+        facts = {"reward": task.reward.name, "steps": self.max_episode_steps, **self.physics()}
+        digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+        return f"metaworld {task.parameters['scene']} {digest}"
+
+    def tasks(self, split: str) -> tuple[Task, ...]:
+        scenes = self._scenes[choose(split, SPLITS, "split")]
+        return _tasks(scenes, split, self._seed, self._rewards[split])
+
+    def check(self, task: Task) -> Task:
+        super().check(task)
+        choose(task.reward.name, rewards.NAMES, "Meta-World reward")
+        expected = set(rewards.POINT_NAMES) if task.reward.name == "reach_point" else set()
+        if set(task.reward.parameters) != expected:
+            got = sorted(task.reward.parameters)
+            raise SuiteError(f"reward {task.reward.name}: parameters are {got}, expected {sorted(expected)}")
+        return task
+
+    def describe(self, task: Task) -> str:
+        return f"{task.parameters['scene']}: {super().describe(task)}"
+
+    def make(self, task: Task) -> MetaWorldEnv:
+        spaces_of_all = self.observation_space, self.action_space
+        return MetaWorldEnv(
+            self.check(task), spaces=spaces_of_all, episode_steps=self.max_episode_steps, **self.options
+        )
+
+    def reward(self, task: Task, inputs, action):
+        return rewards.reward(self.check(task), inputs)
+
+    def success(self, task: Task, inputs):
+        return rewards.success(self.check(task), inputs)
+
+    def scripted(self, task: Task):
+        task = self.check(task)
+        if task.reward.name in ("v1", "v2", "success", "object_to_goal"):
+            return simulator.Expert(task.parameters["scene"])
+        return rewards.Reacher(task, self.options["action_repeat"])
