@@ -16,9 +16,16 @@ from task_suites.task import Task
 # Options that change what an episode pays get references of their own; pictures are not needed here.
 _DENSE, _SPARSE = {"cameras": ()}, {"cameras": (), "sparse": True}
 _WITH_FINGERS = tuple({**options, "gripper": "fingers"} for options in (_DENSE, _SPARSE))
+_QUICK = {"state": True, "action_repeat": 5}
 VARIANTS: dict[str, tuple[dict, ...]] = {  # by name, or else by family
     "meld": (_DENSE, _SPARSE),
-    "metaworld": ({"state": True}, {"state": True, "reward": "success"}),
+    "metaworld": ({"state": True},),
+    "metaworld/ml1": tuple(
+        {**_QUICK, "scene": scene, "reward": reward}
+        for scene in ("push", "drawer-open")
+        for reward in ("reach_object", "reach_goal", "reach_point", "object_to_goal", "success")
+    ),
+    "metaworld/ml10": (_QUICK,),
     "tabletop": (_DENSE, _SPARSE),
     "tabletop/lift": (_DENSE, _SPARSE, *_WITH_FINGERS),
     "tabletop/stack": (_DENSE, _SPARSE, *_WITH_FINGERS),
