@@ -4,7 +4,8 @@
 
 Each learns with its own `configs/experiment/demo.yaml` and the same KEY=VALUE overrides (default: sizes of
 the present demo), on 20 episodes of random actions. Each round is one process per checkout, in turn, so
-ratios mean something where absolute figures drift. Times are CPU time of one thread: other load spoils little.
+ratios mean something where absolute figures drift. Times are CPU time of one thread: other load spoils
+little.
 """
 
 from __future__ import annotations
