@@ -10,7 +10,7 @@ Every distribution is also registered with Gymnasium: `gymnasium.make("task_suit
 """
 
 from task_suites.adapter import gymnasium_task
-from task_suites.distribution import ScriptedPolicy, TaskDistribution
+from task_suites.distribution import ScriptedPolicy, TaskDistribution, as_distractors
 from task_suites.errors import SuiteError
 from task_suites.registry import get, gymnasium_id, names, options_of, register, tags
 from task_suites.task import DISTRACTOR_NAMES, Distractor, Parameters, Reward, Task
@@ -27,6 +27,7 @@ __all__ = [
     "Task",
     "TaskDistribution",
     "TaskVector",
+    "as_distractors",
     "get",
     "gymnasium_id",
     "gymnasium_task",
