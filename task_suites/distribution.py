@@ -141,7 +141,7 @@ class TaskDistribution(ABC):
     def reference_key(self, task: Task) -> str:
         """Return the key of `task` in the committed references: without distractors, with the physics."""
         plain = {
-            "task": task.replace(distractors=()).to_json(),
+            "task": json.dumps(task.replace(distractors=()).to_dict(), sort_keys=True),
             "steps": self.max_episode_steps,
             **self.physics(),
         }

@@ -1,4 +1,4 @@
-"""Distractors of a YAML: a user's own folder behind the scene, refused before the run if it cannot be shown."""
+"""Distractors of a YAML: a user's own folder behind the scene, refused before the run where it is broken."""
 
 import numpy as np
 import pytest
