@@ -12,7 +12,7 @@ import numpy as np
 
 from task_suites.distribution import ScriptedPolicy, TaskDistribution
 from task_suites.errors import SuiteError, choose
-from task_suites.locomotion import bodies, rewards, scripts
+from task_suites.locomotion import TASKS, bodies, rewards, scripts
 from task_suites.locomotion.bodies import BODIES, Body
 from task_suites.locomotion.dynamics import check as check_dynamics
 from task_suites.locomotion.dynamics import names as dynamics_names
@@ -20,14 +20,6 @@ from task_suites.locomotion.env import OBSERVATIONS, LocomotionEnv, spaces
 from task_suites.options import SuiteOptions, whole
 from task_suites.task import Parameters, Reward, Task
 
-TASKS = {
-    "half_cheetah": ("run", "velocity", "direction"),
-    "hopper": ("run", "upright", "velocity"),
-    "walker2d": ("run", "upright", "velocity", "direction"),
-    "ant": ("run", "upright", "velocity", "direction", "goal"),
-    "swimmer": ("run", "velocity"),
-    "humanoid": ("run", "direction"),
-}
 NAMES = tuple(f"{body}_{task}" for body, tasks in TASKS.items() for task in tasks)
 # Lowest and highest target, metres per second.
 TARGETS = {
