@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,9 +97,9 @@ class Meld(TaskDistribution):
     def physics(self) -> dict[str, Any]:
         return {"scene": SCENE_VERSION}
 
+    @abstractmethod
     def draw(self, rng: np.random.Generator, count: int) -> list[tuple[Values, Values, Values]]:
         """Return (goal, scene, dynamics) of `count` tasks."""
-        raise NotImplementedError
 
     def tasks(self, split: str) -> tuple[Task, ...]:
         drawn = self.draw(np.random.default_rng(_SEEDS[split]), self.task_counts[split])
@@ -151,9 +152,9 @@ class _Arm(Meld):
     blocks: tuple[str, ...] = ()
     table = ((0.65, 0.0, 0.0), 0.35)
 
+    @abstractmethod
     def scene(self, task: Task) -> str:
         """Return the MJCF of `task`."""
-        raise NotImplementedError
 
     def make(self, task: Task) -> MeldEnv:
         names = scenes.names(self.blocks, *self.table)
