@@ -37,7 +37,7 @@ def atomic_write_bytes(path: Path | str, data: bytes) -> None:
                 os.fsync(file.fileno())
             _announce("rename", path)
             os.replace(temporary, path)
-            _sync_folder(path.parent)
+            _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -68,7 +68,7 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
                 os.rename(path, _previous(path))
             _announce("rename", path)
             os.rename(temporary, path)
-            _sync_folder(path.parent)
+            _sync(path.parent)
         shutil.rmtree(_previous(path), ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -137,18 +137,13 @@ def _previous(path: Path) -> Path:
 
 def _sync_tree(folder: Path) -> None:
     for path in sorted(folder.rglob("*")):
-        _announce("sync", path)
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        _sync(path)
 
 
-def _sync_folder(folder: Path) -> None:
-    # Without this the new name itself may be lost in a power cut.
-    _announce("sync", folder)
-    descriptor = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    """Write a file, or the names in a folder, to the disk: they may be lost in a power cut otherwise."""
+    _announce("sync", path)
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -10,8 +10,9 @@ Every distribution is also registered with Gymnasium: `gymnasium.make("task_suit
 """
 
 from task_suites.adapter import gymnasium_task
-from task_suites.distribution import ScriptedPolicy, TaskDistribution
+from task_suites.distribution import ScriptedPolicy, TaskDistribution, as_distractors
 from task_suites.errors import SuiteError
+from task_suites.locomotion import TASKS as LOCOMOTION_TASKS
 from task_suites.registry import get, gymnasium_id, names, options_of, register, tags
 from task_suites.task import DISTRACTOR_NAMES, Distractor, Parameters, Reward, Task
 from task_suites.vector import TaskVector
@@ -27,6 +28,7 @@ __all__ = [
     "Task",
     "TaskDistribution",
     "TaskVector",
+    "as_distractors",
     "get",
     "gymnasium_id",
     "gymnasium_task",
@@ -53,14 +55,7 @@ for _task in ("reacher", "buttons", "peg_insertion", "shelf_placing"):
     register(f"meld/{_task}", _place, ("mujoco", "images", "manipulation", "hidden_goal"))
 _PLACE = "task_suites.meld.suite:CheetahVelocity"
 register("meld/cheetah_velocity", _PLACE, ("mujoco", "images", "locomotion", "hidden_goal"))
-for _body, _tasks in {
-    "half_cheetah": ("run", "velocity", "direction"),
-    "hopper": ("run", "upright", "velocity"),
-    "walker2d": ("run", "upright", "velocity", "direction"),
-    "ant": ("run", "upright", "velocity", "direction", "goal"),
-    "swimmer": ("run", "velocity"),
-    "humanoid": ("run", "direction"),
-}.items():
+for _body, _tasks in LOCOMOTION_TASKS.items():
     for _task in _tasks:
         register(
             f"locomotion/{_body}_{_task}",

@@ -71,8 +71,9 @@ class TaskDistribution(ABC):
 
     Attributes: `name` ("family/task"), `family`, `observation_space`, `action_space`, `max_episode_steps`,
     `reward_input_names` (names of the R entries of `info["reward_inputs"]`), `object_input_names` (those of
-    them that locate objects, which a model has to see), `options` (plain values), `reward_words` (reward name
-    -> what it pays, a format string of its parameters).
+    them that locate objects, which a model has to see), `options` (plain values), `options_type` (the
+    dataclass of what the constructor takes beside `name`; None: its own arguments), `reward_words` (reward
+    name -> what it pays, a format string of its parameters).
     """
 
     name: str
@@ -84,6 +85,7 @@ class TaskDistribution(ABC):
     object_input_names: tuple[str, ...] = ()
     reward_words: Mapping[str, str] = MappingProxyType({})
     options: dict[str, Any]
+    options_type: type | None = None
     distractors: tuple[Distractor, ...] = ()
     shows_distractors: bool = False
 
@@ -141,7 +143,7 @@ class TaskDistribution(ABC):
     def reference_key(self, task: Task) -> str:
         """Return the key of `task` in the committed references: without distractors, with the physics."""
         plain = {
-            "task": task.replace(distractors=()).to_json(),
+            "task": json.dumps(task.replace(distractors=()).to_dict(), sort_keys=True),
             "steps": self.max_episode_steps,
             **self.physics(),
         }

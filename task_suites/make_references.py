@@ -129,6 +129,16 @@ def measure(suite: TaskDistribution, episodes: int, known: Container[str] = ()) 
     return entries
 
 
+def as_text(command: str, scores: dict[str, dict]) -> str:
+    """Return what references.json holds, a line per entry: small, and a change of one shows as one."""
+    lines = (f"  {json.dumps(key)}: {json.dumps(scores[key], sort_keys=True)}" for key in sorted(scores))
+    return (
+        f'{{\n "command": {json.dumps(command)},\n "format": 1,\n "scores": {{\n'
+        + ",\n".join(lines)
+        + "\n }\n}\n"
+    )
+
+
 def main() -> None:
     """Measure all registered distributions of this package and write references.json."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -139,12 +149,8 @@ def main() -> None:
         for options in VARIANTS.get(name) or VARIANTS.get(name.partition("/")[0], ({},)):
             scores.update(measure(registry.get(name, **options), episodes, scores))
             print(f"{name} {options}: {len(scores)} tasks so far", flush=True)
-    value = {
-        "format": 1,
-        "command": f"python -m task_suites.make_references --episodes {episodes}",
-        "scores": scores,
-    }
-    references.PATH.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
+    command = f"python -m task_suites.make_references --episodes {episodes}"
+    references.PATH.write_text(as_text(command, scores))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import numpy as np
 
 from task_suites.distribution import as_distractors
 from task_suites.errors import SuiteError, choose
+from task_suites.options import whole
 from task_suites.rendering import Renderer, mujoco
 from task_suites.scenery import Scenery
 
@@ -50,7 +51,8 @@ class MujocoPixels(gymnasium.Wrapper):
     ) -> None:
         super().__init__(env)
         self._find, self._keep, self._region = physics or _own_physics, keep, region
-        self._size, self._antialias, self._with_proprio = _size(image_size), antialias, proprio
+        self._size = whole(image_size, "image_size", 8, 1024)
+        self._antialias, self._with_proprio = antialias, proprio
         self.distractors = as_distractors(distractors)
         self._model: mujoco.MjModel | None = None
         self._renderers: dict[bool, Renderer] = {}
@@ -182,9 +184,3 @@ class MujocoPixels(gymnasium.Wrapper):
 
 def _own_physics(env: Any) -> tuple[Any, Any]:
     return getattr(env, "model", None), getattr(env, "data", None)
-
-
-def _size(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 8 <= value <= 1024:
-        raise SuiteError(f"image_size is {value!r}: expected a whole number of pixels from 8 to 1024")
-    return value

@@ -73,7 +73,8 @@ def tags(name: str) -> list[str]:
 def options_of(name: str) -> list[str]:
     """Return the names of the options that `get` takes for a distribution. SuiteError: unknown name."""
     entry = _ENTRIES[choose(name, _ENTRIES, "task distribution")]
-    signature = inspect.signature(entry.resolve()).parameters
+    factory = entry.resolve()
+    signature = inspect.signature(getattr(factory, "options_type", None) or factory).parameters
     return [key for key, value in signature.items() if key != "name" and value.kind is not value.VAR_KEYWORD]
 
 

@@ -237,7 +237,8 @@ class Scenery:
         distance = _BACKDROP_DEPTH * eye.frustum_far
         half = eye.frustum_top * (1.0 if eye.orthographic else distance / eye.frustum_near)
         size = np.array([half * self._aspect, half, 1e-3 * distance])
-        place = eye.pos + distance * eye.forward
+        # Between both eyes, from where a single picture is drawn: from one of them a column stays uncovered.
+        place = (eye.pos + scene.camera[1].pos) / 2 + distance * eye.forward
         rgba = np.array([1, 1, 1, intensity], np.float32)
         geom = _add(scene, mujoco.mjtGeom.mjGEOM_BOX, size, place, camera_axes(eye).ravel(), rgba)
         geom.matid, geom.emission, geom.specular = self._backdrop, 1.0, 0.0

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from task_suites.errors import SuiteError, choose
 
 DISTRACTOR_NAMES = ("camera", "colours", "lights", "objects", "textures", "video")
+VERSION = 1  # of stored tasks; rises when a stored task would mean something else
 Scalar = bool | int | float | str
 
 
@@ -131,28 +133,61 @@ class Task:
             choose(name, valid, "task field")
         return dataclasses.replace(self, **changes)
 
-    def to_json(self) -> str:
-        """Return the task as one line of JSON with sorted keys; floats survive exactly."""
-        value = {
+    def to_dict(self) -> dict[str, Any]:
+        """Return its fields as plain values, without a version."""
+        return {
             "family": self.family,
             "reward": {"name": self.reward.name, "parameters": dict(self.reward.parameters)},
             "parameters": dict(self.parameters),
             "dynamics": dict(self.dynamics),
             "distractors": [item.to_dict() for item in self.distractors],
         }
-        return json.dumps(value, sort_keys=True)
+
+    def to_json(self) -> str:
+        """Return the task as one line of JSON with sorted keys and a version; floats survive exactly."""
+        return json.dumps({"version": VERSION, **self.to_dict()}, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> Task:
-        """Return the task written by `to_json`. Raises SuiteError if the text is not such a task."""
+        """Return the task written by `to_json`, also by releases that wrote no version.
+
+        Raises SuiteError naming the field if the text is no such task, or of another version.
+        """
         try:
             value = json.loads(text)
-            return cls(
-                family=value["family"],
-                reward=Reward(value["reward"]["name"], Parameters(value["reward"]["parameters"])),
-                parameters=Parameters(value["parameters"]),
-                dynamics=Parameters(value["dynamics"]),
-                distractors=tuple(Distractor(**item) for item in value["distractors"]),
-            )
-        except (KeyError, TypeError, json.JSONDecodeError) as error:
-            raise SuiteError(f"not a task in JSON ({type(error).__name__}: {error})") from error
+        except json.JSONDecodeError as error:
+            raise SuiteError(f"not a task in JSON: {error}") from error
+        version = _mapping(value, "task").pop("version", 1)
+        if version != VERSION:
+            raise SuiteError(f"task: version is {version!r}, this release reads {VERSION}")
+        _check_fields(value, "task", [item.name for item in dataclasses.fields(cls)])
+        reward, distractors = value["reward"], value["distractors"]
+        _check_fields(reward, "reward", ("name", "parameters"))
+        if not isinstance(distractors, list):
+            raise SuiteError(f"task: distractors is {distractors!r}, expected a list")
+        for item in distractors:
+            _check_fields(item, "distractor", ("name", "intensity", "seed"), ("folder",))
+        for what, name in (("task: family", value["family"]), ("reward: name", reward["name"])):
+            if not isinstance(name, str):
+                raise SuiteError(f"{what} is {name!r}, expected a string")
+        return cls(
+            family=value["family"],
+            reward=Reward(reward["name"], _mapping(reward["parameters"], "reward: parameters")),
+            parameters=_mapping(value["parameters"], "task: parameters"),
+            dynamics=_mapping(value["dynamics"], "task: dynamics"),
+            distractors=tuple(Distractor(**item) for item in distractors),
+        )
+
+
+def _mapping(value: Any, what: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise SuiteError(f"{what} is {value!r}, expected a JSON object")
+    return value
+
+
+def _check_fields(value: Any, what: str, required: Sequence[str], optional: Sequence[str] = ()) -> None:
+    for name in _mapping(value, what):
+        choose(name, (*required, *optional), f"field of {what}")
+    for name in required:
+        if name not in value:
+            raise SuiteError(f"{what}: {name} is missing")

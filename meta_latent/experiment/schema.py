@@ -26,11 +26,15 @@ policy too.
 
 @dataclass(frozen=True)
 class DistractorConfig:
-    """One visual distractor: a name of `task_suites.DISTRACTOR_NAMES`, intensity 0..1, seed."""
+    """One visual distractor: a name of `task_suites.DISTRACTOR_NAMES`, intensity 0..1, seed.
+
+    folder: videos and images of your own, for "video" only; relative to the working folder. "": procedural.
+    """
 
     name: str
     intensity: float
     seed: int = 0
+    folder: str = ""
 
 
 @dataclass(frozen=True)

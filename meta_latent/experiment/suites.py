@@ -39,12 +39,19 @@ class Bound:
 
 
 def bind(config: ExperimentConfig, wanted: TaskConfig, name: str = "") -> Bound:
-    """Open the distribution of `wanted` and pick its task; errors of the suite name the field."""
+    """Open the distribution of `wanted` and pick its task, with its distractors or else the suite's.
+
+    Raises SuiteError naming the field, UserError for distractors: wrong ones, a folder that cannot be shown.
+    """
     distribution = task_suites.get(wanted.suite, **{**config.suite, **wanted.options})
     task = distribution.sample(wanted.split, wanted.index + 1, seed=0)[wanted.index]
-    distractors = tuple(task_suites.Distractor(d.name, d.intensity, d.seed) for d in wanted.distractors)
-    default = f"{wanted.suite}#{wanted.index}" if wanted.index else wanted.suite
-    return Bound(name or default, distribution, dataclasses.replace(task, distractors=distractors))
+    name = name or (f"{wanted.suite}#{wanted.index}" if wanted.index else wanted.suite)
+    try:
+        given = task_suites.as_distractors([dataclasses.asdict(item) for item in wanted.distractors])
+        task = distribution.check(task.replace(distractors=given or task.distractors))
+    except task_suites.SuiteError as error:
+        raise UserError(f"distractors of {name}: {error}") from error
+    return Bound(name, distribution, task)
 
 
 def common_spec(bound: list[Bound]) -> Spec:

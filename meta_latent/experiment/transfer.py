@@ -82,8 +82,10 @@ def schedule(
     """
     for arm in experiment.transfer.arms:
         agents.learner_class(arm, Transfer)
-    for target in experiment.transfer.targets.values():
-        bind(experiment, target)
+    for target in experiment.transfer.targets:
+        bind_target(experiment, target)
+    for source in experiment.pretrain.sources if before else ():
+        bind(experiment, source)
     if not before and any(needs_model(arm) for arm in experiment.transfer.arms):
         model_folder.read_card(model_path(experiment))
     found = [*before, *cells(experiment, name, overrides, tuple(cell.name for cell in before))]

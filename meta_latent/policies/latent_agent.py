@@ -4,6 +4,7 @@ saving.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from copy import deepcopy
 from dataclasses import dataclass
 
@@ -37,7 +38,7 @@ class AdaptationConfig:
     transition_scale: float = 0.5
 
 
-class LatentAgent:
+class LatentAgent(ABC):
     """An agent whose policy reads the features of a latent state model.
 
     A subclass hands its networks to `own`, the actor among them as "policy", writes `improve` and calls
@@ -125,9 +126,9 @@ class LatentAgent:
         """Move the running average, which acts without exploration, towards the policy by `rate`."""
         update_target(self.average_actor, self.actor, rate)
 
+    @abstractmethod
     def improve(self, steps: int, first: bool, rng: Streams) -> Metrics:
         """The algorithm's own updates for `steps` new environment steps."""
-        raise NotImplementedError(f"{type(self).__name__} must define improve")
 
     def _adapt_joint(self, replay, rng: Streams, due: int, first: int) -> Metrics:
         metrics, config = {}, self.learner.config

@@ -5,27 +5,21 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from task_suites.distribution import ScriptedPolicy, TaskDistribution, as_distractors
+from task_suites.distribution import ScriptedPolicy, TaskDistribution
 from task_suites.errors import SuiteError, choose
-from task_suites.locomotion import bodies, rewards, scripts
+from task_suites.locomotion import TASKS, bodies, rewards, scripts
 from task_suites.locomotion.bodies import BODIES, Body
 from task_suites.locomotion.dynamics import check as check_dynamics
 from task_suites.locomotion.dynamics import names as dynamics_names
 from task_suites.locomotion.env import OBSERVATIONS, LocomotionEnv, spaces
+from task_suites.options import SuiteOptions, whole
 from task_suites.task import Parameters, Reward, Task
 
-TASKS = {
-    "half_cheetah": ("run", "velocity", "direction"),
-    "hopper": ("run", "upright", "velocity"),
-    "walker2d": ("run", "upright", "velocity", "direction"),
-    "ant": ("run", "upright", "velocity", "direction", "goal"),
-    "swimmer": ("run", "velocity"),
-    "humanoid": ("run", "direction"),
-}
 NAMES = tuple(f"{body}_{task}" for body, tasks in TASKS.items() for task in tasks)
 # Lowest and highest target, metres per second.
 TARGETS = {
@@ -35,16 +29,11 @@ TARGETS = {
     "ant": (0.0, 3.0),
     "swimmer": (0.1, 0.2),
 }
+_EPISODE_STEPS = 200
 _GOAL_METRES = 3.0
 _CHANGED = ("run", "upright")  # their tasks differ in the dynamics
 _PLAYS_ON = ("upright", "goal")  # a fall does not end these, as published
 _SPLIT_SEED = {"train": 0, "test": 1}
-
-
-def _whole(value: Any, what: str, low: int, high: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise SuiteError(f"{what} is {value!r}: expected a whole number from {low} to {high}")
-    return value
 
 
 def _on_grid(value: float, split: str) -> float:
@@ -84,75 +73,76 @@ def _tasks(body: Body, reward: str, split: str, count: int, published_splits: bo
     return tuple(Task(body.name, Reward(reward), dynamics=values) for values in changed)
 
 
+@dataclass(frozen=True, kw_only=True)
+class LocomotionOptions(SuiteOptions):
+    """Options of the locomotion tasks.
+
+    cameras: some of side, top; None = none. episode_steps: None = 200. terminate_when_unhealthy: None = as
+    published (a fall ends the episode, except in `upright` and `goal`); True or False for all. observation:
+    what `proprio` holds: "compact" (joint positions without the root's place, velocities), "gymnasium" (all
+    that the v5 environment shows) or "reward_inputs" (all that rewards see: for imagination). train_tasks,
+    test_tasks: how many are drawn; test tasks of `run` and `upright` with a disabled joint come on top.
+    published_splits: both directions of a planar body in both splits. dynamics: put on every sampled task.
+    """
+
+    terminate_when_unhealthy: bool | None = None
+    observation: str = "compact"
+    train_tasks: int = 20
+    test_tasks: int = 10
+    published_splits: bool = False
+    dynamics: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        choose(self.observation, OBSERVATIONS, "observation")
+        whole(self.train_tasks, "train_tasks", 1, 10_000)
+        whole(self.test_tasks, "test_tasks", 1, 10_000)
+        if self.terminate_when_unhealthy not in (None, True, False):
+            raise SuiteError(
+                f"terminate_when_unhealthy is {self.terminate_when_unhealthy!r}: expected true, false or null"
+            )
+
+
 class Locomotion(TaskDistribution):
     """Tasks called `name`, "locomotion/BODY_TASK"; all tasks of a body are one family.
 
-    episode_steps: time limit. terminate_when_unhealthy: None = as published (a fall ends the episode, except
-    in `upright` and `goal`); True or False for all. observation: what `proprio` holds: "compact"
-    (joint positions without the root's place, velocities), "gymnasium" (all that the v5 environment shows) or
-    "reward_inputs" (all that rewards see: for imagination). cameras: some of side, top; none gives proprio
-    only. image_size: 16 to 512 pixels. antialias: 4x multisampling. train_tasks, test_tasks: how many are
-    drawn; test tasks of `run` and `upright` with a disabled joint come on top. published_splits: both
-    directions of a planar body in both splits. dynamics, distractors: put on every sampled task. A SuiteError
-    names what is wrong.
+    options: those of `LocomotionOptions`. Raises SuiteError naming a wrong one.
     """
 
+    options_type = LocomotionOptions
     shows_distractors = True
     reward_words = rewards.WORDS
 
-    def __init__(
-        self,
-        name: str,
-        episode_steps: int = 200,
-        terminate_when_unhealthy: bool | None = None,
-        observation: str = "compact",
-        cameras: tuple[str, ...] = (),
-        image_size: int = 64,
-        antialias: bool = False,
-        train_tasks: int = 20,
-        test_tasks: int = 10,
-        published_splits: bool = False,
-        dynamics: Mapping[str, Any] | None = None,
-        distractors: Any = (),
-    ) -> None:
+    def __init__(self, name: str, **options: Any) -> None:
         choose(name.partition("/")[2], NAMES, "locomotion task")
         body, _, self._reward_name = name.partition("/")[2].rpartition("_")
         self.name, self.family, self.body = name, body, BODIES[body]
+        given = LocomotionOptions(**options)
         self.reward_input_names = bodies.input_names(self.body)
-        self.max_episode_steps = _whole(episode_steps, "episode_steps", 1, 100_000)
-        if terminate_when_unhealthy not in (None, True, False):
-            raise SuiteError(
-                f"terminate_when_unhealthy is {terminate_when_unhealthy!r}: expected true, false or null"
-            )
-        ends = terminate_when_unhealthy
+        self.max_episode_steps = given.steps_or(_EPISODE_STEPS)
+        ends = given.terminate_when_unhealthy
         if ends is None:
             ends = self._reward_name not in _PLAYS_ON
         self._ends = bool(ends) and self.body.heights is not None
-        cameras = (cameras,) if isinstance(cameras, str) else tuple(cameras)
-        for camera in cameras:
-            choose(camera, bodies.CAMERAS, "camera")
-        if len(set(cameras)) != len(cameras):
-            raise SuiteError(f"cameras is {cameras!r}: one is given twice")
-        self._counts = {
-            "train": _whole(train_tasks, "train_tasks", 1, 10_000),
-            "test": _whole(test_tasks, "test_tasks", 1, 10_000),
-        }
-        if published_splits and (self._reward_name != "direction" or self.body.axes > 1):
+        self._counts = {"train": given.train_tasks, "test": given.test_tasks}
+        if given.published_splits and (self._reward_name != "direction" or self.body.axes > 1):
             raise SuiteError(f"published_splits: {name} has disjoint splits, only planar directions have not")
-        self._published_splits = bool(published_splits)
-        if dynamics and self._reward_name in _CHANGED:
+        self._published_splits = bool(given.published_splits)
+        if given.dynamics and self._reward_name in _CHANGED:
             raise SuiteError(
                 f"dynamics: the tasks of {name} differ in their dynamics, there is no common one"
             )
-        self._dynamics = check_dynamics(self.body, dynamics or {})
-        self.distractors = as_distractors(distractors)
+        self._dynamics = check_dynamics(self.body, given.dynamics or {})
+        self.distractors = given.distractors
         self.options = {
-            "observation": choose(observation, OBSERVATIONS, "observation"),
-            "cameras": cameras,
-            "image_size": _whole(image_size, "image_size", 16, 512),
-            "antialias": bool(antialias),
+            "observation": given.observation,
+            "cameras": given.cameras_among(bodies.CAMERAS, default=()),
+            "image_size": given.image_size,
+            "antialias": given.antialias,
         }
-        self.observation_space, self.action_space = spaces(self.body, observation, cameras, image_size)
+        self.observation_space, self.action_space = spaces(
+            self.body, given.observation, self.options["cameras"], given.image_size
+        )
 
     def physics(self) -> dict[str, Any]:
         return {"gymnasium": "v5", "terminates": self._ends}

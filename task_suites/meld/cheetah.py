@@ -12,6 +12,7 @@ import numpy as np
 
 from task_suites.meld.env import MeldEnv
 from task_suites.meld.rewards import ACTION_SCALE
+from task_suites.mjcf import SKY, lamp, visual
 from task_suites.scenery import Names
 
 STEP_SECONDS = 0.1
@@ -27,9 +28,7 @@ NAMES = Names(
     centre_metres=(0.0, 1.4, 0.0),
     followed="torso",
 )
-_ASSETS = """<asset>
-  <texture name="skybox" type="skybox" builtin="gradient" rgb1=".35 .42 .5" rgb2=".1 .12 .15" width="32"
-           height="32"/>
+_ASSETS = f"""<asset>{SKY}
   <texture name="backdrop" type="2d" builtin="flat" rgb1=".4 .5 .62" width="64" height="64"/>
   <texture name="ground" type="2d" builtin="flat" rgb1=".66 .68 .62" width="64" height="64"/>
   <material name="backdrop" texture="backdrop" specular="0"/>
@@ -48,10 +47,7 @@ _BARS = "".join(
     for offset in range(-4, 5)
 )
 _MARKS = f'<body name="marks" mocap="true">{_BARS}</body>'
-_VISUAL = """<visual><quality numquads="1"/><map znear=".05" zfar="20"/>
-  <headlight ambient=".45 .45 .45" diffuse=".35 .35 .35" specular="0 0 0"/></visual>"""
-_LAMP = """<light name="lamp" pos="0 -1 4" dir=".2 .4 -1" directional="true" castshadow="false"
-  diffuse=".4 .4 .4" ambient="0 0 0" specular="0 0 0"/>"""
+_VISUAL, _LAMP = visual(near=0.05, far=20), lamp("0 -1 4", ".2 .4 -1")
 
 
 @functools.cache

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from task_suites.meld import arm
+from task_suites.mjcf import ASSETS, FLOOR_RGBA, TABLE_RGBA, camera, lamp, visual
 from task_suites.scenery import Names
 
 TIMESTEP_SECONDS = 0.0025
@@ -28,19 +27,8 @@ GOAL_Y_METRES, GOAL_Z_METRES = 0.95, 0.221  # of the foot on the shelf
 _SOLID = 'contype="2" conaffinity="1"'
 
 
-def looking_at(name: str, position: tuple, target: tuple, fovy: float = 45) -> str:
-    """Return a camera at `position` that looks at `target`, upright; fovy in degrees."""
-    back = np.subtract(position, target).astype(float)
-    back /= np.linalg.norm(back)
-    right = np.cross((0.0, 0.0, 1.0), back)
-    right /= np.linalg.norm(right)
-    axes = " ".join(f"{value:.6f}" for value in (*right, *np.cross(back, right)))
-    place = " ".join(str(value) for value in position)
-    return f'<camera name="{name}" pos="{place}" xyaxes="{axes}" fovy="{fovy}"/>'
-
-
 def _cameras(front: tuple, front_target: tuple, side: tuple, side_target: tuple) -> str:
-    return looking_at("front", front, front_target) + looking_at("side", side, side_target)
+    return camera("front", front, front_target) + camera("side", side, side_target)
 
 
 _FAST = 'cone="pyramidal" iterations="20"'
@@ -52,30 +40,18 @@ def _scene(
     bodies: str, cameras: str, actuators: str, table_z: float, table: tuple[float, ...], solver: str = _FAST
 ) -> str:
     """Return a scene; table: x, y of its middle and half lengths."""
-    # No geom uses the materials, but MuJoCo draws the sky white in a model without any.
     return f"""<mujoco>
   <compiler angle="radian"/>
   <option timestep="{TIMESTEP_SECONDS}" integrator="implicitfast" {solver}/>
-  <visual>
-    <quality numquads="1"/>
-    <headlight ambient=".45 .45 .45" diffuse=".35 .35 .35" specular="0 0 0"/><map znear=".02" zfar="15"/>
-  </visual>
-  <asset>
-    <texture name="skybox" type="skybox" builtin="gradient" rgb1=".35 .42 .5" rgb2=".1 .12 .15" width="32"
-             height="32"/>
-    <texture name="floor" type="2d" builtin="flat" rgb1=".2 .22 .25" width="64" height="64"/>
-    <texture name="table" type="2d" builtin="flat" rgb1=".72 .7 .66" width="64" height="64"/>
-    <material name="floor" texture="floor" specular="0"/>
-    <material name="table" texture="table" specular="0"/>
-  </asset>
+  {visual(near=0.02, far=15)}
+  {ASSETS}
   <worldbody>
-    <light name="lamp" pos="0 -.3 2.5" dir=".1 .2 -1" directional="true" castshadow="false"
-           diffuse=".4 .4 .4" ambient="0 0 0" specular="0 0 0"/>
+    {lamp("0 -.3 2.5", ".1 .2 -1")}
     {cameras}
     <geom name="floor" type="plane" pos="{table[0]} {table[1]} {table_z - 0.5}" size="4 4 4"
-          rgba=".2 .22 .25 1" {_SOLID}/>
+          rgba="{FLOOR_RGBA}" {_SOLID}/>
     <geom name="table" type="box" pos="{table[0]} {table[1]} {table_z - 0.02}"
-          size="{table[2]} {table[3]} .02" rgba=".72 .7 .66 1" {_SOLID}/>
+          size="{table[2]} {table[3]} .02" rgba="{TABLE_RGBA}" {_SOLID}/>
     {bodies}
   </worldbody>
   <actuator>{actuators}</actuator>

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from task_suites.distribution import TaskDistribution, as_distractors
+from task_suites.distribution import TaskDistribution
 from task_suites.errors import SuiteError, choose
 from task_suites.meld import cheetah, rewards, scenes
 from task_suites.meld.env import ArmEnv, MeldEnv, spaces
 from task_suites.meld.scripts import Place, Reach
 from task_suites.meld.shelf import ShelfEnv
+from task_suites.options import SuiteOptions
 from task_suites.task import Parameters, Reward, Task
 
 SCENE_VERSION = 1
 _SEEDS = {"train": 101, "test": 100}  # of the streams that draw tasks
 Values = dict[str, Any]
-
-
-def _whole(value: Any, what: str, low: int, high: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise SuiteError(f"{what} is {value!r}: expected a whole number from {low} to {high}")
-    return value
 
 
 def _check_values(values: Parameters, expected: Values, where: str) -> None:
@@ -47,15 +44,25 @@ def _draw(rng: np.random.Generator, limits: Values) -> Values:
     return {key: round(float(rng.uniform(*ends)), 4) for key, ends in limits.items()}
 
 
+@dataclass(frozen=True, kw_only=True)
+class MeldOptions(SuiteOptions):
+    """Options of MELD's tasks.
+
+    cameras, episode_steps: None = the paper's. sparse: pay the paper's sparse reward. proprio: False leaves
+    it out, as in the paper.
+    """
+
+    sparse: bool = False
+    proprio: bool = True
+
+
 class Meld(TaskDistribution):
     """A hidden-goal task distribution of MELD (Zhao et al. 2020); subclasses hold scene, goals and rewards.
 
-    image_size: 16 to 512 pixels. cameras: some of `all_cameras`; None = `paper_cameras`. episode_steps: None
-    = the paper's. sparse: pay the paper's sparse reward. proprio: False leaves it out, as in the paper.
-    antialias: 4x multisampling. distractors: put on every sampled task. Raises SuiteError naming a wrong
-    option.
+    options: those of `MeldOptions`, with cameras among `all_cameras`. Raises SuiteError naming a wrong one.
     """
 
+    options_type = MeldOptions
     shows_distractors = True
     reward_words = rewards.WORDS
     reward_name: str
@@ -69,46 +76,30 @@ class Meld(TaskDistribution):
     scene_values: Values = {}
     dynamics_values: Values = {}
 
-    def __init__(
-        self,
-        name: str,
-        image_size: int = 64,
-        cameras: tuple[str, ...] | None = None,
-        episode_steps: int | None = None,
-        sparse: bool = False,
-        proprio: bool = True,
-        antialias: bool = False,
-        distractors: Any = (),
-    ) -> None:
-        self.name = name
-        cameras = self.paper_cameras if cameras is None else cameras
-        cameras = (cameras,) if isinstance(cameras, str) else tuple(cameras)
-        for camera in cameras:
-            choose(camera, self.all_cameras, "camera")
-        if len(set(cameras)) != len(cameras):
-            raise SuiteError(f"cameras is {cameras!r}: one is given twice")
-        if not cameras and not proprio:
+    def __init__(self, name: str, **options: Any) -> None:
+        self.name, given = name, MeldOptions(**options)
+        cameras = given.cameras_among(self.all_cameras, default=self.paper_cameras)
+        if not cameras and not given.proprio:
             raise SuiteError("cameras is empty and proprio is False: nothing would be observed")
-        steps = self.steps if episode_steps is None else episode_steps
-        self.max_episode_steps = _whole(steps, "episode_steps", 1, 100_000)
-        self._sparse, self.distractors = bool(sparse), as_distractors(distractors)
+        self.max_episode_steps = given.steps_or(self.steps)
+        self._sparse, self.distractors = bool(given.sparse), given.distractors
         self.options = {
-            "image_size": _whole(image_size, "image_size", 16, 512),
+            "image_size": given.image_size,
             "cameras": cameras,
-            "proprio": bool(proprio),
-            "antialias": bool(antialias),
+            "proprio": bool(given.proprio),
+            "antialias": given.antialias,
         }
         length, actions = self.sizes
         self.observation_space, self.action_space = spaces(
-            cameras, image_size, length if proprio else 0, actions
+            cameras, given.image_size, length if given.proprio else 0, actions
         )
 
     def physics(self) -> dict[str, Any]:
         return {"scene": SCENE_VERSION}
 
+    @abstractmethod
     def draw(self, rng: np.random.Generator, count: int) -> list[tuple[Values, Values, Values]]:
         """Return (goal, scene, dynamics) of `count` tasks."""
-        raise NotImplementedError
 
     def tasks(self, split: str) -> tuple[Task, ...]:
         drawn = self.draw(np.random.default_rng(_SEEDS[split]), self.task_counts[split])
@@ -161,9 +152,9 @@ class _Arm(Meld):
     blocks: tuple[str, ...] = ()
     table = ((0.65, 0.0, 0.0), 0.35)
 
+    @abstractmethod
     def scene(self, task: Task) -> str:
         """Return the MJCF of `task`."""
-        raise NotImplementedError
 
     def make(self, task: Task) -> MeldEnv:
         names = scenes.names(self.blocks, *self.table)

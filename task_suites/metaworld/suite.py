@@ -5,25 +5,22 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from task_suites.distribution import SPLITS, TaskDistribution, as_distractors
+from task_suites.distribution import SPLITS, TaskDistribution
 from task_suites.errors import SuiteError, choose
 from task_suites.metaworld import layouts, pictures, rewards, simulator
 from task_suites.metaworld.env import MetaWorldEnv, spaces
+from task_suites.options import SuiteOptions, whole
 from task_suites.task import Parameters, Reward, Task
 
 NAMES = ("mt1", "ml1", *layouts.BENCHMARKS, "custom")
 EPISODE_STEPS = 500  # Meta-World's own, at one simulator step per action
 _POINT_LOW, _POINT_HIGH = (-0.15, 0.5, 0.08), (0.15, 0.8, 0.3)
-
-
-def _whole(value: Any, what: str, low: int, high: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise SuiteError(f"{what} is {value!r}: expected a whole number from {low} to {high}")
-    return value
 
 
 def _scenes(value: Any, what: str) -> tuple[str, ...]:
@@ -49,90 +46,92 @@ def _tasks(scenes: tuple[str, ...], split: str, seed: int, reward: str) -> tuple
     return tuple(found)
 
 
-class MetaWorld(TaskDistribution):
-    """Meta-World's benchmark called `name`; 50 tasks per scene and split.
+@dataclass(frozen=True, kw_only=True)
+class MetaWorldOptions(SuiteOptions):
+    """Options of the Meta-World benchmarks.
 
     scene: the one scene of mt1 and ml1. train_scenes, test_scenes: those of custom. benchmark_seed: which
     places are drawn. reward: v2, v1, success, reach_object, reach_goal, reach_point or object_to_goal; it may
     differ between `train_reward` and `test_reward`. state: Meta-World's own vector instead of pictures.
-    show_goal: whether observations show the goal (None: in mt1 only). cameras, image_size (16 to 512 pixels),
-    antialias: the pictures. action_repeat: simulator steps per action. episode_steps: None = 500 simulator
-    steps. start_noise_metres: how far the hand may start from its place along each axis, 0 to 0.05; 0 is
-    Meta-World's own start, the same in each episode. distractors: put on every sampled task.
-    Raises SuiteError naming a wrong option, or if Meta-World is not installed.
+    show_goal: whether observations show the goal (None: in mt1 only). cameras: None = corner4.
+    action_repeat: simulator steps per action. episode_steps: None = 500 simulator steps. start_noise_metres:
+    how far the hand may start from its place along each axis, 0 to 0.05; 0 is Meta-World's own start, the
+    same in each episode.
+    """
+
+    scene: str = "reach"
+    train_scenes: Iterable[str] | str = ("push",)
+    test_scenes: Iterable[str] | str = ("sweep",)
+    benchmark_seed: int = 0
+    reward: str = "v2"
+    train_reward: str | None = None
+    test_reward: str | None = None
+    state: bool = False
+    show_goal: bool | None = None
+    antialias: bool = True
+    action_repeat: int = 1
+    start_noise_metres: float = 0.02
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for reward in (self.reward, self.train_reward, self.test_reward):
+            if reward is not None:
+                choose(reward, rewards.NAMES, "Meta-World reward")
+        whole(self.benchmark_seed, "benchmark_seed", 0, 2**31)
+        whole(self.action_repeat, "action_repeat", 1, 50)
+        noise = self.start_noise_metres
+        if isinstance(noise, bool) or not isinstance(noise, int | float) or not 0 <= noise <= 0.05:
+            raise SuiteError(f"start_noise_metres is {noise!r}: expected 0 to 0.05")
+        if self.state and self.cameras:
+            cameras = self.cameras
+            raise SuiteError(f"cameras is {cameras!r}: with state=true there are no pictures, leave it out")
+
+    def scenes(self, benchmark: str) -> dict[str, tuple[str, ...]]:
+        """Return the scenes of each split. SuiteError: there is no such scene."""
+        if benchmark in ("mt1", "ml1"):
+            found = (_scenes(self.scene, "scene")[:1],) * 2
+        elif benchmark == "custom":
+            found = _scenes(self.train_scenes, "train_scenes"), _scenes(self.test_scenes, "test_scenes")
+        else:
+            found = layouts.BENCHMARKS[benchmark]
+        return dict(zip(SPLITS, found, strict=True))
+
+
+class MetaWorld(TaskDistribution):
+    """Meta-World's benchmark called `name`; 50 tasks per scene and split.
+
+    options: those of `MetaWorldOptions`. Raises SuiteError naming a wrong one, or if Meta-World is not
+    installed.
     """
 
     family = "metaworld"
+    options_type = MetaWorldOptions
     shows_distractors = True
     reward_input_names = rewards.INPUT_NAMES
     reward_words = rewards.WORDS
     object_input_names = tuple(f"object_{axis}_metres" for axis in "xyz")
 
-    def __init__(
-        self,
-        name: str,
-        scene: str = "reach",
-        train_scenes: Any = ("push",),
-        test_scenes: Any = ("sweep",),
-        benchmark_seed: int = 0,
-        reward: str = "v2",
-        train_reward: str | None = None,
-        test_reward: str | None = None,
-        state: bool = False,
-        show_goal: bool | None = None,
-        cameras: tuple[str, ...] | str | None = None,
-        image_size: int = 64,
-        antialias: bool = True,
-        action_repeat: int = 1,
-        episode_steps: int | None = None,
-        start_noise_metres: float = 0.02,
-        distractors: Any = (),
-    ) -> None:
+    def __init__(self, name: str, **options: Any) -> None:
         simulator.require()
         self.name = name
         benchmark = choose(name.partition("/")[2], NAMES, "Meta-World benchmark")
-        if benchmark in ("mt1", "ml1"):
-            self._scenes = {split: _scenes(scene, "scene")[:1] for split in SPLITS}
-        elif benchmark == "custom":
-            custom = (_scenes(train_scenes, "train_scenes"), _scenes(test_scenes, "test_scenes"))
-            self._scenes = dict(zip(SPLITS, custom, strict=True))
-        else:
-            self._scenes = dict(zip(SPLITS, layouts.BENCHMARKS[benchmark], strict=True))
-        self._rewards = {
-            "train": choose(train_reward or reward, rewards.NAMES, "Meta-World reward"),
-            "test": choose(test_reward or reward, rewards.NAMES, "Meta-World reward"),
-        }
-        self._seed = _whole(benchmark_seed, "benchmark_seed", 0, 2**31)
-        repeat = _whole(action_repeat, "action_repeat", 1, 50)
-        steps = EPISODE_STEPS // repeat if episode_steps is None else episode_steps
-        self.max_episode_steps = _whole(steps, "episode_steps", 1, 100_000)
-        noise = start_noise_metres
-        if isinstance(noise, bool) or not isinstance(noise, int | float) or not 0 <= noise <= 0.05:
-            raise SuiteError(f"start_noise_metres is {noise!r}: expected 0 to 0.05")
-        self.distractors = as_distractors(distractors)
+        given = MetaWorldOptions(**options)
+        self._scenes, self._seed = given.scenes(benchmark), given.benchmark_seed
+        rewards_of_splits = given.train_reward or given.reward, given.test_reward or given.reward
+        self._rewards = dict(zip(SPLITS, rewards_of_splits, strict=True))
+        self.max_episode_steps = given.steps_or(EPISODE_STEPS // given.action_repeat)
+        self.distractors, state = given.distractors, bool(given.state)
+        cameras = given.cameras_among(pictures.CAMERAS, default=() if state else ("corner4",))
         self.options = {
-            "cameras": self._checked_cameras(cameras, bool(state)),
-            "image_size": _whole(image_size, "image_size", 16, 512),
-            "state": bool(state),
-            "show_goal": benchmark == "mt1" if show_goal is None else bool(show_goal),
-            "antialias": bool(antialias),
-            "action_repeat": repeat,
-            "start_noise_metres": float(noise),
+            "cameras": cameras,
+            "image_size": given.image_size,
+            "state": state,
+            "show_goal": benchmark == "mt1" if given.show_goal is None else bool(given.show_goal),
+            "antialias": given.antialias,
+            "action_repeat": given.action_repeat,
+            "start_noise_metres": float(given.start_noise_metres),
         }
-        self.observation_space, self.action_space = spaces(self.options["cameras"], image_size, bool(state))
-
-    @staticmethod
-    def _checked_cameras(cameras: tuple[str, ...] | str | None, state: bool) -> tuple[str, ...]:
-        if cameras is None:
-            cameras = () if state else ("corner4",)
-        cameras = (cameras,) if isinstance(cameras, str) else tuple(cameras)
-        for camera in cameras:
-            choose(camera, pictures.CAMERAS, "camera")
-        if len(set(cameras)) != len(cameras):
-            raise SuiteError(f"cameras is {cameras!r}: one is given twice")
-        if state and cameras:
-            raise SuiteError(f"cameras is {cameras!r}: with state=true there are no pictures, leave it out")
-        return cameras
+        self.observation_space, self.action_space = spaces(cameras, given.image_size, state)
 
     def physics(self) -> dict[str, Any]:
         return {name: self.options[name] for name in ("action_repeat", "start_noise_metres")}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from task_suites.mjcf import ASSETS, FLOOR_RGBA, TABLE_RGBA, camera, lamp, visual
+
 COLOURS = ("red", "green", "blue")
 BLOCK_HALF = 0.03
 HAND_LOW = np.array([-0.18, -0.18, 0.004, -1.57])
@@ -17,16 +19,6 @@ FINGER_OPEN = 0.055  # from the middle to a finger
 CAMERAS = ("fit", "top", "left", "right")
 
 _BLOCK_RGBA = {"red": ".85 .1 .1 1", "green": ".1 .7 .2 1", "blue": ".12 .25 .85 1"}
-
-
-def _looking_at(position: tuple[float, float, float], target: tuple[float, float, float]) -> str:
-    back = np.subtract(position, target).astype(float)
-    back /= np.linalg.norm(back)
-    right = np.cross((0.0, 0.0, 1.0), back)
-    right /= np.linalg.norm(right)
-    up = np.cross(back, right)
-    axes = " ".join(f"{value:.6f}" for value in (*right, *up))
-    return f'pos="{position[0]} {position[1]} {position[2]}" xyaxes="{axes}"'
 
 
 def _block(colour: str) -> str:
@@ -83,7 +75,6 @@ def mjcf(gripper: str = "suction") -> str:
     touches the table (its joint range ends 4 mm above). Pyramidal cones and 10 iterations: fewer, or elliptic
     cones with few line-search steps, let blocks gain energy.
     """
-    # No geom uses the materials, but MuJoCo draws the sky white in a model without any.
     suction = gripper == "suction"
     (x0, y0, z0, w0), (x1, y1, z1, w1) = HAND_LOW, HAND_HIGH
     return f"""<mujoco model="tabletop">
@@ -91,28 +82,17 @@ def mjcf(gripper: str = "suction") -> str:
   <option timestep="{TIMESTEP_SECONDS}" integrator="implicitfast" solver="Newton" iterations="10"
           ls_iterations="20" cone="pyramidal" impratio="1"/>
   <default><geom solref=".02 1" solimp=".9 .95 .001"/></default>
-  <visual>
-    <quality numquads="1"/>
-    <headlight ambient=".45 .45 .45" diffuse=".35 .35 .35" specular="0 0 0"/><map znear=".05" zfar="10"/>
-  </visual>
-  <asset>
-    <texture name="skybox" type="skybox" builtin="gradient" rgb1=".35 .42 .5" rgb2=".1 .12 .15" width="32"
-             height="32"/>
-    <texture name="floor" type="2d" builtin="flat" rgb1=".2 .22 .25" width="64" height="64"/>
-    <texture name="table" type="2d" builtin="flat" rgb1=".72 .7 .66" width="64" height="64"/>
-    <material name="floor" texture="floor" specular="0"/>
-    <material name="table" texture="table" specular="0"/>
-  </asset>
+  {visual(near=0.05, far=10)}
+  {ASSETS}
   <worldbody>
-    <light name="lamp" pos="0 -.3 1.2" dir="0 .2 -1" directional="true" castshadow="false"
-           diffuse=".4 .4 .4" ambient="0 0 0" specular="0 0 0"/>
+    {lamp("0 -.3 1.2", "0 .2 -1")}
     <camera name="fit" pos="0 -0.40 0.62" xyaxes="1 0 0 0 .814 .581" fovy="39"/>
     <camera name="top" pos="0 0 .80" xyaxes="1 0 0 0 1 0" fovy="36"/>
-    <camera name="left" {_looking_at((-0.55, -0.3, 0.45), (0, 0, 0.02))} fovy="39"/>
-    <camera name="right" {_looking_at((0.55, -0.3, 0.45), (0, 0, 0.02))} fovy="39"/>
-    <geom name="floor" type="plane" pos="0 0 -.2" size="1.6 1.6 4" rgba=".2 .22 .25 1" contype="0"
+    {camera("left", (-0.55, -0.3, 0.45), (0, 0, 0.02), fovy=39)}
+    {camera("right", (0.55, -0.3, 0.45), (0, 0, 0.02), fovy=39)}
+    <geom name="floor" type="plane" pos="0 0 -.2" size="1.6 1.6 4" rgba="{FLOOR_RGBA}" contype="0"
           conaffinity="0"/>
-    <geom name="table" type="box" pos="0 0 -.02" size=".2 .2 .02" rgba=".72 .7 .66 1" contype="1"
+    <geom name="table" type="box" pos="0 0 -.02" size=".2 .2 .02" rgba="{TABLE_RGBA}" contype="1"
           conaffinity="0"/>
     {_walls()}
     <body name="hand" gravcomp="1">

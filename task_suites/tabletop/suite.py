@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import itertools
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from task_suites.distribution import TaskDistribution, as_distractors
+from task_suites.distribution import TaskDistribution
 from task_suites.errors import SuiteError, choose
+from task_suites.options import SuiteOptions
 from task_suites.tabletop import rewards, scene
 from task_suites.tabletop.env import TabletopEnv, spaces
 from task_suites.tabletop.picking import PICK_TASKS, PickScript
@@ -23,12 +25,6 @@ _GOALS = tuple((round(x, 3), round(y, 3)) for x in np.arange(-2, 3) * 0.05 for y
 _PLACES = tuple(goal for goal in _GOALS if not {abs(value) for value in goal} - {0.0, 0.1})
 _PAIR_METRES = 0.14
 _PAIRS_PER_SPLIT = 40
-
-
-def _whole(value: Any, what: str, low: int, high: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise SuiteError(f"{what} is {value!r}: expected a whole number from {low} to {high}")
-    return value
 
 
 @functools.cache
@@ -51,16 +47,34 @@ def _variations(name: str) -> tuple[Parameters, ...]:
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class TabletopOptions(SuiteOptions):
+    """Options of the tabletop tasks.
+
+    cameras: some of fit, top, left, right; None = fit. control_hz: 10, 20, 25, 50 or 5 actions per second.
+    sparse: pay 1 for success, else 0. gripper: suction, or fingers that hold by friction (other physics, same
+    spaces).
+    """
+
+    control_hz: int = 10
+    sparse: bool = False
+    gripper: str = "suction"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        choose(self.gripper, scene.GRIPPERS, "gripper")
+        if self.control_hz not in (5, 10, 20, 25, 50):
+            raise SuiteError(f"control_hz is {self.control_hz!r}: expected 5, 10, 20, 25 or 50")
+
+
 class Tabletop(TaskDistribution):
     """Tabletop tasks called `name`: train tasks move the blue block, test tasks the red one.
 
-    image_size: 16 to 512 pixels. cameras: some of fit, top, left, right; none gives proprio only. control_hz:
-    10, 20, 25, 50 or 5 actions per second. episode_steps: None = the task's own. sparse: pay 1 for success,
-    else 0. antialias: 4x multisampling. distractors: put on every sampled task. gripper: suction, or fingers
-    that hold by friction (other physics, same spaces). Raises SuiteError naming a wrong option.
+    options: those of `TabletopOptions`. Raises SuiteError naming a wrong one.
     """
 
     family = "tabletop"
+    options_type = TabletopOptions
     shows_distractors = True
     reward_input_names = rewards.INPUT_NAMES
     reward_words = rewards.WORDS
@@ -68,40 +82,21 @@ class Tabletop(TaskDistribution):
         name for name in rewards.INPUT_NAMES if name[:4] != "hand" and name[-8:-7] in "xy"
     )
 
-    def __init__(
-        self,
-        name: str,
-        image_size: int = 64,
-        cameras: tuple[str, ...] = ("fit",),
-        control_hz: int = 10,
-        episode_steps: int | None = None,
-        sparse: bool = False,
-        antialias: bool = False,
-        distractors: Any = (),
-        gripper: str = "suction",
-    ) -> None:
-        self.name = name
+    def __init__(self, name: str, **options: Any) -> None:
+        self.name, given = name, TabletopOptions(**options)
         self._reward_name = choose(name.partition("/")[2], rewards.NAMES, "tabletop task")
-        cameras = (cameras,) if isinstance(cameras, str) else tuple(cameras)
-        for camera in cameras:
-            choose(camera, scene.CAMERAS, "camera")
-        if len(set(cameras)) != len(cameras):
-            raise SuiteError(f"cameras is {cameras!r}: one is given twice")
-        if control_hz not in (5, 10, 20, 25, 50):
-            raise SuiteError(f"control_hz is {control_hz!r}: expected 5, 10, 20, 25 or 50")
-        steps = _STEPS[self._reward_name] * control_hz // 10 if episode_steps is None else episode_steps
-        self.max_episode_steps = _whole(steps, "episode_steps", 1, 100_000)
-        self._sparse = bool(sparse)
-        self.distractors = as_distractors(distractors)
+        self.max_episode_steps = given.steps_or(_STEPS[self._reward_name] * given.control_hz // 10)
+        self._sparse, self.distractors = bool(given.sparse), given.distractors
+        cameras = given.cameras_among(scene.CAMERAS, default=("fit",))
         self.options = {
-            "image_size": _whole(image_size, "image_size", 16, 512),
+            "image_size": given.image_size,
             "cameras": cameras,
-            "control_hz": control_hz,
-            "antialias": bool(antialias),
+            "control_hz": given.control_hz,
+            "antialias": given.antialias,
         }
-        if choose(gripper, scene.GRIPPERS, "gripper") != "suction":
-            self.options["gripper"] = gripper  # suction goes unsaid: so it stands in fingerprints of old
-        self.observation_space, self.action_space = spaces(cameras, image_size)
+        if given.gripper != "suction":
+            self.options["gripper"] = given.gripper  # suction goes unsaid, as in old fingerprints
+        self.observation_space, self.action_space = spaces(cameras, given.image_size)
 
     def physics(self) -> dict[str, Any]:
         return {

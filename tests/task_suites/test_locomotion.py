@@ -327,7 +327,7 @@ SCRIPTED = [name for name in NAMES if not name.startswith(WEAK)]
 
 
 @pytest.mark.parametrize("name", SCRIPTED)
-def test_controllers_beat_chance_and_standing_still(name):
+def test_controllers_beat_chance_and_standing_still(rollout, name):
     suite = suite_of(name)
     # The fastest target: near standing still nobody beats standing still.
     speed = "target_metres_per_second"
@@ -336,15 +336,8 @@ def test_controllers_beat_chance_and_standing_still(name):
     still, chance = np.zeros(env.action_space.shape), np.random.default_rng(0)
     acts = (controller, lambda _: still, lambda _: chance.uniform(-1, 1, still.size))
     for act in acts:
-        total = 0.0
         controller.reset(chance)
-        _, info = env.reset(seed=0)
-        for _ in range(suite.max_episode_steps):
-            _, paid, ended, _, info = env.step(act(info["reward_inputs"]))
-            total += paid
-            if ended:
-                break
-        returns.append(total)
+        returns.append(rollout(env, act, seed=0)[0])
     assert returns[0] > max(returns[1:])
 
 

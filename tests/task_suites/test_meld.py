@@ -189,45 +189,33 @@ def test_reward_of_a_scripted_episode_is_what_was_paid(name, sparse):
     assert np.ptp(paid) > 0.1
 
 
-def success_rate(name, episodes, act):
-    suite = suite_of(name, cameras=())
-    tasks, done = suite.tasks("test") + suite.tasks("train"), []
-    for episode in range(episodes):
-        task, rng = tasks[episode % len(tasks)], np.random.default_rng(episode)
-        env, policy = suite.make(task), act(suite, task, rng)
-        _, info = env.reset(seed=episode)
-        for _ in range(suite.max_episode_steps):
-            info = env.step(policy(info["reward_inputs"]))[4]
-        done.append(info["success"])
-    return np.mean(done)
+@pytest.fixture
+def success(success_rate):
+    """success(name, how, episodes): on all tasks, drawn without pictures."""
 
+    def share(name, how, episodes):
+        suite = suite_of(name, cameras=())
+        return success_rate(suite, suite.tasks("test") + suite.tasks("train"), how, episodes)
 
-def scripted(suite, task, rng):
-    policy = suite.scripted(task)
-    policy.reset(rng)
-    return policy
-
-
-def at_random(suite, task, rng):
-    return lambda _: rng.uniform(-1, 1, suite.action_space.shape)
+    return share
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_scripts_solve_the_task(name):
-    assert success_rate(name, 6, scripted) >= 0.8
+def test_scripts_solve_the_task(success, name):
+    assert success(name, "scripted", 6) >= 0.8
 
 
 @pytest.mark.parametrize("name", NAMES[:4])
-def test_chance_does_not(name):
-    assert success_rate(name, 6, at_random) == 0
+def test_chance_does_not(success, name):
+    assert success(name, "random", 6) == 0
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_scripts_solve_the_task_nearly_always_and_chance_nearly_never(name):
-    assert success_rate(name, 50, scripted) >= 0.9
+def test_scripts_solve_the_task_nearly_always_and_chance_nearly_never(success, name):
+    assert success(name, "scripted", 50) >= 0.9
     # A cheetah that stays near where it is has the right speed where the target is slow.
-    assert success_rate(name, 50, at_random) <= (0.35 if name == "cheetah_velocity" else 0.02)
+    assert success(name, "random", 50) <= (0.35 if name == "cheetah_velocity" else 0.02)
 
 
 def change(first, second):

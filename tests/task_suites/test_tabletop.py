@@ -13,59 +13,46 @@ ALL = tuple(Distractor(name, 1.0, 1) for name in DISTRACTOR_NAMES)
 TASKS = ("reach", "push", "gather", "match_positions", "lift", "stack", "place")
 
 
-def success_rate(name, act, episodes, **options):
-    """Return the share of episodes that end in success; act(suite, task, rng) returns a policy."""
-    suite = task_suites.get(f"tabletop/{name}", cameras=(), **options)
-    tasks, done = suite.sample("test", len(suite.tasks("test")), 0), []
-    for episode in range(episodes):
-        task, rng = tasks[episode % len(tasks)], np.random.default_rng(episode)
-        env, policy = suite.make(task), act(suite, task, rng)
-        _, info = env.reset(seed=episode)
-        for _ in range(suite.max_episode_steps):
-            info = env.step(policy(info["reward_inputs"]))[4]
-        done.append(info["success"])
-    return np.mean(done)
+@pytest.fixture
+def success(success_rate):
+    """success(name, how, episodes): on test tasks, drawn without pictures."""
 
+    def share(name, how, episodes, **options):
+        suite = task_suites.get(f"tabletop/{name}", cameras=(), **options)
+        return success_rate(suite, suite.sample("test", len(suite.tasks("test")), 0), how, episodes)
 
-def scripted(suite, task, rng):
-    policy = suite.scripted(task)
-    policy.reset(rng)
-    return policy
-
-
-def at_random(suite, task, rng):
-    return lambda _: rng.uniform(-1, 1, 5)
+    return share
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_scripts_solve_the_task(name):
-    assert success_rate(name, scripted, 8) >= 0.75
+def test_scripts_solve_the_task(success, name):
+    assert success(name, "scripted", 8) >= 0.75
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_chance_does_not(name):
-    assert success_rate(name, at_random, 12) <= 0.25
+def test_chance_does_not(success, name):
+    assert success(name, "random", 12) <= 0.25
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TASKS)
-def test_scripts_solve_the_task_nearly_always_and_chance_nearly_never(name):
-    assert success_rate(name, scripted, 100) > 0.9
-    assert success_rate(name, at_random, 100) < 0.05
+def test_scripts_solve_the_task_nearly_always_and_chance_nearly_never(success, name):
+    assert success(name, "scripted", 100) > 0.9
+    assert success(name, "random", 100) < 0.05
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("control_hz", [20, 25])
 @pytest.mark.parametrize("name", ["gather", "stack"])
-def test_scripts_work_at_other_control_rates(name, control_hz):
-    assert success_rate(name, scripted, 30, control_hz=control_hz) > 0.9
+def test_scripts_work_at_other_control_rates(success, name, control_hz):
+    assert success(name, "scripted", 30, control_hz=control_hz) > 0.9
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TASKS)
-def test_scripts_work_with_fingers_and_chance_does_not(name):
-    assert success_rate(name, scripted, 50, gripper="fingers") >= 0.8
-    assert success_rate(name, at_random, 50, gripper="fingers") < 0.07
+def test_scripts_work_with_fingers_and_chance_does_not(success, name):
+    assert success(name, "scripted", 50, gripper="fingers") >= 0.8
+    assert success(name, "random", 50, gripper="fingers") < 0.07
 
 
 def largest_energy_ratio(xml, throws):

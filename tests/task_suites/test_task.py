@@ -19,19 +19,43 @@ def test_json_keeps_every_field_and_is_plain():
     assert Task.from_json(TASK.replace(distractors=()).to_json()) != TASK
 
 
+def stored(**changes):
+    """TASK as JSON with fields changed; None leaves one out."""
+    value = {**json.loads(TASK.to_json()), **changes}
+    return json.dumps({key: item for key, item in value.items() if item is not None})
+
+
+def test_a_task_of_another_version_is_refused_and_one_of_before_versions_is_read():
+    assert json.loads(TASK.to_json())["version"] == 1
+    assert Task.from_json(stored(version=None)) == TASK
+    for version in (0, 2, "1"):
+        with pytest.raises(SuiteError, match=f"version is {version!r}, this release reads 1"):
+            Task.from_json(stored(version=version, goal=[0.1, 0.2]))
+
+
 @pytest.mark.parametrize(
-    "text",
+    ("text", "said"),
     [
-        "{",
-        "[]",
-        "{}",
-        TASK.to_json().replace('"seed": 2', '"sed": 2'),
-        TASK.to_json().replace('0.5, "name', '7, "name'),
+        ("{", "not a task in JSON"),
+        ("[]", "task is \\[\\]"),
+        ("{}", "task: family is missing"),
+        (stored(family=3), "family is 3"),
+        (stored(dynamics=None), "dynamics is missing"),
+        (stored(parameters=[1]), "parameters is \\[1\\]"),
+        (stored(parameters={"size": [1]}), "parameter 'size'"),
+        (stored(goal=1), "field of task 'goal'"),
+        (stored(reward="go"), "reward is 'go'"),
+        (stored(reward={"name": "go"}), "reward: parameters is missing"),
+        (stored(distractors={"video": 1}), "distractors is"),
+        (stored(distractors=[3]), "distractor is 3"),
+        (stored(distractors=[{"name": "video", "intensity": 1, "sed": 2}]), "'sed'; did you mean 'seed'"),
+        (stored(distractors=[{"name": "video", "intensity": 7, "seed": 2}]), "intensity is 7"),
     ],
 )
-def test_json_that_is_no_task_is_refused(text):
-    with pytest.raises(SuiteError):
+def test_json_that_is_no_task_is_refused_naming_the_field(text, said):
+    with pytest.raises(SuiteError, match=said) as error:
         Task.from_json(text)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
