@@ -62,7 +62,11 @@ def facts_of(folder: Path, name: str) -> dict:
             arm.pop("curve")
     facts = {"format": FORMAT, "name": name, **provenance(read_run(folder)), "report": report}
     gain = folder / "report" / f"{GAIN}.json"
-    return facts | ({"gain_against_pretraining": json.loads(gain.read_text())} if gain.is_file() else {})
+    if not gain.is_file():
+        return facts
+    found = json.loads(gain.read_text())
+    made = [{"run": Path(run).name, **provenance(read_run(Path(run)))} for run in found["runs"]]
+    return facts | {GAIN: {"runs": made, "points": found["points"]}}
 
 
 def picture(folder: Path) -> Image.Image:
@@ -112,6 +116,7 @@ def block(name: str, facts: dict | None) -> str:
     for target, entry in report["targets"].items():
         lines += [f"| {target} | {arm} | {_row(found)} |" for arm, found in entry["arms"].items()]
     made = "; ".join(f"`{command}`" for command in facts["commands"])
+    gain = facts.get(GAIN)
     packages = ", ".join(f"{package} {version}" for package, version in facts["versions"].items())
     thresholds = {entry["threshold"] for entry in report["targets"].values()}
     lines += ["", f"Threshold: normalised score {', '.join(score(value) for value in sorted(thresholds))}."]
@@ -119,10 +124,24 @@ def block(name: str, facts: dict | None) -> str:
     lines[-1] += " last one; a run ends when the threshold holds."
     budgets = [f"{target}: {_budgets(entry['arms'])}" for target, entry in report["targets"].items()]
     lines += [f"Budgets in steps: {'; '.join(budgets)}."]
+    lines += [_gain(gain["points"])] if gain else []
     lines += [f"Made by {made}; run seeds {', '.join(facts['seeds'])}; {packages};"]
     lines += [f"commit {', '.join(_short(commit) for commit in facts['commits'])}."]
     lines += [f"All numbers: [{name}.json](docs/results/{name}.json)."]
     return "\n".join(lines)
+
+
+def _gain(points: list[dict]) -> str:
+    """Speed-ups after less pretraining and after all of it, a sentence per target."""
+    text = []
+    for target in dict.fromkeys(point["target"] for point in points):
+        own = {p["pretraining_env_steps"]: p["ratio"] for p in points if p["target"] == target}
+        after = [
+            f"{times(ratio['value'], ratio['lower_bound'])} after {count(steps)}"
+            for steps, ratio in sorted(own.items())
+        ]
+        text.append(f"Speed-up on {target} by steps of pretraining: {', '.join(after)}.")
+    return " ".join(text)
 
 
 def _budgets(arms: dict) -> str:

@@ -104,6 +104,20 @@ def test_a_changed_number_changes_the_block(run, tmp_path):
     assert make_results.block("tiny", facts) != before
 
 
+def test_the_gain_against_pretraining_is_told_with_its_runs(run):
+    points = [
+        {"pretraining_env_steps": steps, "target": "goal",
+         "ratio": {"value": value, "lower_bound": False, "interval": [1, 9], "reason": None}}
+        for steps, value in ((900, 4.0), (100, 2.0))
+    ]  # fmt: skip
+    gain = {"runs": [str(run)], "points": points}
+    (run / "report" / "gain_against_pretraining.json").write_text(json.dumps(gain))
+    facts = make_results.facts_of(run, "tiny")
+    assert facts["gain_against_pretraining"]["runs"][0]["commands"] == ["meta-latent transfer tiny"]
+    told = "Speed-up on goal by steps of pretraining: 2.0× after 100, 4.0× after 900."
+    assert told in make_results.block("tiny", facts).splitlines()
+
+
 def test_no_report_and_no_block_are_said(tmp_path):
     with pytest.raises(SystemExit, match=r"report\.json is missing"):
         make_results.facts_of(tmp_path, "tiny")

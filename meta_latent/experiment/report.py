@@ -142,8 +142,8 @@ def run(*names: str | Path | Sequence[str | Path], overrides: Sequence[str] = ()
     if len({point.pretraining_env_steps for point in points}) > 1:
         path = (Path(options["out"]) if options["out"] else folders[0] / "report") / f"{GAIN}.png"
         figures.save_png(figures.gain_against_pretraining(points), path)
-        numbers = [dataclasses.asdict(point) for point in points]
-        atomic_write_bytes(path.with_suffix(".json"), json.dumps(plain(numbers), indent=1).encode())
+        found = {"runs": [str(folder) for folder in folders], "points": list(map(dataclasses.asdict, points))}
+        atomic_write_bytes(path.with_suffix(".json"), json.dumps(plain(found), indent=1).encode())
         print(f"{path}: speed-up against the amount of pretraining, {len(folders)} runs")
     elif options["out"]:
         raise UserError("report: out= takes the comparison of differently pretrained runs; there is none")

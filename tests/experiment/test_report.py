@@ -375,8 +375,9 @@ def test_several_runs_give_the_gain_against_pretraining(tmp_path, capsys):
     assert (tmp_path / "both" / "gain_against_pretraining.png").stat().st_size > 5000
     with pytest.raises(UserError, match="out= takes the comparison"):
         report.run(tmp_path / "much", f"out={tmp_path / 'both'}", "resamples=50")
-    points = json.loads((tmp_path / "both" / "gain_against_pretraining.json").read_text())
-    assert [(p["pretraining_env_steps"], p["ratio"]["value"]) for p in points] == [(100, 1), (900, 3)]
+    gain = json.loads((tmp_path / "both" / "gain_against_pretraining.json").read_text())
+    assert gain["runs"] == [str(tmp_path / "little"), str(tmp_path / "much")]
+    assert [(p["pretraining_env_steps"], p["ratio"]["value"]) for p in gain["points"]] == [(100, 1), (900, 3)]
     assert "3.0× on t" in capsys.readouterr().out
 
 
