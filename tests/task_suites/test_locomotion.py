@@ -418,7 +418,7 @@ WRONG = [
     ({"dynamics": {"mass_scale": 0.0}}, None, "mass_scale"),
     ({"dynamics": {"mass_scale": True}}, None, "mass_scale"),
     ({"dynamics": {"disabled_joint": "tail"}}, None, "disabled_joint"),
-    ({}, Task("half_cheetah", Reward("sprint")), "reward of half_cheetah"),
+    ({}, Task("half_cheetah", Reward("sprint")), "reward of locomotion/half_cheetah_velocity 'sprint'"),
     ({}, Task("half_cheetah", Reward("goal", {"goal_x_metres": 1.0, "goal_y_metres": 1.0})), "'goal'"),
     ({}, Task("half_cheetah", Reward("velocity")), "target_metres_per_second"),
     ({}, Task("half_cheetah", Reward("velocity", {"target_metres_per_second": "fast"})), "expected a number"),
