@@ -189,7 +189,7 @@ class TaskDistribution(ABC):
         if task.family != self.family:
             raise SuiteError(f"{self.name}: task is of family {task.family!r}, expected {self.family!r}")
         if not self.shows_distractors and any(item.intensity > 0 for item in task.distractors):
-            raise SuiteError(f"{self.name}: it shows no distractors, got {task.distractors!r}")
+            raise SuiteError(f"{self.name}: its pictures have no distractors, got {task.distractors!r}")
         self._read(task)
         return task
 

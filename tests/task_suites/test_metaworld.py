@@ -346,7 +346,7 @@ def test_rewards_are_fields_of_one_scene():
     env = suite.make(task)
     env.reset(seed=0)
     inputs = inputs_of(env)
-    point = dict.fromkeys(rewards.POINT_NAMES, 0.1)
+    point = dict(zip(rewards.POINT_NAMES, (0.1, 0.6, 0.1), strict=True))
     paid = {
         name: suite.reward(
             task.replace(reward=Reward(name, Parameters(point if name == "reach_point" else {}))),

@@ -125,7 +125,7 @@ def test_whole_numbers_of_numpy_are_as_good():
 
 def test_a_suite_without_pictures_refuses_a_tasks_distractors_and_one_with_them_says_its_own():
     blind = suite_of("tabletop/reach")
-    with pytest.raises(SuiteError, match="shows no distractors"):
+    with pytest.raises(SuiteError, match="pictures have no distractors"):
         blind.make(blind.tasks("train")[0].replace(distractors=(Distractor("video"),)))
     assert "video" in repr(task_suites.get("tabletop/reach", distractors={"video": 0.5}))
 
