@@ -13,7 +13,7 @@ from task_suites.adapter import gymnasium_task
 from task_suites.distribution import ScriptedPolicy, TaskDistribution, as_distractors
 from task_suites.errors import SuiteError
 from task_suites.locomotion import TASKS as LOCOMOTION_TASKS
-from task_suites.registry import get, gymnasium_id, names, options_of, register, tags
+from task_suites.registry import get, gymnasium_id, names, options_of, register, register_own, tags
 from task_suites.task import DISTRACTOR_NAMES, Distractor, Parameters, Reward, Task
 from task_suites.vector import TaskVector
 
@@ -48,25 +48,21 @@ def __getattr__(name: str):
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
+_HIDDEN = ("hidden_goal",)  # what is to be reached shows in no observation: it can only be inferred
 for _task in ("reach", "push", "gather", "match_positions", "lift", "stack", "place"):
-    register(f"tabletop/{_task}", "task_suites.tabletop.suite:Tabletop", ("mujoco", "images", "manipulation"))
-for _task in ("reacher", "buttons", "peg_insertion", "shelf_placing"):
+    _tags = ("mujoco", "images", "manipulation")
+    _tags += _HIDDEN if _task in ("push", "match_positions", "place") else ()
+    register_own(f"tabletop/{_task}", "task_suites.tabletop.suite:Tabletop", _tags, "tabletop")
+for _task in ("reacher", "buttons", "peg_insertion", "shelf_placing", "cheetah_velocity"):
     _place = f"task_suites.meld.suite:{_task.title().replace('_', '')}"
-    register(f"meld/{_task}", _place, ("mujoco", "images", "manipulation", "hidden_goal"))
-_PLACE = "task_suites.meld.suite:CheetahVelocity"
-register("meld/cheetah_velocity", _PLACE, ("mujoco", "images", "locomotion", "hidden_goal"))
+    _kind = "locomotion" if _task == "cheetah_velocity" else "manipulation"
+    register_own(f"meld/{_task}", _place, ("mujoco", "images", _kind, "meta", *_HIDDEN), f"meld_{_task}")
 for _body, _tasks in LOCOMOTION_TASKS.items():
     for _task in _tasks:
-        register(
-            f"locomotion/{_body}_{_task}",
-            "task_suites.locomotion.suite:Locomotion",
-            ("mujoco", "state", "images", _body),
-        )
-register("toy/counting", "task_suites.toy.counting:Counting", ("state", "images"))
-register("toy/lqr", "task_suites.toy.lqr:Lqr", ("state", "images"))
+        _tags = ("mujoco", "state", _body, *(() if _task in ("run", "upright") else _HIDDEN))
+        register_own(f"locomotion/{_body}_{_task}", "task_suites.locomotion.suite:Locomotion", _tags, _body)
+register_own("toy/counting", "task_suites.toy.counting:Counting", ("state", "images"), "counting")
+register_own("toy/lqr", "task_suites.toy.lqr:Lqr", ("state", "images", *_HIDDEN), "lqr")
 for _task in ("mt1", "ml1", "ml10", "ml25", "ml45", "custom"):
-    register(
-        f"metaworld/{_task}",
-        "task_suites.metaworld.suite:MetaWorld",
-        ("mujoco", "images", "state", "manipulation", "meta"),
-    )
+    _tags = ("mujoco", "images", "manipulation", *(() if _task == "mt1" else ("meta", *_HIDDEN)))
+    register_own(f"metaworld/{_task}", "task_suites.metaworld.suite:MetaWorld", _tags, "metaworld")

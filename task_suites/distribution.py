@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import math
@@ -16,7 +17,8 @@ import numpy as np
 from task_suites import clips
 from task_suites import references as committed
 from task_suites.errors import SuiteError, choose
-from task_suites.task import Distractor, Task
+from task_suites.task import Distractor, Reward, Task
+from task_suites.values import Values, read_values, whole
 
 SPLITS = ("train", "test")
 
@@ -72,8 +74,12 @@ class TaskDistribution(ABC):
     Attributes: `name` ("family/task"), `family`, `observation_space`, `action_space`, `max_episode_steps`,
     `reward_input_names` (names of the R entries of `info["reward_inputs"]`), `object_input_names` (those of
     them that locate objects, which a model has to see), `options` (plain values), `options_type` (the
-    dataclass of what the constructor takes beside `name`; None: its own arguments), `reward_words` (reward
-    name -> what it pays, a format string of its parameters).
+    dataclass of what the constructor takes beside `name`; None: its own arguments), `task_options` (those of
+    them that say which tasks are sampled, not how one is made), `reward_words` (reward name -> what it pays,
+    a format string of its parameters).
+
+    What its tasks may say, and `check` holds them to: `reward_values` (reward name -> its parameters; None:
+    the family checks its tasks itself), `scene_values` (of `Task.parameters`), `dynamics_values`.
     """
 
     name: str
@@ -84,8 +90,12 @@ class TaskDistribution(ABC):
     reward_input_names: tuple[str, ...]
     object_input_names: tuple[str, ...] = ()
     reward_words: Mapping[str, str] = MappingProxyType({})
+    reward_values: Mapping[str, Values] | None = None
+    scene_values: Values = MappingProxyType({})
+    dynamics_values: Values = MappingProxyType({})
     options: dict[str, Any]
     options_type: type | None = None
+    task_options: tuple[str, ...] = ("distractors",)
     distractors: tuple[Distractor, ...] = ()
     shows_distractors: bool = False
 
@@ -120,10 +130,11 @@ class TaskDistribution(ABC):
     def sample(self, split: str, count: int, seed: int) -> tuple[Task, ...]:
         """Return `count` different tasks of `split`, the same for the same seed.
 
-        Raises SuiteError for an unknown split or if there are fewer than `count` tasks.
+        Raises SuiteError for an unknown split, if there are fewer than `count` tasks, or if `count` or `seed`
+        is no whole number from 1 or 0.
         """
         choose(split, SPLITS, "split")
-        tasks = self.tasks(split)
+        count, seed, tasks = whole(count, "count", 0), whole(seed, "seed", 0), self.tasks(split)
         if not 1 <= count <= len(tasks):
             raise SuiteError(
                 f"{self.name} has {len(tasks)} {split} task(s); {count} asked for: ask for 1 to {len(tasks)}"
@@ -140,14 +151,20 @@ class TaskDistribution(ABC):
             return f"reward {reward.name!r}" + (f" with {given}" if given else "")
         return words.format(**reward.parameters)
 
+    def home(self, task: Task) -> tuple[str, dict[str, Any]]:
+        """Return the name whose task `task` is, and its physics: another's where names make each other's."""
+        return self.name, self.physics()
+
     def reference_key(self, task: Task) -> str:
         """Return the key of `task` in the committed references: without distractors, with the physics."""
+        task = self._read(self.check(task.replace(distractors=())))
+        name, physics = self.home(task)
         plain = {
-            "task": json.dumps(task.replace(distractors=()).to_dict(), sort_keys=True),
+            "task": json.dumps(task.to_dict(), sort_keys=True),
             "steps": self.max_episode_steps,
-            **self.physics(),
+            **physics,
         }
-        return f"{self.name} {hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]}"
+        return f"{name} {hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]}"
 
     def references(self, task: Task) -> tuple[float, float] | None:
         """Return (floor, reference), raw episode returns; None where none are committed for these options."""
@@ -166,14 +183,29 @@ class TaskDistribution(ABC):
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
 
     def check(self, task: Task) -> Task:
-        """Return `task` if it belongs here. Raises SuiteError if it is of another family."""
+        """Return `task` if it belongs here. SuiteError: another family's, or it says what it may not say."""
         if not isinstance(task, Task):
             raise SuiteError(f"{self.name}: got {type(task).__name__}, expected a Task")
         if task.family != self.family:
             raise SuiteError(f"{self.name}: task is of family {task.family!r}, expected {self.family!r}")
         if not self.shows_distractors and any(item.intensity > 0 for item in task.distractors):
             raise SuiteError(f"{self.name}: its pictures have no distractors, got {task.distractors!r}")
+        self._read(task)
         return task
 
+    def _read(self, task: Task) -> Task:
+        """Return `task` with its numbers as floats. SuiteError: a parameter is missing, unknown or wrong."""
+        if self.reward_values is None:
+            return task
+        name = choose(task.reward.name, self.reward_values, f"reward of {self.name}")
+        paid = self.reward_values[name]
+        return dataclasses.replace(
+            task,
+            reward=Reward(name, read_values(task.reward.parameters, paid, f"reward {name!r} of {self.name}")),
+            parameters=read_values(task.parameters, self.scene_values, f"parameters of {self.name}"),
+            dynamics=read_values(task.dynamics, self.dynamics_values, f"dynamics of {self.name}"),
+        )
+
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.name} {self.options}>"
+        shown = f" {self.distractors}" if self.distractors else ""
+        return f"<{type(self).__name__} {self.name} {self.options}{shown}>"

@@ -15,6 +15,6 @@ def choose(value: object, choices: Iterable[str], what: str) -> str:
     choices = sorted(choices)
     if isinstance(value, str) and value in choices:
         return value
-    near = difflib.get_close_matches(str(value), choices, n=1, cutoff=0.0)
+    near = difflib.get_close_matches(str(value), choices, n=1, cutoff=0.01)  # nothing is near to ""
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise SuiteError(f"unknown {what} {value!r}{hint} (valid: {', '.join(choices)})")

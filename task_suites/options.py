@@ -1,4 +1,4 @@
-"""The options that all suites with pictures share, and how single values are checked."""
+"""The options that all suites with pictures share."""
 
 from __future__ import annotations
 
@@ -8,13 +8,7 @@ from typing import Any
 
 from task_suites.distribution import as_distractors
 from task_suites.errors import SuiteError, choose
-
-
-def whole(value: Any, what: str, low: int, high: int) -> int:
-    """Return `value` if it is a whole number from `low` to `high`. SuiteError otherwise, naming `what`."""
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise SuiteError(f"{what} is {value!r}: expected a whole number from {low} to {high}")
-    return value
+from task_suites.values import flag, whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,8 +17,8 @@ class SuiteOptions:
 
     cameras: names, or one; None = the suite's choice; an empty tuple gives proprio only. image_size: 16 to
     512 pixels, height and width. antialias: smooth edges, slower. episode_steps: time limit, 1 to 100,000;
-    None = the task's own. distractors: put on every sampled task, as `as_distractors` reads them.
-    Raises SuiteError naming a wrong option.
+    None = the task's own. distractors: put on every sampled task, as `as_distractors` reads them; only where
+    there are cameras. Raises SuiteError naming a wrong option.
     """
 
     cameras: Iterable[str] | str | None = None
@@ -34,20 +28,38 @@ class SuiteOptions:
     distractors: Any = ()
 
     def __post_init__(self) -> None:
-        whole(self.image_size, "image_size", 16, 512)
-        if self.episode_steps is not None:
-            whole(self.episode_steps, "episode_steps", 1, 100_000)
-        object.__setattr__(self, "antialias", bool(self.antialias))
+        self._whole("image_size", 16, 512)
+        self._whole("episode_steps", 1, 100_000)
+        flag(self.antialias, "antialias")
         object.__setattr__(self, "distractors", as_distractors(self.distractors))
 
+    def _whole(self, name: str, low: int, high: int) -> None:
+        """Hold the option `name` to whole numbers from `low` to `high`, or None where that is its default."""
+        value = getattr(self, name)
+        if value is not None or getattr(type(self), name) is not None:  # of the class: the default
+            object.__setattr__(self, name, whole(value, name, low, high))
+
+    def refuse(self, names: Iterable[str], why: str) -> None:
+        """Raise SuiteError if one of the options `names` is given: it would do nothing."""
+        for name in names:
+            if getattr(self, name) is not None:
+                raise SuiteError(f"{name} is {getattr(self, name)!r}: {why}, leave it out")
+
     def cameras_among(self, valid: tuple[str, ...], default: tuple[str, ...]) -> tuple[str, ...]:
-        """Return the cameras, or `default`. SuiteError: one is not of `valid`, or is given twice."""
+        """Return the cameras, or `default`.
+
+        Raises SuiteError if one is not of `valid` or given twice, or if distractors have no pictures.
+        """
         given = default if self.cameras is None else self.cameras
+        if not isinstance(given, Iterable):
+            raise SuiteError(f"cameras is {given!r}: expected names of cameras")
         cameras = (given,) if isinstance(given, str) else tuple(given)
         for camera in cameras:
             choose(camera, valid, "camera")
         if len(set(cameras)) != len(cameras):
             raise SuiteError(f"cameras is {cameras!r}: one is given twice")
+        if self.distractors and not cameras:
+            raise SuiteError("distractors: there are no pictures for them to change, choose cameras")
         return cameras
 
     def steps_or(self, default: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -29,7 +30,9 @@ class Entry:
         return getattr(importlib.import_module(module), attribute)
 
 
+_NAME = re.compile(r"[a-z0-9_-]+/[a-z0-9_-]+")
 _ENTRIES: dict[str, Entry] = {}
+_OWN_FAMILIES: set[str] = set()
 
 
 def gymnasium_id(name: str) -> str:
@@ -38,15 +41,28 @@ def gymnasium_id(name: str) -> str:
 
 
 def register(name: str, factory: Callable[..., TaskDistribution] | str, tags: tuple[str, ...] = ()) -> None:
-    """Register a distribution as `name` ("family/task", lower case) and as a Gymnasium environment.
+    """Register a distribution as `name` ("family/task") and as a Gymnasium environment.
 
-    factory(name=..., **options) returns the TaskDistribution. Raises SuiteError for a bad or taken name.
+    name: lower case letters, digits, _ and -; its family is none of this package's. factory(name=...,
+    **options) returns the TaskDistribution. Raises SuiteError for a bad or taken name.
     """
-    if name != name.lower() or name.count("/") != 1 or not all(name.split("/")) or " " in name:
-        raise SuiteError(f"name {name!r}: expected family/task in lower case")
-    if name in _ENTRIES:
-        raise SuiteError(f"name {name!r} is registered already: choose another")
-    _ENTRIES[name] = Entry(name, factory, frozenset(tags) | {name.split("/")[0]})
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise SuiteError(f"name {name!r}: expected family/task of lower case letters, digits, _ and -")
+    if name.split("/")[0] in _OWN_FAMILIES:
+        raise SuiteError(f"name {name!r}: this family is the package's own, choose another")
+    _add(name, factory, tags)
+
+
+def register_own(name: str, place: str, tags: tuple[str, ...], family: str) -> None:
+    """Register a distribution of this package, whose tasks are of `family`, which is nobody else's then."""
+    _OWN_FAMILIES.update((family, name.split("/")[0]))
+    _add(name, place, tags)
+
+
+def _add(name: str, factory: Callable[..., TaskDistribution] | str, tags: tuple[str, ...]) -> None:
+    taken = [other for other in _ENTRIES if gymnasium_id(other) == gymnasium_id(name)]
+    if taken:
+        raise SuiteError(f"name {name!r} is registered already, as {taken[0]!r}: choose another")
     # The checker costs more per step than a picture; tests/task_suites runs it on every registered
     # environment.
     gymnasium.register(
@@ -55,6 +71,7 @@ def register(name: str, factory: Callable[..., TaskDistribution] | str, tags: tu
         kwargs={"name": name},
         disable_env_checker=True,
     )
+    _ENTRIES[name] = Entry(name, factory, frozenset(tags) | {name.split("/")[0]})
 
 
 def names(tag: str | None = None) -> list[str]:
@@ -89,20 +106,25 @@ def get(name: str, **options) -> TaskDistribution:
 def make_environment(
     name: str,
     task: Task | str | None = None,
-    split: str = "train",
-    task_seed: int = 0,
+    split: str | None = None,
+    task_seed: int | None = None,
     render_mode=None,
     **options,
 ) -> gymnasium.Env:
-    """Entry point of `gymnasium.make("task_suites/FAMILY-TASK-v0", ...)`.
+    """Entry point of `gymnasium.make("task_suites/FAMILY-TASK-v0", ...)`; it plays one task.
 
-    task: a Task or its JSON; without one, a task is sampled from `split` with `task_seed`. `options` go to
-    `get`.
+    task: a Task or its JSON; without one, a task is sampled from `split` ("train") with `task_seed` (0).
+    `options` go to `get`. Raises SuiteError for an option that only says what is sampled beside `task`.
     """
     distribution = get(name, **options)
     if task is None:
-        task = distribution.sample(split, 1, task_seed)[0]
-    env = distribution.make(Task.from_json(task) if isinstance(task, str) else task)
+        task = distribution.sample("train" if split is None else split, 1, task_seed or 0)[0]
+    else:
+        given = {**options, "split": split, "task_seed": task_seed}
+        for option in ("split", "task_seed", *distribution.task_options):
+            if given.get(option) is not None:
+                raise SuiteError(f"{option} says which task is sampled, but task is given: leave one out")
+    env = distribution.make(task if isinstance(task, Task) else Task.from_json(task))
     if render_mode is not None:
         choose(render_mode, env.metadata["render_modes"], "render_mode")
     env.render_mode = render_mode

@@ -17,16 +17,26 @@ Scalar = bool | int | float | str
 
 
 def _plain(value: Scalar) -> Scalar:
-    """Return the built-in number for one of numpy's that derives from it (np.float64 is a float)."""
-    return float(value) if isinstance(value, float) else value
+    """Return the built-in number for one of numpy's that derives from it (np.float64 is), and 0 for -0."""
+    return float(value) + 0.0 if isinstance(value, float) else value
+
+
+def _told_apart(values: Mapping[str, Scalar]) -> dict[str, tuple[bool, Scalar]]:
+    """Return `values` such that True, which equals 1 for Python, does not."""
+    return {name: (isinstance(value, bool), value) for name, value in values.items()}
 
 
 class Parameters(Mapping[str, Scalar]):
-    """An immutable, hashable mapping from names to plain scalars (bool, int, finite float, str)."""
+    """An immutable, hashable mapping from names to plain scalars (bool, int, finite float, str).
+
+    Two are equal if their values are, but a bool equals no number.
+    """
 
     __slots__ = ("_items",)
 
     def __init__(self, values: Mapping[str, Scalar] | None = None, /, **more: Scalar) -> None:
+        if values is not None and not isinstance(values, Mapping):
+            raise SuiteError(f"parameters are {values!r}: expected a mapping from names to plain scalars")
         merged = {**(values or {}), **more}
         for name, value in merged.items():
             if not isinstance(name, str) or not isinstance(value, bool | int | float | str):
@@ -45,10 +55,10 @@ class Parameters(Mapping[str, Scalar]):
         return len(self._items)
 
     def __hash__(self) -> int:
-        return hash(tuple(self._items.items()))
+        return hash(tuple(_told_apart(self._items).items()))
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Mapping) and self._items == dict(other)
+        return isinstance(other, Mapping) and _told_apart(self._items) == _told_apart(other)
 
     def __repr__(self) -> str:
         return f"Parameters({self._items!r})"
@@ -65,6 +75,8 @@ class Reward:
     parameters: Parameters = field(default_factory=Parameters)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise SuiteError(f"reward: name is {self.name!r}, expected a string")
         object.__setattr__(self, "parameters", Parameters(self.parameters))
 
 
@@ -116,6 +128,10 @@ class Task:
     distractors: tuple[Distractor, ...] = ()
 
     def __post_init__(self) -> None:
+        if not isinstance(self.family, str):
+            raise SuiteError(f"task: family is {self.family!r}, expected a string")
+        if not isinstance(self.reward, Reward):
+            raise SuiteError(f"task: reward is {self.reward!r}, expected Reward(name, parameters)")
         object.__setattr__(self, "parameters", Parameters(self.parameters))
         object.__setattr__(self, "dynamics", Parameters(self.dynamics))
         object.__setattr__(self, "distractors", tuple(self.distractors))
@@ -155,7 +171,11 @@ class Task:
         """
         try:
             value = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (
+            ValueError,
+            TypeError,
+            RecursionError,
+        ) as error:  # also bytes that are no text, endless nesting
             raise SuiteError(f"not a task in JSON: {error}") from error
         version = _mapping(value, "task").pop("version", 1)
         if version != VERSION:
@@ -167,9 +187,6 @@ class Task:
             raise SuiteError(f"task: distractors is {distractors!r}, expected a list")
         for item in distractors:
             _check_fields(item, "distractor", ("name", "intensity", "seed"), ("folder",))
-        for what, name in (("task: family", value["family"]), ("reward: name", reward["name"])):
-            if not isinstance(name, str):
-                raise SuiteError(f"{what} is {name!r}, expected a string")
         return cls(
             family=value["family"],
             reward=Reward(reward["name"], _mapping(reward["parameters"], "reward: parameters")),

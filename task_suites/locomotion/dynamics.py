@@ -2,35 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from task_suites.errors import SuiteError, choose
 from task_suites.locomotion.bodies import Body, joints
 from task_suites.rendering import mujoco
 from task_suites.task import Parameters
+from task_suites.values import Number, OneOf, Values
 
 SCALES = ("mass_scale", "friction_scale", "damping_scale", "strength_scale")
 LOW, HIGH = 0.1, 10.0
 
 
-def names(body: Body) -> tuple[str, ...]:
-    """Return the fields of `Task.dynamics` that `body` has; the swimmer's joints have no damping."""
+def values(body: Body) -> Values:
+    """Return what `Task.dynamics` of `body` may be; the swimmer's joints have no damping."""
     scales = [name for name in SCALES if body.name != "swimmer" or name != "damping_scale"]
-    return (*scales, "disabled_joint")
-
-
-def check(body: Body, values: Mapping[str, Any]) -> Parameters:
-    """Return `values` if `body` has such dynamics. Raises SuiteError naming the field that is wrong."""
-    for name, value in values.items():
-        choose(name, names(body), f"field of the dynamics of {body.name}")
-        if name == "disabled_joint":
-            choose(value, joints(body), f"disabled_joint of {body.name}")
-            continue
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not LOW <= value <= HIGH:
-            raise SuiteError(f"dynamics: {name} is {value!r}, expected a number from {LOW} to {HIGH}")
-    return Parameters(values)
+    return {
+        **{name: Number(LOW, HIGH, required=False) for name in scales},
+        "disabled_joint": OneOf(joints(body), required=False),
+    }
 
 
 def apply(body: Body, model: mujoco.MjModel, values: Parameters) -> None:

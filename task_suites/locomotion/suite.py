@@ -12,13 +12,12 @@ import numpy as np
 
 from task_suites.distribution import ScriptedPolicy, TaskDistribution
 from task_suites.errors import SuiteError, choose
-from task_suites.locomotion import TASKS, bodies, rewards, scripts
+from task_suites.locomotion import TASKS, bodies, dynamics, rewards, scripts
 from task_suites.locomotion.bodies import BODIES, Body
-from task_suites.locomotion.dynamics import check as check_dynamics
-from task_suites.locomotion.dynamics import names as dynamics_names
 from task_suites.locomotion.env import OBSERVATIONS, LocomotionEnv, spaces
-from task_suites.options import SuiteOptions, whole
+from task_suites.options import SuiteOptions
 from task_suites.task import Parameters, Reward, Task
+from task_suites.values import flag, read_values
 
 NAMES = tuple(f"{body}_{task}" for body, tasks in TASKS.items() for task in tasks)
 # Lowest and highest target, metres per second.
@@ -34,6 +33,7 @@ _GOAL_METRES = 3.0
 _CHANGED = ("run", "upright")  # their tasks differ in the dynamics
 _PLAYS_ON = ("upright", "goal")  # a fall does not end these, as published
 _SPLIT_SEED = {"train": 0, "test": 1}
+_COUNTS = {"train": 20, "test": 10}
 
 
 def _on_grid(value: float, split: str) -> float:
@@ -44,7 +44,7 @@ def _on_grid(value: float, split: str) -> float:
 def _draw(body: Body, reward: str, rng: np.random.Generator) -> dict[str, float]:
     """Return the parameters of one more task; of some, of its dynamics: scales, 1.5^-2 to 1.5^2."""
     if reward in _CHANGED:
-        return {name: 1.5 ** rng.uniform(-2, 2) for name in dynamics_names(body) if name.endswith("_scale")}
+        return {name: 1.5 ** rng.uniform(-2, 2) for name in dynamics.values(body) if name.endswith("_scale")}
     if reward == "velocity":
         return {"target_metres_per_second": rng.uniform(*TARGETS[body.name])}
     angle = rng.uniform(0, 2 * math.pi)
@@ -78,29 +78,31 @@ class LocomotionOptions(SuiteOptions):
     """Options of the locomotion tasks.
 
     cameras: some of side, top; None = none. episode_steps: None = 200. terminate_when_unhealthy: None = as
-    published (a fall ends the episode, except in `upright` and `goal`); True or False for all. observation:
-    what `proprio` holds: "compact" (joint positions without the root's place, velocities), "gymnasium" (all
-    that the v5 environment shows) or "reward_inputs" (all that rewards see: for imagination). train_tasks,
-    test_tasks: how many are drawn; test tasks of `run` and `upright` with a disabled joint come on top.
-    published_splits: both directions of a planar body in both splits. dynamics: put on every sampled task.
+    published (a fall ends the episode, except in tasks that pay `upright` or `goal`); True or False for all.
+    observation: what `proprio` holds: "compact" (joint positions without the root's place, velocities),
+    "gymnasium" (all that the v5 environment shows) or "reward_inputs" (all that rewards see: for
+    imagination). train_tasks, test_tasks: how many are drawn (None = 20, 10); test tasks of `run` and
+    `upright` with a disabled joint come on top; a planar body has just its directions. published_splits: both
+    of them in both splits. dynamics: put on every sampled task.
     """
 
     terminate_when_unhealthy: bool | None = None
     observation: str = "compact"
-    train_tasks: int = 20
-    test_tasks: int = 10
+    train_tasks: int | None = None
+    test_tasks: int | None = None
     published_splits: bool = False
     dynamics: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         choose(self.observation, OBSERVATIONS, "observation")
-        whole(self.train_tasks, "train_tasks", 1, 10_000)
-        whole(self.test_tasks, "test_tasks", 1, 10_000)
-        if self.terminate_when_unhealthy not in (None, True, False):
-            raise SuiteError(
-                f"terminate_when_unhealthy is {self.terminate_when_unhealthy!r}: expected true, false or null"
-            )
+        self._whole("train_tasks", 1, 10_000)
+        self._whole("test_tasks", 1, 10_000)
+        flag(self.published_splits, "published_splits")
+        if self.terminate_when_unhealthy is not None:
+            flag(self.terminate_when_unhealthy, "terminate_when_unhealthy")
+        if self.dynamics is not None and not isinstance(self.dynamics, Mapping):
+            raise SuiteError(f"dynamics is {self.dynamics!r}: expected a mapping, such as mass_scale: 1.5")
 
 
 class Locomotion(TaskDistribution):
@@ -110,7 +112,7 @@ class Locomotion(TaskDistribution):
     """
 
     options_type = LocomotionOptions
-    shows_distractors = True
+    task_options = ("distractors", "train_tasks", "test_tasks", "published_splits", "dynamics")
     reward_words = rewards.WORDS
 
     def __init__(self, name: str, **options: Any) -> None:
@@ -120,19 +122,22 @@ class Locomotion(TaskDistribution):
         given = LocomotionOptions(**options)
         self.reward_input_names = bodies.input_names(self.body)
         self.max_episode_steps = given.steps_or(_EPISODE_STEPS)
-        ends = given.terminate_when_unhealthy
-        if ends is None:
-            ends = self._reward_name not in _PLAYS_ON
-        self._ends = bool(ends) and self.body.heights is not None
-        self._counts = {"train": given.train_tasks, "test": given.test_tasks}
-        if given.published_splits and (self._reward_name != "direction" or self.body.axes > 1):
+        self._terminates = given.terminate_when_unhealthy
+        counts = {"train": given.train_tasks, "test": given.test_tasks}
+        self._counts = {split: counts[split] or _COUNTS[split] for split in counts}
+        if self._reward_name == "direction" and self.body.axes == 1:
+            given.refuse(("train_tasks", "test_tasks"), f"{name} has one task per direction")
+        elif given.published_splits:
             raise SuiteError(f"published_splits: {name} has disjoint splits, only planar directions have not")
-        self._published_splits = bool(given.published_splits)
+        self._published_splits = given.published_splits
         if given.dynamics and self._reward_name in _CHANGED:
             raise SuiteError(
                 f"dynamics: the tasks of {name} differ in their dynamics, there is no common one"
             )
-        self._dynamics = check_dynamics(self.body, given.dynamics or {})
+        self.reward_values, self.dynamics_values = rewards.values(self.body), dynamics.values(self.body)
+        self._dynamics = read_values(
+            Parameters(given.dynamics or {}), self.dynamics_values, f"dynamics of {name}"
+        )
         self.distractors = given.distractors
         self.options = {
             "observation": given.observation,
@@ -140,12 +145,25 @@ class Locomotion(TaskDistribution):
             "image_size": given.image_size,
             "antialias": given.antialias,
         }
+        self.shows_distractors = bool(self.options["cameras"])
         self.observation_space, self.action_space = spaces(
             self.body, given.observation, self.options["cameras"], given.image_size
         )
 
     def physics(self) -> dict[str, Any]:
-        return {"gymnasium": "v5", "terminates": self._ends}
+        return self._physics(self._reward_name)
+
+    def _physics(self, reward: str) -> dict[str, Any]:
+        return {"gymnasium": "v5", "terminates": self._ends(reward)}
+
+    def _ends(self, reward: str) -> bool:
+        """Return whether a fall ends an episode that pays `reward`, under whatever name it is made."""
+        ends = reward not in _PLAYS_ON if self._terminates is None else self._terminates
+        return ends and self.body.heights is not None
+
+    def home(self, task: Task) -> tuple[str, dict[str, Any]]:
+        reward = task.reward.name
+        return f"locomotion/{self.family}_{reward}", self._physics(reward)
 
     def tasks(self, split: str) -> tuple[Task, ...]:
         return _tasks(self.body, self._reward_name, split, self._counts[split], self._published_splits)
@@ -157,7 +175,6 @@ class Locomotion(TaskDistribution):
     def check(self, task: Task) -> Task:
         super().check(task)
         rewards.check(self.body, task.reward)
-        check_dynamics(self.body, task.dynamics)
         return task
 
     def describe(self, task: Task) -> str:
@@ -167,10 +184,8 @@ class Locomotion(TaskDistribution):
         return super().describe(task) + contact + healthy
 
     def make(self, task: Task) -> LocomotionEnv:
-        steps = self.max_episode_steps
-        return LocomotionEnv(
-            self.body, self.check(task), terminates=self._ends, episode_steps=steps, **self.options
-        )
+        ends, steps = self._ends(self.check(task).reward.name), self.max_episode_steps
+        return LocomotionEnv(self.body, task, terminates=ends, episode_steps=steps, **self.options)
 
     def reward(self, task: Task, inputs, action):
         return rewards.evaluate(self.body, self.check(task).reward, inputs, action)
@@ -179,7 +194,7 @@ class Locomotion(TaskDistribution):
         return rewards.success(self.body, self.check(task).reward, inputs)
 
     def terminated(self, task: Task, inputs, action):
-        if not self._ends:
+        if not self._ends(self.check(task).reward.name):
             return super().terminated(task, inputs, action)
         return ~rewards.healthy(self.body, inputs)
 

@@ -93,7 +93,8 @@ def placing(task: Task, inputs, action=None):
     for first, height in ((0, 0.0), (3, scenes.RIM_METRES - scenes.FOOT_METRES)):
         away = [points[..., first + axis] - place for axis, place in enumerate(goal)]
         away[2] = away[2] - height
-        distance = distance + 2.5 * sum(part**2 for part in away) ** 0.5
+        # The root of 0 has no finite gradient; this is off by 1e-8.
+        distance = distance + 2.5 * (sum(part**2 for part in away) + 1e-16) ** 0.5
     done = distance < PLACE_BAND
     if not task.reward.parameters["sparse"]:
         return narrow(-cost(distance**2)), done

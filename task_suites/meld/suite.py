@@ -9,39 +9,23 @@ from typing import Any
 import numpy as np
 
 from task_suites.distribution import TaskDistribution
-from task_suites.errors import SuiteError, choose
+from task_suites.errors import SuiteError
 from task_suites.meld import cheetah, rewards, scenes
 from task_suites.meld.env import ArmEnv, MeldEnv, spaces
 from task_suites.meld.scripts import Place, Reach
 from task_suites.meld.shelf import ShelfEnv
 from task_suites.options import SuiteOptions
 from task_suites.task import Parameters, Reward, Task
+from task_suites.values import FLAG, Number, OneOf, Values, flag
 
 SCENE_VERSION = 1
 _SEEDS = {"train": 101, "test": 100}  # of the streams that draw tasks
-Values = dict[str, Any]
+Drawn = dict[str, Any]
 
 
-def _check_values(values: Parameters, expected: Values, where: str) -> None:
-    """Raise SuiteError unless `values` has the keys of `expected`: (low, high), or a tuple of choices."""
-    for key in values:
-        choose(key, expected or ("no parameter at all",), where)
-    for key, allowed in expected.items():
-        if key not in values:
-            raise SuiteError(f"{where}: {key} is missing")
-        value = values[key]
-        if isinstance(allowed, list):
-            low, high = allowed
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not number or not low <= value <= high:
-                raise SuiteError(f"{where}: {key} is {value!r}, expected {low} to {high}")
-        elif not any(value == item and type(value) is type(item) for item in allowed):
-            raise SuiteError(f"{where}: {key} is {value!r}, expected one of {allowed}")
-
-
-def _draw(rng: np.random.Generator, limits: Values) -> Values:
-    """Return a number for each of `limits` (low, high), drawn evenly and rounded to four decimals."""
-    return {key: round(float(rng.uniform(*ends)), 4) for key, ends in limits.items()}
+def _draw(rng: np.random.Generator, limits: Values) -> Drawn:
+    """Return a number for each of `limits`, drawn evenly and rounded to four decimals."""
+    return {key: round(float(rng.uniform(item.low, item.high)), 4) for key, item in limits.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +39,11 @@ class MeldOptions(SuiteOptions):
     sparse: bool = False
     proprio: bool = True
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        flag(self.sparse, "sparse")
+        flag(self.proprio, "proprio")
+
 
 class Meld(TaskDistribution):
     """A hidden-goal task distribution of MELD (Zhao et al. 2020); subclasses hold scene, goals and rewards.
@@ -63,7 +52,7 @@ class Meld(TaskDistribution):
     """
 
     options_type = MeldOptions
-    shows_distractors = True
+    task_options = ("distractors", "sparse")
     reward_words = rewards.WORDS
     reward_name: str
     all_cameras: tuple[str, ...] = ("front", "side", "wrist")
@@ -71,10 +60,7 @@ class Meld(TaskDistribution):
     steps = 40
     sizes = (17, 7)  # proprio, action
     task_counts = {"train": 60, "test": 10}
-    # What tasks may say: [low, high] or a tuple of choices.
     goal_values: Values
-    scene_values: Values = {}
-    dynamics_values: Values = {}
 
     def __init__(self, name: str, **options: Any) -> None:
         self.name, given = name, MeldOptions(**options)
@@ -82,11 +68,13 @@ class Meld(TaskDistribution):
         if not cameras and not given.proprio:
             raise SuiteError("cameras is empty and proprio is False: nothing would be observed")
         self.max_episode_steps = given.steps_or(self.steps)
-        self._sparse, self.distractors = bool(given.sparse), given.distractors
+        self._sparse, self.distractors = given.sparse, given.distractors
+        self.shows_distractors = bool(cameras)
+        self.reward_values = {self.reward_name: {**self.goal_values, "sparse": FLAG}}
         self.options = {
             "image_size": given.image_size,
             "cameras": cameras,
-            "proprio": bool(given.proprio),
+            "proprio": given.proprio,
             "antialias": given.antialias,
         }
         length, actions = self.sizes
@@ -98,7 +86,7 @@ class Meld(TaskDistribution):
         return {"scene": SCENE_VERSION}
 
     @abstractmethod
-    def draw(self, rng: np.random.Generator, count: int) -> list[tuple[Values, Values, Values]]:
+    def draw(self, rng: np.random.Generator, count: int) -> list[tuple[Drawn, Drawn, Drawn]]:
         """Return (goal, scene, dynamics) of `count` tasks."""
 
     def tasks(self, split: str) -> tuple[Task, ...]:
@@ -113,18 +101,9 @@ class Meld(TaskDistribution):
             for goal, scene, dynamics in drawn
         )
 
-    def check(self, task: Task) -> Task:
-        super().check(task)
-        choose(task.reward.name, (self.reward_name,), f"{self.name} reward")
-        goal = {**self.goal_values, "sparse": (False, True)}
-        _check_values(task.reward.parameters, goal, f"{self.name} reward parameter")
-        _check_values(task.parameters, self.scene_values, f"{self.name} parameter")
-        _check_values(task.dynamics, self.dynamics_values, f"{self.name} dynamics")
-        return task
-
     def describe(self, task: Task) -> str:
-        sparse = task.reward.parameters.get("sparse", False)
-        return super().describe(task) + (", where success is, else 0" if sparse else "")
+        words = super().describe(task)
+        return words + (", where success is, else 0" if task.reward.parameters["sparse"] else "")
 
     def evaluate(self, task: Task, inputs, action):
         """Return (reward, success), both (...), of a task that has been checked."""
@@ -170,10 +149,14 @@ class Reacher(_Arm):
 
     family = "meld_reacher"
     reward_name = "reach"
-    goal_values = {"goal_x_metres": [0.75, 0.9], "goal_y_metres": [-0.3, 0.3], "goal_z_metres": [0.3, 0.7]}
+    goal_values = {
+        "goal_x_metres": Number(0.75, 0.9),
+        "goal_y_metres": Number(-0.3, 0.3),
+        "goal_z_metres": Number(0.3, 0.7),
+    }
     start = (0.0, -0.832, 0.03, 1.68, 0.058, -0.232, 0.0)
 
-    def draw(self, rng: np.random.Generator, count: int) -> list[tuple[Values, Values, Values]]:
+    def draw(self, rng: np.random.Generator, count: int) -> list[tuple[Drawn, Drawn, Drawn]]:
         return [(_draw(rng, self.goal_values), {}, {}) for _ in range(count)]
 
     def scene(self, task: Task) -> str:
@@ -185,14 +168,14 @@ class Buttons(_Arm):
 
     family = "meld_buttons"
     reward_name = "press"
-    goal_values = {"button": tuple(scenes.BUTTON_Y_METRES)}
-    scene_values = {"panel_x_metres": [0.72, 0.78]}
+    goal_values = {"button": OneOf(tuple(scenes.BUTTON_Y_METRES))}
+    scene_values = {"panel_x_metres": Number(0.72, 0.78)}
     task_counts = {"train": 15, "test": 12}
     start = (-0.065, -0.6675, 0.0, 1.35, 0.0, 0.625, 0.0)
     blocks = tuple(scenes.BUTTON_Y_METRES)
     table = ((0.7, 0.0, scenes.PANEL_Z_METRES), 0.35)
 
-    def draw(self, rng: np.random.Generator, count: int) -> list[tuple[Values, Values, Values]]:
+    def draw(self, rng: np.random.Generator, count: int) -> list[tuple[Drawn, Drawn, Drawn]]:
         panels = [_draw(rng, self.scene_values) for _ in range(count // 3)]
         return [({"button": button}, panel, {}) for panel in panels for button in scenes.BUTTON_Y_METRES]
 
@@ -205,10 +188,10 @@ class PegInsertion(_Arm):
 
     family = "meld_peg_insertion"
     reward_name = "insert"
-    goal_values = {"box": (1, 2, 3, 4)}
+    goal_values = {"box": OneOf((1, 2, 3, 4))}
     _CORNERS = ((0.44, 0.07), (0.44, -0.08), (0.6, 0.07), (0.6, -0.08))  # lower ends, 1 cm wide
     scene_values = {
-        f"box_{number}_{axis}_metres": [low, round(low + 0.01, 3)]
+        f"box_{number}_{axis}_metres": Number(low, round(low + 0.01, 3))
         for number, corner in enumerate(_CORNERS, 1)
         for axis, low in zip("xy", corner, strict=True)
     }
@@ -218,7 +201,7 @@ class PegInsertion(_Arm):
     blocks = tuple(f"box_{number}_{wall}" for number in range(1, 5) for wall in range(1, 5))
     table = ((0.55, 0.0, 0.0), 0.3)
 
-    def draw(self, rng: np.random.Generator, count: int) -> list[tuple[Values, Values, Values]]:
+    def draw(self, rng: np.random.Generator, count: int) -> list[tuple[Drawn, Drawn, Drawn]]:
         grids = [_draw(rng, self.scene_values) for _ in range(-(-count // 4))]
         return [({"box": box}, grid, {}) for grid in grids for box in range(1, 5)][:count]
 
@@ -236,13 +219,13 @@ class ShelfPlacing(Meld):
     reward_name = "place"
     reward_input_names = rewards.SHELF_INPUT_NAMES
     object_input_names = rewards.SHELF_INPUT_NAMES[:3]
-    goal_values = {"goal_x_metres": [-0.2, 0.2]}
-    dynamics_values = {"mug_mass_kg": [5.0, 15.0]}
+    goal_values = {"goal_x_metres": Number(-0.2, 0.2)}
+    dynamics_values = {"mug_mass_kg": Number(5.0, 15.0)}
     task_counts = {"train": 40, "test": 10}
     all_cameras = ("front", "side", "wrist")
     sizes = (21, 9)
 
-    def draw(self, rng: np.random.Generator, count: int) -> list[tuple[Values, Values, Values]]:
+    def draw(self, rng: np.random.Generator, count: int) -> list[tuple[Drawn, Drawn, Drawn]]:
         return [(_draw(rng, self.goal_values), {}, _draw(rng, self.dynamics_values)) for _ in range(count)]
 
     def evaluate(self, task: Task, inputs, action):
@@ -267,13 +250,13 @@ class CheetahVelocity(Meld):
     family = "meld_cheetah_velocity"
     reward_name = "run"
     reward_input_names = rewards.CHEETAH_INPUT_NAMES
-    goal_values = {"target_metres_per_second": [0.0, 3.0]}
+    goal_values = {"target_metres_per_second": Number(0.0, 3.0)}
     task_counts = {"train": 20, "test": 10}
     all_cameras = paper_cameras = ("side",)
     steps = 50
     sizes = (17, 6)
 
-    def draw(self, rng: np.random.Generator, count: int) -> list[tuple[Values, Values, Values]]:
+    def draw(self, rng: np.random.Generator, count: int) -> list[tuple[Drawn, Drawn, Drawn]]:
         return [(_draw(rng, self.goal_values), {}, {}) for _ in range(count)]
 
     def evaluate(self, task: Task, inputs, action):

@@ -7,13 +7,13 @@ for another one is refused. Our own rewards are functions of places and hold for
 
 from __future__ import annotations
 
-import sys
-
 import numpy as np
 
 from task_suites.errors import SuiteError
 from task_suites.metaworld import layouts
+from task_suites.tabletop.rewards import backend, root
 from task_suites.task import Task
+from task_suites.values import Number
 
 _QUATERNION = ("i", "j", "k", "w")
 STATE_NAMES = (
@@ -53,6 +53,10 @@ WORDS = {
 NEAR_METRES = 0.05  # Meta-World's own radius of success
 SCALE_METRES = 0.10
 POINT_NAMES = tuple(f"point_{axis}_metres" for axis in "xyz")
+_HAND_SPACE = (Number(-0.5, 0.5), Number(0.4, 1.0), Number(0.0, 0.5))
+VALUES = {  # what a task may say of each reward
+    name: dict(zip(POINT_NAMES, _HAND_SPACE, strict=True)) if name == "reach_point" else {} for name in NAMES
+}
 
 
 def version_of(task: Task) -> str:
@@ -70,10 +74,6 @@ def identity_of(task: Task) -> np.ndarray:
     return identity
 
 
-def _backend(array):
-    return sys.modules["torch"] if type(array).__module__.partition(".")[0] == "torch" else np
-
-
 def _place(inputs, what: str):
     start = _AT[f"{what}_x_metres"]
     return inputs[..., start : start + 3]
@@ -86,9 +86,9 @@ def _distance(task: Task, inputs):
     if name == "reach_point":
         point = [task.reward.parameters[axis] for axis in POINT_NAMES]
         squares = [(start[..., axis] - value) ** 2 for axis, value in enumerate(point)]
-        return sum(squares) ** 0.5
+        return root(sum(squares))
     end = _place(inputs, "object" if name == "reach_object" else "goal")
-    return ((start - end) ** 2).sum(-1) ** 0.5
+    return root(((start - end) ** 2).sum(-1))
 
 
 def _simulated(task: Task, inputs):
@@ -117,7 +117,7 @@ def reward(task: Task, inputs):
     if name in SIMULATED:
         return _simulated(task, inputs)[..., _AT["metaworld_reward"]]
     distance = _distance(task, inputs)
-    return _backend(distance).exp((NEAR_METRES - distance).clip(None, 0.0) / SCALE_METRES)
+    return backend(distance).exp((NEAR_METRES - distance).clip(None, 0.0) / SCALE_METRES)
 
 
 class Reacher:

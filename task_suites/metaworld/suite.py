@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +15,9 @@ from task_suites.distribution import SPLITS, TaskDistribution
 from task_suites.errors import SuiteError, choose
 from task_suites.metaworld import layouts, pictures, rewards, simulator
 from task_suites.metaworld.env import MetaWorldEnv, spaces
-from task_suites.options import SuiteOptions, whole
+from task_suites.options import SuiteOptions
 from task_suites.task import Parameters, Reward, Task
+from task_suites.values import Number, OneOf, flag
 
 NAMES = ("mt1", "ml1", *layouts.BENCHMARKS, "custom")
 EPISODE_STEPS = 500  # Meta-World's own, at one simulator step per action
@@ -24,6 +25,8 @@ _POINT_LOW, _POINT_HIGH = (-0.15, 0.5, 0.08), (0.15, 0.8, 0.3)
 
 
 def _scenes(value: Any, what: str) -> tuple[str, ...]:
+    if isinstance(value, Mapping) or not isinstance(value, Iterable):
+        raise SuiteError(f"{what} is {value!r}: expected names of scenes")
     scenes = (value,) if isinstance(value, str) else tuple(value)
     scenes = tuple(choose(scene, layouts.SCENES, f"scene in {what}") for scene in scenes)
     if not scenes or len(set(scenes)) != len(scenes):
@@ -50,18 +53,18 @@ def _tasks(scenes: tuple[str, ...], split: str, seed: int, reward: str) -> tuple
 class MetaWorldOptions(SuiteOptions):
     """Options of the Meta-World benchmarks.
 
-    scene: the one scene of mt1 and ml1. train_scenes, test_scenes: those of custom. benchmark_seed: which
-    places are drawn. reward: v2, v1, success, reach_object, reach_goal, reach_point or object_to_goal; it may
-    differ between `train_reward` and `test_reward`. state: Meta-World's own vector instead of pictures.
-    show_goal: whether observations show the goal (None: in mt1 only). cameras: None = corner4.
-    action_repeat: simulator steps per action. episode_steps: None = 500 simulator steps. start_noise_metres:
-    how far the hand may start from its place along each axis, 0 to 0.05; 0 is Meta-World's own start, the
-    same in each episode.
+    scene: the one scene of mt1 and ml1 (None = reach). train_scenes, test_scenes: those of custom (None =
+    push, sweep). benchmark_seed: which places are drawn. reward: v2, v1, success, reach_object, reach_goal,
+    reach_point or object_to_goal; it may differ between `train_reward` and `test_reward`. state: Meta-World's
+    own vector instead of pictures. show_goal: whether observations show the goal (None: in mt1 only).
+    cameras: None = corner4. action_repeat: simulator steps per action. episode_steps: None = 500 simulator
+    steps. start_noise_metres: how far the hand may start from its place along each axis, 0 to 0.05; 0 is
+    Meta-World's own start, the same in each episode.
     """
 
-    scene: str = "reach"
-    train_scenes: Iterable[str] | str = ("push",)
-    test_scenes: Iterable[str] | str = ("sweep",)
+    scene: str | None = None
+    train_scenes: Iterable[str] | str | None = None
+    test_scenes: Iterable[str] | str | None = None
     benchmark_seed: int = 0
     reward: str = "v2"
     train_reward: str | None = None
@@ -77,8 +80,11 @@ class MetaWorldOptions(SuiteOptions):
         for reward in (self.reward, self.train_reward, self.test_reward):
             if reward is not None:
                 choose(reward, rewards.NAMES, "Meta-World reward")
-        whole(self.benchmark_seed, "benchmark_seed", 0, 2**31)
-        whole(self.action_repeat, "action_repeat", 1, 50)
+        self._whole("benchmark_seed", 0, 2**31)
+        self._whole("action_repeat", 1, 50)
+        flag(self.state, "state")
+        if self.show_goal is not None:
+            flag(self.show_goal, "show_goal")
         noise = self.start_noise_metres
         if isinstance(noise, bool) or not isinstance(noise, int | float) or not 0 <= noise <= 0.05:
             raise SuiteError(f"start_noise_metres is {noise!r}: expected 0 to 0.05")
@@ -87,11 +93,19 @@ class MetaWorldOptions(SuiteOptions):
             raise SuiteError(f"cameras is {cameras!r}: with state=true there are no pictures, leave it out")
 
     def scenes(self, benchmark: str) -> dict[str, tuple[str, ...]]:
-        """Return the scenes of each split. SuiteError: there is no such scene."""
-        if benchmark in ("mt1", "ml1"):
-            found = (_scenes(self.scene, "scene")[:1],) * 2
-        elif benchmark == "custom":
-            found = _scenes(self.train_scenes, "train_scenes"), _scenes(self.test_scenes, "test_scenes")
+        """Return the scenes of each split. SuiteError: no such scene, or `benchmark` has no such choice."""
+        one, several = ("scene",), ("train_scenes", "test_scenes")
+        used = {"mt1": one, "ml1": one, "custom": several}.get(benchmark, ())
+        self.refuse(
+            (name for name in (*one, *several) if name not in used), f"{benchmark} has no such choice"
+        )
+        if used == one:
+            scene = "reach" if self.scene is None else choose(self.scene, layouts.SCENES, "scene")
+            found = ((scene,),) * 2
+        elif used == several:
+            train = ("push",) if self.train_scenes is None else self.train_scenes
+            test = ("sweep",) if self.test_scenes is None else self.test_scenes
+            found = _scenes(train, "train_scenes"), _scenes(test, "test_scenes")
         else:
             found = layouts.BENCHMARKS[benchmark]
         return dict(zip(SPLITS, found, strict=True))
@@ -106,9 +120,18 @@ class MetaWorld(TaskDistribution):
 
     family = "metaworld"
     options_type = MetaWorldOptions
-    shows_distractors = True
+    task_options = (
+        *("distractors", "scene", "train_scenes", "test_scenes", "benchmark_seed"),
+        *("reward", "train_reward", "test_reward"),
+    )
     reward_input_names = rewards.INPUT_NAMES
     reward_words = rewards.WORDS
+    reward_values = rewards.VALUES
+    # The limits of the places differ between scenes: `layouts.numbers` holds them.
+    scene_values = {
+        "scene": OneOf(layouts.SCENES),
+        **{name: Number(required=False) for name in layouts.NUMBER_NAMES},
+    }
     object_input_names = tuple(f"object_{axis}_metres" for axis in "xyz")
 
     def __init__(self, name: str, **options: Any) -> None:
@@ -120,13 +143,14 @@ class MetaWorld(TaskDistribution):
         rewards_of_splits = given.train_reward or given.reward, given.test_reward or given.reward
         self._rewards = dict(zip(SPLITS, rewards_of_splits, strict=True))
         self.max_episode_steps = given.steps_or(EPISODE_STEPS // given.action_repeat)
-        self.distractors, state = given.distractors, bool(given.state)
+        self.distractors, state = given.distractors, given.state
         cameras = given.cameras_among(pictures.CAMERAS, default=() if state else ("corner4",))
+        self.shows_distractors = bool(cameras)
         self.options = {
             "cameras": cameras,
             "image_size": given.image_size,
             "state": state,
-            "show_goal": benchmark == "mt1" if given.show_goal is None else bool(given.show_goal),
+            "show_goal": benchmark == "mt1" if given.show_goal is None else given.show_goal,
             "antialias": given.antialias,
             "action_repeat": given.action_repeat,
             "start_noise_metres": float(given.start_noise_metres),
@@ -138,6 +162,7 @@ class MetaWorld(TaskDistribution):
 
     def reference_key(self, task: Task) -> str:
         """Return the key of the references: one per scene and reward, averaged over the places."""
+        self.check(task.replace(distractors=()))
         facts = {"reward": task.reward.name, "steps": self.max_episode_steps, **self.physics()}
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
         return f"metaworld {task.parameters['scene']} {digest}"
@@ -148,15 +173,12 @@ class MetaWorld(TaskDistribution):
 
     def check(self, task: Task) -> Task:
         super().check(task)
-        choose(task.reward.name, rewards.NAMES, "Meta-World reward")
-        expected = set(rewards.POINT_NAMES) if task.reward.name == "reach_point" else set()
-        if set(task.reward.parameters) != expected:
-            got = sorted(task.reward.parameters)
-            raise SuiteError(f"reward {task.reward.name}: parameters are {got}, expected {sorted(expected)}")
+        layouts.numbers(task.parameters)
         return task
 
     def describe(self, task: Task) -> str:
-        return f"{task.parameters['scene']}: {super().describe(task)}"
+        words = super().describe(task)
+        return f"{task.parameters['scene']}: {words}"
 
     def make(self, task: Task) -> MetaWorldEnv:
         spaces_of_all = self.observation_space, self.action_space

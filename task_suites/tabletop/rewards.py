@@ -13,6 +13,7 @@ import numpy as np
 
 from task_suites.tabletop.scene import BLOCK_HALF, COLOURS
 from task_suites.task import Task
+from task_suites.values import FLAG, Number, OneOf
 
 INPUT_NAMES = (
     *(f"hand_{axis}_metres" for axis in "xyz"),
@@ -48,8 +49,13 @@ def block_of(inputs, colour: str):
     return inputs[..., start : start + 3]
 
 
+def root(square):
+    """Return the square root, off by at most 1e-6: so its gradient is finite at 0 too."""
+    return (square + 1e-12) ** 0.5
+
+
 def _distance(difference):
-    return (difference * difference).sum(-1) ** 0.5
+    return root((difference * difference).sum(-1))
 
 
 def _closeness(distance, tolerance: float):
@@ -68,7 +74,7 @@ def _goal(task: Task, index: str = "") -> tuple[float, float]:
 
 
 def _goal_distance(block, goal: tuple[float, float]):
-    return ((block[..., 0] - goal[0]) ** 2 + (block[..., 1] - goal[1]) ** 2) ** 0.5
+    return root((block[..., 0] - goal[0]) ** 2 + (block[..., 1] - goal[1]) ** 2)
 
 
 def _carry(inputs, block, near):
@@ -81,7 +87,7 @@ def _reach_distance(task: Task, inputs):
     block = block_of(inputs, task.reward.parameters["colour"])
     hand = hand_of(inputs)
     height = hand[..., 2] - block[..., 2] - BLOCK_HALF
-    return ((hand[..., 0] - block[..., 0]) ** 2 + (hand[..., 1] - block[..., 1]) ** 2 + height**2) ** 0.5
+    return root((hand[..., 0] - block[..., 0]) ** 2 + (hand[..., 1] - block[..., 1]) ** 2 + height**2)
 
 
 def _reach(task: Task, inputs):
@@ -98,7 +104,7 @@ def _push(task: Task, inputs):
 
 def _gather(task: Task, inputs):
     block, other = block_of(inputs, task.reward.parameters["colour"]), block_of(inputs, "green")
-    distance = ((block[..., 0] - other[..., 0]) ** 2 + (block[..., 1] - other[..., 1]) ** 2) ** 0.5
+    distance = root((block[..., 0] - other[..., 0]) ** 2 + (block[..., 1] - other[..., 1]) ** 2)
     near = _closeness(distance, GATHER_METRES) * _placed(block[..., 2]) * _placed(other[..., 2])
     down = (block[..., 2] < ON_TABLE_METRES) & (other[..., 2] < ON_TABLE_METRES)
     return _carry(inputs, block, near), (distance < GATHER_METRES) & down
@@ -136,7 +142,7 @@ def _lift(task: Task, inputs):
 
 def _stack(task: Task, inputs):
     block, base = block_of(inputs, task.reward.parameters["colour"]), block_of(inputs, "green")
-    across = ((block[..., 0] - base[..., 0]) ** 2 + (block[..., 1] - base[..., 1]) ** 2) ** 0.5
+    across = root((block[..., 0] - base[..., 0]) ** 2 + (block[..., 1] - base[..., 1]) ** 2)
     above = block[..., 2] - base[..., 2]
     error = abs(above - 2 * BLOCK_HALF)
     lifted = (above / (2 * BLOCK_HALF - STACK_HEIGHT_METRES)).clip(0.0, 1.0) * _placed(base[..., 2])
@@ -167,6 +173,24 @@ _TASKS = {
     "place": _place,
 }
 NAMES = tuple(_TASKS)
+_ON_TABLE = Number(-0.17, 0.17)  # where a block's centre can be between the walls
+_PLACE = {"goal_x_metres": _ON_TABLE, "goal_y_metres": _ON_TABLE}
+_ALONE = {"colour": OneOf(COLOURS), "sparse": FLAG}
+_BESIDE_GREEN = {**_ALONE, "colour": OneOf(("red", "blue"))}
+VALUES = {  # what a task may say of each reward
+    "reach": _ALONE,
+    "push": {**_ALONE, **_PLACE},
+    "gather": _BESIDE_GREEN,
+    "match_positions": {
+        **_BESIDE_GREEN,
+        **_PLACE,
+        "goal_green_x_metres": _ON_TABLE,
+        "goal_green_y_metres": _ON_TABLE,
+    },
+    "lift": _ALONE,
+    "stack": _BESIDE_GREEN,
+    "place": {**_ALONE, **_PLACE},
+}
 _GOAL = "of the hidden place x {goal_x_metres:+.2f} m, y {goal_y_metres:+.2f} m"
 _PUSHED = f"the {{colour}} block stands within 3 cm {_GOAL}"
 WORDS = {

@@ -17,6 +17,7 @@ from task_suites.tabletop.env import TabletopEnv, spaces
 from task_suites.tabletop.picking import PICK_TASKS, PickScript
 from task_suites.tabletop.scripts import Script
 from task_suites.task import Parameters, Reward, Task
+from task_suites.values import flag, whole
 
 SCENE_VERSION = 1
 _COLOUR = {"train": "blue", "test": "red"}
@@ -63,7 +64,8 @@ class TabletopOptions(SuiteOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         choose(self.gripper, scene.GRIPPERS, "gripper")
-        if self.control_hz not in (5, 10, 20, 25, 50):
+        flag(self.sparse, "sparse")
+        if whole(self.control_hz, "control_hz", 5, 50) not in (5, 10, 20, 25, 50):
             raise SuiteError(f"control_hz is {self.control_hz!r}: expected 5, 10, 20, 25 or 50")
 
 
@@ -75,9 +77,10 @@ class Tabletop(TaskDistribution):
 
     family = "tabletop"
     options_type = TabletopOptions
-    shows_distractors = True
+    task_options = ("distractors", "sparse")
     reward_input_names = rewards.INPUT_NAMES
     reward_words = rewards.WORDS
+    reward_values = rewards.VALUES
     object_input_names = tuple(
         name for name in rewards.INPUT_NAMES if name[:4] != "hand" and name[-8:-7] in "xy"
     )
@@ -86,8 +89,9 @@ class Tabletop(TaskDistribution):
         self.name, given = name, TabletopOptions(**options)
         self._reward_name = choose(name.partition("/")[2], rewards.NAMES, "tabletop task")
         self.max_episode_steps = given.steps_or(_STEPS[self._reward_name] * given.control_hz // 10)
-        self._sparse, self.distractors = bool(given.sparse), given.distractors
+        self._sparse, self.distractors = given.sparse, given.distractors
         cameras = given.cameras_among(scene.CAMERAS, default=("fit",))
+        self.shows_distractors = bool(cameras)
         self.options = {
             "image_size": given.image_size,
             "cameras": cameras,
@@ -104,6 +108,9 @@ class Tabletop(TaskDistribution):
             **{key: self.options[key] for key in ("control_hz", "gripper") if key in self.options},
         }
 
+    def home(self, task: Task) -> tuple[str, dict[str, Any]]:
+        return f"tabletop/{task.reward.name}", self.physics()
+
     def tasks(self, split: str) -> tuple[Task, ...]:
         fixed = {"colour": _COLOUR[split], "sparse": self._sparse}
         return tuple(
@@ -111,14 +118,8 @@ class Tabletop(TaskDistribution):
             for values in _variations(self._reward_name)
         )
 
-    def check(self, task: Task) -> Task:
-        super().check(task)
-        choose(task.reward.name, rewards.NAMES, "tabletop reward")
-        return task
-
     def describe(self, task: Task) -> str:
-        done = super().describe(task)
-        sparse = task.reward.parameters["sparse"]
+        done, sparse = super().describe(task), task.reward.parameters["sparse"]
         return f"1 while {done}" + (", else 0" if sparse else "; below that the closer, the more")
 
     def make(self, task: Task) -> TabletopEnv:

@@ -11,6 +11,7 @@ import numpy as np
 from task_suites.distribution import TaskDistribution, as_action
 from task_suites.errors import SuiteError, choose
 from task_suites.task import Parameters, Reward, Task
+from task_suites.values import Number, whole
 
 _RENDER = {"render_modes": ["rgb_array"], "render_fps": 10}
 
@@ -92,14 +93,13 @@ class Counting(TaskDistribution):
     family = "counting"
     reward_input_names = ("step", "episode")
     reward_words = MappingProxyType({"count": "{per_step} per step so far and {per_action} times action[0]"})
+    reward_values = MappingProxyType({"count": {"per_step": Number(), "per_action": Number()}})
 
     def __init__(
         self, name: str, episode_steps: int = 10, ends: str = "truncate", image_size: int = 16
     ) -> None:
-        for what, value in (("episode_steps", episode_steps), ("image_size", image_size)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise SuiteError(f"{what} is {value!r}: expected a whole number from 1")
-        self.name, self.max_episode_steps = name, episode_steps
+        self.name, self.max_episode_steps = name, whole(episode_steps, "episode_steps", 1)
+        image_size = whole(image_size, "image_size", 1)
         self.options = {"ends": choose(ends, ("terminate", "truncate"), "ends"), "image_size": image_size}
         box = gymnasium.spaces.Box
         image, proprio = (

@@ -14,6 +14,7 @@ import scipy.linalg
 from task_suites.distribution import TaskDistribution, as_action
 from task_suites.errors import SuiteError
 from task_suites.task import Parameters, Reward, Task
+from task_suites.values import Number, flag, whole
 
 STEP_SECONDS = 0.2
 STATE_COST = np.array([1.0, 1.0, 0.1, 0.1])  # per step, on (position - goal) in m^2 and velocity in (m/s)^2
@@ -155,15 +156,17 @@ class Lqr(TaskDistribution):
             "y {goal_y_metres:+.2f} m, a tenth of the squared speed and the squared action"
         }
     )
+    # Within these the optimum stays in the action box.
+    _GOAL = Number(-0.3, 0.3)
+    reward_values = MappingProxyType({"quadratic": {"goal_x_metres": _GOAL, "goal_y_metres": _GOAL}})
+    dynamics_values = MappingProxyType({"drag_per_second": Number(0.0, 5.0)})
 
     def __init__(
         self, name: str, episode_steps: int = 25, image_size: int = 16, hide_position: bool = False
     ) -> None:
-        for what, value in (("episode_steps", episode_steps), ("image_size", image_size)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise SuiteError(f"{what} is {value!r}: expected a whole number from 1")
-        self.name, self.max_episode_steps = name, episode_steps
-        self.options = {"image_size": image_size, "hide_position": bool(hide_position)}
+        self.name, self.max_episode_steps = name, whole(episode_steps, "episode_steps", 1)
+        image_size, hide_position = whole(image_size, "image_size", 1), flag(hide_position, "hide_position")
+        self.options = {"image_size": image_size, "hide_position": hide_position}
         box = gymnasium.spaces.Box
         image = box(0, 255, (image_size, image_size, 3), np.uint8)
         proprio = box(-np.inf, np.inf, (2 if hide_position else 4,), np.float32)

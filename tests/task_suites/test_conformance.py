@@ -9,27 +9,56 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 import task_suites
-from task_suites import SuiteError, Task
+from task_suites import Distractor, SuiteError, Task, references, registry
 
 # Other names of classes that are held to all this by their fast ones.
 SLOW = ("metaworld/ml", "metaworld/custom")
 # Where some tasks' scores stay raw, or all: no script is known, or none that beats chance on them.
-SOME_RAW, ALL_RAW = ("locomotion/", "meld/cheetah_velocity"), ("locomotion/humanoid",)
+SOME_RAW = ("locomotion/", "meld/cheetah_velocity", "mine/")
+ALL_RAW = ("locomotion/humanoid", "mine/")
 
 
 def marked(names):
     return [pytest.param(name, marks=pytest.mark.slow) if name.startswith(SLOW) else name for name in names]
 
 
-NAMES = marked(task_suites.names())
+OWN = "mine/reacher"  # a user's environment is held to the same contract
+NAMES = marked([*task_suites.names(), OWN])
 SCALED = marked(name for name in task_suites.names() if not name.startswith(ALL_RAW))
+# Success as references.json has it: at the last step. Counting to the end takes no skill, and the script of
+# the hopper moves on by less than its stride.
+UNSOLVED = ("toy/counting", "locomotion/hopper_run", "locomotion/hopper_upright", *ALL_RAW)
+SOLVED = marked(name for name in task_suites.names() if not name.startswith(UNSOLVED))
 OPTIONS = {
     "meld": {"image_size": 32},
     "metaworld": {"image_size": 32, "antialias": False},
+    "mine": {"image_size": 32},
     "tabletop": {"image_size": 32},
 }
 BLIND = {"meld": {"cameras": ()}, "metaworld": {"state": True}, "tabletop": {"cameras": ()}}
 STEPS = 6
+
+
+def swing(inputs, action, cost):
+    """Turns the joint ahead at little torque."""
+    return inputs[..., 0] - cost * (action * action).sum(-1)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def own():
+    """Registers OWN, and makes its name free again."""
+    task_suites.gymnasium_task(
+        OWN,
+        "Reacher-v5",
+        reward={"swing": swing},
+        reward_inputs=lambda env: env.data.qpos[:1],
+        reward_input_names=("joint_radians",),
+        tasks={"train": [{"cost": 0.1}], "test": [{"cost": 0.2}]},
+        pixels="mujoco",
+    )
+    yield
+    registry._ENTRIES.pop(OWN)
+    gymnasium.registry.pop(task_suites.gymnasium_id(OWN))
 
 
 def suite_of(name, **options):
@@ -154,7 +183,7 @@ def test_episodes_end_at_the_time_limit(suite, env):
             break
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", NAMES[:-1])  # OWN's is a wrapper, see test_adapter
 def test_the_registered_environment_passes_gymnasiums_checker(name):
     env = gymnasium.make(
         task_suites.gymnasium_id(name), render_mode="rgb_array", **OPTIONS.get(name.split("/")[0], {})
@@ -173,7 +202,7 @@ def test_gymnasium_takes_a_task_or_its_json(name):
     task = suite.sample("test", 1, 0)[0]
     for value in (task, task.to_json()):
         env = gymnasium.make(task_suites.gymnasium_id(name), task=value)
-        assert env.unwrapped.task == task
+        assert env.env.task == task
         env.close()
 
 
@@ -248,7 +277,37 @@ def test_the_script_reaches_the_reference(suite, rollout):
     assert np.mean(returns) > floor + 0.6 * (reference - floor)
 
 
+@pytest.mark.parametrize("suite", SOLVED, indirect=True)
+def test_success_is_within_reach_and_not_by_chance(suite):
+    entries = references.entries()
+    known = [suite.reference_key(task) for split in ("train", "test") for task in suite.tasks(split)]
+    known = [entries[key]["success"] for key in known if key in entries]
+    scripted, random = (np.mean([rates[how] for rates in known]) for how in ("scripted", "random"))
+    assert scripted > random + 0.1 and random < 0.5
+
+
+def test_distractors_leave_physics_and_rewards_alone(suite):
+    name = suite.name
+    if name.startswith("locomotion/"):
+        suite = suite_of(name, cameras=("side",), image_size=16)
+    if not suite.shows_distractors:
+        pytest.skip("it has no distractors")
+    plain = suite.tasks("train")[0]
+    changed = tuple(Distractor(name, 1.0, 1) for name in ("objects", "textures", "video"))
+    envs = [suite.make(task) for task in (plain, plain.replace(distractors=changed))]
+    first, second = (play(env, 3, steps=3) for env in envs)
+    assert first[1] == second[1]
+    for a, b in zip(first[2], second[2], strict=True):
+        assert np.array_equal(a["reward_inputs"], b["reward_inputs"]) and a["success"] == b["success"]
+    pictures = [key for key in suite.observation_space.spaces if key.startswith("image_")]
+    assert not all(np.array_equal(first[0][-1][key], second[0][-1][key]) for key in pictures)
+    for env in envs:
+        env.close()
+
+
 def test_rewards_are_told_in_words(suite):
+    if suite.name == OWN:
+        pytest.skip("a user's reward is told by its docstring")
     for split in ("train", "test"):
         told = [suite.describe(task) for task in suite.tasks(split)]
         for task, words in zip(suite.tasks(split), told, strict=True):

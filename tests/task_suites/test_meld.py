@@ -381,14 +381,14 @@ def test_wrong_options_are_named(options, said):
 @pytest.mark.parametrize(
     ("name", "changes", "said"),
     [
-        ("reacher", {"reward": Reward("press")}, "reward 'press'"),
+        ("reacher", {"reward": Reward("press")}, "reward of meld/reacher 'press'"),
         ("reacher", {"reward": Reward("reach", {"sparse": False})}, "goal_x_metres is missing"),
-        ("buttons", {"parameters": {"panel_x_metres": 0.9}}, "panel_x_metres is 0.9, expected 0.72 to 0.78"),
-        ("buttons", {"reward": Reward("press", {"button": "pink", "sparse": False})}, "button is 'pink'"),
+        ("buttons", {"parameters": {"panel_x_metres": 0.9}}, "panel_x_metres .* is 0.9, .* 0.72 to 0.78"),
+        ("buttons", {"reward": Reward("press", {"button": "pink", "sparse": False})}, "button in .* 'pink'"),
         ("buttons", {"parameters": {"panel_x": 0.75}}, "panel_x_metres"),
-        ("shelf_placing", {"dynamics": {"mug_mass_kg": 50.0}}, "mug_mass_kg is 50.0"),
-        ("cheetah_velocity", {"dynamics": {"mass": 1.0}}, "dynamics 'mass'"),
-        ("peg_insertion", {"reward": Reward("insert", {"box": 5, "sparse": False})}, "box is 5"),
+        ("shelf_placing", {"dynamics": {"mug_mass_kg": 50.0}}, "mug_mass_kg .* is 50.0"),
+        ("cheetah_velocity", {"dynamics": {"mass": 1.0}}, "dynamics .* 'mass'"),
+        ("peg_insertion", {"reward": Reward("insert", {"box": 5, "sparse": False})}, "box .* is 5"),
     ],
 )
 def test_wrong_tasks_are_named(name, changes, said):
