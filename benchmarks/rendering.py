@@ -39,13 +39,12 @@ SHOWN, GAP, LABEL = 128, 6, 16
 
 @dataclass
 class Scene:
-    """A started simulation: the physics' model, the one we draw from, and how the family smooths edges."""
+    """A started simulation: the physics' model and the one we draw from."""
 
     model: mujoco.MjModel
     data: mujoco.MjData
     camera: str | int
     visual: mujoco.MjModel
-    smooth: dict
     close: Callable[[], None]
 
 
@@ -53,7 +52,7 @@ def suite_scene(name: str, camera: str) -> Scene:
     suite = task_suites.get(name, cameras=())
     env = suite.make(suite.sample("train", 1, 0)[0])
     env.reset(seed=0)
-    return Scene(env._model, env._data, camera, env._model, {"antialias": True}, env.close)
+    return Scene(env._model, env._data, camera, env._model, env.close)
 
 
 def metaworld(scene: str) -> Scene:
@@ -63,13 +62,13 @@ def metaworld(scene: str) -> Scene:
     simulator = env._simulator
     sites = tuple(range(simulator.model.nsite))  # Gymnasium's path shows them all
     visual = pictures.visual_model(simulator.model_path, sites)
-    return Scene(simulator.model, simulator.data, "corner4", visual, {"oversample": 2}, env.close)
+    return Scene(simulator.model, simulator.data, "corner4", visual, env.close)
 
 
 def gymnasium_scene(name: str) -> Scene:
     env = gymnasium.make(name).unwrapped
     env.reset(seed=0)
-    return Scene(env.model, env.data, 0, env.model, {"antialias": True}, env.close)
+    return Scene(env.model, env.data, 0, env.model, env.close)
 
 
 SCENES = {
@@ -124,7 +123,7 @@ def measure(scene: Scene, seconds: float) -> tuple[dict[str, float], list[np.nda
     """Return frames per second of Gymnasium's path, of ours and of ours smoothed, and a picture of each."""
     camera = scene.camera if isinstance(scene.camera, int) else scene.model.camera(scene.camera).id
     theirs = MujocoRenderer(scene.model, scene.data, width=SIZE, height=SIZE, camera_id=camera)
-    ours, smooth = Renderer(scene.visual, SIZE, SIZE), Renderer(scene.visual, SIZE, SIZE, **scene.smooth)
+    ours, smooth = Renderer(scene.visual, SIZE, SIZE), Renderer(scene.visual, SIZE, SIZE, antialias=True)
     theirs.render("rgb_array")
 
     def default() -> np.ndarray:

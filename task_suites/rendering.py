@@ -77,6 +77,7 @@ def _make_context():
         raise SuiteError(f"no pictures: GL backend {BACKEND!r} cannot start ({error}); {_ADVICE}") from error
 
 
+_SMALL_PIXELS = 96
 # Pictures painted over geoms use texture and material numbers that no model reaches (MuJoCo uses 999 itself).
 FIRST_PAINT, _LAST_PAINT = 900, 949
 _TEXTURE_2D = int(mujoco.mjtTexture.mjTEXTURE_2D)
@@ -110,9 +111,9 @@ def _close_all() -> None:
 class Renderer:
     """Draws one model at one size. Close it, or use it in a `with` statement; what is left is closed at exit.
 
-    height, width: pixels. antialias: 4x multisampling and fully round bodies, three to four times as slow at
-    64x64; without it round bodies have 12 sides, which small pictures hardly show. oversample: draw this many
-    times as large and average, the cheaper way to smooth edges with software GL; give it or antialias.
+    height, width: pixels. antialias: draw twice as large and average, two to three times as slow at 64x64;
+    with software GL that is cheaper than multisampling, and patterns on the ground become smooth too. Round
+    bodies have 12 sides, which small pictures hardly show; antialiased ones above 96 pixels are fully round.
     It makes its thread's GL context current for each picture, so several may live side by side. Use it in the
     thread that made it; spawn, don't fork, processes after the first one is made.
     Raises SuiteError naming the system packages if no GL backend can start.
@@ -125,12 +126,12 @@ class Renderer:
         width: int,
         *,
         antialias: bool = False,
-        oversample: int = 1,
         max_geoms: int = 200,
     ) -> None:
         self._context = None
-        self._oversample, self._shape = oversample, (height, width)
-        height, width = height * oversample, width * oversample
+        self._antialias, round_bodies = antialias, antialias and max(height, width) > _SMALL_PIXELS
+        if antialias:
+            height, width = 2 * height, 2 * width
         self.model = model
         self._gl = _thread_context()
         self._gl.make_current()
@@ -139,9 +140,9 @@ class Renderer:
         fields = [(quality, name) for name in ("offsamples", "shadowsize", "numslices", "numstacks")]
         fields += [(size, "offwidth"), (size, "offheight")]
         before = [getattr(owner, name) for owner, name in fields]
-        quality.offsamples, quality.shadowsize = 4 if antialias else 0, 0
+        quality.offsamples, quality.shadowsize = 0, 0
         size.offwidth, size.offheight = width, height
-        if not antialias:
+        if not round_bodies:
             quality.numslices, quality.numstacks = min(quality.numslices, 12), min(quality.numstacks, 6)
         self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_50)
         for (owner, name), value in zip(fields, before, strict=True):
@@ -187,17 +188,7 @@ class Renderer:
         mujoco.mjr_render(self._rect, self.scene, self._context)
         mujoco.mjr_readPixels(self._pixels, None, self._rect, self._context)
         pixels = self._pixels[::-1]  # GL counts rows from the bottom
-        return pixels.copy() if self._oversample == 1 else self._averaged(pixels)
-
-    def _averaged(self, pixels: np.ndarray) -> np.ndarray:
-        """Return the mean over squares; a channel at a time, as rows of three numbers are slow in numpy."""
-        (height, width), times = self._shape, self._oversample
-        rows = sum(pixels[at::times].astype(np.uint16) for at in range(times)).reshape(height, width, -1)
-        total = np.full((height, width, 3), times * times // 2, np.uint16)
-        for channel in range(3):
-            for at in range(times):
-                total[..., channel] += rows[..., 3 * at + channel]
-        return (total // (times * times)).astype(np.uint8)
+        return _halved(pixels) if self._antialias else pixels.copy()
 
     @property
     def aspect(self) -> float:
@@ -280,6 +271,18 @@ class Renderer:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _halved(pixels: np.ndarray) -> np.ndarray:
+    """Return the mean over 2x2 squares; a channel at a time, as rows of three numbers are slow in numpy."""
+    height, width = pixels.shape[0] // 2, pixels.shape[1] // 2
+    rows = np.add(pixels[::2], pixels[1::2], dtype=np.uint16).reshape(height, width, 6)
+    total = np.empty((height, width, 3), np.uint16)
+    for channel in range(3):
+        np.add(rows[..., channel], rows[..., channel + 3], out=total[..., channel])
+    total += 2  # rounds
+    total >>= 2
+    return total.astype(np.uint8)
 
 
 _PROBE = """<mujoco><visual><headlight ambient=".5 .5 .5"/></visual><worldbody>

@@ -130,8 +130,8 @@ class MetaWorldEnv(gymnasium.Env):
 
     def _picture(self, camera: str) -> np.ndarray:
         if self._renderer is None:
-            size, times = self._image_size, 2 if self._antialias else 1
-            self._renderer = Renderer(self._visible(), size, size, oversample=times)
+            size = self._image_size
+            self._renderer = Renderer(self._visible(), size, size, antialias=self._antialias)
         return self._draw(self._renderer, camera)
 
     def _visible(self) -> mujoco.MjModel:

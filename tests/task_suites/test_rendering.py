@@ -128,11 +128,10 @@ def test_a_missing_library_is_told_with_the_packages_to_install():
     )
 
 
-@pytest.mark.parametrize("times", [2, 3])
-def test_oversampling_averages_squares(times):
+def test_antialias_averages_squares():
     model, data = scene(".1 .1 .9")
-    with Renderer(model, 24 * times, 32 * times) as large, Renderer(model, 24, 32, oversample=times) as small:
-        expected = large.render(data, 0).reshape(24, times, 32, times, 3).mean((1, 3))
+    with Renderer(model, 48, 64) as large, Renderer(model, 24, 32, antialias=True) as small:
+        expected = large.render(data, 0).reshape(24, 2, 32, 2, 3).mean((1, 3))
         found = small.render(data, 0)
     assert found.dtype == np.uint8 and found.shape == (24, 32, 3)
     assert np.abs(found - expected).max() <= 0.5
