@@ -127,7 +127,6 @@ def measure(scene: Scene, seconds: float) -> tuple[dict[str, float], list[np.nda
     theirs.render("rgb_array")
 
     def default() -> np.ndarray:
-        theirs.viewer.make_context_current()  # Gymnasium's does not, and would draw into our context
         return theirs.render("rgb_array")
 
     def draw(renderer: Renderer) -> np.ndarray:

@@ -133,7 +133,9 @@ def test_gl_has_nothing_to_complain_about():
         env = MujocoPixels(gymnasium.make(name), image_size=16, distractors=ALL)
         env.reset(seed=0)
         env.render()
-        assert glGetError() == 0
+        for renderer in env._renderers.values():
+            with renderer._gl:
+                assert glGetError() == 0
         env.close()
 
 

@@ -1,16 +1,19 @@
 """The off-screen renderer: same pictures side by side, quiet at exit, clear when GL is missing."""
 
+import concurrent.futures
 import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
+import gymnasium
 import numpy as np
 import pytest
 
-from task_suites import SuiteError
-from task_suites.rendering import Renderer, mujoco, probe
+from task_suites import SuiteError, rendering
+from task_suites.rendering import BACKEND, Renderer, mujoco, probe
 
 XML = """<mujoco><visual><headlight ambient=".5 .5 .5"/></visual><worldbody>
 <camera name="eye" pos="0 0 1"/><geom type="plane" size="1 1 1" rgba="{floor} 1"/>
@@ -48,6 +51,49 @@ def test_renderers_side_by_side_do_not_mix():
     renderers[0].close()
     assert np.array_equal(renderers[1].render(scenes[1][1], 0), alone[1])
     renderers[1].close()
+
+
+@pytest.mark.skipif(BACKEND != "egl", reason="only EGL says what is current")
+def test_gymnasiums_renderer_keeps_its_pictures():
+    theirs = gymnasium.make("Reacher-v5", render_mode="rgb_array", width=32, height=32)
+    theirs.reset(seed=0)
+    before, (model, data) = theirs.render(), scene("1 1 1")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rendering, "_CONTEXTS", {})  # makes its context while theirs is current
+        ours = Renderer(model, 32, 32)
+    uses = {
+        "made": lambda: None,
+        "drawn": lambda: ours.render(data, 0),
+        "painted": lambda: ours.paint(0, np.zeros((8, 8, 3), np.uint8)),
+        "named": ours.gl_name,
+        "closed": ours.close,
+        "context freed": ours._gl.free,
+    }
+    for use, call in uses.items():
+        call()
+        assert np.array_equal(theirs.render(), before), use
+    theirs.close()
+
+
+def test_any_thread_draws_and_closes():
+    model, data = scene(".1 .1 .9")
+    renderers, started = [], threading.Event()
+
+    def work():
+        renderers.extend(Renderer(model, 32, 32) for _ in range(2))
+        expected = renderers[0].render(data, 0)
+        started.set()
+        assert all(np.array_equal(renderers[0].render(data, 0), expected) for _ in range(200))
+
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        drawn = pool.submit(work)
+        assert started.wait(30)
+        shown = [renderers[1].render(data, 0) for _ in range(50)]  # of the same context, at the same time
+        renderers[1].close()
+        drawn.result()
+    assert np.array_equal(renderers[0].render(data, 0), shown[-1])  # its thread is gone
+    renderers[0].close()
 
 
 def test_antialias_smooths_edges_and_leaves_the_model_alone():
