@@ -57,7 +57,10 @@ BACKEND = choose_backend()
 os.environ.setdefault("LP_NUM_THREADS", "0")
 try:
     import mujoco
-except (ImportError, AttributeError, OSError) as _error:  # a backend that the user chose and that is missing
+except (ImportError, AttributeError, OSError) as _error:
+    if getattr(_error, "name", "") == "mujoco":
+        raise SuiteError("MuJoCo is not installed: pip install mujoco") from _error
+    # Else it is a backend that the user chose and that is missing.
     raise SuiteError(f"mujoco cannot start with MUJOCO_GL={BACKEND}: {_error}; {_ADVICE}") from _error
 
 

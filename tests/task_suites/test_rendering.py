@@ -174,6 +174,11 @@ def test_a_missing_library_is_told_with_the_packages_to_install():
     )
 
 
+def test_without_mujoco_it_is_told_what_to_install():
+    result = run("import sys\nsys.modules['mujoco'] = None\n" + USE)
+    assert result.stderr.strip().splitlines()[-1].endswith("MuJoCo is not installed: pip install mujoco")
+
+
 def test_antialias_averages_squares():
     model, data = scene(".1 .1 .9")
     with Renderer(model, 48, 64) as large, Renderer(model, 24, 32, antialias=True) as small:
