@@ -96,8 +96,8 @@ def make_environment(
 ) -> gymnasium.Env:
     """Entry point of `gymnasium.make("task_suites/FAMILY-TASK-v0", ...)`.
 
-    task: a Task or its JSON; without one, a task is sampled from `split` with `task_seed`. `options` go to
-    `get`.
+    task: a Task or its JSON (which `env.spec.to_json()` needs); without one, a task is sampled from `split`
+    with `task_seed`. `options` go to `get`; `episode_steps` is the time limit, Gymnasium's only shortens it.
     """
     distribution = get(name, **options)
     if task is None:

@@ -1,6 +1,7 @@
 """The off-screen renderer: same pictures side by side, quiet at exit, clear when GL is missing."""
 
 import concurrent.futures
+import importlib.util
 import json
 import os
 import subprocess
@@ -12,6 +13,7 @@ import gymnasium
 import numpy as np
 import pytest
 
+import task_suites
 from task_suites import SuiteError, rendering
 from task_suites.rendering import BACKEND, Renderer, mujoco, probe
 
@@ -188,6 +190,20 @@ def test_antialias_averages_squares():
     assert np.abs(found - expected).max() <= 0.5
     with Renderer(model, 24, 32) as plain:  # control: not the same as one sample per pixel
         assert np.abs(plain.render(data, 0) - expected).max() > 0.5
+
+
+def test_the_benchmark_measured_every_family_that_draws(monkeypatch):
+    root = Path(__file__).resolve().parents[2]
+    spec = importlib.util.spec_from_file_location("benchmark", root / "benchmarks" / "rendering.py")
+    script = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "benchmark", script)  # its dataclass looks there
+    spec.loader.exec_module(script)
+    measured = json.loads((root / "docs" / "rendering.json").read_text())
+    assert list(measured["pictures"]) == list(script.SCENES)
+    assert list(measured["environment_steps"]) == list(script.STEPPERS)
+    families = {name.split("/")[0] for name in task_suites.names("mujoco")}
+    assert families <= {name.split("/")[0] for name in script.SCENES}
+    assert families <= {name.split("/")[0] for name, _ in script.STEPPERS.values()}
 
 
 def test_docs_say_what_the_benchmark_measured():
