@@ -29,6 +29,7 @@ from gymnasium.envs.mujoco.mujoco_rendering import MujocoRenderer
 from PIL import Image, ImageDraw
 
 import task_suites
+from task_suites.locomotion import bodies
 from task_suites.metaworld import pictures
 from task_suites.rendering import BACKEND, Renderer, mujoco, probe
 
@@ -65,6 +66,14 @@ def metaworld(scene: str) -> Scene:
     return Scene(simulator.model, simulator.data, "corner4", visual, env.close)
 
 
+def locomotion(name: str) -> Scene:
+    suite = task_suites.get(name, cameras=("side",))
+    env = suite.make(suite.sample("train", 1, 0)[0])
+    env.reset(seed=0)
+    model = bodies.model(env.body)  # for Gymnasium's path; ours draws a lighter floor
+    return Scene(model, env.simulation.data, "side", env.simulation.model, env.close)
+
+
 def gymnasium_scene(name: str) -> Scene:
     env = gymnasium.make(name).unwrapped
     env.reset(seed=0)
@@ -77,6 +86,8 @@ SCENES = {
     "metaworld/reach": functools.partial(metaworld, "reach"),
     "metaworld/push": functools.partial(metaworld, "push"),
     "metaworld/drawer-open": functools.partial(metaworld, "drawer-open"),
+    "locomotion/half_cheetah_run": functools.partial(locomotion, "locomotion/half_cheetah_run"),
+    "locomotion/humanoid_run": functools.partial(locomotion, "locomotion/humanoid_run"),
     "HalfCheetah-v5": functools.partial(gymnasium_scene, "HalfCheetah-v5"),
     "Ant-v5": functools.partial(gymnasium_scene, "Ant-v5"),
 }
@@ -124,11 +135,7 @@ def measure(scene: Scene, seconds: float) -> tuple[dict[str, float], list[np.nda
     camera = scene.camera if isinstance(scene.camera, int) else scene.model.camera(scene.camera).id
     theirs = MujocoRenderer(scene.model, scene.data, width=SIZE, height=SIZE, camera_id=camera)
     ours, smooth = Renderer(scene.visual, SIZE, SIZE), Renderer(scene.visual, SIZE, SIZE, antialias=True)
-    theirs.render("rgb_array")
-
-    def default() -> np.ndarray:
-        theirs.viewer.make_context_current()  # Gymnasium's does not, and would draw into our context
-        return theirs.render("rgb_array")
+    default = functools.partial(theirs.render, "rgb_array")
 
     def draw(renderer: Renderer) -> np.ndarray:
         mujoco.mj_camlight(scene.visual, scene.data)
@@ -160,7 +167,7 @@ def stepper(name: str, options: dict) -> Callable[[], object]:
 
 
 def sheet(rows: dict[str, tuple[dict[str, float], list[np.ndarray]]]) -> Image.Image:
-    """Return one row per scene, Gymnasium's picture and both of ours, enlarged without smoothing."""
+    """Return one row per scene, first Gymnasium's picture, then both of ours, enlarged without smoothing."""
     width = max(len(shown) for _, shown in rows.values()) * (SHOWN + GAP) + GAP
     image = Image.new("RGB", (width, len(rows) * (SHOWN + LABEL + GAP) + GAP), "white")
     draw = ImageDraw.Draw(image)
@@ -168,7 +175,7 @@ def sheet(rows: dict[str, tuple[dict[str, float], list[np.ndarray]]]) -> Image.I
         top = GAP + y * (SHOWN + LABEL + GAP)
         for x, (path, picture) in enumerate(zip(rates, shown, strict=True)):
             left = GAP + x * (SHOWN + GAP)
-            draw.text((left, top), f"{name.rpartition('/')[2]}: {path}", fill="black")
+            draw.text((left, top), path if x else name.rpartition("/")[2], fill="black")
             image.paste(Image.fromarray(picture).resize((SHOWN, SHOWN), Image.NEAREST), (left, top + LABEL))
     return image
 

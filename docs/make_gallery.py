@@ -2,8 +2,9 @@
 
     python docs/make_gallery.py [--out DIR] [FAMILY ...]
 
-Each row of a task shows what the agent sees while the scripted policy acts; two rows show the distractors, at
-half and full intensity. With families named, only their pictures are drawn anew.
+Each row of a task shows what the agent sees while the scripted policy acts, or random actions where there is
+none; two rows show the distractors, at half and full intensity. With families named, only their pictures are
+drawn anew.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import task_suites
 from task_suites import DISTRACTOR_NAMES, Distractor, TaskDistribution, gallery
 
 SIDE, GAP, LABEL, COLUMNS = 96, 4, 14, 6
-MAX_TASKS = 6  # rows of one family, evenly chosen
+MAX_TASKS = 6  # rows of a picture, evenly chosen, with one of each body or arm at least
 WRAPPED = "any_mujoco"
 COLOURS = 96  # of a picture's palette: pages stay light
 
@@ -40,15 +41,26 @@ def first_task(suite: TaskDistribution) -> task_suites.Task:
     return next(iter(suite.tasks("test") or suite.tasks("train")))
 
 
+def shown(names: Sequence[str]) -> list[str]:
+    """Those of `names` that have a row: of every family, whose tasks share spaces, as many."""
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        alike.setdefault(task_suites.get(name).family, []).append(name)
+    rows, found = max(1, MAX_TASKS // len(alike)), []
+    for group in alike.values():
+        chosen = np.unique(np.linspace(0, len(group) - 1, min(rows, len(group))).round().astype(int))
+        found += [group[i] for i in chosen]
+    return found
+
+
 def rows_of(names: Sequence[str]) -> list[list[Tile]]:
     """A row per task, then two rows of distractors if the family shows them."""
-    chosen = np.unique(np.linspace(0, len(names) - 1, min(MAX_TASKS, len(names))).round().astype(int))
     rows = []
-    for name in (names[i] for i in chosen):
+    for name in shown(names):
         suite = gallery.open_large(name, SIDE)
-        shown = gallery.film(suite, first_task(suite))
-        steps = np.linspace(0, len(shown) - 1, COLUMNS).round().astype(int)
-        rows.append([(f"step {step}" if i else name.split("/")[1], shown[step])
+        film = gallery.film(suite, first_task(suite))
+        steps = np.linspace(0, len(film) - 1, COLUMNS).round().astype(int)
+        rows.append([(f"step {step}" if i else name.split("/")[1], film[step])
                      for i, step in enumerate(steps)])  # fmt: skip
     for name in names:
         suite = gallery.open_large(name, SIDE)
@@ -62,8 +74,8 @@ def distracted(suite: TaskDistribution, intensity: float) -> list[Tile]:
     row = []
     for name in DISTRACTOR_NAMES:
         task = first_task(suite).replace(distractors=(Distractor(name, intensity, seed=1),))
-        shown = gallery.film(suite, task)
-        row.append((f"{name} {intensity}", shown[min(4, len(shown) - 1)]))
+        film = gallery.film(suite, task)
+        row.append((f"{name} {intensity}", film[min(4, len(film) - 1)]))
     return row
 
 
@@ -107,7 +119,8 @@ def sheet(rows: list[list[Tile]]) -> Image.Image:
 def page() -> str:
     """docs/gallery.md: every family with its picture, every task with its reward in words."""
     lines = ["# Gallery", "", "Made by `python docs/make_gallery.py`. Each row shows what the agent sees"]
-    lines += ["while the scripted policy acts on the first target task; `meta-latent tasks NAME` says more."]
+    lines += ["while the scripted policy, or random actions where there is none (the humanoid), act on the"]
+    lines += ["first target task; `meta-latent tasks NAME` says more."]
     for family, names in families().items():
         lines += ["", f"## {family}", "", f"![{family}](gallery/{family}.png)", ""]
         lines += ["| task | pays |", "|---|---|"]

@@ -64,6 +64,8 @@ def as_distractors(values: Any) -> tuple[Distractor, ...]:
             raise SuiteError(f"distractors: got {item!r}, expected Distractor(name, intensity, seed)")
         if item.folder:
             clips.load(item.folder)
+        if item.name in (other.name for other in found):
+            raise SuiteError(f"distractors: {item.name!r} is given twice")
         found.append(item)
     return tuple(found)
 

@@ -58,6 +58,8 @@ class MujocoPixels(gymnasium.Wrapper):
         self._renderers: dict[bool, Renderer] = {}
         self._own_rng, self._step_count = np.random.default_rng(), None
         self._names = (cameras,) if isinstance(cameras, str) else tuple(cameras)
+        if len(set(self._names)) != len(self._names):
+            raise SuiteError(f"cameras is {self._names!r}: one is given twice")
         self._attach()
         if not self._names and not proprio:
             raise SuiteError("cameras is empty and proprio is False: nothing would be observed")
@@ -80,6 +82,8 @@ class MujocoPixels(gymnasium.Wrapper):
 
     def step(self, action):
         """Take one step of the environment."""
+        if self._step_count is None:
+            raise SuiteError("step before reset: call reset(seed=...) first")
         observation, reward, terminated, truncated, info = self.env.step(action)
         self._step_count += 1
         return self._observation(observation), reward, terminated, truncated, info

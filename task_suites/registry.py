@@ -113,8 +113,9 @@ def make_environment(
 ) -> gymnasium.Env:
     """Entry point of `gymnasium.make("task_suites/FAMILY-TASK-v0", ...)`; it plays one task.
 
-    task: a Task or its JSON; without one, a task is sampled from `split` ("train") with `task_seed` (0).
-    `options` go to `get`. Raises SuiteError for an option that only says what is sampled beside `task`.
+    task: a Task or its JSON (which `env.spec.to_json()` needs); without one, a task is sampled from `split`
+    ("train") with `task_seed` (0). `options` go to `get`; `episode_steps` is the time limit, Gymnasium's only
+    shortens it. Raises SuiteError for an option that only says what is sampled beside `task`.
     """
     distribution = get(name, **options)
     if task is None:

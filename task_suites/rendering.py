@@ -15,7 +15,6 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -58,7 +57,10 @@ BACKEND = choose_backend()
 os.environ.setdefault("LP_NUM_THREADS", "0")
 try:
     import mujoco
-except (ImportError, AttributeError, OSError) as _error:  # a backend that the user chose and that is missing
+except (ImportError, AttributeError, OSError) as _error:
+    if getattr(_error, "name", "") == "mujoco":
+        raise SuiteError("MuJoCo is not installed: pip install mujoco") from _error
+    # Else it is a backend that the user chose and that is missing.
     raise SuiteError(f"mujoco cannot start with MUJOCO_GL={BACKEND}: {_error}; {_ADVICE}") from _error
 
 
@@ -84,17 +86,69 @@ _TEXTURE_2D = int(mujoco.mjtTexture.mjTEXTURE_2D)
 _ROLE_RGB = int(mujoco.mjtTextureRole.mjTEXROLE_RGB)
 
 _OPEN: weakref.WeakSet[Renderer] = weakref.WeakSet()
-_CONTEXTS: dict[int, Any] = {}  # one GL context per thread
+_CONTEXTS: dict[int, _Context] = {}  # one GL context per thread
+_EGL_DRAW, _EGL_READ = 0x3059, 0x305A
 
 
-def _thread_context():
+class _Context:
+    """A GL context, current only inside `with`, for one thread at a time; then the one before is again.
+
+    Others, Gymnasium's renderer among them, draw into whatever is current and never look whose it is.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._before = threading.RLock(), []
+        self._egl = ctypes.CDLL("libEGL.so.1") if BACKEND == "egl" and _loads("libEGL.so.1") else None
+        if self._egl is not None:  # asked itself: PyOpenGL takes as long as a third of a small picture
+            self._egl.eglMakeCurrent.argtypes = [ctypes.c_void_p] * 4
+            for name in ("Display", "Surface", "Context"):
+                getattr(self._egl, f"eglGetCurrent{name}").restype = ctypes.c_void_p
+        before = self._own = self._current()
+        try:
+            self._gl = _make_context()  # it releases what is current
+            self._gl.make_current()
+            self._own = self._current()
+        finally:
+            self._bind(before)
+
+    def _current(self) -> tuple[int | None, ...]:
+        """EGL's display, surfaces and context of this thread; of other backends we cannot tell."""
+        if self._egl is None:
+            return ()
+        surface = self._egl.eglGetCurrentSurface
+        display, context = self._egl.eglGetCurrentDisplay(), self._egl.eglGetCurrentContext()
+        return display, surface(_EGL_DRAW), surface(_EGL_READ), context
+
+    def _bind(self, current: tuple[int | None, ...]) -> None:
+        if current:
+            self._egl.eglMakeCurrent(current[0] or self._own[0], *current[1:])
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        self._before.append(self._current())
+        if self._own:
+            self._bind(self._own)
+        else:
+            self._gl.make_current()
+
+    def __exit__(self, *_: object) -> None:
+        self._bind(self._before.pop())
+        self._lock.release()
+
+    def free(self) -> None:
+        """Free it; nothing can be drawn in it any more."""
+        with self:
+            self._gl.free()
+
+
+def _thread_context() -> _Context:
     """Return this thread's GL context, made when first needed and kept until exit.
 
     A fresh context compiles its shaders anew: 0.1 s with software GL, against 1 ms in one that has been used.
     """
     thread = threading.get_ident()
     if thread not in _CONTEXTS:
-        _CONTEXTS[thread] = _make_context()
+        _CONTEXTS[thread] = _Context()
         # mujoco shuts the display down at exit; registered after its first context, we close before that.
         atexit.unregister(_close_all)
         atexit.register(_close_all)
@@ -114,8 +168,8 @@ class Renderer:
     height, width: pixels. antialias: draw twice as large and average, two to three times as slow at 64x64;
     with software GL that is cheaper than multisampling, and patterns on the ground become smooth too. Round
     bodies have 12 sides, which small pictures hardly show; antialiased ones above 96 pixels are fully round.
-    It makes its thread's GL context current for each picture, so several may live side by side. Use it in the
-    thread that made it; spawn, don't fork, processes after the first one is made.
+    Its GL context is current only while it draws, so several live side by side, other libraries' too, and
+    any thread may use and close it. Spawn, don't fork, processes after the first one is made.
     Raises SuiteError naming the system packages if no GL backend can start.
     """
 
@@ -134,7 +188,6 @@ class Renderer:
             height, width = 2 * height, 2 * width
         self.model = model
         self._gl = _thread_context()
-        self._gl.make_current()
         # MjrContext reads these off the model once; restored, as the model belongs to the caller.
         quality, size = model.vis.quality, model.vis.global_
         fields = [(quality, name) for name in ("offsamples", "shadowsize", "numslices", "numstacks")]
@@ -144,7 +197,8 @@ class Renderer:
         size.offwidth, size.offheight = width, height
         if not round_bodies:
             quality.numslices, quality.numstacks = min(quality.numslices, 12), min(quality.numstacks, 6)
-        self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_50)
+        with self._gl:
+            self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_50)
         for (owner, name), value in zip(fields, before, strict=True):
             setattr(owner, name, value)
         self.scene = mujoco.MjvScene(model, maxgeom=model.ngeom + max_geoms)
@@ -169,8 +223,6 @@ class Renderer:
         """
         if self._context is None:
             raise SuiteError("this renderer is closed: make a new one")
-        self._gl.make_current()
-        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
         if not isinstance(camera, mujoco.MjvCamera):
             self._camera.type, self._camera.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, camera
             camera = self._camera
@@ -185,8 +237,10 @@ class Renderer:
         )
         if decorate is not None:
             decorate(self.scene)
-        mujoco.mjr_render(self._rect, self.scene, self._context)
-        mujoco.mjr_readPixels(self._pixels, None, self._rect, self._context)
+        with self._gl:
+            mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
+            mujoco.mjr_render(self._rect, self.scene, self._context)
+            mujoco.mjr_readPixels(self._pixels, None, self._rect, self._context)
         pixels = self._pixels[::-1]  # GL counts rows from the bottom
         return _halved(pixels) if self._antialias else pixels.copy()
 
@@ -215,15 +269,15 @@ class Renderer:
         number, target = FIRST_PAINT + slot, GL.GL_TEXTURE_2D
         if not FIRST_PAINT <= number <= _LAST_PAINT:
             raise SuiteError(f"slot is {slot}: expected 0 to {_LAST_PAINT - FIRST_PAINT}")
-        self._gl.make_current()
         pixels, (height, width) = np.ascontiguousarray(picture), picture.shape[:2]
         layout = GL.GL_RGB, GL.GL_UNSIGNED_BYTE, ctypes.c_void_p(pixels.ctypes.data)
-        if self._paint.get(slot, (0, ()))[1] != (height, width):
-            self._allocate(slot, height, width, mipmaps)
-        GL.glBindTexture(target, self._paint[slot][0])
-        glTexSubImage2D(target, 0, 0, 0, width, height, *layout)
-        if mipmaps:
-            GL.glGenerateMipmap(target)
+        with self._gl:
+            if self._paint.get(slot, (0, ()))[1] != (height, width):
+                self._allocate(slot, height, width, mipmaps)
+            GL.glBindTexture(target, self._paint[slot][0])
+            glTexSubImage2D(target, 0, 0, 0, width, height, *layout)
+            if mipmaps:
+                GL.glGenerateMipmap(target)
         self._context.mat_texuniform[number] = per_metre
         self._context.mat_texrepeat[2 * number : 2 * number + 2] = repeat
         return number
@@ -248,21 +302,21 @@ class Renderer:
 
     def gl_name(self) -> str:
         """Return what the GL driver calls itself, e.g. "llvmpipe (...)"."""
-        self._gl.make_current()
         from OpenGL import GL
 
-        return GL.glGetString(GL.GL_RENDERER).decode()
+        with self._gl:
+            return GL.glGetString(GL.GL_RENDERER).decode()
 
     def close(self) -> None:
         """Free the GL resources; more than once is allowed."""
         if self._context is not None:
-            self._gl.make_current()
-            if self._paint:
-                from OpenGL import GL
+            with self._gl:
+                if self._paint:
+                    from OpenGL import GL
 
-                GL.glDeleteTextures([texture for texture, _ in self._paint.values()])
-                self._paint.clear()
-            self._context.free()
+                    GL.glDeleteTextures([texture for texture, _ in self._paint.values()])
+                    self._paint.clear()
+                self._context.free()
             self._context = None
         _OPEN.discard(self)
 

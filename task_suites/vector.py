@@ -84,6 +84,7 @@ class TaskVector:
         size = len(self.tasks)
         self._ended = np.ones(size, np.bool_)
         self._begun = False
+        self._error: Exception | None = None
         inputs = np.zeros((size, len(suite.reward_input_names)), np.float32)
         self._info: Batch = {"success": np.zeros(size, np.bool_), "reward_inputs": inputs}
 
@@ -99,7 +100,7 @@ class TaskVector:
         """Begin N episodes; seeds (N,). tasks: N other tasks from now on. Returns (observation, info)."""
         if tasks is not None:
             self.tasks = self._checked(self._suite, tasks, len(self))
-            self._vector.set_attr("task", list(self.tasks))
+            self._do("set_attr", "task", list(self.tasks))
         return self._begin(np.ones(len(self), np.bool_), seeds)
 
     def reset_ended(self, seeds: Sequence[int]) -> tuple[Batch, Batch]:
@@ -113,7 +114,8 @@ class TaskVector:
         """Take one step everywhere; actions (N, A).
 
         Returns (observation, reward (N,), terminated (N,), truncated (N,), info), the true last observation
-        of an episode included. Raises SuiteError while an ended episode has no successor.
+        of an episode included. Raises SuiteError while an ended episode has no successor, for actions that
+        are not finite, and ever after an error of one environment.
         """
         if self._ended.any():
             where = np.flatnonzero(self._ended).tolist()
@@ -123,14 +125,17 @@ class TaskVector:
         expected = (len(self), *self._suite.action_space.shape)
         if actions.shape != expected:
             raise SuiteError(f"actions have shape {actions.shape}: expected {expected}")
-        observation, reward, terminated, truncated, info = self._vector.step(actions)
+        if not np.isfinite(actions).all():  # found by its place alone, it would stop with others a step ahead
+            where = np.flatnonzero(~np.isfinite(actions).all(1)).tolist()
+            raise SuiteError(f"actions at places {where} are not finite")
+        observation, reward, terminated, truncated, info = self._do("step", actions)
         self._ended = terminated | truncated
         self._keep(info, np.ones(len(self), np.bool_))
         return observation, reward, terminated, truncated, self._copied()
 
     def render(self) -> tuple[np.ndarray, ...]:
         """Return a picture of every environment."""
-        return self._vector.call("render")
+        return self._do("call", "render")
 
     def close(self) -> None:
         """End environments and processes; more than once is allowed."""
@@ -150,13 +155,23 @@ class TaskVector:
             raise SuiteError(f"{suite.name}: {len(tasks)} tasks, expected {count or 'at least one'}")
         return tasks
 
+    def _do(self, what: str, *values: Any, **named: Any) -> Any:
+        """Do it everywhere; after an error at one place the others are elsewhere, or their processes gone."""
+        if self._error is not None:
+            raise SuiteError(f"{what}: an earlier error broke this vector, make a new one ({self._error})")
+        try:
+            return getattr(self._vector, what)(*values, **named)
+        except Exception as error:
+            self._error = error
+            raise
+
     def _begin(self, where: np.ndarray, seeds: Sequence[int]) -> tuple[Batch, Batch]:
         seeds = [int(seed) for seed in seeds]
         if len(seeds) != len(self):
             raise SuiteError(f"{len(seeds)} seeds, expected {len(self)}")
         if not where.any():
             raise SuiteError("reset_ended: no episode has ended")
-        observation, info = self._vector.reset(seed=seeds, options={"reset_mask": where.copy()})
+        observation, info = self._do("reset", seed=seeds, options={"reset_mask": where.copy()})
         self._ended = self._ended & ~where
         self._begun = True
         self._keep(info, where)

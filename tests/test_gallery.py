@@ -32,6 +32,15 @@ def test_every_family_has_its_picture(script):
         assert path.stat().st_size < 100_000
 
 
+def test_every_body_and_arm_has_a_row(script):
+    for names in script.families().values():
+        rows = script.shown(names)
+        assert set(rows) <= set(names) and len(rows) == min(len(names), script.MAX_TASKS)
+        assert {task_suites.get(name).family for name in rows} == {
+            task_suites.get(name).family for name in names
+        }
+
+
 def test_a_familys_picture_has_a_row_per_task(script, tmp_path, capsys):
     script.main(["toy", "--out", str(tmp_path)])
     image = Image.open(tmp_path / "gallery" / "toy.png")

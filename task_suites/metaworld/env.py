@@ -49,6 +49,8 @@ class MetaWorldEnv(gymnasium.Env):
         episode_steps: int,
         start_noise_metres: float,
     ) -> None:
+        if cameras:
+            pictures.require()
         self.task = task
         self.render_mode = None
         self.metadata = {**self.metadata, "render_fps": max(80 // action_repeat, 1)}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import importlib.util
 
 import numpy as np
 
@@ -23,12 +24,17 @@ _FLOOR_SQUARE_METRES = 2.0
 _KEPT_FACES = 400  # smaller meshes stay as they are: lighter ones fill holes
 
 
+def require() -> None:
+    """Raise SuiteError if what lightens meshes is not installed."""
+    if importlib.util.find_spec("fast_simplification") is None:
+        raise SuiteError("Meta-World's pictures need fast-simplification: pip install fast-simplification")
+
+
 @functools.cache
 def _compiled(path: str) -> mujoco.MjModel:
-    try:
-        import fast_simplification
-    except ImportError as error:
-        raise SuiteError('pictures need fast-simplification: pip install "fast-simplification"') from error
+    require()
+    import fast_simplification
+
     model = mujoco.MjModel.from_xml_path(path)
     for mesh in range(model.nmesh):
         if model.mesh_facenum[mesh] > _KEPT_FACES and model.mesh_texcoordnum[mesh] == 0:

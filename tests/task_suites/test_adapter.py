@@ -115,7 +115,7 @@ def test_an_environment_that_ends_terminates(suite):
     )  # beyond 5 in the last step that the limit allows: an end, not a time limit
 
 
-def test_it_passes_gymnasiums_checker_through_gymnasium_make(suite):
+def test_gymnasium_make_makes_it_too(suite):
     suite()
     env = gymnasium.make("task_suites/mine-walk-v0", split="test")
     assert env.reset(seed=0)[1]["task"].reward.parameters["goal"] == 3.0

@@ -1,9 +1,12 @@
 """A user's folder of videos and images: read at construction, shown behind the scene, told when broken."""
 
+import subprocess
+
 import gymnasium
 import imageio.v2 as imageio
 import numpy as np
 import pytest
+from imageio_ffmpeg import get_ffmpeg_exe
 from PIL import Image
 
 import task_suites
@@ -24,6 +27,7 @@ def folder(tmp_path):
     for i in range(3):
         Image.fromarray(picture((0, 80 * i, 0))).save(tmp_path / "c" / f"{i}.jpg")
     (tmp_path / ".hidden").write_text("not looked at")
+    (tmp_path / "notes.txt").write_text("nor these")
     return tmp_path
 
 
@@ -35,6 +39,38 @@ def test_videos_images_and_folders_of_frames_are_read(folder):
     assert np.allclose(frames[:, 5, 5, 1], [0, 80, 160], atol=6)
     assert not video.flags.writeable
     assert clips.load(folder)[0] is video  # once per process
+
+
+@pytest.mark.parametrize("extension", clips.VIDEOS)
+def test_every_kind_of_video_is_read_quietly_and_a_damaged_one_refused(tmp_path, extension, capfd):
+    path = tmp_path / f"a{extension}"
+    source = ["-f", "lavfi", "-i", "testsrc2=size=64x48:rate=25:duration=0.8"]
+    subprocess.run([get_ffmpeg_exe(), "-v", "error", *source, str(path)], check=True)
+    (clip,) = clips.load(tmp_path)
+    assert clip.shape == (20, clips.SIZE, clips.SIZE, 3) and np.abs(clip[0] - 1.0 * clip[-1]).mean() > 1
+    assert capfd.readouterr() == ("", "")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(SuiteError, match=path.name):
+        clips.load(tmp_path)
+
+
+def test_the_folders_of_davis_are_read_from_the_top(tmp_path):
+    for name in ("bear", "camel"):
+        (tmp_path / "480p" / name).mkdir(parents=True)
+        for i in range(2):
+            Image.fromarray(picture((i, i, i))).save(tmp_path / "480p" / name / f"{i}.jpg")
+        (tmp_path / "480p" / name / ".DS_Store").write_text("hidden")
+    (tmp_path / "480p" / "README.md").write_text("words")
+    (tmp_path / "480p" / "camel" / "z.gif").write_bytes(b"")
+    with pytest.raises(SuiteError, match="z.gif"):
+        clips.load(tmp_path)
+    (tmp_path / "480p" / "camel" / "z.gif").unlink()
+    assert [len(clip) for clip in clips.load(tmp_path)] == [2, 2]
+
+
+def test_pictures_of_16_bits_are_not_cut_off(tmp_path):
+    Image.fromarray(np.full((8, 8), 100 * 256, np.uint16)).save(tmp_path / "a.png")
+    assert clips.load(tmp_path)[0].mean() == 100
 
 
 def test_a_clip_is_played_forth_and_back(folder):
@@ -92,7 +128,9 @@ def test_the_tabletop_shows_it_too_and_tasks_remember_the_folder(folder):
         (lambda folder: (folder / "c" / "1.jpg").write_bytes(b"no picture"), "1.jpg"),
         (lambda folder: (folder / "a.mp4").write_bytes(b"no video at all" * 50), "a.mp4"),
         (lambda folder: (folder / "a.mp4").write_bytes((folder / "a.mp4").read_bytes()[:40]), "a.mp4"),
-        (lambda folder: (folder / "notes.txt").write_text("words"), "notes.txt"),
+        (lambda folder: (folder / "film.wmv").write_text("unknown"), "film.wmv"),
+        (lambda folder: (folder / "link.png").symlink_to(folder / "nothing"), "link.png"),
+        (lambda folder: (folder / "c" / "d").mkdir(), "c/d"),
     ],
 )
 def test_broken_files_are_named_at_construction(folder, break_it, said):
@@ -105,6 +143,12 @@ def test_broken_files_are_named_at_construction(folder, break_it, said):
         with pytest.raises(SuiteError, match=said) as error:
             construct()
         assert "\n" not in str(error.value)
+
+
+def test_an_image_too_large_to_be_true_is_named(folder, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 700)  # twice that is the limit
+    with pytest.raises(SuiteError, match="b.png"):
+        clips.load(folder)
 
 
 def test_an_empty_or_missing_folder_is_told(tmp_path):

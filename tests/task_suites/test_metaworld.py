@@ -2,6 +2,7 @@
 
 import importlib.util
 import pickle
+import sys
 
 import gymnasium
 import numpy as np
@@ -211,6 +212,14 @@ def test_the_goal_is_zeros_in_a_state_that_hides_it():
         observation = env.step(np.zeros(4))[0]
         goal = info["reward_inputs"][18:21] if shown else np.zeros(3)
         np.testing.assert_array_equal(observation["proprio"][36:], goal)
+
+
+def test_what_pictures_need_is_missed_when_the_environment_is_made(monkeypatch):
+    monkeypatch.setitem(sys.modules, "fast_simplification", None)
+    with pytest.raises(SuiteError, match="pip install fast-simplification"):
+        suite_of().make(suite_of().tasks("train")[0])
+    state = suite_of(state=True)
+    state.make(state.tasks("train")[0]).close()
 
 
 def test_gl_contexts_do_not_corrupt_each_other():

@@ -133,7 +133,9 @@ def test_gl_has_nothing_to_complain_about():
         env = MujocoPixels(gymnasium.make(name), image_size=16, distractors=ALL)
         env.reset(seed=0)
         env.render()
-        assert glGetError() == 0
+        for renderer in env._renderers.values():
+            with renderer._gl:
+                assert glGetError() == 0
         env.close()
 
 
@@ -245,12 +247,21 @@ def test_an_environment_of_the_users_own_and_without_a_floor():
         (Own, {"physics": own, "region": (0, 0, 0)}, "region"),
         (Own, {"physics": own, "image_size": 3}, "image_size"),
         (Own, {"physics": own, "cameras": (), "proprio": False}, "cameras"),
+        (Own, {"physics": own, "cameras": ("eye", "eye")}, "cameras .* twice"),
+        (Own, {"physics": own, "distractors": [{"name": "video"}, {"name": "video"}]}, "'video' .* twice"),
         (Own, {"physics": own, "distractors": [{"name": "video", "folder": "/no/such"}]}, "/no/such"),
     ],
 )
 def test_wrong_options_are_named_at_construction(make, options, said):
     with pytest.raises(SuiteError, match=said):
         MujocoPixels(make(), **options)
+
+
+def test_it_says_what_comes_first():
+    env = MujocoPixels(Own(), physics=own, cameras="eye")
+    for use in (lambda: env.step(np.zeros(1)), env.render):
+        with pytest.raises(SuiteError, match="before reset"):
+            use()
 
 
 def test_it_is_one_of_the_public_names():

@@ -1,16 +1,21 @@
 """The off-screen renderer: same pictures side by side, quiet at exit, clear when GL is missing."""
 
+import concurrent.futures
+import importlib.util
 import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
+import gymnasium
 import numpy as np
 import pytest
 
-from task_suites import SuiteError
-from task_suites.rendering import Renderer, mujoco, probe
+import task_suites
+from task_suites import SuiteError, rendering
+from task_suites.rendering import BACKEND, Renderer, mujoco, probe
 
 XML = """<mujoco><visual><headlight ambient=".5 .5 .5"/></visual><worldbody>
 <camera name="eye" pos="0 0 1"/><geom type="plane" size="1 1 1" rgba="{floor} 1"/>
@@ -48,6 +53,49 @@ def test_renderers_side_by_side_do_not_mix():
     renderers[0].close()
     assert np.array_equal(renderers[1].render(scenes[1][1], 0), alone[1])
     renderers[1].close()
+
+
+@pytest.mark.skipif(BACKEND != "egl", reason="only EGL says what is current")
+def test_gymnasiums_renderer_keeps_its_pictures():
+    theirs = gymnasium.make("Reacher-v5", render_mode="rgb_array", width=32, height=32)
+    theirs.reset(seed=0)
+    before, (model, data) = theirs.render(), scene("1 1 1")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rendering, "_CONTEXTS", {})  # makes its context while theirs is current
+        ours = Renderer(model, 32, 32)
+    uses = {
+        "made": lambda: None,
+        "drawn": lambda: ours.render(data, 0),
+        "painted": lambda: ours.paint(0, np.zeros((8, 8, 3), np.uint8)),
+        "named": ours.gl_name,
+        "closed": ours.close,
+        "context freed": ours._gl.free,
+    }
+    for use, call in uses.items():
+        call()
+        assert np.array_equal(theirs.render(), before), use
+    theirs.close()
+
+
+def test_any_thread_draws_and_closes():
+    model, data = scene(".1 .1 .9")
+    renderers, started = [], threading.Event()
+
+    def work():
+        renderers.extend(Renderer(model, 32, 32) for _ in range(2))
+        expected = renderers[0].render(data, 0)
+        started.set()
+        assert all(np.array_equal(renderers[0].render(data, 0), expected) for _ in range(200))
+
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        drawn = pool.submit(work)
+        assert started.wait(30)
+        shown = [renderers[1].render(data, 0) for _ in range(50)]  # of the same context, at the same time
+        renderers[1].close()
+        drawn.result()
+    assert np.array_equal(renderers[0].render(data, 0), shown[-1])  # its thread is gone
+    renderers[0].close()
 
 
 def test_antialias_smooths_edges_and_leaves_the_model_alone():
@@ -128,6 +176,11 @@ def test_a_missing_library_is_told_with_the_packages_to_install():
     )
 
 
+def test_without_mujoco_it_is_told_what_to_install():
+    result = run("import sys\nsys.modules['mujoco'] = None\n" + USE)
+    assert result.stderr.strip().splitlines()[-1].endswith("MuJoCo is not installed: pip install mujoco")
+
+
 def test_antialias_averages_squares():
     model, data = scene(".1 .1 .9")
     with Renderer(model, 48, 64) as large, Renderer(model, 24, 32, antialias=True) as small:
@@ -137,6 +190,20 @@ def test_antialias_averages_squares():
     assert np.abs(found - expected).max() <= 0.5
     with Renderer(model, 24, 32) as plain:  # control: not the same as one sample per pixel
         assert np.abs(plain.render(data, 0) - expected).max() > 0.5
+
+
+def test_the_benchmark_measured_every_family_that_draws(monkeypatch):
+    root = Path(__file__).resolve().parents[2]
+    spec = importlib.util.spec_from_file_location("benchmark", root / "benchmarks" / "rendering.py")
+    script = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "benchmark", script)  # its dataclass looks there
+    spec.loader.exec_module(script)
+    measured = json.loads((root / "docs" / "rendering.json").read_text())
+    assert list(measured["pictures"]) == list(script.SCENES)
+    assert list(measured["environment_steps"]) == list(script.STEPPERS)
+    families = {name.split("/")[0] for name in task_suites.names("mujoco")}
+    assert families <= {name.split("/")[0] for name in script.SCENES}
+    assert families <= {name.split("/")[0] for name, _ in script.STEPPERS.values()}
 
 
 def test_docs_say_what_the_benchmark_measured():

@@ -139,6 +139,27 @@ def test_wrong_use_is_told(suite):
     vector.close()
 
 
+def test_no_place_steps_when_one_action_is_not_finite(suite):
+    with TaskVector(suite, suite.sample("train", 2, seed=0)) as vector:
+        vector.reset([0, 1])
+        wrong = np.array([[0, 0], [0, np.nan]])
+        with pytest.raises(SuiteError, match=r"places \[1\] are not finite"):
+            vector.step(wrong)
+        ended = [vector.step(np.zeros((2, 2)))[3].tolist() for _ in range(3)]
+        assert ended == [[False] * 2] * 2 + [[True] * 2]
+
+
+@pytest.mark.parametrize("processes", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_an_error_at_one_place_ends_the_vector(suite, processes):
+    with TaskVector(suite, suite.sample("train", 2, seed=0), processes=processes) as vector:
+        vector.reset([0, 1])
+        with pytest.raises(Exception, match="-1"):
+            vector.reset([0, -1])
+        for use in (lambda: vector.step(np.zeros((2, 2))), lambda: vector.reset([0, 1]), vector.render):
+            with pytest.raises(SuiteError, match="earlier error .* -1"):
+                use()
+
+
 SPAWNED = """
 import numpy as np
 import task_suites
