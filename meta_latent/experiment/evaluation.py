@@ -138,8 +138,8 @@ def _cell(settings: EvaluateConfig) -> Opened:
     agents.split(arm)
     if not checkpoint.exists(folder / run_folder.CHECKPOINT):
         raise UserError(
-            f"{folder} holds no saved agent; learn it first: meta-latent transfer {settings.name} "
-            f"target={target} arm={arm} run_seed={seed}"
+            f"{folder} holds no saved agent; learn it first: meta-latent transfer with the same NAME and "
+            f"options, target={target} arm={arm} run_seed={seed}"
         )
     stored = json.loads(json.dumps(config.read_yaml(folder / run_folder.CONFIG)))
     plain = ExperimentConfig(

@@ -1,5 +1,7 @@
 """Rewards of a user on suites that are there already."""
 
+from pathlib import Path
+
 import gymnasium
 import numpy as np
 import pytest
@@ -86,3 +88,18 @@ def test_the_suites_own_end_is_kept_and_another_added(suite):
 def test_what_is_wrong_is_named(suite, changes, words):
     with pytest.raises(task_suites.SuiteError, match=words):
         suite(**changes)()
+
+
+def test_the_code_of_the_documentation_runs(monkeypatch):
+    monkeypatch.setattr(registry, "_ENTRIES", dict(registry._ENTRIES))
+    text = (Path(__file__).resolve().parents[2] / "docs" / "tasks.md").read_text()
+    section = text.partition("## Your own reward on a suite")[2].partition("\n## ")[0]
+    lines = [line[4:] for line in section.splitlines() if line.startswith("    ") or not line]
+    scope = {"task_suites": task_suites}
+    exec("\n".join(lines), scope)
+    mine = task_suites.get("mine/apart", cameras=())
+    env = mine.make(mine.sample("test", 1, seed=0)[0])
+    inputs = env.reset(seed=0)[1]["reward_inputs"]
+    paid = mine.reward(env.task, inputs, None)
+    assert paid == pytest.approx(-abs(inputs[9] - inputs[3] - 0.3))
+    gymnasium.registry.pop(task_suites.gymnasium_id("mine/apart"), None)
