@@ -135,8 +135,8 @@ def run_cell(experiment: ExperimentConfig, target: str, arm: str, seed: int) -> 
     done.
     """
     bound = bind_target(experiment, target)
-    pretrained = model_path(experiment) if needs_model(arm) else None
     learner = agents.learner_class(arm, Transfer)
+    pretrained = model_path(experiment) if needs_model(arm) else None
     settings = narrowed(experiment, target, arm, seed, pretrained)
     with RunFolder(
         cell_folder(experiment, target, arm, seed), settings, seed=seed, may_differ=("device",)
