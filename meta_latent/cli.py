@@ -60,7 +60,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="meta-latent", description=meta_latent.__doc__, allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        prog="meta-latent",
+        description=meta_latent.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,  # it holds an example
+        allow_abbrev=False,
+    )
     parser.add_argument("--version", action="version", version=f"meta-latent {meta_latent.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, text in _EXPERIMENTS.items():
@@ -69,7 +74,9 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "name", metavar="NAME", help="a YAML of configs/experiment/, or its path", **default
         )
-        command.add_argument("overrides", nargs="*", metavar="key=value", help="typed overrides, e.g. seed=1")
+        command.add_argument(
+            "overrides", nargs="*", default=[], metavar="key=value", help="typed overrides, e.g. seed=1"
+        )
         command.set_defaults(run=_run_experiment)
     report = commands.add_parser("report", help="write report.html and report.json of run folders")
     report.add_argument("paths", nargs="+", metavar="PATH", help="runs/NAME, or parts of it")
@@ -85,8 +92,10 @@ def _parser() -> argparse.ArgumentParser:
     tasks.add_argument(
         "overrides",
         nargs="*",
+        default=[],
         metavar="key=value",
-        help="imports=[package]: also those of your own package; picture=FILE.png: where NAME's goes",
+        help="imports=[package]: also those of your own package; with NAME, picture=FILE.png and options of "
+        "it, e.g. image_size=32",
     )
     tasks.set_defaults(run=_run_tasks)
     return parser

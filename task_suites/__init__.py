@@ -5,7 +5,8 @@
     task, = suite.sample("train", 1, seed=0)
     env = suite.make(task)                                # a Gymnasium environment
 
-Your own environment becomes one with `task_suites.gymnasium_task`.
+Your own environment becomes one with `task_suites.gymnasium_task`, your own rewards on any of these with
+`task_suites.with_rewards`.
 Every distribution is also registered with Gymnasium: `gymnasium.make("task_suites/tabletop-gather-v0")`.
 """
 
@@ -14,6 +15,7 @@ from task_suites.distribution import ScriptedPolicy, TaskDistribution, as_distra
 from task_suites.errors import SuiteError
 from task_suites.locomotion import TASKS as LOCOMOTION_TASKS
 from task_suites.registry import get, gymnasium_id, names, options_of, register, register_own, tags
+from task_suites.rewarded import with_rewards
 from task_suites.task import DISTRACTOR_NAMES, Distractor, Parameters, Reward, Task
 from task_suites.vector import TaskVector
 
@@ -36,6 +38,7 @@ __all__ = [
     "options_of",
     "register",
     "tags",
+    "with_rewards",
 ]
 
 

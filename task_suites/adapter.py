@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterable, Mapping
+import contextlib
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium.envs.registration import load_env_creator
 
-from task_suites.distribution import SPLITS, ScriptedPolicy, TaskDistribution, as_action, as_distractors
+from task_suites.adapted_env import AdaptedEnv, LargestAction, rendered
+from task_suites.distribution import ScriptedPolicy, as_distractors
 from task_suites.errors import SuiteError, choose
+from task_suites.own_rewards import Entries, Functions, OwnTasks, PaidEnv, entries_of, named
 from task_suites.registry import register
 from task_suites.task import Parameters, Reward, Task
 
@@ -24,14 +28,11 @@ class Recipe:
     """What `gymnasium_task` was given; see there."""
 
     make: str | Callable[..., gymnasium.Env]
-    tasks: Mapping[str, tuple[Mapping[str, Any], ...]]
-    rewards: Mapping[str, Callable | None]
+    tasks: Entries
+    functions: Functions
     reward_inputs: Callable[[Any], Any] | None
     reward_input_names: tuple[str, ...]
     max_episode_steps: int | None
-    success: Callable | None
-    terminated: Callable | None
-    scripted: Callable[..., ScriptedPolicy] | None
     pixels: str
     keep: tuple[str, ...]
 
@@ -61,27 +62,23 @@ def gymnasium_task(
     the environment's own; several by name; None stands for its own, which is then the last reward input.
     reward_inputs(env.unwrapped) -> (R,): what rewards are computed from, called `reward_input_names`.
     tasks: "train" and "test" -> one mapping per task: the reward's parameters, and if wanted "reward" (its
-    name) and "dynamics" (a mapping for `make`). Without: one train task.
-    success, terminated: as reward, without `action` for success; booleans (default: never).
+    name) and "dynamics" (a mapping for `make`). Without: one train task. No task is in both.
+    success, terminated: as reward, without `action` for success; booleans (default: never). An episode ends
+    where `terminated` or the environment says so; what learns in imagination knows `terminated` only.
     scripted(**parameters): a policy. max_episode_steps: None = the id's own.
     pixels: "none"; "render": what `render()` shows, option image_size; "mujoco": `MujocoPixels`, options
     image_size, cameras, antialias, distractors. keep: geoms or bodies whose colour means something.
-    Raises SuiteError naming what is wrong, when registering or when the distribution is opened.
+    tags: for `task_suites.names(tag)`; "own" and the family are added.
+    Raises SuiteError naming what is wrong, when registering or when the distribution is opened: there an
+    episode is begun and every function is called once.
     """
-    tasks = {"train": ({},)} if tasks is None else tasks
-    for split in tasks:
-        choose(split, SPLITS, "split")
-    rewards = dict(reward) if isinstance(reward, Mapping) else {name.partition("/")[2]: reward}
     recipe = Recipe(
         make,
-        {split: tuple(found) for split, found in tasks.items()},
-        rewards,
+        entries_of(tasks),
+        Functions(named(reward, name.partition("/")[2]), success, terminated, scripted),
         reward_inputs,
         tuple(reward_input_names),
         max_episode_steps,
-        success,
-        terminated,
-        scripted,
         choose(pixels, _PIXELS, "pixels"),
         (keep,) if isinstance(keep, str) else tuple(keep),
     )
@@ -120,38 +117,49 @@ def _mujoco_factory(recipe: Recipe) -> Callable[..., Adapted]:
 _FACTORIES = {"none": _plain_factory, "render": _render_factory, "mujoco": _mujoco_factory}
 
 
-class Adapted(TaskDistribution):
+class Adapted(OwnTasks):
     """The task distribution that `gymnasium_task` registers."""
 
     def __init__(self, name: str, recipe: Recipe, options: dict[str, Any], distractors: tuple = ()) -> None:
-        self.name, self.family, self._recipe = name, name.split("/")[0], recipe
+        super().__init__(name, recipe.functions)
+        self.family, self._recipe = name.split("/")[0], recipe
         self.options, self.distractors = options, distractors
         self.shows_distractors = recipe.pixels == "mujoco"
-        self._own = None in recipe.rewards.values()
+        self._own = None in recipe.functions.rewards.values()
         self.reward_input_names = (*recipe.reward_input_names, *((OWN_REWARD,) if self._own else ()))
-        self._tasks = {split: tuple(map(self._task, recipe.tasks.get(split, ()))) for split in SPLITS}
-        first = next((task for split in SPLITS for task in self._tasks[split]), None)
-        if first is None:
-            raise SuiteError(f"{name}: tasks is empty: expected at least one task")
-        env = AdaptedEnv(self.open(first), self, first)
+        self.read(recipe.tasks, self._with_dynamics)
+        with self._named_errors():
+            self._look(next(task for split in ("train", "test") for task in self.tasks(split)))
+
+    def _with_dynamics(self, split: str, entry: dict[str, Any], reward: Reward) -> Task:
+        dynamics = entry.pop("dynamics", {})
+        if not isinstance(dynamics, Mapping):
+            raise SuiteError(f"{self.name}: dynamics is {dynamics!r}: expected a mapping for make")
+        return Task(self.family, reward, dynamics=Parameters(dynamics))
+
+    def _look(self, first: Task) -> None:
+        """Find out about spaces and lengths in an environment of its own, and try the user's functions."""
+        env = self.open(first)
         try:
+            self.picture_shape = None
+            if self._recipe.pixels == "render":
+                env.reset(seed=0)
+                self.picture_shape = rendered(env, self.options["image_size"], self.name).shape
+            self._built = _spec_of(env, first)
+            env = AdaptedEnv(env, self)
             self.action_space, self.observation_space = env.action_space, env.observation_space
             self.max_episode_steps = self._limit(env)
             env.reset(seed=0)
+            observation, _, _, _, info = env.step(np.zeros(env.action_space.shape, np.float32))
+            for key, space in self.observation_space.items():
+                if not space.contains(observation[key]):
+                    found = f"{observation[key].dtype} {observation[key].shape}"
+                    raise SuiteError(
+                        f"{self.name}: step returned as {key} {found}, which is not in its space {space}"
+                    )
+            self.try_out(info["reward_inputs"])
         finally:
             env.close()
-
-    def _task(self, given: Mapping[str, Any]) -> Task:
-        values, rewards = dict(given), self._recipe.rewards
-        dynamics = Parameters(values.pop("dynamics", {}))
-        chosen = values.pop("reward", next(iter(rewards)) if len(rewards) == 1 else None)
-        choose(chosen, rewards, f"reward of {self.name}")
-        function = _own_reward if rewards[chosen] is None else rewards[chosen]
-        try:
-            inspect.signature(function).bind(None, None, **values)
-        except TypeError as error:
-            raise SuiteError(f"{self.name}: task {dict(given)!r}, reward {chosen!r}: {error}") from error
-        return Task(self.family, Reward(chosen, Parameters(values)), dynamics=dynamics)
 
     def _limit(self, env: gymnasium.Env) -> int:
         own = None if env.spec is None else env.spec.max_episode_steps
@@ -160,17 +168,21 @@ class Adapted(TaskDistribution):
             raise SuiteError(f"{self.name}: max_episode_steps is {limit!r}: expected a whole number from 1")
         return limit
 
+    @contextlib.contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        """Pass on as SuiteError what Gymnasium says is wrong: an unknown id, a missing package."""
+        try:
+            yield
+        except gymnasium.error.Error as error:
+            raise SuiteError(f"{self.name}: {' '.join(str(error).split())}") from error
+
     def open(self, task: Task) -> gymnasium.Env:
         """Return the user's environment of `task` with actions in [-1, 1], and its pictures if MuJoCo's."""
-        make, pixels = self._recipe.make, self._recipe.pixels
-        if isinstance(make, str):
-            shown = {"render_mode": "rgb_array"} if pixels == "render" else {}
-            limit = self._recipe.max_episode_steps
-            limited = {} if limit is None else {"max_episode_steps": limit}
-            env = gymnasium.make(make, disable_env_checker=True, **shown, **limited, **task.dynamics)
-        else:
-            env = make(**task.dynamics)
-        if pixels == "mujoco":
+        with self._named_errors():
+            env = self._make(task)
+        if not isinstance(env, gymnasium.Env):
+            raise SuiteError(f"{self.name}: make returned {type(env).__name__}, not a Gymnasium environment")
+        if self._recipe.pixels == "mujoco":
             from task_suites.pixels import MujocoPixels  # imports MuJoCo, which other tasks can do without
 
             env = MujocoPixels(env, **self.options, distractors=task.distractors, keep=self._recipe.keep)
@@ -184,51 +196,41 @@ class Adapted(TaskDistribution):
         low, high = np.full(space.shape, -1, np.float32), np.full(space.shape, 1, np.float32)
         return gymnasium.wrappers.RescaleAction(env, low, high)
 
+    def _make(self, task: Task) -> gymnasium.Env:
+        make, limit = self._recipe.make, self._recipe.max_episode_steps
+        try:
+            if not isinstance(make, str):
+                return make(**task.dynamics)
+            spec = gymnasium.spec(make)
+            creator = spec.entry_point if callable(spec.entry_point) else load_env_creator(spec.entry_point)
+            modes = getattr(creator, "metadata", {}).get("render_modes", ())
+            shown = {"render_mode": "rgb_array"} if "rgb_array" in modes else {}
+            limited = {} if limit is None else {"max_episode_steps": limit}
+            return gymnasium.make(make, disable_env_checker=True, **shown, **limited, **task.dynamics)
+        except TypeError as error:
+            if not task.dynamics:
+                raise
+            raise SuiteError(f"{self.name}: dynamics {dict(task.dynamics)!r}: {error}") from error
+
     def physics(self) -> dict[str, Any]:
         make = self._recipe.make
-        return {"environment": make if isinstance(make, str) else make.__qualname__}
-
-    def tasks(self, split: str) -> tuple[Task, ...]:
-        return self._tasks[choose(split, SPLITS, "split")]
-
-    def check(self, task: Task) -> Task:
-        super().check(task)
-        choose(task.reward.name, self._recipe.rewards, f"reward of {self.name}")
-        return task
+        named = make if isinstance(make, str) else "; ".join(_words(make))
+        return {"environment": named, **({"built": self._built} if self._built else {})}
 
     def make(self, task: Task) -> gymnasium.Env:
-        return AdaptedEnv(self.open(self.check(task)), self, task)
-
-    def reward(self, task: Task, inputs, action):
-        function = self._recipe.rewards[self.check(task).reward.name] or _own_reward
-        return function(inputs, action, **task.reward.parameters)
-
-    def success(self, task: Task, inputs):
-        if self._recipe.success is None:
-            return inputs[..., 0] != inputs[..., 0]
-        return self._recipe.success(inputs, **self.check(task).reward.parameters)
-
-    def terminated(self, task: Task, inputs, action):
-        if self._recipe.terminated is None:
-            return super().terminated(task, inputs, action)
-        return self._recipe.terminated(inputs, action, **self.check(task).reward.parameters)
-
-    def describe(self, task: Task) -> str:
-        function = self._recipe.rewards[self.check(task).reward.name]
-        if function is None:
-            return "what the environment itself pays"
-        words = (inspect.getdoc(function) or "").partition("\n")[0]
-        return f"{words} ({super().describe(task)})" if words else super().describe(task)
-
-    def scripted(self, task: Task) -> ScriptedPolicy:
-        if self._recipe.scripted is None:
-            raise SuiteError(f"{self.name} has no scripted policy; set pretrain.scripted=0")
-        return self._recipe.scripted(**self.check(task).reward.parameters)
+        env = AdaptedEnv(self.open(self.check(task)), self)
+        if (env.observation_space, env.action_space) != (self.observation_space, self.action_space):
+            raise SuiteError(f"{self.name}: with dynamics {dict(task.dynamics)!r} its spaces are others")
+        return PaidEnv(env, self, task)
 
     def inputs(self, env: gymnasium.Env, own_reward: float) -> np.ndarray:
         """Return the reward inputs (R,) float32 of the present state. SuiteError: another number of them."""
         read = self._recipe.reward_inputs
-        values = [] if read is None else np.asarray(read(env.unwrapped), np.float32)
+        try:
+            values = [] if read is None else np.asarray(read(env.unwrapped), np.float32)
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            wrong = f"{type(error).__name__}: {error}"
+            raise SuiteError(f"{self.name}: reward_inputs(env.unwrapped) failed: {wrong}") from error
         if np.shape(values) != (len(self._recipe.reward_input_names),):
             raise SuiteError(
                 f"{self.name}: reward_inputs(env) returned shape {np.shape(values)}, but there are "
@@ -237,109 +239,32 @@ class Adapted(TaskDistribution):
         return np.array([*values, *((own_reward,) if self._own else ())], np.float32)
 
 
-def _own_reward(inputs, action):
-    return inputs[..., -1]
+def _plain(value: Any) -> str:
+    """Words for a value that are the same in every process: no addresses in memory."""
+    if isinstance(value, bool | int | float | str | None):
+        return repr(value)
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_plain, value))}]"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{key}: {_plain(value[key])}' for key in sorted(value, key=str))}}}"
+    return getattr(value, "__qualname__", type(value).__qualname__)
 
 
-class LargestAction(gymnasium.ActionWrapper):
-    """Discrete actions as n numbers in [-1, 1], of which the largest is taken."""
-
-    def __init__(self, env: gymnasium.Env) -> None:
-        super().__init__(env)
-        self._start = int(env.action_space.start)
-        self.action_space = gymnasium.spaces.Box(-1, 1, (int(env.action_space.n),), np.float32)
-
-    def action(self, action: np.ndarray) -> int:
-        """Return the number of the largest entry."""
-        return self._start + int(np.argmax(action))
+def _words(make: Callable) -> list[str]:
+    """Words that tell one maker of environments from another: names, and the constants that it uses."""
+    if isinstance(make, functools.partial):
+        return [*_words(make.func), _plain(make.args), _plain(make.keywords)]
+    found, code = [_plain(make)], getattr(make, "__code__", None)
+    if code is not None and code.co_name == "<lambda>":  # all have the same name
+        cells = [cell.cell_contents for cell in make.__closure__ or ()]
+        found += [_plain(part) for part in (code.co_consts, code.co_names, make.__defaults__, cells)]
+    return found
 
 
-class AdaptedEnv(gymnasium.Wrapper):
-    """The user's environment with the suite's observations, rewards, info and time limit."""
-
-    render_mode: str | None = None
-
-    def __init__(self, env: gymnasium.Env, suite: Adapted, task: Task) -> None:
-        super().__init__(env)
-        self._suite, self.task = suite, task
-        self._count: int | None = None
-        self._render_size = suite.options.get("image_size")
-        self._renders = suite.shows_distractors is False and "image_size" in suite.options
-        self.observation_space = self._space()
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
-        """Start an episode."""
-        observation, info = self.env.reset(seed=seed, options=options)
-        self._count = 0
-        return self._observation(observation), self._info(info, 0.0)
-
-    def step(self, action: np.ndarray):
-        """Take one step with an action (A,), clipped to [-1, 1]; pays the task's reward."""
-        if self._count is None:
-            raise SuiteError("step before reset: call reset(seed=...) first")
-        action = as_action(action, self.action_space.shape[0]).astype(np.float32)
-        observation, own_reward, terminated, truncated, info = self.env.step(action)
-        self._count += 1
-        info = self._info(info, own_reward)
-        reward = float(self._suite.reward(self.task, info["reward_inputs"], action))
-        truncated = truncated or (self._count >= self._suite.max_episode_steps and not terminated)
-        return self._observation(observation), reward, bool(terminated), bool(truncated), info
-
-    def _space(self) -> gymnasium.spaces.Dict:
-        space, box = self.env.observation_space, gymnasium.spaces.Box
-        if isinstance(space, box) and space.dtype == np.uint8 and space.shape[2:] == (3,):
-            found = {"image_observation": space}
-        elif _is_ours(space):
-            found = dict(space.spaces)
-        elif space.is_np_flattenable:
-            size = gymnasium.spaces.flatdim(space)
-            found = {"proprio": box(-np.inf, np.inf, (size,), np.float32)}
-        else:
-            raise SuiteError(
-                f"{self._suite.name}: its observations are {space}; expected numbers, a picture, or a Dict "
-                "with the keys image_CAMERA and proprio"
-            )
-        if self._renders:
-            self.env.reset(seed=0)
-            found["image_render"] = box(0, 255, self._picture().shape, np.uint8)
-        return gymnasium.spaces.Dict(found)
-
-    def _observation(self, observation: Any) -> dict[str, np.ndarray]:
-        space = self.env.observation_space
-        if _is_ours(space):
-            shown = {key: np.array(value) for key, value in observation.items()}
-        elif "image_observation" in self.observation_space.spaces:
-            shown = {"image_observation": np.array(observation)}
-        else:
-            shown = {"proprio": np.array(gymnasium.spaces.flatten(space, observation), np.float32)}
-        return shown | ({"image_render": self._picture()} if self._renders else {})
-
-    def _picture(self) -> np.ndarray:
-        frame = self.env.render()
-        if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.shape[2:] != (3,):
-            found = f"{frame.dtype} {frame.shape}" if isinstance(frame, np.ndarray) else type(frame).__name__
-            raise SuiteError(
-                f"{self._suite.name}: render() returned {found}; expected uint8 (height, width, 3)"
-            )
-        if self._render_size is None:
-            return frame.copy()
-        from PIL import Image
-
-        side = self._render_size
-        return np.array(Image.fromarray(frame).resize((side, side), Image.Resampling.BOX))
-
-    def _info(self, info: dict[str, Any], own_reward: float) -> dict[str, Any]:
-        inputs = self._suite.inputs(self.env, own_reward)
-        return {
-            **info,
-            "success": bool(self._suite.success(self.task, inputs)),
-            "task": self.task,
-            "reward_inputs": inputs,
-        }
-
-
-def _is_ours(space: gymnasium.Space) -> bool:
-    """Is it a Dict of `image_CAMERA` and `proprio` already?"""
-    return isinstance(space, gymnasium.spaces.Dict) and all(
-        key == "proprio" or key.startswith("image_") for key in space.spaces
-    )
+def _spec_of(env: gymnasium.Env, task: Task) -> str:
+    """Words for the registered environment inside and its settings, but for the task's own dynamics."""
+    spec = env.unwrapped.spec
+    if spec is None:
+        return ""
+    varying = {"render_mode", *task.dynamics}
+    return f"{spec.id} {_plain({key: spec.kwargs[key] for key in spec.kwargs if key not in varying})}"

@@ -87,10 +87,14 @@ def tags(name: str) -> list[str]:
     return sorted(_ENTRIES[choose(name, _ENTRIES, "task distribution")].tags)
 
 
+def factory_of(name: str) -> Callable[..., TaskDistribution]:
+    """Return what builds a distribution, with its `options_type` if it has one. SuiteError: unknown name."""
+    return _ENTRIES[choose(name, _ENTRIES, "task distribution")].resolve()
+
+
 def options_of(name: str) -> list[str]:
     """Return the names of the options that `get` takes for a distribution. SuiteError: unknown name."""
-    entry = _ENTRIES[choose(name, _ENTRIES, "task distribution")]
-    factory = entry.resolve()
+    factory = factory_of(name)
     signature = inspect.signature(getattr(factory, "options_type", None) or factory).parameters
     return [key for key, value in signature.items() if key != "name" and value.kind is not value.VAR_KEYWORD]
 
@@ -100,7 +104,7 @@ def get(name: str, **options) -> TaskDistribution:
     valid = options_of(name)
     for option in options:
         choose(option, valid, f"option of {name}")
-    return _ENTRIES[name].resolve()(name=name, **options)
+    return factory_of(name)(name=name, **options)
 
 
 def make_environment(

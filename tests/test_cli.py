@@ -8,6 +8,7 @@ import time
 import types
 
 import pytest
+from gymnasium.envs.classic_control import CartPoleEnv
 
 import task_suites
 from meta_latent import cli
@@ -82,7 +83,11 @@ def test_mistakes_of_the_suites_are_wrong_input_and_other_value_errors_are_bugs(
         (["tasks", "toy/lqr", "picture=/nowhere/at/all.png"], "picture="),
         (["tasks", "imports=[no_such_package]"], "no_such_package"),
         (["trasnfer", "push"], "invalid choice"),
-        (["transfer"], "NAME"),
+        (["transfer"], "required: NAME\n"),
+        (["transfer", "nosuch.yaml"], "there is no file nosuch.yaml"),
+        (["tasks", "toy/lqr", "image_sise=3"], "image_size"),
+        (["tasks", "mine/nothing"], "imports=[my_package]"),
+        (["pretrain", "toy", "pretrain.sources=[{suite: toy/lqr, index: 99}]"], "index is 99, expected 0 to"),
         ([], "COMMAND"),
     ],
 )
@@ -117,6 +122,31 @@ def test_tasks_shows_one_in_words_and_pictures(capsys, tmp_path):
     assert (tmp_path / "lqr.png").read_bytes()[:4] == b"\x89PNG"
     assert cli.main(["tasks", "toy/lqr"]) == 0
     assert "picture=FILE.png" in capsys.readouterr().out
+
+
+def test_tasks_takes_the_options_of_one_and_shows_them(capsys):
+    assert cli.main(["tasks", "tabletop/reach"]) == 0
+    usual = capsys.readouterr().out
+    assert 'cameras=["fit"], image_size=64,' in usual and "episode_steps=null" in usual
+    chosen = ("image_size=32", "cameras=[top, left]", "episode_steps=7", "distractors={video: 0.5}")
+    assert cli.main(["tasks", "tabletop/reach", *chosen]) == 0
+    said = capsys.readouterr().out
+    assert 'cameras=["top", "left"], image_size=32,' in said and "7 steps" in said
+    assert "image_left uint8 (32, 32, 3)" in said
+
+
+def test_tasks_says_that_there_is_no_picture(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(task_suites.registry, "_ENTRIES", dict(task_suites.registry._ENTRIES))
+    task_suites.gymnasium_task("mine/blind", lambda: CartPoleEnv(), max_episode_steps=5)
+    assert cli.main(["tasks", "mine/blind", f"picture={tmp_path / 'a.png'}"]) == 0
+    assert "picture:      none: it shows no pictures" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+    task_suites.registry.gymnasium.registry.pop("task_suites/mine-blind-v0")
+
+
+def test_help_shows_the_example_line_by_line(capsys):
+    assert cli.main(["--help"]) == 0
+    assert '\nconfig = meta_latent.configure("toy", "seed=1")\n' in capsys.readouterr().out
 
 
 def test_tasks_draws_in_a_terminal(capsys, monkeypatch):

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from meta_latent.data.replay import FLAGS, SequenceReplay
+from meta_latent.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -113,12 +114,15 @@ class LatentCache:
     def windows(
         self, batch_size: int, horizon: int, rng: np.random.Generator, first_episode: int = 0
     ) -> LatentWindows:
-        """Windows within episodes `first_episode`.., uniform over all of them."""
+        """Windows within episodes `first_episode`.., uniform over all of them. UserError: all are shorter."""
         lengths = np.array(self.lengths)
         counts = np.maximum(lengths - horizon, 0)
         counts[:first_episode] = 0
         if counts.sum() == 0:
-            raise ValueError(f"no cached episode holds {horizon + 1} latents")
+            raise UserError(
+                f"the longest cached episode has {lengths[first_episode:].max(initial=0)} latents, windows "
+                f"take {horizon + 1}: lower learner.horizon, transfer.ivg.horizon or transfer.sac.steps"
+            )
         flat, ends = rng.integers(counts.sum(), size=batch_size), counts.cumsum()
         episode = np.searchsorted(ends, flat, side="right")
         start = (lengths.cumsum() - lengths)[episode] + flat - (ends - counts)[episode]

@@ -240,7 +240,10 @@ class SequenceReplay:
         chosen = np.arange(len(self.episodes)) if among is None else np.asarray(among)
         windows = np.maximum(self.lengths()[chosen] - length + 1, 0)
         if windows.sum() == 0:
-            raise UserError(f"no stored episode holds {length} observations; shorten the training sequences")
+            raise UserError(
+                f"the longest stored episode has {self.lengths()[chosen].max(initial=0)} observations, "
+                f"training sequences take {length}: lower learner.length or learner.filter_length"
+            )
         flat = rng.integers(windows.sum(), size=batch_size)
         ends = windows.cumsum()
         which = np.searchsorted(ends, flat, side="right")

@@ -44,7 +44,7 @@ def load(
         origin = "the given values" if isinstance(source, Mapping) else str(source)
         content = dict(source) if isinstance(source, Mapping) else read_yaml(Path(source))
         tree = merge.onto(tree, content, schema, "", origin)
-    parsed = [_parse_override(override) for override in overrides]
+    parsed = [parse_override(override) for override in overrides]
     # Stable: files first, so that `model.latent_size=20 model=small` means the same in either order.
     parsed.sort(key=lambda item: not _names_file(item[1], structure.type_at(schema, item[0])))
     for key, value in parsed:
@@ -71,6 +71,8 @@ def find(group: str, name: str) -> Path:
         path = root / group / f"{name}.yaml"
         if path.is_file():
             return path
+    if name.endswith((".yaml", ".yml")):
+        raise UserError(f"there is no file {name}")
     raise UserError(f"there is no configs/{group}/{name}.yaml{structure.nearest(name, choices(group))}")
 
 
@@ -178,7 +180,8 @@ def _names_file(value: Any, expected: Any) -> bool:
     return isinstance(value, str) and not value.startswith("${") and structure.holds_mapping(expected)
 
 
-def _parse_override(override: str) -> tuple[str, Any]:
+def parse_override(override: str) -> tuple[str, Any]:
+    """Key and typed value of "key=value", whose value is YAML. Raises UserError if it is not that."""
     key, equals, text = override.partition("=")
     if not equals or not key.strip(".") or ".." in key:
         raise UserError(f"override {override!r} is not of the form key=value")

@@ -136,10 +136,10 @@ def _cell(settings: EvaluateConfig) -> Opened:
     target, arm, seed = settings.target, settings.arm, settings.run_seed
     bound, folder = transfer.bind_target(settings, target), transfer.cell_folder(settings, target, arm, seed)
     agents.split(arm)
-    if not checkpoint.exists(folder / transfer.CHECKPOINT):
+    if not checkpoint.exists(folder / run_folder.CHECKPOINT):
         raise UserError(
-            f"{folder} holds no saved agent; learn it first: meta-latent transfer {settings.name} "
-            f"target={target} arm={arm} run_seed={seed}"
+            f"{folder} holds no saved agent; learn it first: meta-latent transfer with the same NAME and "
+            f"options, target={target} arm={arm} run_seed={seed}"
         )
     stored = json.loads(json.dumps(config.read_yaml(folder / run_folder.CONFIG)))
     plain = ExperimentConfig(
@@ -156,7 +156,7 @@ def _cell(settings: EvaluateConfig) -> Opened:
         )
 
     def load(env):
-        with checkpoint.fitting(folder / transfer.CHECKPOINT) as state:
+        with checkpoint.fitting(folder / run_folder.CHECKPOINT) as state:
             agent = agents.build_for(plain, arm, bound, seed, pretrained, env)
             agent.load_state(state["agent"])
         return agent

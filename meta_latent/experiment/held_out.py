@@ -19,7 +19,9 @@ MOVED = 0.02
 def measure(
     model, replay, episodes: np.ndarray, objects: list[int] | None = None, burn_in: int = 5, horizon: int = 5
 ) -> dict[str, float]:
-    """Metrics over whole episodes (all of one length are used; the longest common length).
+    """Metrics over the beginnings of episodes, as long as the median one (shorter ones are left out).
+
+    Where that is less than `burn_in` and `horizon` take, both shrink: to no less than one imagined step.
 
     positions_1_minus_r2: least squares from the latent sample to the privileged reward inputs, fitted on one
     half of the episodes and measured on the other, mean over `objects`: the inputs that locate objects (None:
@@ -29,6 +31,7 @@ def measure(
     (without) the rewards as input, after `burn_in` steps.
     """
     data = _tensors(model, replay, episodes)
+    burn_in = min(burn_in, data["action"].shape[1] - 2)
     sight, blind = (model.filter(data["embeddings"], data["action"], data["reward"], data["present"] * flag)
                     for flag in (1.0, 0.0))
     half = len(blind.mean) // 2
@@ -48,9 +51,10 @@ def measure(
 
 
 def _tensors(model, replay, episodes) -> dict[str, torch.Tensor]:
-    length = int(np.median(replay.lengths()[episodes]))
-    chosen = [e for e in episodes if replay.lengths()[e] == length]
-    rows = [replay.read(e) for e in chosen]
+    lengths = replay.lengths()[episodes]
+    length = int(np.median(lengths))
+    chosen = episodes[lengths >= length]
+    rows = [{key: values[:length] for key, values in replay.read(e).items()} for e in chosen]
     stacked = {key: torch.from_numpy(np.stack([row[key] for row in rows])).to(model.device)
                for key in ("action", "reward", "reward_present", "reward_inputs")}
     stacked["present"] = stacked.pop("reward_present")
@@ -103,6 +107,7 @@ def draw_strips(model, replay, episode: int, folder: Path, start: int = 3, horiz
     actions.
     """
     data = _tensors(model, replay, np.array([episode]))
+    start = min(start, data["action"].shape[1] - 2)
     horizon = min(horizon, data["action"].shape[1] - start - 1)
     latent = model.filter(data["embeddings"], data["action"], data["reward"], data["present"] * 0)[:, start]
     steps = imagine(

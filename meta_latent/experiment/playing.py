@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
+import gymnasium
 import numpy as np
 import torch
 
@@ -77,12 +79,20 @@ def play(agent, envs, seeds, rng: Streams, frames: list | None = None) -> tuple[
     return totals, np.array([bool(info["success"]) for info in infos])
 
 
-def picture(env) -> np.ndarray | None:
-    """What the environment draws for a video, uint8 (H, W, 3), or None if it draws nothing."""
+def picture(env: gymnasium.Env) -> np.ndarray | None:
+    """What the environment draws for a video, uint8 (H, W, 3), or None if it draws nothing.
+
+    An environment that cannot draw warns: what was learned is worth more than its film.
+    """
     try:
-        return env.unwrapped.render()
+        frame = env.render()
     except NotImplementedError:
         return None
+    except Exception as error:  # a user's own environment, which fails in its own way
+        warnings.warn(f"no video: render() failed: {type(error).__name__}: {error}", stacklevel=2)
+        return None
+    drawn = isinstance(frame, np.ndarray) and frame.dtype == np.uint8 and frame.shape[2:] == (3,)
+    return frame if drawn else None
 
 
 def as_step(observations: list[dict], actions: np.ndarray, rewards: np.ndarray, is_first: np.ndarray) -> Step:

@@ -26,8 +26,8 @@ from meta_latent.experiment import checkpoint, config, held_out, model_folder, s
 from meta_latent.experiment.interrupts import deferred
 from meta_latent.experiment.metrics import MetricLog
 from meta_latent.experiment.playing import Acting
-from meta_latent.experiment.run_folder import RunFolder
-from meta_latent.experiment.schema import ExperimentConfig, PretrainConfig
+from meta_latent.experiment.run_folder import CHECKPOINT, RunFolder
+from meta_latent.experiment.schema import ExperimentConfig, PretrainConfig, SourceConfig
 from meta_latent.experiment.source_policy import SourcePolicy
 from meta_latent.experiment.suites import Bound, bind, common_spec
 from meta_latent.models.latent_state_model import LatentStateModel
@@ -36,7 +36,6 @@ from meta_latent.rng import Streams, derive, seeded_construction
 
 STAGES = ("collect", "joint", "filter", "transition")
 SECOND_ROUND = ("on_policy", "filter_again", "transition_again", "policy_again")
-CHECKPOINT = "checkpoints"
 LOG_EVERY = 50
 COLLECT_CHECKPOINT = 5000
 """Environment steps between checkpoints while source data are collected."""
@@ -72,6 +71,10 @@ def pretrain(experiment: ExperimentConfig) -> Path:
     """Run (or resume, or skip if done) the pretraining of `experiment`; returns the model folder."""
     sources = [bind(experiment, source) for source in experiment.pretrain.sources]
     spec = common_spec(sources)
+    check_lengths(experiment, max(source.distribution.max_episode_steps for source in sources) + 1)
+    for source, settings in zip(sources, experiment.pretrain.sources, strict=True):
+        if _scripted_share(experiment.pretrain, settings):
+            source.distribution.scripted(source.task)  # says what to do where there is none
     capacity = experiment.pretrain.replay.capacity
     if capacity < experiment.pretrain.env_steps:
         raise UserError(
@@ -90,6 +93,27 @@ def pretrain(experiment: ExperimentConfig) -> Path:
         with deferred() as interrupts:
             Pretraining(experiment, sources, spec, folder).run(interrupts)
         return model_path
+
+
+def check_lengths(experiment: ExperimentConfig, longest: int) -> None:
+    """Raise UserError, naming the key, if a stage takes longer episodes than `longest` (observations)."""
+    sizes, settings = experiment.learner, experiment.pretrain
+    needed = {
+        "learner.length": sizes.length if settings.joint_updates else 2,
+        "learner.filter_length": sizes.filter_length if settings.filter_updates else 2,
+        "learner.horizon": sizes.horizon + 1 if settings.transition_updates else 2,
+        "transfer.ivg.horizon": experiment.transfer.ivg.horizon + 1 if settings.policy_updates else 2,
+    }
+    short = [f"{key} (which takes {count})" for key, count in needed.items() if count > longest]
+    if short:
+        raise UserError(
+            f"the longest source episode has {longest} observations ({longest - 1} steps): lower "
+            f"{', '.join(short)}, or let episodes last longer"
+        )
+
+
+def _scripted_share(settings: PretrainConfig, source: SourceConfig) -> float:
+    return settings.scripted if source.scripted is None else source.scripted
 
 
 class Pretraining:
@@ -154,10 +178,11 @@ class Pretraining:
                 before = len(self.replay)
                 self._episode(len(self.replay.episodes), envs, opened, behaviour_of)
                 bar.update(len(self.replay) - bar.n)
-                if (
-                    interrupts.requested
-                    or len(self.replay) // COLLECT_CHECKPOINT > before // COLLECT_CHECKPOINT
-                ):
+                due = len(self.replay) // COLLECT_CHECKPOINT > before // COLLECT_CHECKPOINT
+                if due or len(self.replay) >= steps:
+                    # Before anything is saved: a run that failed without a checkpoint may be changed.
+                    check_lengths(self.experiment, int(self.replay.lengths().max()))
+                if due or interrupts.requested:
                     self.save()
                 if interrupts.requested:
                     raise KeyboardInterrupt
@@ -184,8 +209,7 @@ class Pretraining:
         """Scripted episodes at regular turns of each source; else correlated noise."""
         actions = source.distribution.action_space.shape[0]
         turn, which = divmod(index, len(self.sources))
-        share = self.config.sources[which].scripted
-        share = self.config.scripted if share is None else share
+        share = _scripted_share(self.config, self.config.sources[which])
         if int((turn + 1) * share) > int(turn * share):
             return Scripted(source.distribution.scripted(source.task), actions, self.config.scripted_noise)
         return self.experiment.random.draw(actions, rng)
@@ -342,6 +366,8 @@ class Pretraining:
         files.atomic_write_bytes(self.folder.path("pretraining.json"), json.dumps(facts, indent=1).encode())
         self.save()
         self.folder.finish("done", **facts)
-        print("held out: " + ", ".join(f"{key} {value:.3g}" for key, value in metrics.items()))
+        measured = ", ".join(f"{key} {value:.3g}" for key, value in metrics.items())
+        few = f"nothing measured: {len(held)} episodes; raise pretrain.env_steps or pretrain.held_out"
+        print(f"held out: {measured or few}")
 
 

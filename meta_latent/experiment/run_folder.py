@@ -17,11 +17,13 @@ from omegaconf import OmegaConf
 import meta_latent
 from meta_latent import files
 from meta_latent.errors import RunError, UserError
+from meta_latent.experiment import checkpoint
 from meta_latent.experiment import config as configuration
 
 CONFIG = "config.yaml"
 RECORD = "run.json"
 LOCK = ".lock"
+CHECKPOINT = "checkpoints"
 STATUSES = ("running", "done", "failed", "interrupted")
 _PACKAGES = ("torch", "numpy", "gymnasium", "mujoco", "metaworld", "omegaconf", "safetensors")
 
@@ -39,6 +41,7 @@ class RunFolder:
 
     path: made if missing. config: dataclass instance or nested dict, resolved. seed: recorded in `run.json`.
     may_differ: dotted keys (and all below them) that a resumed run may change, such as "device".
+    A run that failed before it saved a checkpoint may be begun again with another config.
     Raises `UserError` if another process holds the folder (naming its pid), if its config differs (naming
     the first differing key and both values), or if the folder cannot be written.
     """
@@ -57,8 +60,8 @@ class RunFolder:
             ) from error
         try:
             files.remove_leftovers(self.root)
-            self._check_config(may_differ)
             self.record = read_record(self.root)
+            self._check_config(may_differ)
             self.done = self.record.get("status") == "done"
             if not self.done:
                 self._start(seed)
@@ -101,7 +104,8 @@ class RunFolder:
 
     def _check_config(self, may_differ: tuple[str, ...]) -> None:
         path = self.root / CONFIG
-        if path.exists():
+        failed = self.record.get("status") == "failed"
+        if path.exists() and (not failed or checkpoint.exists(self.root / CHECKPOINT)):
             difference = first_difference(configuration.read_yaml(path), self.config, may_differ)
             if difference is not None:
                 key, before, now = difference

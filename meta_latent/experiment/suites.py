@@ -7,6 +7,7 @@ import dataclasses
 import task_suites
 from meta_latent.errors import UserError
 from meta_latent.experiment.schema import ExperimentConfig, TaskConfig
+from meta_latent.experiment.structure import nearest
 from meta_latent.types import Spec
 
 
@@ -38,12 +39,28 @@ class Bound:
         return dataclasses.replace(self, task=dataclasses.replace(self.task, distractors=drawn))
 
 
+def open_distribution(name: str, options: dict) -> task_suites.TaskDistribution:
+    """Open `name` with `options`. Raises UserError for an unknown name, SuiteError for a wrong option."""
+    known = task_suites.names()
+    if name not in known:
+        raise UserError(
+            f"there is no task distribution {name!r}{nearest(name, known)}; meta-latent tasks lists all, "
+            "imports=[my_package] adds your own"
+        )
+    return task_suites.get(name, **options)
+
+
 def bind(config: ExperimentConfig, wanted: TaskConfig, name: str = "") -> Bound:
     """Open the distribution of `wanted` and pick its task, with its distractors or else the suite's.
 
-    Raises SuiteError naming the field, UserError for distractors: wrong ones, a folder that cannot be shown.
+    Raises SuiteError naming the option; UserError for an unknown suite, an index that no task has, and
+    distractors that are wrong or whose folder cannot be shown.
     """
-    distribution = task_suites.get(wanted.suite, **{**config.suite, **wanted.options})
+    distribution = open_distribution(wanted.suite, {**config.suite, **wanted.options})
+    count = len(distribution.tasks(wanted.split))
+    if not 0 <= wanted.index < count:
+        numbers = f"index is {wanted.index}, expected 0 to {count - 1}" if count else "choose another split"
+        raise UserError(f"{wanted.suite} has {count} {wanted.split} tasks: {numbers}")
     task = distribution.sample(wanted.split, wanted.index + 1, seed=0)[wanted.index]
     name = name or (f"{wanted.suite}#{wanted.index}" if wanted.index else wanted.suite)
     try:

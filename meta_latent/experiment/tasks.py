@@ -1,51 +1,61 @@
-"""`meta-latent tasks [NAME]`: the task distributions; one of them with its spaces, reward and picture."""
+"""`meta-latent tasks [NAME [key=value ...]]`: the task distributions; one of them as its options make it."""
 
 from __future__ import annotations
 
+import inspect
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 import task_suites
 from meta_latent.errors import UserError
-from task_suites import gallery
+from meta_latent.experiment import config
+from meta_latent.experiment.suites import open_distribution
+from task_suites import gallery, registry
 
-_PIXELS, _FRAMES = 128, 6
+_LARGE, _FRAMES = {"image_size": 128, "antialias": True}, 6
 
 
 def run(name: str | None, tag: str | None, overrides: Sequence[str]) -> int:
-    """Print the names with `tag`, or show `name`; `picture=PATH` of `overrides` is where its picture goes.
+    """Print the names with `tag`, or show `name` with the options that `overrides` give it.
 
-    Raises UserError for an override that is not `imports=...` or `picture=PATH`.
+    overrides: `picture=PATH` is where the picture goes, `imports=[package]` has been done already, all else
+    goes to `task_suites.get`. Raises UserError for an unknown name or a key without a name, SuiteError for a
+    wrong option.
     """
-    picture = None
-    for override in overrides:
-        key, _, value = override.partition("=")
-        if key not in ("imports", "picture") or not value:
-            raise UserError(f"expected imports=[package] or picture=PATH, got {override!r}")
-        picture = value if key == "picture" else picture
+    options = dict(config.parse_override(override) for override in overrides)
+    options.pop("imports", None)
     if name is None:
-        if picture is not None:
-            raise UserError("picture= needs the NAME of one task distribution")
+        for key in options:
+            raise UserError(f"{key}= needs the NAME of one task distribution; alone go --tag and imports=")
         print("\n".join(task_suites.names(tag)))
         return 0
     if tag is not None:
         raise UserError(f"--tag lists task distributions: leave it out to show {name!r}")
-    show(name, picture)
+    picture = options.pop("picture", None)
+    show(name, options, None if picture is None else str(picture))
     return 0
 
 
-def show(name: str, picture: str | None = None) -> None:
+def show(name: str, options: dict[str, Any], picture: str | None = None) -> None:
     """Print what the distribution `name` is; its picture goes to the file `picture`, or to a terminal."""
-    print(describe(name))
+    suite = open_distribution(name, options)
+    print(describe(suite))
     if picture is None and not sys.stdout.isatty():
         print("picture:      picture=FILE.png writes one")
         return
-    suite = gallery.open_large(name, _PIXELS)
-    task = next(iter(suite.tasks("test") or suite.tasks("train")))
+    known = task_suites.options_of(name)
+    large = {key: value for key, value in _LARGE.items() if key in known}
+    suite = task_suites.get(name, **{**large, **options})
+    task = suite.sample("test" if suite.tasks("test") else "train", 1, seed=0)[0]
     frames = gallery.film(suite, task)
+    if frames[0].ndim != 3:
+        print("picture:      none: it shows no pictures and renders none")
+        return
     if picture is None:
         print(blocks(frames[len(frames) // 2]))
         return
@@ -60,14 +70,14 @@ def show(name: str, picture: str | None = None) -> None:
     print(f"picture:      {path}, one episode from left to right")
 
 
-def describe(name: str) -> str:
+def describe(suite: task_suites.TaskDistribution) -> str:
     """Return several lines about a distribution: spaces, tasks, rewards in words, scale."""
-    suite = task_suites.get(name)
+    name = suite.name
     lines = [
         ("name", name),
         ("tags", ", ".join(task_suites.tags(name))),
         ("gymnasium", task_suites.gymnasium_id(name)),
-        ("options", ", ".join(task_suites.options_of(name)) or "none"),
+        ("options", _options(suite)),
         ("episode", f"{suite.max_episode_steps} steps"),
         ("action", f"{suite.action_space.shape[0]} numbers in [-1, 1]"),
     ]
@@ -85,6 +95,15 @@ def describe(name: str) -> str:
     shown = ", ".join(task_suites.DISTRACTOR_NAMES) if suite.shows_distractors else "none"
     lines.append(("distractors", shown))
     return "\n".join(f"{key + ':':13} {value}" for key, value in lines)
+
+
+def _options(suite: task_suites.TaskDistribution) -> str:
+    """The options with their present values, as far as the suite tells, else their defaults."""
+    factory = registry.factory_of(suite.name)
+    known = inspect.signature(getattr(factory, "options_type", None) or factory).parameters
+    values = {key: suite.options.get(key, known[key].default) for key in task_suites.options_of(suite.name)}
+    shown = (f"{key}={json.dumps(value, default=str)}" for key, value in values.items())
+    return ", ".join(shown) or "none"
 
 
 def blocks(picture: np.ndarray, columns: int = 64) -> str:

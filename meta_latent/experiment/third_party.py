@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from meta_latent.algorithms.sb3_sac import SeededEpisodes, StableSAC
 from meta_latent.experiment import checkpoint
-from meta_latent.experiment.transfer import CHECKPOINT, Transfer
+from meta_latent.experiment.run_folder import CHECKPOINT
+from meta_latent.experiment.transfer import Transfer
 from meta_latent.rng import derive
 
 

@@ -24,14 +24,12 @@ from meta_latent.experiment.interrupts import deferred
 from meta_latent.experiment.learning_speed import threshold_index
 from meta_latent.experiment.metrics import MetricLog
 from meta_latent.experiment.playing import Acting, Evaluator
-from meta_latent.experiment.run_folder import RunFolder
+from meta_latent.experiment.run_folder import CHECKPOINT, RunFolder, read_record
 from meta_latent.experiment.scheduler import Cell, Event, run_cells
 from meta_latent.experiment.schema import ExperimentConfig
 from meta_latent.experiment.suites import Bound, bind
 from meta_latent.rng import Streams, derive
 from meta_latent.types import Spec
-
-CHECKPOINT = "checkpoints"
 
 
 def run(name: str, overrides: list[str]) -> None:
@@ -111,8 +109,17 @@ def needs_model(arm: str) -> bool:
 
 
 def model_path(experiment: ExperimentConfig) -> Path:
-    """The model folder that the experiment's pretrained arms open."""
-    return Path(experiment.pretrained) if experiment.pretrained else pretrain.folder_of(experiment) / "model"
+    """The model folder that the pretrained arms open. Raises UserError if pretraining has not finished."""
+    if experiment.pretrained:
+        return Path(experiment.pretrained)
+    folder = pretrain.folder_of(experiment)
+    if read_record(folder).get("status") != "done":
+        begun = "has not finished" if folder.exists() else "was never started"
+        raise UserError(
+            f"the pretraining of this experiment, in {folder}, {begun}: run meta-latent pretrain with the "
+            "same NAME and options, or name a model with pretrained="
+        )
+    return folder / "model"
 
 
 def cell_folder(experiment: ExperimentConfig, target: str, arm: str, seed: int) -> Path:
@@ -128,8 +135,8 @@ def run_cell(experiment: ExperimentConfig, target: str, arm: str, seed: int) -> 
     done.
     """
     bound = bind_target(experiment, target)
-    pretrained = model_path(experiment) if needs_model(arm) else None
     learner = agents.learner_class(arm, Transfer)
+    pretrained = model_path(experiment) if needs_model(arm) else None
     settings = narrowed(experiment, target, arm, seed, pretrained)
     with RunFolder(
         cell_folder(experiment, target, arm, seed), settings, seed=seed, may_differ=("device",)

@@ -75,11 +75,11 @@ def write_mp4(
 
 
 def write_episode(path: str | Path, frames: list, env) -> Path | None:
-    """Write what ``env.unwrapped.render()`` returned over an episode, at the environment's own speed.
+    """Write what `playing.picture` returned over an episode, at the environment's own speed.
 
     Returns None, and writes nothing, for an environment that draws nothing (its frames are None).
     """
-    if not frames or frames[0] is None:
+    if not frames or any(frame is None for frame in frames):
         return None
     return write_mp4(path, np.stack(frames), getattr(env.unwrapped, "metadata", {}).get("render_fps", 10))
 

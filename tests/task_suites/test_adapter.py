@@ -1,15 +1,19 @@
 """A user's own environment behaves like every other task distribution."""
 
+import functools
+import sys
 import warnings
 
 import gymnasium
 import numpy as np
 import pytest
 import torch
+from gymnasium.envs.classic_control import PendulumEnv
 from gymnasium.utils.env_checker import check_env
 
 import task_suites
 from task_suites import adapter, registry
+from task_suites.adapted_env import Observer
 
 BITS = gymnasium.spaces.Sequence(gymnasium.spaces.Discrete(2))
 
@@ -124,7 +128,8 @@ def test_gymnasium_make_makes_it_too(suite):
 
 def of(make, monkeypatch, name="mine/theirs", **given):
     """The distribution of one of Gymnasium's own environments."""
-    monkeypatch.setattr(registry, "_ENTRIES", dict(registry._ENTRIES))
+    others = {known: entry for known, entry in registry._ENTRIES.items() if known != name}
+    monkeypatch.setattr(registry, "_ENTRIES", others)
     gymnasium.registry.pop(task_suites.gymnasium_id(name), None)
     task_suites.gymnasium_task(name, make, **given)
     return lambda **options: task_suites.get(name, **options)
@@ -248,7 +253,7 @@ def test_step_takes_finite_actions_after_a_reset(suite):
     ("changes", "words"),
     [
         ({"tasks": {"train": [{"gaol": 1.0}]}}, "gaol"),
-        ({"tasks": {"train": [{"goal": 1.0, "reward": "run"}]}}, "walk"),
+        ({"tasks": {"train": [{"goal": 1.0, "reward": "run"}]}}, "'reward'"),
         ({"tasks": {"train": []}}, "tasks is empty"),
         ({"max_episode_steps": None}, "max_episode_steps is None"),
         ({"max_episode_steps": 0}, "max_episode_steps is 0"),
@@ -268,12 +273,187 @@ def test_step_takes_finite_actions_after_a_reset(suite):
             "observations",
         ),
         ({"tasks": {"trian": []}}, "train"),
+        ({"tasks": {"train": [["goal", 1.0]]}}, "expected a mapping of parameters"),
+        ({"tasks": {"train": [{"goal": 1.0}], "test": [{"goal": 1.0}]}}, "is in train and again in test"),
+        ({"tasks": {"train": [{"goal": 1.0}, {"goal": 1}]}}, "is in train and again in train"),
+        ({"tasks": {"train": [{"goal": 1.0, "dynamics": 3}]}}, "dynamics is 3"),
+        ({"tasks": {"train": [{"goal": 1.0, "dynamics": {"g": 3}}]}}, "'g': 3"),
+        ({"reward": lambda inputs, action, goal: float(inputs[0] - goal)}, "reward 'walk', given numpy"),
+        ({"reward": lambda inputs, action, goal: inputs - goal}, r"returned ndarray \(2, 3, 1\)"),
+        ({"reward": lambda inputs, action, goal: inputs[..., 0] > goal}, "returned bool instead of floats"),
+        ({"reward": lambda inputs, action, goal: inputs.__array__()[..., 0]}, "given torch .* returned nda"),
+        ({"reward": lambda inputs, action, goal: inputs[..., 0] + float("nan")}, "returned nan"),
+        ({"reward_inputs": None, "reward_input_names": ()}, "reward 'reward', given numpy .*IndexError"),
+        ({"reward_inputs": lambda env: env.palce}, "reward_inputs.* failed: AttributeError"),
+        ({"success": lambda inputs: inputs[..., 0] > 1}, "success: got an unexpected keyword .*goal"),
+        ({"success": lambda inputs, goal: inputs[..., 0]}, "success.* returned float32 instead of booleans"),
+        ({"terminated": lambda inputs, action, goal: inputs[..., 0]}, "terminated.* instead of booleans"),
+        ({"make": "Wakl-v1"}, "Wakl"),
+        ({"make": dict}, "not a Gymnasium environment"),
+        (
+            {"make": lambda: type("Off", (Walk,), {"observation_space": gymnasium.spaces.Box(8, 9, (2,))})()},
+            "not in its space",
+        ),
     ],
 )
 def test_what_is_wrong_is_named(suite, changes, words):
     with pytest.raises(task_suites.SuiteError, match=words):
         mine = suite(**changes)
         mine.make(mine.sample("train", 1, seed=0)[0]).reset(seed=0)
+
+
+def test_without_torch_functions_are_for_numpy(suite, monkeypatch):
+    monkeypatch.delitem(sys.modules, "torch")
+    suite(reward=lambda inputs, action, goal: inputs.__array__()[..., 0])
+
+
+def test_a_reward_that_is_not_finite_stops_the_run(suite):
+    mine = suite(reward=lambda inputs, action, goal: inputs[..., 0] / (abs(action[..., 0]) < 0.5))
+    env = mine.make(mine.sample("train", 1, seed=0)[0])
+    env.reset(seed=0)
+    with np.errstate(all="ignore"), pytest.raises(task_suites.SuiteError, match="reward 'walk' is -?inf"):
+        env.step(np.ones(1))
+
+
+def test_an_episode_ends_where_the_task_or_the_environment_says_so(suite):
+    def beyond(inputs, action, goal):
+        return inputs[..., 0] > goal
+
+    mine = suite(terminated=beyond, max_episode_steps=9)
+    env = mine.make(mine.tasks("train")[0])
+    env.reset(seed=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        while not (step := env.step(np.full(1, 0.4)))[2]:
+            assert not mine.terminated(env.task, step[4]["reward_inputs"], None)
+    assert 1 < step[4]["reward_inputs"][0] < 5 and not step[3]
+    deaf = mine.make(mine.tasks("train")[0].replace(reward=task_suites.Reward("reward", {"goal": 99.0})))
+    with pytest.warns(UserWarning, match="mine/walk: its environment ended an episode where terminated"):
+        ended(deaf)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # said once
+        ended(deaf)
+
+
+def ended(env):
+    env.reset(seed=0)
+    while not env.step(np.ones(1))[2]:
+        pass
+
+
+def test_an_unseeded_episode_is_another_each_time(suite):
+    mine = suite(pixels="render")
+    task = mine.tasks("train")[0]
+    assert len({float(mine.make(task).reset()[0]["proprio"][0]) for _ in range(3)}) == 3
+
+
+def walk(cells):
+    return lambda: (cells, Walk())[1]
+
+
+def test_fingerprints_tell_makers_apart(monkeypatch):
+    def made(make):
+        given = {"reward_inputs": lambda env: [env.place], "reward_input_names": ("place",)}
+        opened = of(make, monkeypatch, max_episode_steps=4, **given)
+        return opened().fingerprint()
+
+    pendulum = functools.partial(gymnasium.make, "Pendulum-v1")
+    makers = [Walk, walk(1), walk(2), lambda: (1, Walk())[1], lambda: (2, Walk())[1]]
+    assert len({made(make) for make in makers}) == 5 and made(walk(1)) == made(walk(1))
+    monkeypatch.setattr(PendulumEnv, "place", 0.0, raising=False)
+    changed = functools.partial(pendulum, g=3.0)
+    assert made(pendulum) == made(functools.partial(pendulum)) != made(changed)
+
+    def named():
+        return gymnasium.make("Pendulum-v1", g=GRAVITY[0])
+
+    before = made(named)
+    monkeypatch.setitem(globals(), "GRAVITY", [4.0])
+    assert made(named) != before
+
+
+GRAVITY = [3.0]
+Box = gymnasium.spaces.Box
+IMAGE = Box(0, 255, (8, 6, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("space", "words"),
+    [
+        (gymnasium.spaces.Dict({"image_a": Box(0, 1, (8, 8, 3)), "proprio": Box(0, 1, (2,))}), "image_a is"),
+        (gymnasium.spaces.Dict({"image_a": Box(0, 255, (3, 8, 8), np.uint8)}), "image_a is"),
+        (Box(0, 255, (3, 8, 8), np.uint8), "image_observation is"),
+        (Box(0, 255, (8, 8), np.uint8), "image_observation is"),
+        (gymnasium.spaces.Dict({"camera": IMAGE, "state": Box(0, 1, (2,))}), "keys image_CAMERA"),
+        (gymnasium.spaces.Dict({}), "nothing would be observed"),
+    ],
+)
+def test_observations_that_do_not_fit_are_refused(space, words):
+    with pytest.raises(task_suites.SuiteError, match=words):
+        Observer(space, "mine/walk")
+
+
+@pytest.mark.parametrize(
+    "space", [Box(-1, 1, (2, 3), np.float64), gymnasium.spaces.Discrete(4), Box(0, 255, (128,), np.uint8)]
+)
+def test_numbers_become_proprio_also_beside_pictures(space):
+    for whole in (space, gymnasium.spaces.Dict({"image_a": IMAGE, "proprio": space})):
+        observer = Observer(whole, "mine/walk")
+        whole.seed(0)
+        shown = observer(whole.sample())
+        assert shown["proprio"].dtype == np.float32 and observer.space.contains(shown)
+
+
+def test_what_cannot_be_drawn_has_no_render_mode_and_what_can_is_drawn(suite):
+    mine = suite()
+    with pytest.raises(task_suites.SuiteError, match="unknown render_mode 'rgb_array': there is none"):
+        gymnasium.make("task_suites/mine-walk-v0", render_mode="rgb_array")
+    env = mine.make(mine.tasks("train")[0])
+    env.reset(seed=0)
+    assert env.render() is None
+
+
+def test_ids_are_drawn_where_they_can(monkeypatch):
+    of("HalfCheetah-v5", monkeypatch)
+    env = gymnasium.make("task_suites/mine-theirs-v0", render_mode="rgb_array")
+    env.reset(seed=0)
+    assert env.render().shape == (480, 480, 3)
+    env.close()
+
+
+def test_pictures_observed_are_what_a_film_shows(monkeypatch):
+    mine = of(lambda: gymnasium.make("HalfCheetah-v5"), monkeypatch, pixels="mujoco")(image_size=24)
+    env = mine.make(mine.tasks("train")[0])
+    env.reset(seed=0)
+    assert env.render().shape == (256, 256, 3)
+    env.close()
+    theirs = of("task_suites/tabletop-reach-v0", monkeypatch, max_episode_steps=5)()
+    env = theirs.make(theirs.tasks("train")[0])
+    observation = env.reset(seed=0)[0]
+    assert np.array_equal(env.render(), observation["image_fit"]) and "proprio" in observation
+
+
+def test_pictures_of_gymnasiums_renderer_survive_our_drawing(monkeypatch):
+    small = {"width": 24, "height": 24}
+    make = functools.partial(gymnasium.make, "HalfCheetah-v5", render_mode="rgb_array", **small)
+    mine = of(make, monkeypatch, pixels="render")()
+    env = mine.make(mine.tasks("train")[0])
+    before = env.reset(seed=0)[0]["image_render"]
+    table = task_suites.get("tabletop/reach", image_size=16)
+    table.make(table.tasks("train")[0]).reset(seed=0)
+    assert np.array_equal(env.render(), before) and before.std() > 1
+    env.close()
+
+
+def test_what_gymnasium_misses_is_named(monkeypatch):
+    def reset(self, **given):
+        raise gymnasium.error.DependencyNotInstalled("pygame is not installed")
+
+    monkeypatch.setattr(PendulumEnv, "reset", reset)
+    with pytest.raises(task_suites.SuiteError, match="mine/theirs: pygame is not installed"):
+        of("Pendulum-v1", monkeypatch)()
+    with pytest.raises(task_suites.SuiteError, match="'image_size': there is none"):
+        of("Pendulum-v1", monkeypatch)(image_size=8)
 
 
 def test_no_script_says_what_to_set(suite):

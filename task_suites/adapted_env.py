@@ -1,0 +1,145 @@
+"""A user's own environment with the observations, actions and privileged inputs of a suite."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Box, Dict
+
+from task_suites.errors import SuiteError
+
+
+class LargestAction(gymnasium.ActionWrapper):
+    """Discrete actions as n numbers in [-1, 1], of which the largest is taken."""
+
+    def __init__(self, env: gymnasium.Env) -> None:
+        super().__init__(env)
+        self._start = int(env.action_space.start)
+        self.action_space = Box(-1, 1, (int(env.action_space.n),), np.float32)
+
+    def action(self, action: np.ndarray) -> int:
+        """Return the number of the largest entry."""
+        return self._start + int(np.argmax(action))
+
+
+def draw(env: gymnasium.Env) -> Any:
+    """Return what the environment renders."""
+    viewer = getattr(getattr(env.unwrapped, "mujoco_renderer", None), "viewer", None)
+    if viewer is not None:
+        viewer.make_context_current()  # Gymnasium takes it to be so; anything drawn in between changed it
+    return env.render()
+
+
+def rendered(env: gymnasium.Env, side: int | None, name: str) -> np.ndarray:
+    """Return what the environment renders, uint8 (H, W, 3), scaled to `side`. SuiteError: no picture."""
+    frame = draw(env)
+    if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.shape[2:] != (3,):
+        found = f"{frame.dtype} {frame.shape}" if isinstance(frame, np.ndarray) else type(frame).__name__
+        raise SuiteError(f"{name}: render() returned {found}; expected uint8 (height, width, 3)")
+    if side is None:
+        return frame.copy()
+    from PIL import Image
+
+    return np.array(Image.fromarray(frame).resize((side, side), Image.Resampling.BOX))
+
+
+class Observer:
+    """From an environment's observations to a dict of `image_CAMERA` and `proprio`; `space` is their space.
+
+    Raises SuiteError for what is neither numbers nor pictures, uint8 (height, width, 3).
+    """
+
+    def __init__(self, space: gymnasium.Space, name: str) -> None:
+        self._is_dict = isinstance(space, Dict) and all(
+            key == "proprio" or key.startswith("image_") for key in space.spaces
+        )
+        whole = "image_observation" if _is_picture(space) else "proprio"
+        self._parts = dict(space.spaces) if self._is_dict else {whole: space}
+        found = {}
+        for key, part in self._parts.items():
+            if key.startswith("image_"):
+                if not (isinstance(part, Box) and part.dtype == np.uint8 and part.shape[2:] == (3,)):
+                    raise SuiteError(f"{name}: {key} is {part}; expected uint8 (height, width, 3)")
+                found[key] = part
+            elif not part.is_np_flattenable or _holds_picture(part):
+                raise SuiteError(
+                    f"{name}: its observations are {part}; expected numbers, a picture, or a Dict with the "
+                    "keys image_CAMERA and proprio"
+                )
+            else:
+                found[key] = Box(-np.inf, np.inf, (gymnasium.spaces.flatdim(part),), np.float32)
+        if not any(part.shape != (0,) for part in found.values()):
+            raise SuiteError(f"{name}: its observations are {space}: nothing would be observed")
+        self.space = Dict(found)
+
+    def __call__(self, observation: Any) -> dict[str, np.ndarray]:
+        """Return new arrays."""
+        given = observation if self._is_dict else {next(iter(self._parts)): observation}
+        return {
+            key: np.array(given[key])
+            if key.startswith("image_")
+            else np.array(gymnasium.spaces.flatten(part, given[key]), np.float32)
+            for key, part in self._parts.items()
+        }
+
+
+class AdaptedEnv(gymnasium.Wrapper):
+    """The user's environment with a suite's observations, `info["reward_inputs"]` and time limit.
+
+    suite: an `Adapted`. Raises SuiteError if its observations are not those of the suite's other tasks.
+    """
+
+    render_mode: str | None = None
+
+    def __init__(self, env: gymnasium.Env, suite: Any) -> None:
+        super().__init__(env)
+        self._suite, self._count, self._shown = suite, None, {}
+        self._observer = Observer(env.observation_space, suite.name)
+        spaces = dict(self._observer.space.spaces)
+        if suite.picture_shape is not None:
+            spaces["image_render"] = Box(0, 255, suite.picture_shape, np.uint8)
+        self.observation_space = Dict(spaces)
+        self._draws = env.render_mode == "rgb_array"
+        seen = self._draws or any(key.startswith("image_") for key in spaces)
+        self.metadata = {**env.metadata, "render_modes": ["rgb_array"] if seen else []}
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+        """Start an episode."""
+        observation, info = self.env.reset(seed=seed, options=options)
+        self._count = 0
+        return self._observed(observation), {**info, "reward_inputs": self._suite.inputs(self.env, 0.0)}
+
+    def step(self, action: np.ndarray):
+        """Take one step with an action (A,) in [-1, 1]; pays what the environment pays."""
+        if self._count is None:
+            raise SuiteError("step before reset: call reset(seed=...) first")
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        self._count += 1
+        info = {**info, "reward_inputs": self._suite.inputs(self.env, reward)}
+        truncated = truncated or self._count >= self._suite.max_episode_steps
+        return self._observed(observation), reward, terminated, truncated, info
+
+    def render(self) -> np.ndarray | None:
+        """Return what the environment renders, else the first picture that was observed; None: neither."""
+        if self._draws:
+            return draw(self.env)
+        return next((value for key, value in self._shown.items() if key.startswith("image_")), None)
+
+    def _observed(self, observation: Any) -> dict[str, np.ndarray]:
+        self._shown = self._observer(observation)
+        if self._suite.picture_shape is not None:
+            side = self._suite.options["image_size"]
+            self._shown["image_render"] = rendered(self.env, side, self._suite.name)
+        return dict(self._shown)
+
+
+def _is_picture(space: gymnasium.Space) -> bool:
+    return isinstance(space, Box) and space.dtype == np.uint8 and len(space.shape) > 1
+
+
+def _holds_picture(space: gymnasium.Space) -> bool:
+    parts = getattr(space, "spaces", ())
+    parts = parts.values() if isinstance(parts, dict) else parts
+    return _is_picture(space) or any(map(_holds_picture, parts))

@@ -1,0 +1,229 @@
+"""Tasks of users: their functions, tried out when a distribution is opened, so that mistakes show early."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from task_suites.distribution import SPLITS, ScriptedPolicy, TaskDistribution, as_action
+from task_suites.errors import SuiteError, choose
+from task_suites.task import Parameters, Reward, Task
+
+Entries = Mapping[str, tuple[Mapping[str, Any], ...]]
+
+
+@dataclass(frozen=True)
+class Functions:
+    """What a user's tasks pay, of inputs (..., R) and action (..., A); see `gymnasium_task`.
+
+    rewards: name -> reward(inputs, action, **parameters), or None for what the environment itself pays, which
+    is then the last input. success(inputs, **parameters), terminated(inputs, action, **parameters),
+    scripted(**parameters): None where there is none.
+    """
+
+    rewards: Mapping[str, Callable | None]
+    success: Callable | None = None
+    terminated: Callable | None = None
+    scripted: Callable[..., ScriptedPolicy] | None = None
+
+    def reward_of(self, name: str) -> Callable:
+        """Return the function called `name`."""
+        return self.rewards[name] or _own_reward
+
+
+def named(reward: Callable | Mapping[str, Callable | None] | None, name: str) -> dict[str, Callable | None]:
+    """Return reward functions by name: a single one is called as in its source, else `name`."""
+    if isinstance(reward, Mapping):
+        return dict(reward)
+    called = getattr(reward, "__name__", "<lambda>")
+    return {name if called == "<lambda>" else called: reward}
+
+
+def entries_of(tasks: Mapping[str, Iterable[Mapping[str, Any]]] | None) -> Entries:
+    """Return the entries of both splits; None: one train task. SuiteError: another split, no mapping."""
+    found = {}
+    for split, entries in ({"train": ({},)} if tasks is None else tasks).items():
+        found[choose(split, SPLITS, "split")] = tuple(entries)
+        for entry in found[split]:
+            if not isinstance(entry, Mapping):
+                raise SuiteError(f"tasks: {split} holds {entry!r}: expected a mapping of parameters per task")
+    return found
+
+
+class OwnTasks(TaskDistribution):
+    """A distribution of tasks that a user wrote; subclasses hold the environment they are done in.
+
+    Raises SuiteError naming the task or the function that is wrong.
+    """
+
+    def __init__(self, name: str, functions: Functions) -> None:
+        self.name, self.functions = name, functions
+        self._tasks: dict[str, tuple[Task, ...]] = {split: () for split in SPLITS}
+        self._warned = False
+
+    def read(self, entries: Entries, task_of: Callable[[str, dict, Reward], Task]) -> None:
+        """Read the tasks. task_of(split, entry, reward) takes out of the entry what is not the reward's."""
+        seen: dict[Task, str] = {}
+        for split in SPLITS:
+            for entry in entries.get(split, ()):
+                task = self._task(split, entry, task_of)
+                if task in seen:
+                    raise SuiteError(
+                        f"{self.name}: the task {dict(entry)!r} is in {seen[task]} and again in {split}: "
+                        "tasks differ, and splits share none (a target may be of split train, too)"
+                    )
+                seen[task] = split
+                self._tasks[split] += (task,)
+        if not seen:
+            raise SuiteError(f"{self.name}: tasks is empty: expected at least one task")
+
+    def _task(self, split: str, entry: Mapping[str, Any], task_of: Callable) -> Task:
+        values, rewards = dict(entry), self.functions.rewards
+        chosen = values.pop("reward", next(iter(rewards)) if len(rewards) == 1 else None)
+        choose(chosen, rewards, f"reward of {self.name}")
+        task = task_of(split, values, Reward(chosen))
+        for what, function, given in self._calls(chosen):
+            try:
+                inspect.signature(function).bind(*[None] * given, **values)
+            except TypeError as error:
+                raise SuiteError(f"{self.name}: task {dict(entry)!r}, {what}: {error}") from error
+        return task.replace(reward=Reward(chosen, Parameters(values)))
+
+    def _calls(self, reward: str) -> list[tuple[str, Callable, int]]:
+        """What is called for a task: words for it, the function, how many arrays it takes."""
+        functions = self.functions
+        calls = [
+            (f"reward {reward!r}", functions.reward_of(reward), 2),
+            ("success", functions.success, 1),
+            ("terminated", functions.terminated, 2),
+            ("scripted", functions.scripted, 0),
+        ]
+        return [call for call in calls if call[1] is not None]
+
+    def try_out(self, inputs: np.ndarray) -> None:
+        """Call every function on six times `inputs` (R,). SuiteError: names one that is not vectorised."""
+        size = self.action_space.shape[0]
+        arrays = np.tile(inputs, (2, 3, 1)), np.zeros((2, 3, size), np.float32)
+        kinds, torch = [("numpy", arrays)], sys.modules.get("torch")  # never imported here: many do without
+        if torch is not None:
+            kinds.append(("torch", tuple(map(torch.from_numpy, arrays))))
+        first = {task.reward.name: task for split in SPLITS for task in self._tasks[split][::-1]}
+        for task in first.values():
+            for what, function, given in self._calls(task.reward.name):
+                for kind, values in kinds if given else ():
+                    self._try(f"{what}, given {kind} arrays", what == "success" or what == "terminated",
+                              function, values[:given], task.reward.parameters)  # fmt: skip
+
+    def _try(self, what: str, truth: bool, function: Callable, arrays: tuple, parameters: Parameters) -> None:
+        shapes = " and ".join(str(tuple(array.shape)) for array in arrays)
+        try:
+            found = function(*arrays, **parameters)
+        except Exception as error:  # whatever a user's function does with arrays it was not made for
+            wrong = f"{type(error).__name__}: {error}"
+        else:
+            kind, shape = str(getattr(found, "dtype", "")), tuple(getattr(found, "shape", ()))
+            if not isinstance(found, type(arrays[0])) or shape != (2, 3):
+                wrong = f"returned {type(found).__name__} {shape}"
+            elif truth != ("bool" in kind):
+                wrong = f"returned {kind} instead of {'booleans' if truth else 'floats'}"
+            elif not truth and not np.isfinite(np.asarray(found)).all():
+                wrong = f"returned {np.asarray(found).flat[0]}"
+            else:
+                return
+        raise SuiteError(
+            f"{self.name}: {what} of shape {shapes}: {wrong}; expected (2, 3): functions are vectorised "
+            "over leading dimensions, for numpy and torch"
+        )
+
+    def tasks(self, split: str) -> tuple[Task, ...]:
+        return self._tasks[choose(split, SPLITS, "split")]
+
+    def check(self, task: Task) -> Task:
+        super().check(task)
+        choose(task.reward.name, self.functions.rewards, f"reward of {self.name}")
+        return task
+
+    def reward(self, task: Task, inputs, action):
+        function = self.functions.reward_of(self.check(task).reward.name)
+        return function(inputs, action, **task.reward.parameters)
+
+    def success(self, task: Task, inputs):
+        if self.functions.success is None:
+            return inputs[..., :0].any(-1)  # never, also where there are no inputs
+        return self.functions.success(inputs, **self.check(task).reward.parameters)
+
+    def terminated(self, task: Task, inputs, action):
+        if self.functions.terminated is None:
+            return inputs[..., :0].any(-1)
+        return self.functions.terminated(inputs, action, **self.check(task).reward.parameters)
+
+    def scripted(self, task: Task) -> ScriptedPolicy:
+        if self.functions.scripted is None:
+            raise SuiteError(f"{self.name} has no scripted policy; set pretrain.scripted=0")
+        return self.functions.scripted(**self.check(task).reward.parameters)
+
+    def describe(self, task: Task) -> str:
+        function = self.functions.rewards[self.check(task).reward.name]
+        if function is None:
+            return "what the environment itself pays"
+        words = (inspect.getdoc(function) or "").partition("\n")[0]
+        return f"{words} ({super().describe(task)})" if words else super().describe(task)
+
+    def warn_of_end(self) -> None:
+        """Say once that the environment ends episodes on its own account."""
+        if not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"{self.name}: its environment ended an episode where terminated() says no: what learns in "
+                "imagination plays on through such ends. Give a function terminated= with the environment's "
+                "rule, or let the environment play on",
+                stacklevel=3,
+            )
+
+
+class PaidEnv(gymnasium.Wrapper):
+    """An environment whose info has `reward_inputs`, with the reward, success and end of a user's task.
+
+    Actions (A,) are clipped to [-1, 1]. An episode ends where the environment or the task says so.
+    """
+
+    render_mode: str | None = None
+
+    def __init__(self, env: gymnasium.Env, suite: OwnTasks, task: Task) -> None:
+        super().__init__(env)
+        self.suite, self.task = suite, task
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+        """Start an episode."""
+        observation, info = self.env.reset(seed=seed, options=options)
+        return observation, self._info(info)
+
+    def step(self, action: np.ndarray):
+        """Take one step. Raises SuiteError for an action or a reward that is not finite."""
+        action = as_action(action, self.action_space.shape[0]).astype(np.float32)
+        observation, _, ended, truncated, info = self.env.step(action)
+        inputs = info["reward_inputs"]
+        reward = float(self.suite.reward(self.task, inputs, action))
+        if not math.isfinite(reward):
+            raise SuiteError(f"{self.suite.name}: reward {self.task.reward.name!r} is {reward} for {inputs}")
+        terminated = bool(self.suite.terminated(self.task, inputs, action))
+        if ended and not terminated:
+            self.suite.warn_of_end()
+        terminated = terminated or bool(ended)
+        return observation, reward, terminated, bool(truncated) and not terminated, self._info(info)
+
+    def _info(self, info: dict[str, Any]) -> dict[str, Any]:
+        success = bool(self.suite.success(self.task, info["reward_inputs"]))
+        return {**info, "success": success, "task": self.task}
+
+
+def _own_reward(inputs, action):
+    return inputs[..., -1]

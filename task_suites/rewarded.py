@@ -1,0 +1,106 @@
+"""Rewards of your own on a suite that there is already: `with_rewards`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium
+
+from task_suites import registry
+from task_suites.distribution import ScriptedPolicy, TaskDistribution
+from task_suites.errors import SuiteError
+from task_suites.options import whole
+from task_suites.own_rewards import Entries, Functions, OwnTasks, PaidEnv, entries_of, named
+from task_suites.task import Reward, Task
+
+
+def with_rewards(
+    name: str,
+    suite: str,
+    *,
+    reward: Callable | Mapping[str, Callable],
+    tasks: Mapping[str, Iterable[Mapping[str, Any]]] | None = None,
+    success: Callable | None = None,
+    terminated: Callable | None = None,
+    scripted: Callable[..., ScriptedPolicy] | None = None,
+    tags: tuple[str, ...] = (),
+) -> None:
+    """Register `name` ("family/task"): scenes, physics, pictures and options of `suite`, rewards of yours.
+
+    Functions read the suite's reward inputs (`task_suites.get(suite).reward_input_names`, in their units).
+    reward(inputs (..., R), action (..., A), **parameters) -> (...): vectorised, for numpy and torch; several
+    by name. success(inputs, **parameters) -> booleans; default: never. terminated(inputs, action,
+    **parameters) -> booleans: ends episodes beside the suite's own rule; default: that rule.
+    tasks: "train" and "test" -> one mapping per task: the reward's parameters, and if wanted "reward" (its
+    name) and "scene": the task of `suite`, numbered as in `sample(split, ..., seed=0)`, whose scene and
+    dynamics it has (default 0). Without: one train task. scripted(**parameters): a policy.
+    Models, data and tasks fit those of `suite`: they are one family. There are no references.
+    Raises SuiteError naming what is wrong, when registering or when the distribution is opened.
+    """
+    if not callable(reward) and not (isinstance(reward, Mapping) and all(map(callable, reward.values()))):
+        raise SuiteError(f"{name}: reward is {reward!r}: expected a function, or functions by name")
+    functions = Functions(named(reward, name.partition("/")[2]), success, terminated, scripted)
+    tags = (*registry.tags(suite), *tags, "own")
+    registry.register(name, Recipe(suite, functions, entries_of(tasks)), tags)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What `with_rewards` was given; called with a name and options of the suite it makes a `Rewarded`."""
+
+    suite: str
+    functions: Functions
+    tasks: Entries
+
+    @property
+    def options_type(self) -> Callable:
+        """What takes the options of the suite."""
+        factory = registry.factory_of(self.suite)
+        return getattr(factory, "options_type", None) or factory
+
+    def __call__(self, name: str, **options: Any) -> Rewarded:
+        return Rewarded(name, self, registry.get(self.suite, **options))
+
+
+class Rewarded(OwnTasks):
+    """The task distribution that `with_rewards` registers."""
+
+    def __init__(self, name: str, recipe: Recipe, base: TaskDistribution) -> None:
+        super().__init__(name, recipe.functions)
+        self._base, self.family = base, base.family
+        self.observation_space, self.action_space = base.observation_space, base.action_space
+        self.max_episode_steps, self.reward_input_names = base.max_episode_steps, base.reward_input_names
+        self.object_input_names, self.options = base.object_input_names, base.options
+        self.distractors, self.shows_distractors = base.distractors, base.shows_distractors
+        self.read(recipe.tasks, self._in_scene)
+        first = next(task for split in ("train", "test") for task in self.tasks(split))
+        env = base.make(self._theirs(first))
+        try:
+            self.try_out(env.reset(seed=0)[1]["reward_inputs"])
+        finally:
+            env.close()
+
+    def _in_scene(self, split: str, entry: dict[str, Any], reward: Reward) -> Task:
+        count = len(self._base.tasks(split))
+        scene = whole(entry.pop("scene", 0), f"{self.name}: scene", 0, count - 1)
+        return self._base.sample(split, count, seed=0)[scene].replace(reward=reward, distractors=())
+
+    def _theirs(self, task: Task) -> Task:
+        """The task for the suite, with any reward of its: what it pays is not looked at."""
+        return task.replace(reward=next(iter(self._base.tasks("train"))).reward)
+
+    def physics(self) -> dict[str, Any]:
+        return self._base.physics()
+
+    def check(self, task: Task) -> Task:
+        self._base.check(self._theirs(super().check(task)))
+        return task
+
+    def make(self, task: Task) -> gymnasium.Env:
+        return PaidEnv(self._base.make(self._theirs(self.check(task))), self, task)
+
+    def terminated(self, task: Task, inputs, action):
+        theirs = self._base.terminated(self._theirs(self.check(task)), inputs, action)
+        return theirs | super().terminated(task, inputs, action)

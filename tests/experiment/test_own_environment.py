@@ -1,0 +1,110 @@
+"""Pretraining and transfer on a user's own environment, whose episodes end early and which has no script."""
+
+import warnings
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.envs.classic_control import CartPoleEnv
+
+import task_suites
+from meta_latent import cli
+from meta_latent.experiment import playing, run_folder
+from task_suites import registry
+
+POLE = "pretrain.sources=[{suite: mine/pole}]"
+
+
+@pytest.fixture
+def command(toy, capsys, monkeypatch):
+    """Run the command line in this process: (exit status, last line on stderr); there is a task mine/pole."""
+    monkeypatch.setattr(registry, "_ENTRIES", dict(registry._ENTRIES))
+    task_suites.gymnasium_task(
+        "mine/pole", Pole, pixels="render", max_episode_steps=500, reward_inputs=lambda env: env.state,
+        reward_input_names=("place", "speed", "angle", "turn"), terminated=fallen
+    )  # fmt: skip
+
+    def call(*arguments):
+        capsys.readouterr()
+        status = cli.main([*arguments[:2], *toy.small, *arguments[2:]])
+        return status, capsys.readouterr().err.rpartition("meta-latent: ")[2]
+
+    yield call
+    gymnasium.registry.pop(task_suites.gymnasium_id("mine/pole"), None)
+
+
+class Pole(CartPoleEnv):
+    """It draws where the pole leans to."""
+
+    render_mode = "rgb_array"
+
+    def render(self):
+        picture = np.zeros((16, 16, 3), np.uint8)
+        picture[:, int(np.clip(8 + 30 * self.state[2], 0, 15))] = 255
+        return picture
+
+
+def fallen(inputs, action):
+    """CartPole's own rule."""
+    return (abs(inputs[..., 0]) > 2.4) | (abs(inputs[..., 2]) > 12 * 2 * np.pi / 360)
+
+
+def test_episodes_of_any_length_can_be_learned_from(tmp_path, command):
+    folder = tmp_path / "toy" / "pretrain" / "0"
+    given = ("pretrain", "toy", f"out={tmp_path}", POLE)
+    status, said = command(*given)
+    assert status == 2 and "mine/pole has no scripted policy; set pretrain.scripted=0" in said
+    assert not folder.exists()
+    status, said = command(*given, "pretrain.scripted=0", "learner.filter_length=501", "learner.horizon=900")
+    assert status == 2 and "501 observations (500 steps)" in said and "filter_length" not in said
+    assert "learner.horizon (which takes 901)" in said and not folder.exists()
+    status, said = command(*given, "pretrain.scripted=0", "learner.filter_length=400")
+    assert status == 2 and "learner.filter_length (which takes 400)" in said
+    assert run_folder.read_record(folder)["status"] == "failed"
+    cell = ("transfer", "toy", f"out={tmp_path}", "transfer.targets={t: {suite: mine/pole, split: train}}")
+    status, said = command(*cell, "target=t", "arm=ivg/pretrained", "run_seed=0")
+    assert status == 2 and f"{folder}, has not finished: run meta-latent pretrain" in said
+    # Nothing was saved, so that the same folder serves the changed command.
+    assert command(*given, "pretrain.scripted=0")[0] == 0
+    held_out = run_folder.read_record(folder)["held_out"]
+    assert held_out and all(np.isfinite(value) for value in held_out.values())
+
+
+def test_very_short_episodes_are_measured_too(toy, tmp_path):
+    short = "pretrain.sources=[{suite: toy/lqr, options: {episode_steps: 4}}]"
+    folder = toy.pretrain(tmp_path, short, "learner.filter_length=4", "pretrain.env_steps=60")
+    record = run_folder.read_record(folder)
+    assert {"positions_1_minus_r2", "open_loop_r2", "reward_1_minus_r2"} < set(record["held_out"])
+    assert list((folder / "images").glob("imagined_vs_real*.png"))
+
+
+def test_too_few_held_out_episodes_say_so(toy, tmp_path, capsys):
+    toy.pretrain(tmp_path, "pretrain.held_out=0.01")
+    assert "held out: nothing measured: 2 episodes; raise pretrain.env_steps" in capsys.readouterr().out
+
+
+def test_pretraining_that_was_never_started_is_named(tmp_path, command):
+    status, said = command("transfer", "toy", f"out={tmp_path}", "transfer.arms=[ivg/pretrained]")
+    assert status == 2 and "was never started: run meta-latent pretrain" in said
+
+
+class Undrawn(gymnasium.Env):
+    """Its render is broken."""
+
+    def render(self):
+        raise AttributeError("Unexpected mode: None")
+
+
+def test_an_environment_that_cannot_draw_costs_the_film_only():
+    with pytest.warns(UserWarning, match="no video: .*Unexpected mode"):
+        assert playing.picture(Undrawn()) is None
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert playing.picture(gymnasium.Env()) is None  # NotImplementedError: it has no pictures
+
+
+def test_a_target_with_too_short_episodes_names_the_keys(tmp_path, command):
+    target = "transfer.targets={t: {suite: mine/pole, split: train}}"
+    cell = (target, "target=t", "arm=sac/scratch", "run_seed=0")
+    status, said = command("transfer", "toy", f"out={tmp_path}", *cell, "transfer.sac.steps=600")
+    assert status == 2 and "windows take 601: lower learner.horizon" in said

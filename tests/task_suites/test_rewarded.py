@@ -1,0 +1,105 @@
+"""Rewards of a user on suites that are there already."""
+
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import pytest
+
+import task_suites
+from task_suites import registry
+
+
+def low(inputs, action, target_metres):
+    """The hand is as low as wanted."""
+    return -abs(inputs[..., 2] - target_metres)
+
+
+@pytest.fixture
+def suite(monkeypatch):
+    """suite(base, **changes) registers mine/task and gives a function that opens it with options."""
+    monkeypatch.setattr(registry, "_ENTRIES", dict(registry._ENTRIES))
+
+    def make(base="tabletop/push", **changes):
+        tasks = {"train": [{"target_metres": 0.2}], "test": [{"target_metres": 0.1}]}
+        task_suites.with_rewards("mine/task", base, **{"reward": low, "tasks": tasks, **changes})
+        return lambda **options: task_suites.get("mine/task", **options)
+
+    yield make
+    gymnasium.registry.pop(task_suites.gymnasium_id("mine/task"), None)
+
+
+def test_physics_pictures_and_options_are_the_suites_and_only_the_reward_is_not(suite):
+    options = {"image_size": 16, "cameras": ("top",), "distractors": {"video": 0.5}}
+    mine = suite(success=lambda inputs, target_metres: inputs[..., 2] < target_metres)(**options)
+    base = task_suites.get("tabletop/push", **options)
+    assert mine.fingerprint() == base.fingerprint() and mine.object_input_names == base.object_input_names
+    task, theirs = mine.sample("test", 1, seed=0)[0], base.sample("test", 1, seed=0)[0]
+    assert task.distractors == theirs.distractors and task.family == "tabletop"
+    assert task_suites.Task.from_json(task.to_json()) == task and mine.references(task) is None
+    ours, other = mine.make(task), base.make(theirs)
+    assert np.array_equal(ours.reset(seed=2)[0]["image_top"], other.reset(seed=2)[0]["image_top"])
+    for action in np.random.default_rng(0).uniform(-1, 1, (5, 5)):
+        seen, paid, _, _, info = ours.step(action)
+        expected = other.step(action)
+        assert np.array_equal(seen["image_top"], expected[0]["image_top"])
+        assert paid == pytest.approx(-abs(info["reward_inputs"][2] - 0.1)) != expected[1]
+        assert info["success"] == (info["reward_inputs"][2] < 0.1) and info["task"] == task
+    assert mine.describe(task) == "The hand is as low as wanted. (reward 'low' with target_metres=0.1)"
+    assert {"own", "mujoco"} <= set(task_suites.tags("mine/task"))
+    with pytest.raises(task_suites.SuiteError, match="pretrain.scripted=0"):
+        mine.scripted(task)
+
+
+def test_scenes_are_the_suites_tasks_by_number(suite):
+    tasks = {"train": [{"target_metres": 0.2, "scene": 3}, {"target_metres": 0.2}]}
+    mine, base = suite("meld/buttons", tasks=tasks)(cameras=()), task_suites.get("meld/buttons")
+    scenes = base.sample("train", 4, seed=0)
+    assert [task.parameters for task in mine.tasks("train")] == [scenes[3].parameters, scenes[0].parameters]
+
+
+def test_the_suites_own_end_is_kept_and_another_added(suite):
+    def fast(inputs, action):
+        return inputs[..., 0] > 1.0
+
+    mine = suite("locomotion/hopper_velocity", reward=lambda inputs, action: inputs[..., 0], tasks=None,
+                 terminated=fast)()  # fmt: skip
+    task, base = mine.tasks("train")[0], task_suites.get("locomotion/hopper_velocity")
+    inputs = np.zeros((2, len(mine.reward_input_names)), np.float32)
+    fallen = base.terminated(base.tasks("train")[0], inputs, None)
+    assert fallen.all() and mine.terminated(task, inputs, None).all()
+    env, rng = mine.make(task), np.random.default_rng(0)
+    info, over = env.reset(seed=0)[1], False
+    while not over:
+        _, _, over, truncated, info = env.step(rng.uniform(-1, 1, 3))
+        assert over == mine.terminated(task, info["reward_inputs"], None) and not truncated
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"base": "tabletop/pusch"}, "tabletop/push"),
+        ({"reward": {"own": None}}, "expected a function"),
+        ({"tasks": {"train": [{"target_metres": 1.0, "scene": 25}]}}, "scene is 25: .* 0 to 24"),
+        ({"tasks": {"train": [{"target": 1.0}]}}, "target_metres"),
+        ({"reward": lambda inputs, action, target_metres: inputs}, "reward 'task', given numpy"),
+    ],
+)
+def test_what_is_wrong_is_named(suite, changes, words):
+    with pytest.raises(task_suites.SuiteError, match=words):
+        suite(**changes)()
+
+
+def test_the_code_of_the_documentation_runs(monkeypatch):
+    monkeypatch.setattr(registry, "_ENTRIES", dict(registry._ENTRIES))
+    text = (Path(__file__).resolve().parents[2] / "docs" / "tasks.md").read_text()
+    section = text.partition("## Your own reward on a suite")[2].partition("\n## ")[0]
+    lines = [line[4:] for line in section.splitlines() if line.startswith("    ") or not line]
+    scope = {"task_suites": task_suites}
+    exec("\n".join(lines), scope)
+    mine = task_suites.get("mine/apart", cameras=())
+    env = mine.make(mine.sample("test", 1, seed=0)[0])
+    inputs = env.reset(seed=0)[1]["reward_inputs"]
+    paid = mine.reward(env.task, inputs, None)
+    assert paid == pytest.approx(-abs(inputs[9] - inputs[3] - 0.3))
+    gymnasium.registry.pop(task_suites.gymnasium_id("mine/apart"), None)
