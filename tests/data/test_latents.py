@@ -8,6 +8,7 @@ import task_suites
 from meta_latent.data.collect import CorrelatedNoise, collect_episode
 from meta_latent.data.latents import LatentCache, embed_episode
 from meta_latent.data.replay import ReplayConfig, SequenceReplay
+from meta_latent.errors import UserError
 from meta_latent.models.config import CoreConfig, EncoderConfig, EnsembleConfig, ModelConfig
 from meta_latent.models.latent_state_model import LatentStateModel
 from meta_latent.rng import seeded_construction
@@ -101,5 +102,5 @@ def test_windows_lie_within_episodes_and_cover_them_evenly(model):
 def test_too_long_windows_are_refused(model):
     cache = LatentCache()
     cache.extend(model, replay_of(1))
-    with pytest.raises(ValueError, match="8 latents"):
+    with pytest.raises(UserError, match="take 8: lower learner.horizon"):
         cache.windows(1, 7, np.random.default_rng(0))

@@ -102,7 +102,7 @@ def test_windows_are_uniform_and_stay_among_the_chosen():
 
 
 def test_too_long_a_window_is_refused():
-    with pytest.raises(UserError, match="9 observations"):
+    with pytest.raises(UserError, match="has 8 observations, training sequences take 9"):
         filled().sequences(1, 9, np.random.default_rng(0))
 
 
