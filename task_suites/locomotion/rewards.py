@@ -71,42 +71,6 @@ _PARAMETERS = {
     "direction": {"heading_radians": _HEADING},
     "goal": {"goal_x_metres": _PLACE, "goal_y_metres": _PLACE},
 }
-_COST = 3.0
-# Sources: `run` is Gymnasium v5, `upright` MB-MPO's own (its later code), the others PEARL's and ProMP's
-# environments, and MAML's for the ant's velocity.
-WEIGHTS = {
-    "half_cheetah": {"run": Weights(0.1), "velocity": Weights(0.05), "direction": Weights(0.05)},
-    "hopper": {
-        "run": Weights(1e-3, 1.0),
-        "upright": Weights(0.1, height=1.3),
-        "velocity": Weights(1e-3, 3.0),
-    },
-    "walker2d": {
-        "run": Weights(1e-3, 1.0),
-        "upright": Weights(0.1, height=1.3),
-        "velocity": Weights(1e-3, 4.5),
-        "direction": Weights(1e-3, 1.0),
-    },
-    "ant": {
-        "run": Weights(0.5, 1.0, 5e-4),
-        "upright": Weights(0.1, height=0.57),
-        "velocity": Weights(5e-3, 1.05, 5e-4),
-        "direction": Weights(0.5, 1.0, 5e-4),
-        "goal": Weights(0.1, 0.0, 5e-4),
-    },
-    "swimmer": {"run": Weights(1e-4), "velocity": Weights(1e-4)},
-    "humanoid": {
-        "run": Weights(_HUMANOID_CONTROL, 5.0, 5e-7, 1.25),
-        "direction": Weights(_HUMANOID_CONTROL, 5.0, 5e-7, 1.25),
-    },
-}
-PARAMETERS = {
-    "run": (),
-    "upright": (),
-    "velocity": ("target_metres_per_second",),
-    "direction": ("heading_radians",),
-    "goal": ("goal_x_metres", "goal_y_metres"),
-}
 _COST = "less a cost of the action"
 WORDS = {
     "run": f"what Gymnasium's v5 environment pays: speed forward, {_COST}",
