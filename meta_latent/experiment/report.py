@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from meta_latent.errors import UserError
-from meta_latent.experiment import figures, report_page
+from meta_latent.experiment import config, figures, report_page
 from meta_latent.experiment import learning_speed as ls
 from meta_latent.experiment.report_numbers import Bootstrap, analyse, plain
 from meta_latent.experiment.report_sources import Cell, Run, read_run
+from meta_latent.experiment.run_folder import CONFIG
 from meta_latent.files import atomic_write_bytes
 
 RUNS = Path("runs")
@@ -76,22 +77,18 @@ def _options(overrides: Sequence[str]) -> dict[str, Any]:
 
 def with_scratch(runs: Sequence[Run]) -> list[Run]:
     """The runs, each with the scratch arms that its targets lack, from the first run that has them: those do
-    not depend on pretraining. Runs of another threshold or other references lend nothing.
+    not depend on pretraining. Only runs of the same task and settings lend to each other.
     """
-
-    def terms(cell: Cell) -> tuple:
-        return (cell.target, *(cell.facts.get(key) for key in ("threshold", "floor", "reference")))
-
     lenders: dict[tuple, list[Cell]] = {}
     for run in runs:
         own: dict[tuple, list[Cell]] = {}
         for cell in run.cells:
             if cell.arm.endswith("/scratch"):
-                own.setdefault((*terms(cell), cell.arm), []).append(cell)
+                own.setdefault((*_terms(cell), cell.arm), []).append(cell)
         lenders = own | lenders
     whole = []
     for run in runs:
-        wanted, present = {terms(c) for c in run.cells}, {(c.target, c.arm) for c in run.cells}
+        wanted, present = {_terms(c) for c in run.cells}, {(c.target, c.arm) for c in run.cells}
         lent = [
             cell
             for (*known, arm), cells in lenders.items()
@@ -100,6 +97,20 @@ def with_scratch(runs: Sequence[Run]) -> list[Run]:
         ]
         whole.append(dataclasses.replace(run, cells=(*run.cells, *lent)))
     return whole
+
+
+def _terms(cell: Cell) -> tuple:
+    """Target, threshold, references and settings of a cell, but for its arm's own: what cells must share to
+    be compared.
+    """
+    try:
+        stored = config.read_yaml(cell.path / CONFIG)
+    except UserError:
+        stored = {}
+    settings = {key: stored.get(key) for key in ("task", "suite", "random")}
+    settings |= {k: v for k, v in (stored.get("transfer") or {}).items() if k != "budget_env_steps"}
+    facts = (cell.facts.get(key) for key in ("threshold", "floor", "reference"))
+    return (cell.target, *facts, json.dumps(settings, sort_keys=True))
 
 
 def gain_points(runs: Sequence[Run], draw: Bootstrap) -> list[figures.GainPoint]:
