@@ -6,6 +6,7 @@ import yaml
 from PIL import Image
 
 from meta_latent import cli
+from meta_latent.errors import UserError
 from meta_latent.experiment import config
 from meta_latent.experiment.schema import ExperimentConfig
 from meta_latent.experiment.suites import bind
@@ -76,7 +77,7 @@ def no_video(folder):
 
 
 def stray(folder):
-    (folder / "notes.txt").write_text("words")
+    (folder / "film.xyz").write_text("of no known kind")
 
 
 def missing(folder):
@@ -91,12 +92,15 @@ def missing(folder):
         (emptied, "clips' is empty"),
         (broken, "red.png' cannot be read as an image"),
         (no_video, "film.mp4' cannot be read as a video"),
-        (stray, "notes.txt' is neither a video nor an image"),
+        (stray, "film.xyz' is neither a video nor an image"),
     ],
 )
 def test_a_folder_that_cannot_be_shown_is_wrong_input(folder, write, tmp_path, capsys, spoil, said):
     spoil(folder)
-    assert cli.main(["transfer", str(write(folder)), f"out={tmp_path / 'runs'}"]) == 2
+    experiment = config.load(ExperimentConfig, [path := write(folder)])
+    with pytest.raises(UserError, match="^distractors of filmed: "):  # first: else the command would train
+        bind(experiment, experiment.transfer.targets["filmed"], "filmed")
+    assert cli.main(["transfer", str(path), f"out={tmp_path / 'runs'}"]) == 2
     message = capsys.readouterr().err
     assert message.startswith("meta-latent: distractors of filmed: ") and said in message
     assert message.count("\n") == 1
