@@ -440,8 +440,10 @@ def test_pictures_of_gymnasiums_renderer_survive_our_drawing(monkeypatch):
     env = mine.make(mine.tasks("train")[0])
     before = env.reset(seed=0)[0]["image_render"]
     table = task_suites.get("tabletop/reach", image_size=16)
-    table.make(table.tasks("train")[0]).reset(seed=0)
+    other = table.make(table.tasks("train")[0])
+    other.reset(seed=0)
     assert np.array_equal(env.render(), before) and before.std() > 1
+    other.close()
     env.close()
 
 
