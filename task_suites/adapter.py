@@ -217,6 +217,12 @@ class Adapted(OwnTasks):
         named = make if isinstance(make, str) else "; ".join(_words(make))
         return {"environment": named, **({"built": self._built} if self._built else {})}
 
+    def check(self, task: Task) -> Task:
+        if super().check(task).parameters:
+            given = dict(task.parameters)
+            raise SuiteError(f"{self.name}: parameters are {given!r}: expected none, make takes dynamics")
+        return task
+
     def make(self, task: Task) -> gymnasium.Env:
         env = AdaptedEnv(self.open(self.check(task)), self)
         if (env.observation_space, env.action_space) != (self.observation_space, self.action_space):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -36,7 +35,8 @@ def with_rewards(
     **parameters) -> booleans: ends episodes beside the suite's own rule; default: that rule.
     tasks: "train" and "test" -> one mapping per task: the reward's parameters, and if wanted "reward" (its
     name) and "scene": the task of `suite`, numbered as in `sample(split, ..., seed=0)`, whose scene and
-    dynamics it has (default 0). Without: one train task. scripted(**parameters): a policy.
+    dynamics it has (default 0); it matters only where scenes or dynamics of `suite` differ. Without: one
+    train task. scripted(**parameters): a policy.
     Models, data and tasks fit those of `suite`: they are one family. There are no references.
     Raises SuiteError naming what is wrong, when registering or when the distribution is opened.
     """
@@ -94,7 +94,7 @@ class Rewarded(OwnTasks):
 
     def _theirs(self, task: Task) -> Task:
         """The task for the suite, with any reward of its: what it pays is not looked at."""
-        return dataclasses.replace(task, reward=self._any)
+        return task.replace(reward=self._any)
 
     def physics(self) -> dict[str, Any]:
         return self._base.physics()

@@ -458,6 +458,16 @@ def test_what_gymnasium_misses_is_named(monkeypatch):
         of("Pendulum-v1", monkeypatch)(image_size=8)
 
 
+def test_what_a_task_may_not_say_is_refused_before_it_is_played(suite):
+    mine = suite()
+    task = mine.tasks("train")[0]
+    assert mine.check(task.replace(reward=task_suites.Reward("reward", {"goal": 7.0})))
+    with pytest.raises(task_suites.SuiteError, match="mine/walk: task {'gaol': 1.0}, reward 'reward': .*goal"):
+        mine.make(task.replace(reward=task_suites.Reward("reward", {"gaol": 1.0})))
+    with pytest.raises(task_suites.SuiteError, match="{'nonsense': 1}: expected none"):
+        mine.make(task.replace(parameters={"nonsense": 1}))
+
+
 def test_no_script_says_what_to_set(suite):
     mine = suite()
     with pytest.raises(task_suites.SuiteError, match="pretrain.scripted=0"):

@@ -91,6 +91,7 @@ def test_a_suite_may_have_test_tasks_only(suite):
         mine = suite(**given, tasks={"test": [{}]})()
         assert mine.make(mine.tasks("test")[0]).reset(seed=0)[1]["task"] == mine.tasks("test")[0]
         registry._ENTRIES.pop("mine/task")
+        gymnasium.registry.pop(task_suites.gymnasium_id("mine/task"))
         with pytest.raises(task_suites.SuiteError, match="mine/pole has no train tasks"):
             suite(**given, tasks=None)()
     finally:
@@ -108,6 +109,10 @@ def test_options_that_say_what_is_sampled_stay_so(suite):
     [
         ({"base": "tabletop/pusch"}, "tabletop/push"),
         ({"reward": {"own": None}}, "expected a function"),
+        (
+            {"tasks": {"train": [{"target_metres": 1.0}, {"target_metres": 1.0, "scene": 3}]}},
+            "again in train \\(scenes 0 and 3 are the same\\)",
+        ),
         ({"tasks": {"train": [{"target_metres": 1.0, "scene": 25}]}}, "scene is 25: .* 0 to 24"),
         ({"tasks": {"train": [{"target": 1.0}]}}, "target_metres"),
         ({"reward": lambda inputs, action, target_metres: inputs}, "reward 'task', given numpy"),
