@@ -99,7 +99,7 @@ def options_of(name: str) -> list[str]:
     return [key for key, value in signature.items() if key != "name" and value.kind is not value.VAR_KEYWORD]
 
 
-def get(name: str, **options) -> TaskDistribution:
+def get(name: str, /, **options) -> TaskDistribution:
     """Return the distribution `name` with `options`. Raises SuiteError for an unknown name or option."""
     valid = options_of(name)
     for option in options:
