@@ -10,6 +10,8 @@ from meta_latent.errors import UserError
 from meta_latent.experiment import config
 from meta_latent.experiment.schema import ExperimentConfig
 from meta_latent.experiment.suites import bind
+from task_suites import SuiteError
+from task_suites.tabletop.suite import Tabletop
 
 RED = (250, 0, 0)
 
@@ -114,6 +116,16 @@ def test_that_of_a_source_is_told_before_anything_runs(folder, write, tmp_path, 
     assert cli.main([command, str(path), f"out={tmp_path / 'runs'}"]) == 2
     assert "distractors of tabletop/reach: " in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
+
+
+def test_what_else_is_wrong_is_not_said_of_distractors(folder, write, monkeypatch):
+    def check(self, task):
+        raise SuiteError("its goal is too far")
+
+    monkeypatch.setattr(Tabletop, "check", check)
+    experiment = config.load(ExperimentConfig, [write(folder)])
+    with pytest.raises(SuiteError, match="^its goal is too far"):
+        bind(experiment, experiment.transfer.targets["filmed"], "filmed")
 
 
 def test_a_suite_without_distractors_says_so(folder, write, tmp_path, capsys):
