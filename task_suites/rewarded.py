@@ -11,9 +11,9 @@ import gymnasium
 from task_suites import registry
 from task_suites.distribution import SPLITS, ScriptedPolicy, TaskDistribution
 from task_suites.errors import SuiteError
-from task_suites.options import whole
 from task_suites.own_rewards import Entries, Functions, OwnTasks, PaidEnv, entries_of, named
 from task_suites.task import Reward, Task
+from task_suites.values import whole
 
 
 def with_rewards(

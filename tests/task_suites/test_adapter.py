@@ -462,10 +462,14 @@ def test_what_a_task_may_not_say_is_refused_before_it_is_played(suite):
     mine = suite()
     task = mine.tasks("train")[0]
     assert mine.check(task.replace(reward=task_suites.Reward("reward", {"goal": 7.0})))
-    with pytest.raises(task_suites.SuiteError, match="mine/walk: task {'gaol': 1.0}, reward 'reward': .*goal"):
+    with pytest.raises(task_suites.SuiteError, match="task {'gaol': 1.0}, reward 'reward': .*goal"):
         mine.make(task.replace(reward=task_suites.Reward("reward", {"gaol": 1.0})))
     with pytest.raises(task_suites.SuiteError, match="{'nonsense': 1}: expected none"):
         mine.make(task.replace(parameters={"nonsense": 1}))
+
+
+def test_a_limit_of_numpys_is_as_good(suite):
+    assert type(suite(max_episode_steps=np.int64(3)).max_episode_steps) is int
 
 
 def test_no_script_says_what_to_set(suite):
