@@ -18,6 +18,7 @@ from task_suites.errors import SuiteError, choose
 from task_suites.own_rewards import Entries, Functions, OwnTasks, PaidEnv, entries_of, named
 from task_suites.registry import register
 from task_suites.task import Parameters, Reward, Task
+from task_suites.values import whole
 
 OWN_REWARD = "own_reward"  # the reward input that holds what the environment itself paid
 _PIXELS = ("mujoco", "none", "render")
@@ -164,9 +165,7 @@ class Adapted(OwnTasks):
     def _limit(self, env: gymnasium.Env) -> int:
         own = None if env.spec is None else env.spec.max_episode_steps
         limit = own if self._recipe.max_episode_steps is None else self._recipe.max_episode_steps
-        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
-            raise SuiteError(f"{self.name}: max_episode_steps is {limit!r}: expected a whole number from 1")
-        return limit
+        return whole(limit, f"{self.name}: max_episode_steps", 1)
 
     @contextlib.contextmanager
     def _named_errors(self) -> Iterator[None]:
@@ -216,6 +215,12 @@ class Adapted(OwnTasks):
         make = self._recipe.make
         named = make if isinstance(make, str) else "; ".join(_words(make))
         return {"environment": named, **({"built": self._built} if self._built else {})}
+
+    def check(self, task: Task) -> Task:
+        if super().check(task).parameters:
+            given = dict(task.parameters)
+            raise SuiteError(f"{self.name}: parameters are {given!r}: expected none, make takes dynamics")
+        return task
 
     def make(self, task: Task) -> gymnasium.Env:
         env = AdaptedEnv(self.open(self.check(task)), self)

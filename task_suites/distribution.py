@@ -78,7 +78,7 @@ class TaskDistribution(ABC):
     them that locate objects, which a model has to see), `options` (plain values), `options_type` (the
     dataclass of what the constructor takes beside `name`; None: its own arguments), `task_options` (those of
     them that say which tasks are sampled, not how one is made), `reward_words` (reward name -> what it pays,
-    a format string of its parameters).
+    a format string of its parameters), `antialias_version` (rises when smooth pictures become others).
 
     What its tasks may say, and `check` holds them to: `reward_values` (reward name -> its parameters; None:
     the family checks its tasks itself), `scene_values` (of `Task.parameters`), `dynamics_values`.
@@ -100,6 +100,7 @@ class TaskDistribution(ABC):
     task_options: tuple[str, ...] = ("distractors",)
     distractors: tuple[Distractor, ...] = ()
     shows_distractors: bool = False
+    antialias_version: int = 2
 
     @abstractmethod
     def tasks(self, split: str) -> tuple[Task, ...]:
@@ -182,6 +183,8 @@ class TaskDistribution(ABC):
             "action": str(self.action_space),
             "reward_inputs": list(self.reward_input_names),
         }
+        if self.options.get("antialias") and self.antialias_version > 1:  # the first goes unsaid, as before
+            facts["antialias"] = self.antialias_version
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
 
     def check(self, task: Task) -> Task:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from task_suites import registry
@@ -10,11 +12,15 @@ from task_suites.errors import SuiteError
 from task_suites.task import Task
 
 
-def open_large(name: str, pixels: int) -> TaskDistribution:
-    """Return the distribution `name` with pictures of about `pixels`, smooth, where it has such options."""
+def open_large(name: str, pixels: int, /, **options: Any) -> TaskDistribution:
+    """Return the distribution `name` with pictures of about `pixels`, smooth, where it has such options.
+
+    options: others of its, or these two otherwise.
+    """
     wanted = {"image_size": pixels, "antialias": True}
     known = registry.options_of(name)
-    return registry.get(name, **{key: value for key, value in wanted.items() if key in known})
+    large = {key: value for key, value in wanted.items() if key in known}
+    return registry.get(name, **{**large, **options})
 
 
 def film(suite: TaskDistribution, task: Task, seed: int = 3) -> list[np.ndarray]:

@@ -67,20 +67,24 @@ class OwnTasks(TaskDistribution):
     def __init__(self, name: str, functions: Functions) -> None:
         self.name, self.functions = name, functions
         self._tasks: dict[str, tuple[Task, ...]] = {split: () for split in SPLITS}
+        self._fit: set[Reward] = set()
         self._warned = False
 
     def read(self, entries: Entries, task_of: Callable[[str, dict, Reward], Task]) -> None:
         """Read the tasks. task_of(split, entry, reward) takes out of the entry what is not the reward's."""
-        seen: dict[Task, str] = {}
+        seen: dict[Task, tuple[str, Mapping[str, Any]]] = {}
         for split in SPLITS:
             for entry in entries.get(split, ()):
                 task = self._task(split, entry, task_of)
                 if task in seen:
+                    where, first = seen[task]
+                    scenes = [given.get("scene", 0) for given in (first, entry)]
+                    same = f" (scenes {scenes[0]} and {scenes[1]} are the same)" * (scenes[0] != scenes[1])
                     raise SuiteError(
-                        f"{self.name}: the task {dict(entry)!r} is in {seen[task]} and again in {split}: "
+                        f"{self.name}: the task {dict(entry)!r} is in {where} and again in {split}{same}: "
                         "tasks differ, and splits share none (a target may be of split train, too)"
                     )
-                seen[task] = split
+                seen[task] = split, entry
                 self._tasks[split] += (task,)
         if not seen:
             raise SuiteError(f"{self.name}: tasks is empty: expected at least one task")
@@ -90,12 +94,19 @@ class OwnTasks(TaskDistribution):
         chosen = values.pop("reward", next(iter(rewards)) if len(rewards) == 1 else None)
         choose(chosen, rewards, f"reward of {self.name}")
         task = task_of(split, values, Reward(chosen))
-        for what, function, given in self._calls(chosen):
-            try:
-                inspect.signature(function).bind(*[None] * given, **values)
-            except TypeError as error:
-                raise SuiteError(f"{self.name}: task {dict(entry)!r}, {what}: {error}") from error
-        return task.replace(reward=Reward(chosen, Parameters(values)))
+        return task.replace(reward=self._fitting(Reward(chosen, Parameters(values))))
+
+    def _fitting(self, reward: Reward) -> Reward:
+        """Return `reward` if every function takes its parameters; looked at once, as every step asks."""
+        if reward not in self._fit:
+            for what, function, given in self._calls(reward.name):
+                try:
+                    inspect.signature(function).bind(*[None] * given, **reward.parameters)
+                except TypeError as error:
+                    task = f"task {dict(reward.parameters)!r}"
+                    raise SuiteError(f"{self.name}: {task}, {what}: {error}") from error
+            self._fit.add(reward)
+        return reward
 
     def _calls(self, reward: str) -> list[tuple[str, Callable, int]]:
         """What is called for a task: words for it, the function, how many arrays it takes."""
@@ -149,6 +160,7 @@ class OwnTasks(TaskDistribution):
     def check(self, task: Task) -> Task:
         super().check(task)
         choose(task.reward.name, self.functions.rewards, f"reward of {self.name}")
+        self._fitting(task.reward)
         return task
 
     def reward(self, task: Task, inputs, action):

@@ -10,9 +10,9 @@ import numpy as np
 
 from task_suites.distribution import as_distractors
 from task_suites.errors import SuiteError, choose
-from task_suites.options import whole
 from task_suites.rendering import Renderer, mujoco
 from task_suites.scenery import Scenery
+from task_suites.values import whole
 
 DEFAULT_CAMERA = "default"
 _MOVIE_PIXELS = 256

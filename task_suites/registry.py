@@ -7,6 +7,7 @@ import inspect
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import gymnasium
 
@@ -92,14 +93,15 @@ def factory_of(name: str) -> Callable[..., TaskDistribution]:
     return _ENTRIES[choose(name, _ENTRIES, "task distribution")].resolve()
 
 
-def options_of(name: str) -> list[str]:
-    """Return the names of the options that `get` takes for a distribution. SuiteError: unknown name."""
+def options_of(name: str) -> dict[str, Any]:
+    """Return the options that `get` takes for a distribution, with defaults. SuiteError: unknown name."""
     factory = factory_of(name)
     signature = inspect.signature(getattr(factory, "options_type", None) or factory).parameters
-    return [key for key, value in signature.items() if key != "name" and value.kind is not value.VAR_KEYWORD]
+    taken = {key: value for key, value in signature.items() if value.kind is not value.VAR_KEYWORD}
+    return {key: value.default for key, value in taken.items() if key != "name"}
 
 
-def get(name: str, **options) -> TaskDistribution:
+def get(name: str, /, **options) -> TaskDistribution:
     """Return the distribution `name` with `options`. Raises SuiteError for an unknown name or option."""
     valid = options_of(name)
     for option in options:

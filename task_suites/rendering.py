@@ -94,9 +94,12 @@ class _Context:
     """A GL context, current only inside `with`, for one thread at a time; then the one before is again.
 
     Others, Gymnasium's renderer among them, draw into whatever is current and never look whose it is.
+    `dropped` holds what is no longer drawn, its MjrContext and textures: freed when this is current next, as
+    garbage is collected in any thread, in the middle of anything.
     """
 
     def __init__(self) -> None:
+        self.dropped: list[tuple[mujoco.MjrContext, list[int]]] = []
         self._lock, self._before = threading.RLock(), []
         self._egl = ctypes.CDLL("libEGL.so.1") if BACKEND == "egl" and _loads("libEGL.so.1") else None
         if self._egl is not None:  # asked itself: PyOpenGL takes as long as a third of a small picture
@@ -130,6 +133,13 @@ class _Context:
             self._bind(self._own)
         else:
             self._gl.make_current()
+        while self.dropped:
+            context, textures = self.dropped.pop()
+            if textures:
+                from OpenGL import GL
+
+                GL.glDeleteTextures(textures)
+            context.free()
 
     def __exit__(self, *_: object) -> None:
         self._bind(self._before.pop())
@@ -173,6 +183,8 @@ class Renderer:
     Raises SuiteError naming the system packages if no GL backend can start.
     """
 
+    _context: mujoco.MjrContext | None = None  # of the class: what was not made is not freed
+
     def __init__(
         self,
         model: mujoco.MjModel,
@@ -182,12 +194,12 @@ class Renderer:
         antialias: bool = False,
         max_geoms: int = 200,
     ) -> None:
-        self._context = None
         self._antialias, round_bodies = antialias, antialias and max(height, width) > _SMALL_PIXELS
         if antialias:
             height, width = 2 * height, 2 * width
         self.model = model
         self._gl = _thread_context()
+        self._paint: dict[int, tuple[int, tuple]] = {}  # slot -> GL texture, its height and width
         # MjrContext reads these off the model once; restored, as the model belongs to the caller.
         quality, size = model.vis.quality, model.vis.global_
         fields = [(quality, name) for name in ("offsamples", "shadowsize", "numslices", "numstacks")]
@@ -206,7 +218,6 @@ class Renderer:
         self.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
         self._option, self._camera = mujoco.MjvOption(), mujoco.MjvCamera()
         self._perturb = mujoco.MjvPerturb()
-        self._paint: dict[int, tuple[int, tuple]] = {}  # slot -> GL texture, its height and width
         self._rect = mujoco.MjrRect(0, 0, width, height)
         self._pixels = np.empty((height, width, 3), np.uint8)
         _OPEN.add(self)
@@ -310,15 +321,15 @@ class Renderer:
     def close(self) -> None:
         """Free the GL resources; more than once is allowed."""
         if self._context is not None:
+            self.__del__()
             with self._gl:
-                if self._paint:
-                    from OpenGL import GL
-
-                    GL.glDeleteTextures([texture for texture, _ in self._paint.values()])
-                    self._paint.clear()
-                self._context.free()
-            self._context = None
+                pass
         _OPEN.discard(self)
+
+    def __del__(self) -> None:
+        if self._context is not None:
+            self._gl.dropped.append((self._context, [texture for texture, _ in self._paint.values()]))
+            self._context = None
 
     def __enter__(self) -> Renderer:
         return self

@@ -9,11 +9,11 @@ from typing import Any
 import gymnasium
 
 from task_suites import registry
-from task_suites.distribution import ScriptedPolicy, TaskDistribution
+from task_suites.distribution import SPLITS, ScriptedPolicy, TaskDistribution
 from task_suites.errors import SuiteError
-from task_suites.options import whole
 from task_suites.own_rewards import Entries, Functions, OwnTasks, PaidEnv, entries_of, named
 from task_suites.task import Reward, Task
+from task_suites.values import whole
 
 
 def with_rewards(
@@ -35,7 +35,8 @@ def with_rewards(
     **parameters) -> booleans: ends episodes beside the suite's own rule; default: that rule.
     tasks: "train" and "test" -> one mapping per task: the reward's parameters, and if wanted "reward" (its
     name) and "scene": the task of `suite`, numbered as in `sample(split, ..., seed=0)`, whose scene and
-    dynamics it has (default 0). Without: one train task. scripted(**parameters): a policy.
+    dynamics it has (default 0); it matters only where scenes or dynamics of `suite` differ. Without: one
+    train task. scripted(**parameters): a policy.
     Models, data and tasks fit those of `suite`: they are one family. There are no references.
     Raises SuiteError naming what is wrong, when registering or when the distribution is opened.
     """
@@ -74,8 +75,10 @@ class Rewarded(OwnTasks):
         self.max_episode_steps, self.reward_input_names = base.max_episode_steps, base.reward_input_names
         self.object_input_names, self.options = base.object_input_names, base.options
         self.distractors, self.shows_distractors = base.distractors, base.shows_distractors
+        self.task_options, self.antialias_version = base.task_options, base.antialias_version
+        self._any = next(task.reward for split in SPLITS for task in base.tasks(split))
         self.read(recipe.tasks, self._in_scene)
-        first = next(task for split in ("train", "test") for task in self.tasks(split))
+        first = next(task for split in SPLITS for task in self.tasks(split))
         env = base.make(self._theirs(first))
         try:
             self.try_out(env.reset(seed=0)[1]["reward_inputs"])
@@ -84,12 +87,14 @@ class Rewarded(OwnTasks):
 
     def _in_scene(self, split: str, entry: dict[str, Any], reward: Reward) -> Task:
         count = len(self._base.tasks(split))
+        if not count:
+            raise SuiteError(f"{self.name}: {self._base.name} has no {split} tasks: choose another split")
         scene = whole(entry.pop("scene", 0), f"{self.name}: scene", 0, count - 1)
         return self._base.sample(split, count, seed=0)[scene].replace(reward=reward, distractors=())
 
     def _theirs(self, task: Task) -> Task:
         """The task for the suite, with any reward of its: what it pays is not looked at."""
-        return task.replace(reward=next(iter(self._base.tasks("train"))).reward)
+        return task.replace(reward=self._any)
 
     def physics(self) -> dict[str, Any]:
         return self._base.physics()

@@ -58,6 +58,7 @@ def test_films_show_the_scripted_policy_until_it_is_done():
     film = gallery.film(suite, task)
     assert film[0].shape == (20, 20, 3) and 2 < len(film) <= suite.max_episode_steps
     assert not np.array_equal(film[0], film[-1])
+    assert gallery.open_large("toy/lqr", 20, image_size=8, episode_steps=2).max_episode_steps == 2
 
 
 def test_nothing_to_see_is_rendered_and_nothing_scripted_is_random(monkeypatch):

@@ -61,9 +61,9 @@ def bind(config: ExperimentConfig, wanted: TaskConfig, name: str = "") -> Bound:
     if not 0 <= wanted.index < count:
         numbers = f"index is {wanted.index}, expected 0 to {count - 1}" if count else "choose another split"
         raise UserError(f"{wanted.suite} has {count} {wanted.split} tasks: {numbers}")
-    task = distribution.sample(wanted.split, wanted.index + 1, seed=0)[wanted.index]
+    task = distribution.check(distribution.sample(wanted.split, wanted.index + 1, seed=0)[wanted.index])
     name = name or (f"{wanted.suite}#{wanted.index}" if wanted.index else wanted.suite)
-    try:
+    try:  # what was right before can be wrong now because of them only
         given = task_suites.as_distractors([dataclasses.asdict(item) for item in wanted.distractors])
         task = distribution.check(task.replace(distractors=given or task.distractors))
     except task_suites.SuiteError as error:

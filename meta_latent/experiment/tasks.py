@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import sys
 from collections.abc import Sequence
@@ -15,9 +14,9 @@ import task_suites
 from meta_latent.errors import UserError
 from meta_latent.experiment import config
 from meta_latent.experiment.suites import open_distribution
-from task_suites import gallery, registry
+from task_suites import gallery
 
-_LARGE, _FRAMES = {"image_size": 128, "antialias": True}, 6
+_PIXELS, _FRAMES = 128, 6
 
 
 def run(name: str | None, tag: str | None, overrides: Sequence[str]) -> int:
@@ -48,9 +47,7 @@ def show(name: str, options: dict[str, Any], picture: str | None = None) -> None
     if picture is None and not sys.stdout.isatty():
         print("picture:      picture=FILE.png writes one")
         return
-    known = task_suites.options_of(name)
-    large = {key: value for key, value in _LARGE.items() if key in known}
-    suite = task_suites.get(name, **{**large, **options})
+    suite = gallery.open_large(name, _PIXELS, **options)
     task = suite.sample("test" if suite.tasks("test") else "train", 1, seed=0)[0]
     frames = gallery.film(suite, task)
     if frames[0].ndim != 3:
@@ -99,10 +96,8 @@ def describe(suite: task_suites.TaskDistribution) -> str:
 
 def _options(suite: task_suites.TaskDistribution) -> str:
     """The options with their present values, as far as the suite tells, else their defaults."""
-    factory = registry.factory_of(suite.name)
-    known = inspect.signature(getattr(factory, "options_type", None) or factory).parameters
-    values = {key: suite.options.get(key, known[key].default) for key in task_suites.options_of(suite.name)}
-    shown = (f"{key}={json.dumps(value, default=str)}" for key, value in values.items())
+    known = task_suites.options_of(suite.name).items()
+    shown = (f"{key}={json.dumps(suite.options.get(key, usual), default=str)}" for key, usual in known)
     return ", ".join(shown) or "none"
 
 

@@ -120,6 +120,7 @@ class MetaWorld(TaskDistribution):
 
     family = "metaworld"
     options_type = MetaWorldOptions
+    antialias_version = 1  # drawn twice as large from the beginning
     task_options = (
         *("distractors", "scene", "train_scenes", "test_scenes", "benchmark_seed"),
         *("reward", "train_reward", "test_reward"),

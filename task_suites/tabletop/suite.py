@@ -17,7 +17,7 @@ from task_suites.tabletop.env import TabletopEnv, spaces
 from task_suites.tabletop.picking import PICK_TASKS, PickScript
 from task_suites.tabletop.scripts import Script
 from task_suites.task import Parameters, Reward, Task
-from task_suites.values import flag, whole
+from task_suites.values import flag
 
 SCENE_VERSION = 1
 _COLOUR = {"train": "blue", "test": "red"}
@@ -65,7 +65,8 @@ class TabletopOptions(SuiteOptions):
         super().__post_init__()
         choose(self.gripper, scene.GRIPPERS, "gripper")
         flag(self.sparse, "sparse")
-        if whole(self.control_hz, "control_hz", 5, 50) not in (5, 10, 20, 25, 50):
+        self._whole("control_hz", 5, 50)
+        if self.control_hz not in (5, 10, 20, 25, 50):
             raise SuiteError(f"control_hz is {self.control_hz!r}: expected 5, 10, 20, 25 or 50")
 
 

@@ -6,9 +6,12 @@ import yaml
 from PIL import Image
 
 from meta_latent import cli
+from meta_latent.errors import UserError
 from meta_latent.experiment import config
 from meta_latent.experiment.schema import ExperimentConfig
 from meta_latent.experiment.suites import bind
+from task_suites import SuiteError
+from task_suites.tabletop.suite import Tabletop
 
 RED = (250, 0, 0)
 
@@ -76,7 +79,7 @@ def no_video(folder):
 
 
 def stray(folder):
-    (folder / "notes.txt").write_text("words")
+    (folder / "film.xyz").write_text("of no known kind")
 
 
 def missing(folder):
@@ -91,12 +94,15 @@ def missing(folder):
         (emptied, "clips' is empty"),
         (broken, "red.png' cannot be read as an image"),
         (no_video, "film.mp4' cannot be read as a video"),
-        (stray, "notes.txt' is neither a video nor an image"),
+        (stray, "film.xyz' is neither a video nor an image"),
     ],
 )
 def test_a_folder_that_cannot_be_shown_is_wrong_input(folder, write, tmp_path, capsys, spoil, said):
     spoil(folder)
-    assert cli.main(["transfer", str(write(folder)), f"out={tmp_path / 'runs'}"]) == 2
+    experiment = config.load(ExperimentConfig, [path := write(folder)])
+    with pytest.raises(UserError, match="^distractors of filmed: "):  # first: else the command would train
+        bind(experiment, experiment.transfer.targets["filmed"], "filmed")
+    assert cli.main(["transfer", str(path), f"out={tmp_path / 'runs'}"]) == 2
     message = capsys.readouterr().err
     assert message.startswith("meta-latent: distractors of filmed: ") and said in message
     assert message.count("\n") == 1
@@ -110,6 +116,16 @@ def test_that_of_a_source_is_told_before_anything_runs(folder, write, tmp_path, 
     assert cli.main([command, str(path), f"out={tmp_path / 'runs'}"]) == 2
     assert "distractors of tabletop/reach: " in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
+
+
+def test_what_else_is_wrong_is_not_said_of_distractors(folder, write, monkeypatch):
+    def check(self, task):
+        raise SuiteError("its goal is too far")
+
+    monkeypatch.setattr(Tabletop, "check", check)
+    experiment = config.load(ExperimentConfig, [write(folder)])
+    with pytest.raises(SuiteError, match="^its goal is too far"):
+        bind(experiment, experiment.transfer.targets["filmed"], "filmed")
 
 
 def test_a_suite_without_distractors_says_so(folder, write, tmp_path, capsys):

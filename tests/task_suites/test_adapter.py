@@ -440,8 +440,10 @@ def test_pictures_of_gymnasiums_renderer_survive_our_drawing(monkeypatch):
     env = mine.make(mine.tasks("train")[0])
     before = env.reset(seed=0)[0]["image_render"]
     table = task_suites.get("tabletop/reach", image_size=16)
-    table.make(table.tasks("train")[0]).reset(seed=0)
+    other = table.make(table.tasks("train")[0])
+    other.reset(seed=0)
     assert np.array_equal(env.render(), before) and before.std() > 1
+    other.close()
     env.close()
 
 
@@ -454,6 +456,20 @@ def test_what_gymnasium_misses_is_named(monkeypatch):
         of("Pendulum-v1", monkeypatch)()
     with pytest.raises(task_suites.SuiteError, match="'image_size': there is none"):
         of("Pendulum-v1", monkeypatch)(image_size=8)
+
+
+def test_what_a_task_may_not_say_is_refused_before_it_is_played(suite):
+    mine = suite()
+    task = mine.tasks("train")[0]
+    assert mine.check(task.replace(reward=task_suites.Reward("reward", {"goal": 7.0})))
+    with pytest.raises(task_suites.SuiteError, match="task {'gaol': 1.0}, reward 'reward': .*goal"):
+        mine.make(task.replace(reward=task_suites.Reward("reward", {"gaol": 1.0})))
+    with pytest.raises(task_suites.SuiteError, match="{'nonsense': 1}: expected none"):
+        mine.make(task.replace(parameters={"nonsense": 1}))
+
+
+def test_a_limit_of_numpys_is_as_good(suite):
+    assert type(suite(max_episode_steps=np.int64(3)).max_episode_steps) is int
 
 
 def test_no_script_says_what_to_set(suite):

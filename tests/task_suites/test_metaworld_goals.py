@@ -65,3 +65,7 @@ def test_a_hidden_goal_is_hidden_but_where_it_is_said_to_be_seen(scene):
     assert pictures_differ == ({"image_corner4"} if scene in layouts.GOALS_IN_PICTURES else set())
     states_differ = differ(*(seen_of(task, state=True) for task in tasks))
     assert states_differ == ({"proprio"} if scene in layouts.GOALS_IN_STATE else set())
+
+
+def test_its_smooth_pictures_are_what_they_were():
+    assert task_suites.get("metaworld/ml1").fingerprint() == "c975868c6fee"

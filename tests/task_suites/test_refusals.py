@@ -114,9 +114,16 @@ def test_an_option_of_the_wrong_kind_or_without_effect_is_refused(name, options,
     assert "\n" not in str(error.value)
 
 
+def test_a_name_is_no_option():
+    with pytest.raises(SuiteError, match="option of tabletop/reach 'name'"):
+        task_suites.get("tabletop/reach", name="tabletop/push")
+
+
 def test_whole_numbers_of_numpy_are_as_good():
     suite = suite_of("toy/lqr", image_size=np.int64(8))
     assert suite.fingerprint() == suite_of("toy/lqr", image_size=8).fingerprint()
+    table = suite_of("tabletop/reach", control_hz=np.int64(20))
+    assert table.fingerprint() == suite_of("tabletop/reach", control_hz=20).fingerprint()
     assert suite.sample("train", np.int64(2), np.int64(1)) == suite.sample("train", 2, 1)
     for count, seed, said in ((1, -1, "seed"), (1, "a", "seed"), (2.0, 0, "count"), ("2", 0, "count")):
         with pytest.raises(SuiteError, match=f"{said} is"):

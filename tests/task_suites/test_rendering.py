@@ -1,6 +1,7 @@
 """The off-screen renderer: same pictures side by side, quiet at exit, clear when GL is missing."""
 
 import concurrent.futures
+import gc
 import importlib.util
 import json
 import os
@@ -75,6 +76,25 @@ def test_gymnasiums_renderer_keeps_its_pictures():
     for use, call in uses.items():
         call()
         assert np.array_equal(theirs.render(), before), use
+    theirs.close()
+
+
+@pytest.mark.skipif(BACKEND != "egl", reason="only EGL says what is current")
+def test_one_dropped_unclosed_leaves_gymnasiums_pictures_alone():
+    theirs = gymnasium.make("HalfCheetah-v5", render_mode="rgb_array", width=48, height=48)
+    theirs.reset(seed=0)
+    before, (model, data) = theirs.render(), scene("1 1 1")
+    ours = [Renderer(model, 32, 32) for _ in range(2)]
+    drawn = [renderer.render(data, 0) for renderer in ours]
+    ours[0].paint(0, np.zeros((8, 8, 3), np.uint8))
+    del ours[0]
+    gc.collect()
+    assert np.array_equal(theirs.render(), before)
+    assert np.array_equal(ours[0].render(data, 0), drawn[1]) and not ours[0]._gl.dropped
+    assert np.array_equal(theirs.render(), before)
+    with pytest.raises(TypeError):
+        Renderer(model, 32, 32, smooth=True)  # half built, which its end must bear
+    ours[0].close()
     theirs.close()
 
 

@@ -75,11 +75,44 @@ def test_the_suites_own_end_is_kept_and_another_added(suite):
         assert over == mine.terminated(task, info["reward_inputs"], None) and not truncated
 
 
+def test_the_suites_tasks_are_not_listed_at_every_step(suite, monkeypatch):
+    mine = suite()(cameras=())
+    task = mine.tasks("train")[0]
+    monkeypatch.setattr(type(mine._base), "tasks", lambda self, split: pytest.fail("listed"))
+    env = mine.make(task)
+    env.reset(seed=0)
+    env.step(np.zeros(5))
+
+
+def test_a_suite_may_have_test_tasks_only(suite):
+    task_suites.gymnasium_task("mine/pole", "CartPole-v1", tasks={"test": [{}]})
+    given = {"base": "mine/pole", "reward": lambda inputs, action: inputs[..., 0]}
+    try:
+        mine = suite(**given, tasks={"test": [{}]})()
+        assert mine.make(mine.tasks("test")[0]).reset(seed=0)[1]["task"] == mine.tasks("test")[0]
+        registry._ENTRIES.pop("mine/task")
+        gymnasium.registry.pop(task_suites.gymnasium_id("mine/task"))
+        with pytest.raises(task_suites.SuiteError, match="mine/pole has no train tasks"):
+            suite(**given, tasks=None)()
+    finally:
+        gymnasium.registry.pop(task_suites.gymnasium_id("mine/pole"))
+
+
+def test_options_that_say_what_is_sampled_stay_so(suite):
+    task = suite()().tasks("train")[0]
+    with pytest.raises(task_suites.SuiteError, match="sparse says which task is sampled"):
+        gymnasium.make("task_suites/mine-task-v0", task=task, sparse=True)
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
         ({"base": "tabletop/pusch"}, "tabletop/push"),
         ({"reward": {"own": None}}, "expected a function"),
+        (
+            {"tasks": {"train": [{"target_metres": 1.0}, {"target_metres": 1.0, "scene": 3}]}},
+            "again in train \\(scenes 0 and 3 are the same\\)",
+        ),
         ({"tasks": {"train": [{"target_metres": 1.0, "scene": 25}]}}, "scene is 25: .* 0 to 24"),
         ({"tasks": {"train": [{"target": 1.0}]}}, "target_metres"),
         ({"reward": lambda inputs, action, target_metres: inputs}, "reward 'task', given numpy"),
