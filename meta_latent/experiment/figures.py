@@ -32,6 +32,9 @@ STYLES = (
     ("#b0609a", "#e2a0cd", (0, (1, 1))),
     ("#b8860b", "#f0c04a", (0, (3, 1, 1, 1))),
     ("#4a4f57", "#b4bac4", "--"),
+    ("#5b4bb3", "#a99cf5", (0, (6, 1.5, 1, 1.5))),
+    ("#8a4b20", "#d3a179", ":"),
+    ("#0f7d8c", "#5ccbd9", (0, (8, 2))),
 )
 PREFERRED = {"pretrained": 0, "scratch": 1, "policy": 2, "pretrained+data": 3, "scratch+data": 4}
 THEME = {INK: "--ink", MUTED: "--muted", GRID: "--line"} | {s[0]: f"--arm-{i}" for i, s in enumerate(STYLES)}

@@ -8,6 +8,7 @@ from PIL import Image
 
 from meta_latent.experiment import figures
 from meta_latent.experiment import learning_speed as ls
+from meta_latent.experiment.schema import ARMS
 
 
 def curve(scores, every=100):
@@ -95,11 +96,11 @@ def test_gain_marks_lower_bounds_and_missing_claims():
 
 
 def test_styles_are_distinct_and_follow_the_start():
-    styles = figures.assign_styles(
-        ["ivg/pretrained", "ivg/scratch", "sac/scratch", "sac/pretrained", "ivg/policy"]
-    )
+    arms = [f"{algorithm}/{start}" for algorithm, starts in ARMS.items() for start in starts]
+    styles = figures.assign_styles(arms)
     assert styles["ivg/pretrained"] == 0 and styles["ivg/scratch"] == 1
-    assert len(set(styles.values())) == 5
+    assert len(set(styles.values())) == len(arms)
+    assert len({colour for colour, _, _ in figures.STYLES}) == len(figures.STYLES)
 
 
 def test_strips_repeat_pixels_and_put_real_above_imagined(tmp_path):
