@@ -15,6 +15,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from meta_latent.experiment.report import GAIN
 from meta_latent.experiment.report_page import count, duration, interval, score, times
 from meta_latent.experiment.report_sources import Run, read_run
 
@@ -59,15 +60,20 @@ def facts_of(folder: Path, name: str) -> dict:
     for target in report["targets"].values():
         for arm in target["arms"].values():
             arm.pop("curve")
-    return {"format": FORMAT, "name": name, **provenance(read_run(folder)), "report": report}
+    facts = {"format": FORMAT, "name": name, **provenance(read_run(folder)), "report": report}
+    gain = folder / "report" / f"{GAIN}.json"
+    return facts | ({"gain_against_pretraining": json.loads(gain.read_text())} if gain.is_file() else {})
 
 
 def picture(folder: Path) -> Image.Image:
-    """The first imagined sequence of the pretraining, above the learning curves of every target."""
+    """The first imagined sequence of the pretraining, above the learning curves of every target and the gain
+    against the amount of pretraining, where runs were compared.
+    """
     strips = sorted(folder.glob("pretrain/*/images/*.png"))[:1]
     curves = sorted((folder / "report").glob("curves_env_steps_*.png"))
     if not curves:
         raise SystemExit(f"{folder} holds no pictures: run `meta-latent report {folder}` first")
+    curves += (folder / "report").glob(f"{GAIN}.png")
     title = "an episode not trained on: real frames above what was imagined from frame 0 on"
     parts = [_titled(path, WIDTH, title) for path in strips]
     width = WIDTH // min(max(len(curves), 2), 3)

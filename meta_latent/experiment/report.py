@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import json
 import math
@@ -14,11 +15,12 @@ from typing import Any
 from meta_latent.errors import UserError
 from meta_latent.experiment import figures, report_page
 from meta_latent.experiment import learning_speed as ls
-from meta_latent.experiment.report_numbers import Bootstrap, analyse
-from meta_latent.experiment.report_sources import read_run
+from meta_latent.experiment.report_numbers import Bootstrap, analyse, plain
+from meta_latent.experiment.report_sources import Cell, Run, read_run
 from meta_latent.files import atomic_write_bytes
 
 RUNS = Path("runs")
+GAIN = "gain_against_pretraining"
 
 
 def build(path: str | Path, *, resamples: int = ls.RESAMPLES, seed: int = 0) -> dict[str, Any]:
@@ -72,10 +74,38 @@ def _options(overrides: Sequence[str]) -> dict[str, Any]:
     return options
 
 
-def gain_points(reports: Sequence[dict[str, Any]]) -> list[figures.GainPoint]:
-    """The primary pair's speed-up per target of several reports, against how much pretraining each had."""
+def with_scratch(runs: Sequence[Run]) -> list[Run]:
+    """The runs, each with the scratch arms that its targets lack, from the first run that has them: those do
+    not depend on pretraining. Runs of another threshold or other references lend nothing.
+    """
+
+    def terms(cell: Cell) -> tuple:
+        return (cell.target, *(cell.facts.get(key) for key in ("threshold", "floor", "reference")))
+
+    lenders: dict[tuple, list[Cell]] = {}
+    for run in runs:
+        own: dict[tuple, list[Cell]] = {}
+        for cell in run.cells:
+            if cell.arm.endswith("/scratch"):
+                own.setdefault((*terms(cell), cell.arm), []).append(cell)
+        lenders = own | lenders
+    whole = []
+    for run in runs:
+        wanted, present = {terms(c) for c in run.cells}, {(c.target, c.arm) for c in run.cells}
+        lent = [
+            cell
+            for (*known, arm), cells in lenders.items()
+            if tuple(known) in wanted and (known[0], arm) not in present
+            for cell in cells
+        ]
+        whole.append(dataclasses.replace(run, cells=(*run.cells, *lent)))
+    return whole
+
+
+def gain_points(runs: Sequence[Run], draw: Bootstrap) -> list[figures.GainPoint]:
+    """The primary pair's speed-up per target of several runs, against how much pretraining each had."""
     points = []
-    for report in reports:
+    for report in (analyse(run, draw) for run in with_scratch(runs)):
         if not report["primary_pair"] or not report["pretraining"]:
             continue
         arm, base = report["primary_pair"]
@@ -95,7 +125,8 @@ def run(*names: str | Path | Sequence[str | Path], overrides: Sequence[str] = ()
 
     ``names``: runs or paths, one by one or as a list; a ``key=value`` among them is an override, unless
     a folder is called so. With several runs, each gets its page, and ``out`` (default: the first run's
-    report/) gets ``gain_against_pretraining.png``: speed-up against amount of pretraining. Raises UserError.
+    report/) gets ``gain_against_pretraining.png`` and ``.json``: speed-up against amount of pretraining. A
+    run without a scratch arm is compared with that of another run (see ``with_scratch``). Raises UserError.
     """
     given = [n for name in names for n in ([name] if isinstance(name, str | Path) else name)]
     options_given = [str(n) for n in given if "=" in str(n) and not Path(n).is_dir()]
@@ -103,14 +134,16 @@ def run(*names: str | Path | Sequence[str | Path], overrides: Sequence[str] = ()
     folders = [find(name) for name in given if str(name) not in options_given]
     if not folders:
         raise UserError("report: name at least one run, or a path to a run folder")
-    reports = [build(folder, resamples=options["resamples"], seed=options["seed"]) for folder in folders]
-    for folder, report in zip(folders, reports, strict=True):
+    for folder in folders:
+        report = build(folder, resamples=options["resamples"], seed=options["seed"])
         print(f"{folder / 'report.html'}: {report['summary']}")
-    points = gain_points(reports)
+    draw = Bootstrap(options["resamples"], options["seed"])
+    points = gain_points([read_run(folder) for folder in folders], draw) if len(folders) > 1 else []
     if len({point.pretraining_env_steps for point in points}) > 1:
-        out = Path(options["out"]) if options["out"] else folders[0] / "report"
-        path = out / "gain_against_pretraining.png"
+        path = (Path(options["out"]) if options["out"] else folders[0] / "report") / f"{GAIN}.png"
         figures.save_png(figures.gain_against_pretraining(points), path)
-        print(f"{path}: speed-up against the amount of pretraining, {len(reports)} runs")
+        numbers = [dataclasses.asdict(point) for point in points]
+        atomic_write_bytes(path.with_suffix(".json"), json.dumps(plain(numbers), indent=1).encode())
+        print(f"{path}: speed-up against the amount of pretraining, {len(folders)} runs")
     elif options["out"]:
         raise UserError("report: out= takes the comparison of differently pretrained runs; there is none")

@@ -343,12 +343,12 @@ def _cell_table(run: Run, warnings: list[str]) -> list[dict[str, Any]]:
     return table
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """JSON values only: arrays to lists, whole floats to ints, None for NaN and for open (infinite) ends."""
     if isinstance(value, dict):
-        return {str(key): _plain(entry) for key, entry in value.items()}
+        return {str(key): plain(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple | np.ndarray):
-        return [_plain(entry) for entry in value]
+        return [plain(entry) for entry in value]
     if isinstance(value, float | np.floating):
         return None if not math.isfinite(value) else int(value) if float(value).is_integer() else float(value)
     return value.item() if isinstance(value, np.generic) else value
@@ -384,4 +384,4 @@ def analyse(run: Run, draw: Bootstrap) -> dict[str, Any]:
         "bootstrap": {"level": ls.LEVEL, "resamples": draw.resamples, "seed": draw.seed},
         "final_score_evaluations": FINAL_EVALUATIONS,
     }
-    return _plain(result)
+    return plain(result)

@@ -138,9 +138,8 @@ class BlobDecoder(nn.Module):
             config.keypoints,
             config.keypoints + int(config.body_point and proprio > 0),
         )
-        y, x = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
-        self.register_buffer("grid_x", x.flatten(), persistent=False)
-        self.register_buffer("grid_y", y.flatten(), persistent=False)
+        self.register_buffer("columns", torch.linspace(-1, 1, width), persistent=False)
+        self.register_buffer("rows", torch.linspace(-1, 1, height), persistent=False)
         self.colour = nn.Parameter(torch.randn(self.points, 3) * 0.3)
         self.log_width = nn.Parameter(torch.full((self.points,), math.log(0.15)))
         self.background = nn.Parameter(torch.zeros(3, height, width))
@@ -152,9 +151,12 @@ class BlobDecoder(nn.Module):
         n, seen = self.points, 2 * self.points + self.keypoints
         x, y = embedding[:, :n] / self.scale, embedding[:, n:2 * n] / self.scale
         presence = functional.pad(embedding[:, 2 * n:seen], (0, n - self.keypoints), value=1.0)
-        squares = (x[..., None] - self.grid_x).square() + (y[..., None] - self.grid_y).square()
-        blobs = presence[..., None] * torch.exp(-0.5 * squares * torch.exp(-2 * self.log_width)[:, None])
-        painted = torch.einsum("bkp,kc->bcp", blobs, self.colour).unflatten(-1, self.shape[:2])
+        # A round Gaussian is a product of one along each axis: H + W exponentials per blob, not H W.
+        sharpness = torch.exp(-self.log_width)[:, None]
+        along_x = torch.exp(-0.5 * ((x[..., None] - self.columns) * sharpness).square())
+        along_y = presence[..., None] * torch.exp(-0.5 * ((y[..., None] - self.rows) * sharpness).square())
+        coloured = torch.einsum("bkh,kc->bchk", along_y, self.colour)
+        painted = (coloured.flatten(1, 2) @ along_x).unflatten(1, (3, -1))
         image = self.background + painted
         if self.correction is not None:
             low = self.correction(embedding[:, seen:]).unflatten(-1, (3, 8, 8))

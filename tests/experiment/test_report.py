@@ -375,8 +375,24 @@ def test_several_runs_give_the_gain_against_pretraining(tmp_path, capsys):
     assert (tmp_path / "both" / "gain_against_pretraining.png").stat().st_size > 5000
     with pytest.raises(UserError, match="out= takes the comparison"):
         report.run(tmp_path / "much", f"out={tmp_path / 'both'}", "resamples=50")
-    points = report.gain_points(
-        [json.loads((tmp_path / n / "report.json").read_text()) for n in ("little", "much")]
-    )
-    assert [(p.pretraining_env_steps, p.ratio.value) for p in points] == [(100, 1), (900, 3)]
+    points = json.loads((tmp_path / "both" / "gain_against_pretraining.json").read_text())
+    assert [(p["pretraining_env_steps"], p["ratio"]["value"]) for p in points] == [(100, 1), (900, 3)]
     assert "3.0× on t" in capsys.readouterr().out
+
+
+def test_a_run_without_scratch_is_compared_with_that_of_another_run(tmp_path):
+    for name, steps in (("whole", 900), ("little", 100)):
+        write_pretraining(tmp_path / name, env_steps=steps)
+        for seed in range(2):
+            write_cell(tmp_path / name, "t", "ivg/pretrained", seed, ramp(250 if steps == 900 else 500))
+    for seed in range(2):
+        write_cell(tmp_path / "whole", "t", "ivg/scratch", seed, ramp(750))
+    draw = report_numbers.Bootstrap(resamples=50)
+    runs = [read_run(tmp_path / name) for name in ("whole", "little")]
+    found = {p.pretraining_env_steps: p.ratio.value for p in report.gain_points(runs, draw)}
+    assert found == {900: 3, 100: 1.5}
+    for seed in range(2):  # another threshold: not the same question
+        write_cell(tmp_path / "strict", "t", "ivg/pretrained", seed, ramp(500), threshold=0.7)
+    write_pretraining(tmp_path / "strict", env_steps=50)
+    runs.append(read_run(tmp_path / "strict"))
+    assert {p.pretraining_env_steps for p in report.gain_points(runs, draw)} == {900, 100}
