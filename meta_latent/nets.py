@@ -73,6 +73,32 @@ class EnsembleMLP(nn.Module):
         return self.last(x)
 
 
+class Standardiser(nn.Module):
+    """(x - mean) / stddev per value, clipped to +-LIMIT; the identity within the limit until `fit`.
+
+    A value that did not vary keeps its unit: what a constant would be worth is not known.
+    """
+
+    LIMIT = 10.0
+
+    def __init__(self, size: int):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("stddev", torch.ones(size))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(..., size) -> (..., size)."""
+        return ((x - self.mean) / self.stddev).clamp(-self.LIMIT, self.LIMIT)
+
+    @torch.no_grad()
+    def fit(self, x: torch.Tensor) -> None:
+        """Take mean and stddev from (..., size)."""
+        flat = x.flatten(0, -2)
+        stddev = flat.std(0)
+        self.mean.copy_(flat.mean(0))
+        self.stddev.copy_(torch.where(stddev > 1e-4, stddev, 1.0))
+
+
 @torch.no_grad()
 def update_target(target: nn.Module, source: nn.Module, rate: float) -> None:
     """target <- (1 - rate) target + rate source, for every parameter."""

@@ -89,7 +89,15 @@ class LossConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The latent state model. `reward_dropout`: share of training sequences whose reward input is hidden."""
+    """The latent state model.
+
+    Attributes:
+        reward_input, reward_dropout: whether rewards may be an input, and the share of training sequences
+            whose reward input is hidden.
+        normalise_proprio: proprioception enters the latent with mean 0 and stddev 1, fitted before the first
+            update. Losses and noise count every value of the latent alike: without it a hand's centimetres
+            drown beside a joint's radians per second.
+    """
 
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     core: CoreConfig = field(default_factory=CoreConfig)
@@ -100,3 +108,4 @@ class ModelConfig:
     head_hidden: int = 128
     head_layers: int = 2
     continuation: bool = False
+    normalise_proprio: bool = False

@@ -14,7 +14,7 @@ from torch import nn
 from meta_latent.models.config import ModelConfig
 from meta_latent.models.core import Latent, RecurrentCore, Routing, TransitionDistribution, route
 from meta_latent.models.encoders import ENCODERS, to_uint8
-from meta_latent.nets import MLP
+from meta_latent.nets import MLP, Standardiser
 from meta_latent.types import Spec, Step
 
 
@@ -49,6 +49,7 @@ class LatentStateModel(nn.Module):
         self.decoders = nn.ModuleDict(
             {c: make_decoder(s, config.encoder, spec.proprio) for c, s in spec.images.items()}
         )
+        self.proprio = Standardiser(spec.proprio) if config.normalise_proprio else nn.Identity()
         self.latent_size = sum(e.size for e in self.encoders.values()) + spec.proprio
         self.relation_size = sum(e.relation_size for e in self.encoders.values())
         self.core = RecurrentCore(
@@ -82,7 +83,14 @@ class LatentStateModel(nn.Module):
     def embed(self, images: dict[str, torch.Tensor], proprio: torch.Tensor) -> torch.Tensor:
         """Images camera -> (B, H, W, 3) uint8 and proprio (B, P) -> (B, Z)."""
         parts = [encoder(images[camera], proprio) for camera, encoder in self.encoders.items()]
-        return torch.cat([*parts, proprio], -1) if self.spec.proprio else torch.cat(parts, -1)
+        return torch.cat([*parts, self.proprio(proprio)], -1) if self.spec.proprio else torch.cat(parts, -1)
+
+    def calibrate(self, images: dict[str, torch.Tensor], proprio: torch.Tensor) -> None:
+        """Set what has a closed form, from sequences: camera -> (B, T, H, W, 3) uint8, and (B, T, P)."""
+        for camera, encoder in self.encoders.items():
+            encoder.calibrate(images[camera], proprio)
+        if isinstance(self.proprio, Standardiser):
+            self.proprio.fit(proprio)
 
     def initial(self, batch_size: int) -> Latent:
         """The latent before anything was observed."""

@@ -59,8 +59,8 @@ class ModelLearner:
 
     def calibrate(self, batch) -> None:
         """Set what can be set in closed form before the first joint update, from (B, T) pixel sequences."""
-        for camera, encoder in self.model.encoders.items():
-            encoder.calibrate(batch.images[camera].to(self.model.device), batch.proprio.to(self.model.device))
+        batch = batch.to(self.model.device)
+        self.model.calibrate(batch.images, batch.proprio)
 
     def joint(self, batch, rng: torch.Generator, task_rewards=None, scale: float = 1.0) -> dict[str, float]:
         """One update of everything on (B, T) pixel sequences. `scale` multiplies the learning rate."""

@@ -191,3 +191,17 @@ def test_keypoints_follow_a_bright_spot():
 def test_images_survive_the_way_to_floats_and_back():
     images = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16, 1).expand(1, 16, 16, 3)
     assert torch.equal(to_uint8(to_float(images)), images) and to_float(images).abs().max() == 0.5
+
+
+def test_standardised_proprioception_is_fitted_by_calibrate_and_saved_with_the_weights():
+    m, plain, sequence = model(normalise_proprio=True), model(), steps(4, 6)
+    images = {c: torch.stack([s.images[c] for s in sequence], 1) for c in SPEC.images}
+    proprio = torch.stack([s.proprio for s in sequence], 1) * 0.01 + 0.7
+    m.calibrate(images, proprio)
+    seen = m.embed(sequence[0].images, proprio[:, 0])[:, -4:]
+    torch.testing.assert_close(seen, (proprio[:, 0] - proprio.mean((0, 1))) / proprio.flatten(0, 1).std(0))
+    again = model(normalise_proprio=True)
+    again.load_state_dict(m.state_dict())
+    torch.testing.assert_close(again.embed(sequence[0].images, proprio[:, 0])[:, -4:], seen)
+    torch.testing.assert_close(plain.embed(sequence[0].images, proprio[:, 0])[:, -4:], proprio[:, 0])
+    assert not any(name.startswith("proprio") for name in plain.state_dict())
