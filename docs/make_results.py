@@ -2,7 +2,8 @@
 
 Writes NAME.json (the facts of report.json with the commands, versions and commits of the runs), NAME.png (an
 imagined sequence above the learning curves), and the block between `<!-- results:NAME -->` and
-`<!-- /results:NAME -->` in README.md, which is made from NAME.json alone. A test holds the three together.
+`<!-- /results:NAME -->` in README.md, which is made from NAME.json alone; experiments of `FAMILIES` have rows
+of a table in docs/results/README.md instead. A test holds them together.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from meta_latent.experiment.report_sources import Run, read_run
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
+RESULTS = ROOT / "docs" / "results" / "README.md"
+FAMILIES = ("hidden_goal_arm", "locomotion", "metaworld")
+"""One experiment per family kind, beside tabletop's: rows of the table in docs/results/README.md."""
 FORMAT = 1
 CELL_KEYS = ("target", "arm", "run_seed")
 ELSEWHERE = ("out", "workers")
@@ -159,20 +163,36 @@ def _short(commit: str) -> str:
 
 
 def _row(arm: dict) -> str:
-    medians, claim = arm["medians"], arm["speedup"].get(arm.get("base"), {})
-
-    def median(key: str, show) -> str:
-        exact, least = medians.get(key), medians.get(f"{key}_at_least")
-        return show(exact) if exact is not None else f"> {show(least)}" if least is not None else show(None)
-
-    steps = median("env_steps_to_threshold", count)
-    steps += f" {interval(arm['intervals'].get('env_steps_to_threshold'), count)}"
+    claim = arm["speedup"].get(arm.get("base"), {})
     speedup = times(claim.get("ratio"), claim.get("lower_bound", False))
     if claim.get("ratio") is not None:
         speedup += f" {interval(claim.get('interval'), times)}"
-    reached = f"{arm['reached']} / {len(arm['seeds'])}"
-    seconds = median("seconds_to_threshold", duration)
-    return " | ".join([reached, steps, seconds, speedup, score(medians["final_score"])])
+    seconds = _median(arm, "seconds_to_threshold", duration)
+    return " | ".join([*_steps(arm), seconds, speedup, score(arm["medians"]["final_score"])])
+
+
+def _median(arm: dict, key: str, show) -> str:
+    exact, least = arm["medians"].get(key), arm["medians"].get(f"{key}_at_least")
+    return show(exact) if exact is not None else f"> {show(least)}" if least is not None else show(None)
+
+
+def _steps(arm: dict) -> list[str]:
+    """How many seeds reached the threshold, and when."""
+    steps = _median(arm, "env_steps_to_threshold", count)
+    steps += f" {interval(arm['intervals'].get('env_steps_to_threshold'), count)}"
+    return [f"{arm['reached']} / {len(arm['seeds'])}", steps]
+
+
+def families() -> str:
+    """The table of `FAMILIES`, made from their committed JSONs. No times: they shared a busy machine."""
+    columns = ("experiment", "target", "threshold", "arm", "reached", "steps to threshold, median [95 %]")
+    lines = [f"| {' | '.join(columns)} | score, median |", "|---|---|---|---|---|---|---|"]
+    for name, facts in ((name, committed(name)) for name in FAMILIES):
+        for target, entry in (facts["report"]["targets"] if facts else {}).items():
+            for arm, found in entry["arms"].items():
+                row = [f"[{name}]({name}.png)", target, score(entry["threshold"]), arm, *_steps(found)]
+                lines += [f"| {' | '.join([*row, score(found['medians']['final_score'])])} |"]
+    return "\n".join(lines)
 
 
 def committed(name: str) -> dict | None:
@@ -189,15 +209,18 @@ def put(text: str, name: str, content: str) -> str:
     return text[: text.index(start) + len(start)] + f"\n{content}\n" + text[text.index(end) :]
 
 
-def main(folder: Path, target: Path, readme: Path) -> None:
-    """Write TARGET.json, TARGET.png and the block in `readme`."""
+def main(folder: Path, target: Path, readme: Path, results: Path = RESULTS) -> None:
+    """Write TARGET.json, TARGET.png and its block in `readme`, or the table of families in `results`."""
     facts, image = facts_of(folder, target.name), target.with_suffix(".png")
     target.parent.mkdir(parents=True, exist_ok=True)
     picture(folder).save(image, optimize=True)
     facts["picture_sha256"] = hashlib.sha256(image.read_bytes()).hexdigest()
     target.with_suffix(".json").write_text(json.dumps(facts, indent=1) + "\n")
-    readme.write_text(put(readme.read_text(), target.name, block(target.name, facts)))
-    print(f"{target.with_suffix('.json')}, {image} and the block in {readme}")
+    if target.name in FAMILIES:
+        results.write_text(put(results.read_text(), "families", families()))
+    else:
+        readme.write_text(put(readme.read_text(), target.name, block(target.name, facts)))
+    print(f"{target.with_suffix('.json')}, {image} and their block")
 
 
 if __name__ == "__main__":

@@ -28,6 +28,14 @@ def test_readme_says_what_the_committed_results_say():
         assert text == make_results.block(name, make_results.committed(name))
 
 
+def test_the_table_of_families_says_what_the_committed_results_say():
+    text = blocks((ROOT / "docs" / "results" / "README.md").read_text())["families"]
+    assert text == make_results.families()
+    for name in make_results.FAMILIES:
+        assert f"| [{name}]({name}.png) |" in text
+        assert (ROOT / "configs" / "experiment" / f"{name}.yaml").is_file()
+
+
 def test_every_committed_result_is_whole():
     for path in (ROOT / "docs" / "results").glob("*.json"):
         facts = json.loads(path.read_text())
