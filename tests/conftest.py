@@ -1,5 +1,5 @@
-"""Every test process: one thread, as tiny tensors gain nothing from more and processes side by side lose much;
-and Ctrl-C as usual, which a shell's background job, and all that it starts, would ignore.
+"""Every test process has one thread, as tiny tensors gain nothing from more, and takes Ctrl-C as usual, which
+a background job of a shell, and all that it starts, would ignore.
 """
 
 import os
