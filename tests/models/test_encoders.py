@@ -76,3 +76,17 @@ def test_without_proprioception_there_is_no_body_point():
 def test_a_strided_encoder_claims_no_relations():
     found = ConvEncoder(SHAPE, EncoderConfig("conv", channels=(4, 4), embedding=5), 3)
     assert found.relations(torch.randn(2, 5)).shape == (2, 0) and found.relation_size == 0
+
+
+def test_blobs_are_round_gaussians_where_the_embedding_says():
+    decoder = BlobDecoder((12, 20, 3), EncoderConfig(keypoints=2, body_point=False), 0)
+    embedding = torch.tensor([[0.6, -2.4, -1.5, 0.9, 1.0, 0.5]])  # x of both points, y of both, presence
+    with torch.no_grad():
+        decoder.log_width.copy_(torch.tensor([0.2, 0.4]).log())
+    y, x = torch.meshgrid(torch.linspace(-1, 1, 12), torch.linspace(-1, 1, 20), indexing="ij")
+    expected = torch.zeros(3, 12, 20)
+    points = ((0.6, -1.5, 1.0, 0.2), (-2.4, 0.9, 0.5, 0.4))
+    for (at_x, at_y, presence, width), colour in zip(points, decoder.colour, strict=True):
+        squares = (x - at_x / decoder.scale) ** 2 + (y - at_y / decoder.scale) ** 2
+        expected += presence * torch.exp(-0.5 * squares / width**2) * colour[:, None, None]
+    torch.testing.assert_close(decoder(embedding)[0], expected)
