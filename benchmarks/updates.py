@@ -36,8 +36,10 @@ def measure(overrides: list[str]) -> dict[str, float]:
 
     from meta_latent.data.collect import collect_episode
     from meta_latent.data.replay import SequenceReplay
-    from meta_latent.experiment import agents, config, transfer
-    from meta_latent.experiment.schema import ExperimentConfig
+    from meta_latent.experiment.learning import cells as transfer
+    from meta_latent.experiment.learning import starts as agents
+    from meta_latent.experiment.settings import config
+    from meta_latent.experiment.settings.schema import ExperimentConfig
     from meta_latent.rng import Streams
     from meta_latent.types import Spec
 

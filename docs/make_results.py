@@ -16,9 +16,9 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from meta_latent.experiment.report import GAIN
-from meta_latent.experiment.report_page import count, duration, interval, score, times
-from meta_latent.experiment.report_sources import Run, read_run
+from meta_latent.experiment.commands.report import GAIN
+from meta_latent.experiment.report.page import count, duration, interval, score, times
+from meta_latent.experiment.report.sources import Run, read_run
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from meta_latent.errors import RunError, UserError
 
 if TYPE_CHECKING:  # imported inside the functions otherwise: `import meta_latent` stays fast
-    from meta_latent.experiment.evaluation import Result
-    from meta_latent.experiment.schema import ExperimentConfig
+    from meta_latent.experiment.commands.evaluate import Result
+    from meta_latent.experiment.settings.schema import ExperimentConfig
     from meta_latent.models.latent_state_model import LatentStateModel
 
 __version__ = "0.1.0"
@@ -28,7 +28,7 @@ def load(path: str | Path, device: str = "cpu") -> LatentStateModel:
 
     Raises UserError if it is no model, was truncated or edited, or is of another version.
     """
-    from meta_latent.experiment import model_folder
+    from meta_latent.experiment.pretraining import model_folder
 
     return model_folder.load(path, device)
 
@@ -39,8 +39,8 @@ def configure(source: str | Path | dict[str, Any], *overrides: str) -> Experimen
 
     Raises UserError naming an unknown or mistyped key, its origin and the nearest valid key.
     """
-    from meta_latent.experiment import config
-    from meta_latent.experiment.schema import ExperimentConfig
+    from meta_latent.experiment.settings import config
+    from meta_latent.experiment.settings.schema import ExperimentConfig
 
     given = source if isinstance(source, dict) else config.find("experiment", str(source))
     return config.load(ExperimentConfig, [given], list(overrides))
@@ -48,7 +48,7 @@ def configure(source: str | Path | dict[str, Any], *overrides: str) -> Experimen
 
 def pretrain(config: ExperimentConfig) -> Path:
     """Pretrain (or resume, or skip what is done); returns the model folder. Raises UserError, RunError."""
-    from meta_latent.experiment import pretrain as stage
+    from meta_latent.experiment.pretraining import stages as stage
 
     return stage.pretrain(config)
 
@@ -58,7 +58,7 @@ def transfer(config: ExperimentConfig, target: str, arm: str, seed: int = 0) -> 
 
     Resumes where it stopped, and does nothing if it is done. Raises UserError, RunError.
     """
-    from meta_latent.experiment import transfer as stage
+    from meta_latent.experiment.learning import cells as stage
 
     stage.run_cell(config, target, arm, seed)
     return stage.cell_folder(config, target, arm, seed)
@@ -82,7 +82,7 @@ def evaluate(
     """
     import dataclasses
 
-    from meta_latent.experiment import evaluation
+    from meta_latent.experiment.commands import evaluate as evaluation
 
     fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
     fields |= {"target": target, "arm": arm, "run_seed": seed}
@@ -97,6 +97,6 @@ def report(config: ExperimentConfig | str | Path) -> dict[str, Any]:
 
     Raises UserError if there are no runs.
     """
-    from meta_latent.experiment import report as page
+    from meta_latent.experiment.commands import report as page
 
     return page.build(config if isinstance(config, str | Path) else Path(config.out) / config.name)

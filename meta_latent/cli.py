@@ -24,7 +24,6 @@ _EXPERIMENTS = {
     "evaluate": "score a saved agent, or record videos of it",
     "demo": "pretrain, transfer and report in minutes on a CPU",
 }
-_MODULES = {"evaluate": "evaluation"}
 _HEAVY = ("pretrain", "transfer", "demo")
 
 Run = Callable[[argparse.Namespace], int | None]
@@ -134,7 +133,7 @@ def _run_tasks(parsed: argparse.Namespace) -> int | None:
 
 def _function(command: str) -> Callable[..., int | None]:
     """The function `run` of a command's module; imported here, so that `--help` stays fast."""
-    return _module(f"meta_latent.experiment.{_MODULES.get(command, command)}").run
+    return _module(f"meta_latent.experiment.commands.{command}").run
 
 
 def _module(name: str) -> types.ModuleType:
@@ -154,13 +153,13 @@ def _import_packages(overrides: Sequence[str]) -> None:
         if key != "imports":
             continue
         names = (part.strip(" '\"") for part in text.strip("[] ").split(","))
-        _module("meta_latent.experiment.extensions").import_packages(name for name in names if name)
+        _module("meta_latent.experiment.settings.extensions").import_packages(name for name in names if name)
 
 
 def _prepare_process(command: str) -> None:
     """Allocator settings, and signals that let a run save: for the real process, not for calls of `main`."""
     if command in _HEAVY and sys.platform == "linux":
-        allocator = _module("meta_latent.experiment.scheduler").ALLOCATOR
+        allocator = _module("meta_latent.experiment.runs.scheduler").ALLOCATOR
         if not any(name in os.environ for name in allocator):
             # They count only if set before Python starts: once more, with them.
             os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **allocator})

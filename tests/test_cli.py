@@ -18,7 +18,7 @@ from meta_latent.errors import RunError, UserError
 @pytest.fixture
 def transfer(monkeypatch):
     """Stands for the module behind `transfer`; a test sets its `run`."""
-    module = types.ModuleType("meta_latent.experiment.transfer")
+    module = types.ModuleType("meta_latent.experiment.commands.transfer")
     monkeypatch.setitem(sys.modules, module.__name__, module)
     module.calls = []
     module.run = lambda name, overrides: module.calls.append((name, overrides))
@@ -98,7 +98,7 @@ def test_wrong_usage(capsys, argv, text):
 
 def test_demo_needs_no_name(monkeypatch):
     calls = []
-    module = types.ModuleType("meta_latent.experiment.demo")
+    module = types.ModuleType("meta_latent.experiment.commands.demo")
     module.run = lambda *a: calls.append(a)
     monkeypatch.setitem(sys.modules, module.__name__, module)
     for argv in (["demo"], ["demo", "seed=1"], ["demo", "other", "seed=1"]):
@@ -200,7 +200,7 @@ def test_help_is_fast_because_nothing_heavy_is_imported():
 
 PROCESS = """
 import sys, types
-module = types.ModuleType("meta_latent.experiment.evaluation")
+module = types.ModuleType("meta_latent.experiment.commands.evaluate")
 def run(name, overrides):
     import time
     print("running", flush=True)
@@ -239,7 +239,7 @@ def test_signals_interrupt_a_real_process(kind, by_scheduler):
 def test_heavy_commands_start_again_with_the_allocator_settings():
     code = """
 import os, sys, types
-module = types.ModuleType("meta_latent.experiment.pretrain")
+module = types.ModuleType("meta_latent.experiment.commands.pretrain")
 module.run = lambda name, overrides: print(os.environ.get("MALLOC_TOP_PAD_"), os.getpid(), name)
 sys.modules[module.__name__] = module
 sys.argv = ["meta-latent", "pretrain", "push"]

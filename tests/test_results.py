@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from meta_latent.experiment import report
+from meta_latent.experiment.commands import report
 
 ROOT = Path(__file__).resolve().parent.parent
 _SPEC = importlib.util.spec_from_file_location("make_results", ROOT / "docs" / "make_results.py")
@@ -52,8 +52,8 @@ def test_links_of_the_documents_lead_somewhere():
 
 
 def test_readme_names_commands_and_keys_that_exist():
-    from meta_latent.experiment import config
-    from meta_latent.experiment.schema import ExperimentConfig
+    from meta_latent.experiment.settings import config
+    from meta_latent.experiment.settings.schema import ExperimentConfig
 
     text = (ROOT / "README.md").read_text()
     commands = re.findall(r"^    meta-latent (?:demo|pretrain|transfer) ?(.*)$", text, re.MULTILINE)

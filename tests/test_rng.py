@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from meta_latent.experiment import checkpoint
+from meta_latent.experiment.runs import checkpoint
 from meta_latent.rng import Streams, derive, seeded_construction
 
 

@@ -8,7 +8,7 @@ import task_suites
 from meta_latent.data.collect import CorrelatedNoise, Scripted, collect_episode
 from meta_latent.data.replay import ReplayConfig, SequenceReplay, layout, predicted_bytes
 from meta_latent.errors import UserError
-from meta_latent.experiment import checkpoint
+from meta_latent.experiment.runs import checkpoint
 from meta_latent.types import Spec
 
 SUITE = task_suites.get("toy/counting", episode_steps=7, image_size=4)

@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from meta_latent.experiment import checkpoint, config, pretrain, transfer
-from meta_latent.experiment.schema import ExperimentConfig
+from meta_latent.experiment.learning import cells as transfer
+from meta_latent.experiment.pretraining import stages as pretrain
+from meta_latent.experiment.runs import checkpoint
+from meta_latent.experiment.settings import config
+from meta_latent.experiment.settings.schema import ExperimentConfig
 
 SMALL = [
     "pretrain.env_steps=250",

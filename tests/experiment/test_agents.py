@@ -15,19 +15,14 @@ from meta_latent.data.latents import embed_episode
 from meta_latent.data.replay import SequenceReplay
 from meta_latent.data.source import SourceData
 from meta_latent.errors import UserError
-from meta_latent.experiment import (
-    agents,
-    checkpoint,
-    config,
-    metrics,
-    model_folder,
-    playing,
-    pretrain,
-    source_data,
-    suites,
-    transfer,
-)
-from meta_latent.experiment.schema import ExperimentConfig
+from meta_latent.experiment.learning import cells as transfer
+from meta_latent.experiment.learning import playing
+from meta_latent.experiment.learning import starts as agents
+from meta_latent.experiment.pretraining import model_folder, source_data
+from meta_latent.experiment.pretraining import stages as pretrain
+from meta_latent.experiment.runs import checkpoint, metrics
+from meta_latent.experiment.settings import config, suites
+from meta_latent.experiment.settings.schema import ExperimentConfig
 from meta_latent.rng import Streams
 from meta_latent.types import Spec
 

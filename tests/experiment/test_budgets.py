@@ -3,8 +3,9 @@
 import pytest
 
 from meta_latent.errors import UserError
-from meta_latent.experiment import config, transfer
-from meta_latent.experiment.schema import ExperimentConfig, TransferConfig
+from meta_latent.experiment.learning import cells as transfer
+from meta_latent.experiment.settings import config
+from meta_latent.experiment.settings.schema import ExperimentConfig, TransferConfig
 
 
 def load(*overrides):

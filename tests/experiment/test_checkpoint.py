@@ -12,7 +12,7 @@ import torch
 
 from meta_latent import files
 from meta_latent.errors import RunError, UserError
-from meta_latent.experiment import checkpoint
+from meta_latent.experiment.runs import checkpoint
 
 
 def same(a, b):
@@ -212,7 +212,7 @@ def test_full_disk_keeps_the_old_checkpoint(tmp_path, monkeypatch, step):
 KILLS = """
     import os, sys, torch
     from meta_latent import files
-    from meta_latent.experiment import checkpoint
+    from meta_latent.experiment.runs import checkpoint
     folder = sys.argv[1]
     state = lambda n: {"n": n, "t": torch.full((100,), n)}
 

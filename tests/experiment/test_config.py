@@ -9,7 +9,7 @@ from typing import Any, Literal
 import pytest
 
 from meta_latent.errors import UserError
-from meta_latent.experiment import config
+from meta_latent.experiment.settings import config
 
 
 @dataclass(frozen=True)

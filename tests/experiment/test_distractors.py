@@ -7,9 +7,9 @@ from PIL import Image
 
 from meta_latent import cli
 from meta_latent.errors import UserError
-from meta_latent.experiment import config
-from meta_latent.experiment.schema import ExperimentConfig
-from meta_latent.experiment.suites import bind
+from meta_latent.experiment.settings import config
+from meta_latent.experiment.settings.schema import ExperimentConfig
+from meta_latent.experiment.settings.suites import bind
 from task_suites import SuiteError
 from task_suites.tabletop.suite import Tabletop
 

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from meta_latent.experiment import doctor
+from meta_latent.experiment.commands import doctor
 
 CANNED = """print('{"backend": "egl", "gl_renderer": "canned", "frames_per_second": 5000.0}')"""
 

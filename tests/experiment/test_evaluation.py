@@ -6,8 +6,11 @@ import pytest
 import meta_latent
 from meta_latent import cli
 from meta_latent.errors import UserError
-from meta_latent.experiment import evaluation, metrics, model_folder, source_policy, suites
-from meta_latent.experiment.evaluation import Result
+from meta_latent.experiment.commands import evaluate as evaluation
+from meta_latent.experiment.commands.evaluate import Result
+from meta_latent.experiment.pretraining import model_folder, source_policy
+from meta_latent.experiment.runs import metrics
+from meta_latent.experiment.settings import suites
 
 CELL = ("target=goal", "arm=sac/scratch", "run_seed=0")
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from meta_latent.experiment import figures
-from meta_latent.experiment import learning_speed as ls
-from meta_latent.experiment.schema import ARMS
+from meta_latent.experiment.report import figures
+from meta_latent.experiment.settings.schema import ARMS
+from meta_latent.ops import learning_speed as ls
 
 
 def curve(scores, every=100):

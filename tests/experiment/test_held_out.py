@@ -6,11 +6,12 @@ import pytest
 from meta_latent.data.collect import CorrelatedNoise, NoiseConfig, Scripted
 from meta_latent.data.replay import ReplayConfig, SequenceReplay
 from meta_latent.errors import UserError
-from meta_latent.experiment import checkpoint, held_out
-from meta_latent.experiment.model_folder import load
-from meta_latent.experiment.pretrain import Pretraining
-from meta_latent.experiment.run_folder import RunFolder
-from meta_latent.experiment.suites import bind, common_spec
+from meta_latent.experiment.pretraining import held_out
+from meta_latent.experiment.pretraining.model_folder import load
+from meta_latent.experiment.pretraining.stages import Pretraining
+from meta_latent.experiment.runs import checkpoint
+from meta_latent.experiment.runs.run_folder import RunFolder
+from meta_latent.experiment.settings.suites import bind, common_spec
 
 
 @pytest.fixture(scope="module")

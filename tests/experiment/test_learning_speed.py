@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from meta_latent.experiment import learning_speed as ls
+from meta_latent.ops import learning_speed as ls
 
 
 def curve(scores, every=100, start=0, seconds_per_step=0.5):

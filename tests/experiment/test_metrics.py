@@ -10,8 +10,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from meta_latent import files
 from meta_latent.errors import RunError, UserError
-from meta_latent.experiment import metrics
-from meta_latent.experiment.metrics import MetricLog
+from meta_latent.experiment.runs import metrics
+from meta_latent.experiment.runs.metrics import MetricLog
 
 
 def train(step, **more):

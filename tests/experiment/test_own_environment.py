@@ -9,7 +9,8 @@ from gymnasium.envs.classic_control import CartPoleEnv
 
 import task_suites
 from meta_latent import cli
-from meta_latent.experiment import playing, run_folder
+from meta_latent.experiment.learning import playing
+from meta_latent.experiment.runs import run_folder
 from task_suites import registry
 
 POLE = "pretrain.sources=[{suite: mine/pole}]"

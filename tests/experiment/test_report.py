@@ -12,8 +12,11 @@ import numpy as np
 import pytest
 
 from meta_latent.errors import UserError
-from meta_latent.experiment import figures, report, report_numbers, report_page, video
-from meta_latent.experiment.report_sources import read_run
+from meta_latent.experiment.commands import report
+from meta_latent.experiment.report import figures, page
+from meta_latent.experiment.report import numbers as report_numbers
+from meta_latent.experiment.report.sources import read_run
+from meta_latent.experiment.runs import video
 
 EVERY, BUDGET, THRESHOLD, SECONDS_PER_STEP = 100, 1000, 0.8, 0.5
 
@@ -304,7 +307,7 @@ def test_disagreement_about_the_threshold_is_said(tmp_path):
     assert result["targets"]["t"]["threshold"] == 0.5 and any(
         "disagree about threshold" in w for w in result["warnings"]
     )
-    assert "Nothing to compare yet" in report_page.summary(result)
+    assert "Nothing to compare yet" in page.summary(result)
 
 
 def test_target_names_with_slashes_and_pretraining_alone(tmp_path):
@@ -340,7 +343,7 @@ def test_small_videos_are_embedded_and_others_linked(tmp_path, monkeypatch):
     references = Page((tmp_path / "report.html").read_text()).references
     assert sum(r.startswith("data:video/mp4") for r in references) == 1
     assert "transfer/t/ivg/scratch/1/videos/end%20of%20%231.mp4" in references
-    monkeypatch.setattr(report_page, "LARGEST_VIDEO", 10)
+    monkeypatch.setattr(page, "LARGEST_VIDEO", 10)
     report.build(tmp_path, resamples=50)
     references = Page((tmp_path / "report.html").read_text()).references
     assert (

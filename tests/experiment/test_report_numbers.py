@@ -2,7 +2,8 @@
 
 import pytest
 
-from meta_latent.experiment import report_numbers, report_page
+from meta_latent.experiment.report import numbers as report_numbers
+from meta_latent.experiment.report import page
 
 
 def test_which_arms_are_compared():
@@ -39,16 +40,16 @@ def test_break_even():
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        (report_page.times(3.44), "3.4×"),
-        (report_page.times(5, True), "> 5.0×"),
-        (report_page.times(None), "–"),
-        (report_page.times(1.04), "1.04×"),
-        (report_page.duration(75), "75 s"),
-        (report_page.duration(600), "10 min"),
-        (report_page.duration(9000), "2.5 h"),
-        (report_page.count(12345.6), "12,346"),
-        (report_page.score(-0.126), "−0.13"),
-        (report_page.interval([1.0, None], report_page.times), "[1.00×, ∞]"),
+        (page.times(3.44), "3.4×"),
+        (page.times(5, True), "> 5.0×"),
+        (page.times(None), "–"),
+        (page.times(1.04), "1.04×"),
+        (page.duration(75), "75 s"),
+        (page.duration(600), "10 min"),
+        (page.duration(9000), "2.5 h"),
+        (page.count(12345.6), "12,346"),
+        (page.score(-0.126), "−0.13"),
+        (page.interval([1.0, None], page.times), "[1.00×, ∞]"),
     ],
 )
 def test_numbers_as_text(text, expected):

@@ -5,7 +5,9 @@ import shutil
 import pytest
 
 from meta_latent import files
-from meta_latent.experiment import pretrain, run_folder, transfer
+from meta_latent.experiment.learning import cells as transfer
+from meta_latent.experiment.pretraining import stages as pretrain
+from meta_latent.experiment.runs import run_folder
 
 ARMS = (
     "ivg/pretrained",

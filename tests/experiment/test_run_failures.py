@@ -14,7 +14,10 @@ import pytest
 import torch
 
 from meta_latent import cli, files
-from meta_latent.experiment import checkpoint, model_folder, pretrain, run_folder, transfer
+from meta_latent.experiment.learning import cells as transfer
+from meta_latent.experiment.pretraining import model_folder
+from meta_latent.experiment.pretraining import stages as pretrain
+from meta_latent.experiment.runs import checkpoint, run_folder
 from meta_latent.models import losses
 
 
@@ -64,7 +67,7 @@ def test_ctrl_c_saves_says_how_to_resume_and_loses_nothing(toy, tmp_path, comman
 def test_a_folder_in_use_is_refused(tmp_path, command):
     folder = tmp_path / "toy" / "pretrain" / "0"
     folder.mkdir(parents=True)
-    code = ("import sys; from meta_latent.experiment import run_folder;"
+    code = ("import sys; from meta_latent.experiment.runs import run_folder;"
             f"lock = run_folder._lock(run_folder.Path({str(folder)!r}));"
             "print('held', flush=True); sys.stdin.read()")
     with subprocess.Popen(

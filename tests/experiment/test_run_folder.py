@@ -10,8 +10,8 @@ import pytest
 
 from meta_latent import files
 from meta_latent.errors import UserError
-from meta_latent.experiment import run_folder
-from meta_latent.experiment.run_folder import RunFolder
+from meta_latent.experiment.runs import run_folder
+from meta_latent.experiment.runs.run_folder import RunFolder
 
 CONFIG = {"seed": 1, "model": {"sizes": [1, 2]}, "device": "cpu"}
 
@@ -98,7 +98,7 @@ def test_nan_equals_nan_in_a_config(tmp_path):
 
 HOLDER = """
 import sys
-from meta_latent.experiment.run_folder import RunFolder
+from meta_latent.experiment.runs.run_folder import RunFolder
 with RunFolder(sys.argv[1], {"seed": 1, "model": {"sizes": [1, 2]}, "device": "cpu"}):
     print("locked", flush=True)
     sys.stdin.read()

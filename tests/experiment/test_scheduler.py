@@ -11,7 +11,7 @@ import time
 import pytest
 
 from meta_latent.errors import UserError
-from meta_latent.experiment.scheduler import ALLOCATOR, Cell, run_cells
+from meta_latent.experiment.runs.scheduler import ALLOCATOR, Cell, run_cells
 
 
 def cell(name, code="", after=(), log=None):
@@ -112,7 +112,7 @@ SAVING = """
 """
 PARENT = """
     import sys
-    from meta_latent.experiment.scheduler import Cell, run_cells
+    from meta_latent.experiment.runs.scheduler import Cell, run_cells
     cells = [Cell(str(i), (sys.executable, "-S", "-c", sys.argv[1], sys.argv[2])) for i in range(3)]
     started = lambda event: print(event.kind, flush=True)
     try:

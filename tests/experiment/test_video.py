@@ -2,7 +2,7 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 
-from meta_latent.experiment import video
+from meta_latent.experiment.runs import video
 
 
 def clip(length=6, height=20, width=31, value=0):

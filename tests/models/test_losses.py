@@ -11,7 +11,7 @@ from meta_latent.data.collect import CorrelatedNoise, collect_episode
 from meta_latent.data.latents import LatentCache
 from meta_latent.data.replay import ReplayConfig, SequenceReplay
 from meta_latent.errors import RunError
-from meta_latent.experiment import checkpoint
+from meta_latent.experiment.runs import checkpoint
 from meta_latent.models import losses
 from meta_latent.models.config import CoreConfig, EncoderConfig, EnsembleConfig, ModelConfig
 from meta_latent.models.latent_state_model import LatentStateModel

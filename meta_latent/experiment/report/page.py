@@ -14,9 +14,9 @@ from urllib.parse import quote
 
 import jinja2
 
-from meta_latent.experiment import figures
-from meta_latent.experiment.learning_speed import FEW_SEEDS
-from meta_latent.experiment.report_sources import Run
+from meta_latent.experiment.report import figures
+from meta_latent.experiment.report.sources import Run
+from meta_latent.ops.learning_speed import FEW_SEEDS
 
 LARGEST_VIDEO = 1_500_000  # bytes; a larger one is linked, not embedded
 LARGEST_VIDEOS = 25_000_000  # bytes of all embedded videos together

@@ -16,9 +16,9 @@ from safetensors.torch import save as serialise
 
 from meta_latent import files
 from meta_latent.errors import UserError
-from meta_latent.experiment import config as configuration
-from meta_latent.experiment import structure
-from meta_latent.experiment.run_folder import versions
+from meta_latent.experiment.runs.run_folder import versions
+from meta_latent.experiment.settings import config as configuration
+from meta_latent.experiment.settings import structure
 from meta_latent.models.config import ModelConfig
 from meta_latent.models.latent_state_model import LatentStateModel
 from meta_latent.rng import seeded_construction

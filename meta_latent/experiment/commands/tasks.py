@@ -12,8 +12,8 @@ import numpy as np
 
 import task_suites
 from meta_latent.errors import UserError
-from meta_latent.experiment import config
-from meta_latent.experiment.suites import open_distribution
+from meta_latent.experiment.settings import config
+from meta_latent.experiment.settings.suites import open_distribution
 from task_suites import gallery
 
 _PIXELS, _FRAMES = 128, 6

@@ -20,8 +20,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from meta_latent.experiment import learning_speed as ls
 from meta_latent.files import atomic_write_bytes
+from meta_latent.ops import learning_speed as ls
 
 INK, MUTED, GRID = "#1d1f23", "#6b7078", "#e3e5e8"
 # Per style: colour on white, colour on a dark page, line style. The order is the order of preference.

@@ -15,8 +15,9 @@ import torch
 from meta_latent.algorithms.ivg import IVG, IVGConfig
 from meta_latent.data.latents import LatentCache
 from meta_latent.errors import UserError
-from meta_latent.experiment import model_folder, structure
-from meta_latent.experiment.suites import Bound
+from meta_latent.experiment.pretraining import model_folder
+from meta_latent.experiment.settings import structure
+from meta_latent.experiment.settings.suites import Bound
 from meta_latent.models.latent_state_model import LatentStateModel
 from meta_latent.models.learner import LearnerConfig, ModelLearner
 from meta_latent.policies.latent_agent import AdaptationConfig

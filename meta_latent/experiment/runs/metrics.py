@@ -10,7 +10,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from meta_latent import files
 from meta_latent.errors import UserError
-from meta_latent.experiment.run_folder import RunFolder
+from meta_latent.experiment.runs.run_folder import RunFolder
 
 FILE = "metrics.jsonl"
 TENSORBOARD = "tensorboard"

@@ -12,7 +12,7 @@ from meta_latent.algorithms.sac import SACConfig
 from meta_latent.algorithms.sb3_sac import StableSACConfig
 from meta_latent.data.collect import NoiseConfig
 from meta_latent.data.replay import ReplayConfig
-from meta_latent.experiment.structure import nearest
+from meta_latent.experiment.settings.structure import nearest
 from meta_latent.models.config import ModelConfig
 from meta_latent.models.learner import LearnerConfig
 from meta_latent.policies.latent_agent import AdaptationConfig

@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 import meta_latent
 from meta_latent.errors import UserError
-from meta_latent.experiment import extensions, structure
+from meta_latent.experiment.settings import extensions, structure
 
 Schema = TypeVar("Schema")
 BASE = "from"

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from meta_latent.errors import UserError
-from meta_latent.experiment import config, figures, report_page
-from meta_latent.experiment import learning_speed as ls
-from meta_latent.experiment.report_numbers import Bootstrap, analyse, plain
-from meta_latent.experiment.report_sources import Cell, Run, read_run
-from meta_latent.experiment.run_folder import CONFIG
+from meta_latent.experiment.report import figures, page
+from meta_latent.experiment.report.numbers import Bootstrap, analyse, plain
+from meta_latent.experiment.report.sources import Cell, Run, read_run
+from meta_latent.experiment.runs.run_folder import CONFIG
+from meta_latent.experiment.settings import config
 from meta_latent.files import atomic_write_bytes
+from meta_latent.ops import learning_speed as ls
 
 RUNS = Path("runs")
 GAIN = "gain_against_pretraining"
@@ -39,9 +40,9 @@ def build(path: str | Path, *, resamples: int = ls.RESAMPLES, seed: int = 0) -> 
             f"{path} holds no runs: expected transfer/TARGET/ALGORITHM/START/SEED or pretrain/SEED in it"
         )
     result = analyse(run, draw)
-    result["summary"] = report_page.summary(result)
+    result["summary"] = page.summary(result)
     atomic_write_bytes(path / "report.json", json.dumps(result, indent=1, allow_nan=False).encode())
-    atomic_write_bytes(path / "report.html", report_page.render(run, result, draw).encode())
+    atomic_write_bytes(path / "report.html", page.render(run, result, draw).encode())
     return result
 
 

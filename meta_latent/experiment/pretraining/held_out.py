@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from meta_latent.data.latents import embed_episode
-from meta_latent.experiment import figures
+from meta_latent.experiment.report import figures
 from meta_latent.models.losses import one_step
 from meta_latent.ops.imagination import imagine
 

@@ -17,8 +17,8 @@ from omegaconf import OmegaConf
 import meta_latent
 from meta_latent import files
 from meta_latent.errors import RunError, UserError
-from meta_latent.experiment import checkpoint
-from meta_latent.experiment import config as configuration
+from meta_latent.experiment.runs import checkpoint
+from meta_latent.experiment.settings import config as configuration
 
 CONFIG = "config.yaml"
 RECORD = "run.json"

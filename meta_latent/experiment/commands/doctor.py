@@ -148,7 +148,9 @@ def _rendering() -> list[Finding]:
 
 
 def _configs() -> list[Finding]:
-    from meta_latent.experiment import config  # here, as it needs a package that may be the missing one
+    from meta_latent.experiment.settings import (
+        config,  # here, as it needs a package that may be the missing one
+    )
 
     names = config.choices("experiment")
     if not names:

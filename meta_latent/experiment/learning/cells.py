@@ -19,30 +19,21 @@ from tqdm import tqdm
 from meta_latent.data.collect import collect_episode
 from meta_latent.data.replay import SequenceReplay, predicted_bytes
 from meta_latent.errors import RunError, UserError
-from meta_latent.experiment import agents, checkpoint, config, model_folder, pretrain, source_data, video
-from meta_latent.experiment.interrupts import deferred
-from meta_latent.experiment.learning_speed import threshold_index
-from meta_latent.experiment.metrics import MetricLog
-from meta_latent.experiment.playing import Acting, Evaluator
-from meta_latent.experiment.run_folder import CHECKPOINT, RunFolder, read_record
-from meta_latent.experiment.scheduler import Cell, Event, run_cells
-from meta_latent.experiment.schema import ExperimentConfig
-from meta_latent.experiment.suites import Bound, bind
+from meta_latent.experiment.learning import starts as agents
+from meta_latent.experiment.learning.playing import Acting, Evaluator
+from meta_latent.experiment.pretraining import model_folder, source_data
+from meta_latent.experiment.pretraining import stages as pretrain
+from meta_latent.experiment.runs import checkpoint, video
+from meta_latent.experiment.runs.interrupts import deferred
+from meta_latent.experiment.runs.metrics import MetricLog
+from meta_latent.experiment.runs.run_folder import CHECKPOINT, RunFolder, read_record
+from meta_latent.experiment.runs.scheduler import Cell, Event, run_cells
+from meta_latent.experiment.settings import config
+from meta_latent.experiment.settings.schema import ExperimentConfig
+from meta_latent.experiment.settings.suites import Bound, bind
+from meta_latent.ops.learning_speed import threshold_index
 from meta_latent.rng import Streams, derive
 from meta_latent.types import Spec
-
-
-def run(name: str, overrides: list[str]) -> None:
-    """Run the transfer part of the experiment `name` with `overrides` ("a.b=1")."""
-    experiment = config.load(ExperimentConfig, [config.find("experiment", name)], overrides)
-    if experiment.target is None and experiment.arm is None and experiment.run_seed is None:
-        schedule(experiment, name, overrides)
-        return
-    for key in ("target", "arm", "run_seed"):
-        if getattr(experiment, key) is None:
-            raise UserError(f"one cell needs target=, arm= and run_seed=; {key} is missing")
-    run_cell(experiment, experiment.target, experiment.arm, experiment.run_seed)
-
 
 # Scheduling
 

@@ -22,14 +22,16 @@ from meta_latent.data.collect import Behaviour, Scripted, collect_episode
 from meta_latent.data.latents import LatentCache, embed_episode
 from meta_latent.data.replay import SequenceReplay, predicted_bytes
 from meta_latent.errors import UserError
-from meta_latent.experiment import checkpoint, config, held_out, model_folder, source_data
-from meta_latent.experiment.interrupts import deferred
-from meta_latent.experiment.metrics import MetricLog
-from meta_latent.experiment.playing import Acting
-from meta_latent.experiment.run_folder import CHECKPOINT, RunFolder
-from meta_latent.experiment.schema import ExperimentConfig, PretrainConfig, SourceConfig
-from meta_latent.experiment.source_policy import SourcePolicy
-from meta_latent.experiment.suites import Bound, bind, common_spec
+from meta_latent.experiment.learning.playing import Acting
+from meta_latent.experiment.pretraining import held_out, model_folder, source_data
+from meta_latent.experiment.pretraining.source_policy import SourcePolicy
+from meta_latent.experiment.runs import checkpoint
+from meta_latent.experiment.runs.interrupts import deferred
+from meta_latent.experiment.runs.metrics import MetricLog
+from meta_latent.experiment.runs.run_folder import CHECKPOINT, RunFolder
+from meta_latent.experiment.settings import config
+from meta_latent.experiment.settings.schema import ExperimentConfig, PretrainConfig, SourceConfig
+from meta_latent.experiment.settings.suites import Bound, bind, common_spec
 from meta_latent.models.latent_state_model import LatentStateModel
 from meta_latent.models.learner import ModelLearner
 from meta_latent.rng import Streams, derive, seeded_construction
@@ -39,11 +41,6 @@ SECOND_ROUND = ("on_policy", "filter_again", "transition_again", "policy_again")
 LOG_EVERY = 50
 COLLECT_CHECKPOINT = 5000
 """Environment steps between checkpoints while source data are collected."""
-
-
-def run(name: str, overrides: list[str]) -> None:
-    """Pretrain the experiment `name` (a YAML of configs/experiment/) with `overrides` ("a.b=1")."""
-    pretrain(config.load(ExperimentConfig, [config.find("experiment", name)], overrides))
 
 
 def folder_of(experiment: ExperimentConfig) -> Path:

@@ -15,10 +15,14 @@ from pathlib import Path
 import numpy as np
 
 from meta_latent.errors import UserError
-from meta_latent.experiment import agents, checkpoint, config, run_folder, source_policy, transfer, video
-from meta_latent.experiment.playing import Evaluator, evaluation_seed, play
-from meta_latent.experiment.schema import ExperimentConfig
-from meta_latent.experiment.suites import Bound, bind
+from meta_latent.experiment.learning import cells as transfer
+from meta_latent.experiment.learning import starts as agents
+from meta_latent.experiment.learning.playing import Evaluator, evaluation_seed, play
+from meta_latent.experiment.pretraining import source_policy
+from meta_latent.experiment.runs import checkpoint, run_folder, video
+from meta_latent.experiment.settings import config
+from meta_latent.experiment.settings.schema import ExperimentConfig
+from meta_latent.experiment.settings.suites import Bound, bind
 from meta_latent.rng import Streams, derive
 from meta_latent.types import Spec
 

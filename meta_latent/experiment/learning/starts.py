@@ -24,9 +24,9 @@ from meta_latent.algorithms.sac import SAC
 from meta_latent.data.latents import LatentCache
 from meta_latent.data.source import SourceData
 from meta_latent.errors import UserError
-from meta_latent.experiment import model_folder, source_data, source_policy
-from meta_latent.experiment.schema import ARMS, ExperimentConfig
-from meta_latent.experiment.suites import Bound
+from meta_latent.experiment.pretraining import model_folder, source_data, source_policy
+from meta_latent.experiment.settings.schema import ARMS, ExperimentConfig
+from meta_latent.experiment.settings.suites import Bound
 from meta_latent.models.latent_state_model import LatentStateModel
 from meta_latent.models.learner import ModelLearner
 from meta_latent.policies.latent_agent import AdaptationConfig
@@ -98,6 +98,6 @@ def learner_class(arm: str, ours: type) -> type:
     if split(arm)[0] != "sb3_sac":
         return ours
     sb3_sac.require()
-    from meta_latent.experiment.third_party import StableTransfer  # which is a subclass of `ours`
+    from meta_latent.experiment.learning.third_party import StableTransfer  # which is a subclass of `ours`
 
     return StableTransfer

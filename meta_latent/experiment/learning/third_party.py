@@ -9,9 +9,9 @@ import time
 from dataclasses import dataclass
 
 from meta_latent.algorithms.sb3_sac import SeededEpisodes, StableSAC
-from meta_latent.experiment import checkpoint
-from meta_latent.experiment.run_folder import CHECKPOINT
-from meta_latent.experiment.transfer import Transfer
+from meta_latent.experiment.learning.cells import Transfer
+from meta_latent.experiment.runs import checkpoint
+from meta_latent.experiment.runs.run_folder import CHECKPOINT
 from meta_latent.rng import derive
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from meta_latent.experiment.learning_speed import Curve
+from meta_latent.ops.learning_speed import Curve
 
 CELL_FILES = ("run.json", "metrics.jsonl", "config.yaml")
 

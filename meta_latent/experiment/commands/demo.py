@@ -5,9 +5,12 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from meta_latent.experiment import config, pretrain, report, transfer
-from meta_latent.experiment.scheduler import Cell
-from meta_latent.experiment.schema import ExperimentConfig
+from meta_latent.experiment.commands import report
+from meta_latent.experiment.learning import cells as transfer
+from meta_latent.experiment.pretraining import stages as pretrain
+from meta_latent.experiment.runs.scheduler import Cell
+from meta_latent.experiment.settings import config
+from meta_latent.experiment.settings.schema import ExperimentConfig
 
 
 def run(name: str, overrides: list[str]) -> None:

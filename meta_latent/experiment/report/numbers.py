@@ -1,6 +1,6 @@
 """The numbers of a report: from the cells of a run folder to the content of ``report.json``.
 
-What each number means is defined in :mod:`meta_latent.experiment.learning_speed`; this module says which runs
+What each number means is defined in :mod:`meta_latent.ops.learning_speed`; this module says which runs
 are compared. Every arm ``X/...`` is compared with ``X/scratch``; an arm that replays source data
 (``X/...+data``) is compared with ``X/scratch+data`` first, where there is one. A failed or interrupted run
 counts with what it showed: censored at its last evaluation, which can only weaken a claim.
@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from meta_latent.experiment import learning_speed as ls
-from meta_latent.experiment.report_sources import Cell, Pretraining, Run
+from meta_latent.experiment.report.sources import Cell, Pretraining, Run
+from meta_latent.ops import learning_speed as ls
 
 FORMAT = 1
 FINAL_EVALUATIONS = 2

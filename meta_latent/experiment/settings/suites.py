@@ -6,8 +6,8 @@ import dataclasses
 
 import task_suites
 from meta_latent.errors import UserError
-from meta_latent.experiment.schema import ExperimentConfig, TaskConfig
-from meta_latent.experiment.structure import nearest
+from meta_latent.experiment.settings.schema import ExperimentConfig, TaskConfig
+from meta_latent.experiment.settings.structure import nearest
 from meta_latent.types import Spec
 
 

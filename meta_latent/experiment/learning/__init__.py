@@ -1,0 +1,1 @@
+"""The one loop: what an arm starts from, collecting, evaluating, saving."""

@@ -1,0 +1,1 @@
+"""From run folders to report.json and a page; knows no algorithm."""

@@ -1,0 +1,1 @@
+"""What an experiment is: schema, strict loading, bound tasks."""
