@@ -14,6 +14,36 @@ import torch
 Metrics = dict[str, float]
 
 
+class Averages:
+    """Means of named numbers since the last `reset`: a single mini-batch says little of hundreds."""
+
+    def __init__(self):
+        self.sums: dict[str, float] = {}
+        self.counts: dict[str, int] = {}
+
+    def add(self, metrics: Metrics) -> None:
+        """Take in one value of each name."""
+        for name, value in metrics.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+            self.counts[name] = self.counts.get(name, 0) + 1
+
+    def means(self) -> Metrics:
+        """Name -> mean of the values taken in."""
+        return {name: total / self.counts[name] for name, total in self.sums.items()}
+
+    def reset(self) -> None:
+        """Forget all."""
+        self.sums, self.counts = {}, {}
+
+    def state(self) -> dict:
+        """Sums and counts."""
+        return {"sums": dict(self.sums), "counts": dict(self.counts)}
+
+    def load_state(self, state: dict) -> None:
+        """Continue from `state()`."""
+        self.sums, self.counts = dict(state["sums"]), dict(state["counts"])
+
+
 @dataclass(frozen=True)
 class Spec:
     """What a task family shows and takes.
@@ -72,6 +102,8 @@ class Step:
         reward: (B,) the reward that arrived with this observation, zero at `is_first`.
         reward_present: (B,) 1 where `reward` may be used as an input, else 0.
         is_first, is_last, is_terminal, is_task_first: (B,) bool.
+        reward_inputs: (B, R) privileged values from which any reward follows, or None: scripts are shown them.
+        task: (B, P) numbers that say which task it is, or None: oracles are shown them.
     """
 
     images: dict[str, torch.Tensor]
@@ -83,12 +115,14 @@ class Step:
     is_last: torch.Tensor
     is_terminal: torch.Tensor
     is_task_first: torch.Tensor
+    reward_inputs: torch.Tensor | None = None
+    task: torch.Tensor | None = None
 
     def to(self, device: torch.device | str):
         """The same values on another device."""
         moved = {f.name: getattr(self, f.name) for f in fields(self)}
         moved = {k: {c: x.to(device) for c, x in v.items()} if isinstance(v, dict) else v.to(device)
-                 for k, v in moved.items()}
+                 for k, v in moved.items() if v is not None}
         return replace(self, **moved)
 
 
@@ -98,16 +132,17 @@ class SequenceBatch(Step):
 
     Attributes:
         reward_inputs: (B, T, R) privileged values for relabelling.
-        task_index: (B,) int64, which reward function the sequence was collected (or relabelled) with.
+        task_index: (B,) int64, which of the tasks the sequence was collected on, and so its reward function.
         head_mask: (B, K) bool, the ensemble heads that may train on the sequence.
         first_frame: (B,) int64, place of the first step among all frames of the replay (to find cached
-            values).
+            values); None for trials.
+        valid: (B, T) bool, False where a trial is over and padded with zeros; None for windows, which are full.
     """
 
-    reward_inputs: torch.Tensor = None
-    task_index: torch.Tensor = None
-    head_mask: torch.Tensor = None
-    first_frame: torch.Tensor = None
+    task_index: torch.Tensor | None = None
+    head_mask: torch.Tensor | None = None
+    first_frame: torch.Tensor | None = None
+    valid: torch.Tensor | None = None
 
     def without_rewards(self) -> SequenceBatch:
         """The same sequences with hidden rewards: zero, presence flag 0."""
@@ -123,5 +158,27 @@ class SequenceBatch(Step):
                 if isinstance(mine, dict)
                 else torch.cat([mine, theirs])
                 for name, (mine, theirs) in pairs.items()
+                if mine is not None
             }
         )
+
+
+@dataclass(frozen=True)
+class Transitions:
+    """All steps of a replay that are transitions, in the order in which they were collected; n of them.
+
+    Attributes:
+        proprio, next_proprio: (n, P). action: (n, A) that led from one to the other. reward: (n,) for it.
+        reward_inputs, next_reward_inputs: (n, R). terminal: (n,) bool, the episode ended for good there.
+        task_index: (n,) int64. episode: (n,) int64, number of the episode since the first one ever added.
+    """
+
+    proprio: torch.Tensor
+    next_proprio: torch.Tensor
+    action: torch.Tensor
+    reward: torch.Tensor
+    reward_inputs: torch.Tensor
+    next_reward_inputs: torch.Tensor
+    terminal: torch.Tensor
+    task_index: torch.Tensor
+    episode: torch.Tensor

@@ -1,0 +1,7 @@
+"""Algorithms, one file each: the settings first, then the agent, then its entry; here one line each."""
+
+from meta_latent.algorithms.registry import register
+
+register("ivg", "meta_latent.algorithms.ivg:ALGORITHM")
+register("sac", "meta_latent.algorithms.sac:ALGORITHM")
+register("sb3_sac", "meta_latent.algorithms.sb3_sac:ALGORITHM")

@@ -1,0 +1,235 @@
+"""Which algorithms there are: one line registers one, from here or from a user's own package.
+
+    register("mine", Algorithm(config=MineConfig, build=lambda config, setting: Mine(config, setting)))
+    register("mine", "my_package.mine:ALGORITHM")       # the module is imported when the algorithm is used
+
+Everything else knows no algorithm by name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import importlib
+import importlib.util
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from meta_latent.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+    from meta_latent.policies.latent_agent import LatentParts
+    from meta_latent.protocols import Agent
+    from meta_latent.types import Spec
+
+SHOWN = ("reward", "task")
+"""What an algorithm may be shown while it acts, beside observations and its own actions."""
+NEEDS = ("functions", "data", "density")
+DATA, SCRATCH = "+data", "scratch"
+
+
+@dataclass(frozen=True)
+class Functions:
+    """The tasks' own reward and end, vectorised, for torch tensors or numpy arrays.
+
+    Attributes:
+        reward, terminated: (task_index (...,), reward_inputs (..., R), action (..., A)) -> (...,) of the state
+            that the action led to; task_index counts the setting's tasks.
+        observed: proprioception IS reward_inputs, so that both hold for imagined states too.
+    """
+
+    reward: Callable[[Any, Any, Any], Any]
+    terminated: Callable[[Any, Any, Any], Any]
+    observed: bool
+
+
+@dataclass(frozen=True)
+class Setting:
+    """All that an algorithm may be built from.
+
+    Attributes:
+        spec: shapes. start: what the arm starts from. device: of the networks. seed: of the run.
+        tasks: how many tasks there are; a replay's task_index is 0 to tasks - 1. task_vectors: (tasks, P)
+            float32, the numbers that tell them apart (for algorithms that see "task").
+        max_episode_steps, episodes_per_trial: of these tasks. budget: in units of `clock`.
+        functions: rewards and ends, for algorithms that need "functions", else None.
+        latent_parts: model, learner, cache, source data as `start` says; made when called.
+    """
+
+    spec: Spec
+    start: str
+    device: str
+    seed: int
+    tasks: int
+    task_vectors: torch.Tensor
+    max_episode_steps: int
+    episodes_per_trial: int
+    budget: int
+    functions: Functions | None
+    latent_parts: Callable[[], LatentParts]
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """What there is to know about an algorithm.
+
+    Attributes:
+        config: frozen dataclass of its settings, each with a default and a range (`meta_latent.ranges`).
+        build: (config, setting) -> agent; runs with all initial weights seeded.
+        starts: what its arms, NAME/START, start from: "scratch", "pretrained" (the model's weights), "policy"
+            (the source policy too), each with or without "+data" (source episodes beside the target's).
+        compared_with: start -> start it is measured against; left out: X+data -> scratch+data, every other
+            -> scratch.
+        metrics: name -> what it means; `Agent.update` returns no other name.
+        needs: of `NEEDS`: "functions" (rewards and ends of observed states), "data" (logged episodes; its
+            clock is updates), "density" (a core whose transitions have one).
+        sees: of `SHOWN`, what it is shown while acting: "reward" (Step.reward and its presence flag), "task"
+            (Step.task: an oracle).
+        adapts: `Agent.adapt` gives another agent for a trial's task; else its carry holds what it learned of it.
+        warmup: random episodes come first. extra: (package extra, module that it brings), where it needs one.
+    """
+
+    config: type
+    build: Callable[[Any, Setting], Agent]
+    starts: tuple[str, ...] = (SCRATCH,)
+    compared_with: Mapping[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, str] = field(default_factory=dict)
+    needs: frozenset[str] = frozenset()
+    sees: frozenset[str] = frozenset()
+    adapts: bool = False
+    warmup: bool = True
+    extra: tuple[str, str] | None = None
+
+    def __post_init__(self):
+        for given, known, what in ((self.needs, NEEDS, "needs"), (self.sees, SHOWN, "sees")):
+            for name in given:
+                if name not in known:
+                    raise ValueError(f"an algorithm {what} {name!r}; choose from {', '.join(known)}")
+        if not dataclasses.is_dataclass(self.config) or not self.starts:
+            raise ValueError("an algorithm needs a dataclass as config, and at least one start")
+
+    @property
+    def clock(self) -> str:
+        """What its learning curve is measured over: "env_steps", or "updates" if it learns from logged data."""
+        return "updates" if "data" in self.needs else "env_steps"
+
+    def base(self, start: str) -> str | None:
+        """The start that `start` is measured against; None where there is nothing to compare it with."""
+        wanted = self.compared_with.get(start)
+        if wanted is None:
+            wanted = SCRATCH + DATA if start.endswith(DATA) and start != SCRATCH + DATA else SCRATCH
+            wanted = wanted if wanted in self.starts else SCRATCH
+        return wanted if wanted in self.starts and wanted != start else None
+
+    def require_extra(self, name: str) -> None:
+        """Raise UserError if the package extra that it needs is not installed."""
+        if self.extra is not None:
+            extra, module = self.extra
+            try:
+                found = importlib.util.find_spec(module)
+            except ValueError:  # how Python says that somebody set sys.modules[module] to None
+                found = None
+            if found is None:
+                raise UserError(
+                    f"arms of {name} need {module}: install it, or this package with its extra {extra!r} "
+                    f"(pip install '.[{extra}]' in a checkout)"
+                )
+
+
+_ENTRIES: dict[str, Algorithm | str] = {}
+
+
+def register(name: str, entry: Algorithm | str) -> None:
+    """Make an algorithm known as `name`; `entry` is the value, or "module:attribute" that holds it.
+
+    Raises ValueError if another algorithm has the name already, or if it is no plain name.
+    """
+    if not name.isidentifier():
+        raise ValueError(f"an algorithm's name is a plain one such as ivg or my_sac, got {name!r}")
+    if not isinstance(entry, Algorithm) and ":" not in entry:
+        raise ValueError(f"algorithm {name!r}: expected an Algorithm or 'module:attribute', got {entry!r}")
+    if _ENTRIES.get(name, entry) != entry:
+        raise ValueError(f"there is an algorithm {name!r} already; choose another name")
+    _ENTRIES[name] = entry
+
+
+def names() -> list[str]:
+    """Every registered name, sorted."""
+    return sorted(_ENTRIES)
+
+
+def get(name: str) -> Algorithm:
+    """The algorithm called `name`. Raises UserError naming the nearest, and why one cannot be imported."""
+    if name not in _ENTRIES:
+        near = difflib.get_close_matches(name, names(), n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names())}"
+        raise UserError(f"there is no algorithm {name!r}; {hint} imports=[my_package] registers your own")
+    entry = _ENTRIES[name]
+    if isinstance(entry, str):
+        module, _, attribute = entry.partition(":")
+        try:
+            entry = getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError) as error:
+            raise UserError(f"algorithm {name!r} cannot be imported from {_ENTRIES[name]}: {error}") from error
+        if not isinstance(entry, Algorithm):
+            raise UserError(f"algorithm {name!r}: {_ENTRIES[name]} is no Algorithm")
+    return entry
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to learn a target: an algorithm, and what it starts from."""
+
+    algorithm: str
+    start: str
+
+    @classmethod
+    def parse(cls, text: str) -> Arm:
+        """The arm "ALGORITHM/START". Raises UserError listing what there is."""
+        algorithm, _, start = text.partition("/")
+        if algorithm not in _ENTRIES:
+            near = difflib.get_close_matches(text, [str(arm) for arm in arms()], n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise UserError(f"there is no arm {text!r}; {hint}choose from {', '.join(map(str, arms()))}")
+        starts = get(algorithm).starts
+        if start not in starts:
+            shown = ", ".join(f"{algorithm}/{known}" for known in starts)
+            raise UserError(f"there is no arm {text!r}; those of {algorithm} are {shown}")
+        return cls(algorithm, start)
+
+    def __str__(self) -> str:
+        return f"{self.algorithm}/{self.start}"
+
+    @property
+    def entry(self) -> Algorithm:
+        """What is registered of the algorithm."""
+        return get(self.algorithm)
+
+    @property
+    def base(self) -> Arm | None:
+        """The arm it is measured against, or None."""
+        start = self.entry.base(self.start)
+        return None if start is None else Arm(self.algorithm, start)
+
+    @property
+    def from_scratch(self) -> bool:
+        """Whether its weights are new."""
+        return self.start.startswith(SCRATCH)
+
+    @property
+    def with_data(self) -> bool:
+        """Whether source episodes stand beside the target's."""
+        return self.start.endswith(DATA)
+
+    @property
+    def needs_model(self) -> bool:
+        """Whether it needs a pretrained model, or the source data that its folder names."""
+        return self.start != SCRATCH
+
+
+def arms() -> list[Arm]:
+    """Every arm of every registered algorithm."""
+    return [Arm(name, start) for name in names() for start in get(name).starts]
