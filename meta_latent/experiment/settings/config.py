@@ -38,6 +38,17 @@ def load(
     Modules that a key `imports` names are imported. Raises `UserError` (one line) naming key and origin for
     an unknown key (with the nearest valid one), a value of the wrong type, a missing value or file.
     """
+    resolved, origin = _merged(schema, sources, overrides)
+    if isinstance(imports := resolved.get("imports"), list) and imports:
+        extensions.import_packages(map(str, imports))
+        # Once more: what was imported may have registered the types of keys (`structure.Keyed`).
+        resolved, origin = _merged(schema, sources, overrides)
+    return structure.build(schema, resolved, origin)
+
+
+def _merged(
+    schema: type, sources: Sequence[Mapping | Path | str], overrides: Sequence[str]
+) -> tuple[dict[str, Any], structure.Origin]:
     merge = _Merge()
     tree = structure.defaults(schema, {})
     for source in sources:
@@ -53,9 +64,7 @@ def load(
         resolved = OmegaConf.to_container(OmegaConf.create(tree), resolve=True)
     except OmegaConfBaseException as error:
         raise UserError(f"cannot resolve the configuration: {str(error).splitlines()[0]}") from error
-    if isinstance(imports := resolved.get("imports"), list):
-        extensions.import_packages(map(str, imports))
-    return structure.build(schema, resolved, merge.origin)
+    return resolved, merge.origin
 
 
 def find(group: str, name: str) -> Path:
@@ -149,7 +158,9 @@ class _Merge:
         old = node[int(head)] if is_item else (node.get(head) if isinstance(node, Mapping) else None)
         if rest:
             next_head, _, next_rest = rest.partition(".")
-            old = structure.defaults(inner, {}) if old is None else old
+            if old is None:
+                old = structure.defaults(inner, {})
+                self._origins[key] = _COMMAND_LINE
             if not isinstance(old, Mapping | list):
                 raise UserError(
                     f"override {_join(key, rest)}: {key} is the single value {old!r} and has no keys"

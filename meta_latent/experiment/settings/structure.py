@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import functools
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,18 +15,29 @@ Origin = Callable[[str], str]
 """Says where the value at a dotted key came from, such as a file's path."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Keyed:
+    """Marks a mapping whose value type follows from its key: `Annotated[dict[str, Any], Keyed(schema_of)]`.
+
+    schema_of: key -> dataclass; raises `KeyError(*choices)` for an unknown key. Values are as strict as any
+        other; a key that nobody mentions gets no entry, so its reader takes the dataclass's own defaults.
+    """
+
+    schema_of: Callable[[str], type]
+
+
 def build(schema: type, values: Mapping[str, Any], origin: Origin, key: str = "") -> Any:
     """An instance of the dataclass `schema` from nested `values`.
 
     Fields may be int, float (an int will do), bool, str, Path, Literal, Optional, unions, list, tuple, dict
-    with string keys, Any, and dataclasses in any of these. In a union of dataclasses the one whose Literal
-    fields fit is taken.
+    with string keys (`Keyed` too), Any, and dataclasses in any of these. In a union of dataclasses the one
+    whose Literal fields fit is taken.
     Raises `UserError` for unknown or missing keys and for values of another type; a `ValueError` from a
     dataclass's own `__post_init__` becomes a `UserError` that names the key.
     """
     if not isinstance(values, Mapping):
         raise _mismatch(values, schema, origin, key)
-    hints = typing.get_type_hints(schema)
+    hints = _hints(schema)
     fields = {field.name: field for field in dataclasses.fields(schema) if field.init}
     for name in values:
         if name not in fields:
@@ -63,6 +75,8 @@ def convert(value: Any, expected: Any, origin: Origin, key: str) -> Any:
         return build(expected, value, origin, key)
     if (kind or expected) in (list, tuple, Sequence):
         return _convert_sequence(value, expected, origin, key)
+    if marker := _marker(expected):
+        return _convert_keyed(value, marker, origin, key)
     if (kind or expected) in (dict, Mapping):
         if not isinstance(value, Mapping):
             raise _mismatch(value, expected, origin, key)
@@ -122,7 +136,10 @@ def holds_mapping(expected: Any) -> bool:
         or any(typing.get_origin(member) is typing.Literal for member in members)
     ):
         return False
-    return any(dataclasses.is_dataclass(m) or (typing.get_origin(m) or m) in (dict, Mapping) for m in members)
+    return any(
+        dataclasses.is_dataclass(m) or _marker(m) or (typing.get_origin(m) or m) in (dict, Mapping)
+        for m in members
+    )
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:
@@ -145,6 +162,8 @@ def describe(expected: Any) -> str:
         return "null"
     if dataclasses.is_dataclass(expected):
         return f"a mapping with the keys {', '.join(field.name for field in dataclasses.fields(expected))}"
+    if _marker(expected):
+        return "a mapping of names to mappings"
     return (
         expected.__name__ if isinstance(expected, type) and not typing.get_args(expected) else str(expected)
     )
@@ -188,7 +207,7 @@ def _choose(structured: list[Any], value: Mapping[str, Any], origin: Origin, key
 
 def _kind(schema: Any) -> dict[str, Any]:
     """Fields of a dataclass that allow one value only, such as `kind: Literal["sac"]`, with that value."""
-    choices = {name: typing.get_args(hint) for name, hint in typing.get_type_hints(schema).items()
+    choices = {name: typing.get_args(hint) for name, hint in _hints(schema).items()
                if typing.get_origin(hint) is typing.Literal}  # fmt: skip
     return {name: options[0] for name, options in choices.items() if len(options) == 1}
 
@@ -211,6 +230,21 @@ def _convert_sequence(value: Any, expected: Any, origin: Origin, key: str) -> An
         for i, (item, hint) in enumerate(zip(value, inner, strict=True))
     ]
     return items if kind is list else tuple(items)
+
+
+def _convert_keyed(value: Any, marker: Keyed, origin: Origin, key: str) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise _mismatch(value, typing.Annotated[dict[str, Any], marker], origin, key)
+    built = {}
+    for name, item in value.items():
+        where = _join(key, name)
+        try:
+            schema = marker.schema_of(str(name))
+        except KeyError as error:
+            hint = nearest(str(name), map(str, error.args))
+            raise UserError(f"unknown key {where!r} (in {origin(where)}){hint}") from error
+        built[str(name)] = build(schema, item, origin, where)
+    return built
 
 
 def _convert_scalar(value: Any, expected: Any, origin: Origin, key: str) -> Any:
@@ -244,15 +278,32 @@ def _step(schema: Any, name: str) -> Any:
     for member in _members(schema):
         kind, arguments = typing.get_origin(member) or member, typing.get_args(member)
         if dataclasses.is_dataclass(member):
-            hints = typing.get_type_hints(member)
+            hints = _hints(member)
             if name in hints:
                 return hints[name]
+        elif marker := _marker(member):
+            try:
+                return marker.schema_of(name)
+            except KeyError:
+                return Any
         elif kind in (dict, Mapping) and arguments:
             return arguments[1]
         elif kind in (list, tuple, Sequence) and arguments and name.isdigit():
             is_fixed = kind is tuple and arguments[-1] is not Ellipsis
             return (arguments[int(name)] if int(name) < len(arguments) else Any) if is_fixed else arguments[0]
     return Any
+
+
+@functools.cache
+def _hints(schema: type) -> dict[str, Any]:
+    return typing.get_type_hints(schema, include_extras=True)
+
+
+def _marker(expected: Any) -> Keyed | None:
+    """The `Keyed` of an annotated mapping; None for every other type."""
+    if typing.get_origin(expected) is not typing.Annotated:
+        return None
+    return next((item for item in typing.get_args(expected)[1:] if isinstance(item, Keyed)), None)
 
 
 def _members(expected: Any) -> tuple[Any, ...]:
