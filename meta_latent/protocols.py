@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from meta_latent.rng import Streams
-from meta_latent.types import Metrics, SequenceBatch, Spec, Step
+from meta_latent.types import Metrics, SequenceBatch, Spec, Step, Transitions
 
 
 @runtime_checkable
@@ -65,29 +65,49 @@ class WorldModel(Protocol):
 class Agent(Protocol):
     """Acts, and learns from a replay. All memory of a task is in the carry, all randomness in `rng`.
 
-    Acting, for B environments in lockstep::
+    Acting, for B trials in lockstep (`data.collect.play` is this loop)::
 
-        carry = agent.begin_task(batch_size)
+        carry = agent.begin_task(batch_size)                     # B tasks begin; rows may act differently
         while playing:
             action, carry = agent.act(step, carry, rng, explore=True)      # (B, A) in [-1, 1]
             step = ...                                                     # what the environments answer
 
-    Learning, after each episode::
+    A belief survives an episode's end and dies at a trial's end. A carry is None or nested dicts, tuples, lists
+    or dataclasses of tensors with a leading B.
 
-        replay.add_episode(episode)
-        metrics = agent.update(replay, rng)                     # as many updates as the new steps are worth
-        checkpoint.save(folder, {"agent": agent.state(), ...})  # load_state(state) goes on bit for bit
+    Learning (`experiment.learning.loop` is this loop)::
 
-    `updates` counts the algorithm's updates.
+        while the budget lasts:
+            if agent.wants() is not None:                        # env steps before the next update, 0: one trial
+                ...                                              # play, replay.add_episode(...) each
+            metrics = agent.update(replay, rng)                  # or a slice of one, at most a minute long
+            checkpoint.save(folder, {"agent": agent.state(), ...})         # load_state goes on bit for bit
+
+    `wants` is None while an update goes on in slices, and for ever where logged data are all there is.
+
+    Adapting, for algorithms registered with `adapts`::
+
+        for episode in trial:
+            ...                                                  # play with `adapted`, a new carry each time
+            adapted = adapted.adapt(trial_so_far, rng)           # another agent for this trial's task
+
+    `updates` counts the algorithm's updates; `heads` ensemble members whose data differ (1: none).
     """
 
     updates: int
+
+    @property
+    def heads(self) -> int: ...
 
     def begin_task(self, batch_size: int) -> Any: ...
 
     def act(self, step: Step, carry: Any, rng: Streams, explore: bool) -> tuple[torch.Tensor, Any]: ...
 
+    def wants(self) -> int | None: ...
+
     def update(self, replay: Any, rng: Streams) -> Metrics: ...
+
+    def adapt(self, trial: Any, rng: Streams) -> Agent: ...
 
     def state(self) -> dict: ...
 
@@ -96,20 +116,25 @@ class Agent(Protocol):
 
 @runtime_checkable
 class Replay(Protocol):
-    """Whole episodes, from which windows are drawn.
+    """Whole episodes, from which windows, trials and transitions are drawn.
 
     The loop is::
 
-        replay.add_episode(episode, head_mask)                    # arrays of `data.collect.collect_episode`
+        replay.add_episode(episode, head_mask, task_index)        # arrays of `data.collect.play`
         batch = replay.sequences(batch_size, length, rng)         # (B, T) windows, each within one episode
+        batch = replay.trials(batch_size, episodes, rng)          # (B, T) whole trials of one task each
+        fresh = replay.view(tasks=[3], since=seen).transitions()  # of one task, from episode number `seen` on
         replay.flush()                                            # a checkpoint may now name what is on disk
         checkpoint.save(folder, {"replay": replay.state(), ...})  # load_state(state) drops what came later
         replay.prune()                                            # evicted episodes are in no checkpoint now
 
-    `len(replay)` is the number of environment steps held, `env_steps` of those ever added.
+    `len(replay)` is the number of environment steps held, `env_steps` of those ever added, `added` of episodes.
     """
 
     env_steps: int
+
+    @property
+    def added(self) -> int: ...
 
     def __len__(self) -> int: ...
 
@@ -121,9 +146,17 @@ class Replay(Protocol):
 
     def lengths(self) -> np.ndarray: ...
 
+    def view(self, tasks: Any = None, since: int = 0) -> Replay: ...
+
     def sequences(
-        self, batch_size: int, length: int, rng: np.random.Generator, among: Any = None, images: bool = True
+        self, batch_size: int, length: int, rng: np.random.Generator, images: bool = True
     ) -> SequenceBatch: ...
+
+    def trials(
+        self, batch_size: int | None, episodes: int, rng: np.random.Generator | None = None, mixed: bool = False
+    ) -> SequenceBatch: ...
+
+    def transitions(self) -> Transitions: ...
 
     def flush(self) -> None: ...
 

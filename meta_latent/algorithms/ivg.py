@@ -16,17 +16,19 @@ One update, on replayed latents h of the target:
 from __future__ import annotations
 
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 
+from meta_latent.algorithms.registry import Algorithm
 from meta_latent.nets import MLP, EnsembleMLP, update_target
 from meta_latent.ops.imagination import imagine
 from meta_latent.ops.returns import lambda_returns
 from meta_latent.policies.actors import Draw, GaussianActor, Temperature
-from meta_latent.policies.latent_agent import AdaptationConfig, LatentAgent
+from meta_latent.models.losses import METRICS as MODEL_METRICS
+from meta_latent.policies.latent_agent import LatentAgent, LatentParts
 from meta_latent.rng import Streams
-from meta_latent.types import Metrics
+from meta_latent.types import Averages, Metrics
 
 
 @dataclass(frozen=True)
@@ -74,18 +76,17 @@ class IVGConfig:
     gradient_clip: float = 10.0
     min_stddev: float = 0.1
     max_stddev: float = 0.7
-    adaptation: AdaptationConfig = field(default_factory=AdaptationConfig)
 
 
 class IVG(LatentAgent):
     """See the module's docstring. Build inside `rng.seeded_construction`."""
 
-    def __init__(self, model, learner, config: IVGConfig, cache, source=None):
-        actions = model.spec.action_size
+    def __init__(self, config: IVGConfig, parts: LatentParts):
+        model, actions = parts.model, parts.model.spec.action_size
         inputs = model.feature_size + model.relation_size
         actor = GaussianActor(inputs, actions, config.hidden, config.layers, config.min_stddev,
                               config.max_stddev)
-        super().__init__(model, learner, config.adaptation, actor, cache, source)
+        super().__init__(parts, actor)
         self.config = config
         self.reward = EnsembleMLP(
             config.reward_heads,
@@ -108,18 +109,16 @@ class IVG(LatentAgent):
                  "policy": config.policy_learning_rate, "temperature": config.temperature_learning_rate}
         self.own(networks, rates, {"reward": config.reward_weight_decay})
 
-    def improve(self, steps: int, first: bool, rng: Streams) -> Metrics:
+    def improve(self, steps: int, first: bool, rng: Streams, metrics: Averages) -> None:
         """`updates_per_step` updates of reward, policy and value for each new environment step."""
-        metrics: Metrics = {}
         count = self._due("improve", self.config.updates_per_step, steps) + self.config.first_updates * first
         if first:
             for _ in range(count):
-                metrics |= self.fit_reward(rng)
+                metrics.add(self.fit_reward(rng))
         for _ in range(count):
-            metrics |= self.fit_reward(rng)
-            metrics |= self.follow_value_gradient(rng)
+            metrics.add(self.fit_reward(rng))
+            metrics.add(self.follow_value_gradient(rng))
             self.updates += 1
-        return metrics
 
     def fit_reward(self, rng: Streams) -> Metrics:
         """One update of the reward head, on latents unrolled up to `horizon` steps and on observed ones.
@@ -204,3 +203,20 @@ class IVG(LatentAgent):
     def _reward(self, state: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
         estimates = self._rewards(state, action)
         return estimates.mean(0) - self.config.pessimism * estimates.std(0)
+
+
+ALGORITHM = Algorithm(
+    config=IVGConfig,
+    build=lambda config, setting: IVG(config, setting.latent_parts()),
+    starts=("pretrained", "pretrained+data", "policy", "scratch", "scratch+data"),
+    metrics={
+        "reward_loss": "squared error of the reward heads on observed latents",
+        "reward_loss_imagined": "the same on latents unrolled with the logged actions",
+        "imagined_return": "mean return of imagined trajectories, with the entropy bonus",
+        "imagined_reward": "mean reward of an imagined step",
+        "value_loss": "squared error of the value on imagined latents",
+        "entropy": "entropy of the policy, in nats",
+        "temperature": "weight of the entropy bonus",
+        **MODEL_METRICS,
+    },
+)

@@ -9,16 +9,18 @@ values learned from replayed transitions alone, no imagination. Deviations: n-st
 from __future__ import annotations
 
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 
+from meta_latent.algorithms.registry import Algorithm
+from meta_latent.models.losses import METRICS as MODEL_METRICS
 from meta_latent.nets import MLP, update_target
 from meta_latent.policies.actors import GaussianActor, Temperature
-from meta_latent.policies.latent_agent import AdaptationConfig, LatentAgent
+from meta_latent.policies.latent_agent import LatentAgent, LatentParts
 from meta_latent.rng import Streams
-from meta_latent.types import Metrics
+from meta_latent.types import Averages, Metrics
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,6 @@ class SACConfig:
     target_rate: float = 0.02
     average_rate: float = 0.03
     gradient_clip: float = 10.0
-    adaptation: AdaptationConfig = field(default_factory=AdaptationConfig)
 
 
 class Twin(nn.Module):
@@ -62,11 +63,11 @@ class Twin(nn.Module):
 class SAC(LatentAgent):
     """See the module's docstring. Build inside `rng.seeded_construction`."""
 
-    def __init__(self, model, learner, config: SACConfig, cache, source=None):
-        actions = model.spec.action_size
+    def __init__(self, config: SACConfig, parts: LatentParts):
+        model, actions = parts.model, parts.model.spec.action_size
         inputs = model.feature_size + model.relation_size
         actor = GaussianActor(inputs, actions, config.hidden, config.layers)
-        super().__init__(model, learner, config.adaptation, actor, cache, source)
+        super().__init__(parts, actor)
         self.config = config
         self.critic = Twin(inputs + actions, config.hidden, config.layers)
         self.target_critic = deepcopy(self.critic)
@@ -77,15 +78,12 @@ class SAC(LatentAgent):
                  "temperature": config.temperature_learning_rate}
         self.own(networks, rates, {})
 
-    def improve(self, steps: int, first: bool, rng: Streams) -> Metrics:
+    def improve(self, steps: int, first: bool, rng: Streams, metrics: Averages) -> None:
         """`updates_per_step` updates for each new environment step."""
-        metrics: Metrics = {}
-        for _ in range(
-            self._due("improve", self.config.updates_per_step, steps) + self.config.first_updates * first
-        ):
-            metrics |= self.soft_update(rng)
+        count = self._due("improve", self.config.updates_per_step, steps) + self.config.first_updates * first
+        for _ in range(count):
+            metrics.add(self.soft_update(rng))
             self.updates += 1
-        return metrics
 
     def soft_update(self, rng: Streams) -> Metrics:
         """One update of critics, policy and temperature on replayed transitions (time limits are
@@ -99,9 +97,8 @@ class SAC(LatentAgent):
         with torch.no_grad():
             action, log_prob = self.actor.sample(after, rng.torch("replay"))
             soft = self.target_critic(after, action).min(-1).values - self.temperature.value() * log_prob
-            target = (windows.rewards[:, 1:] * powers).sum(
-                1
-            ) + config.discount**config.steps * soft * ~windows.terminal[:, -1]
+            alive = ~windows.terminal[:, -1]
+            target = (windows.rewards[:, 1:] * powers).sum(1) + config.discount**config.steps * soft * alive
         error = self.critic(now, windows.actions[:, 1]) - target[:, None]
         critic_loss = self.optimise("critic", error.square().mean(), config.gradient_clip)
         action, log_prob = self.actor.sample(now, rng.torch("replay"))
@@ -112,3 +109,17 @@ class SAC(LatentAgent):
         self.average_policy(config.average_rate)
         return {"critic_loss": critic_loss, "value": float(value.detach().mean()),
                 "entropy": float(-log_prob.detach().mean()), "temperature": float(self.temperature.value())}
+
+
+ALGORITHM = Algorithm(
+    config=SACConfig,
+    build=lambda config, setting: SAC(config, setting.latent_parts()),
+    starts=("pretrained", "scratch"),
+    metrics={
+        "critic_loss": "squared error of the critics",
+        "value": "mean of the lower critic at the policy's actions",
+        "entropy": "entropy of the policy, in nats",
+        "temperature": "weight of the entropy bonus",
+        **MODEL_METRICS,
+    },
+)

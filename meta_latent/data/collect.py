@@ -1,122 +1,277 @@
-"""Stepping environments: behaviours, and one episode as arrays in the time convention of `types`."""
+"""Playing environments: trials of episodes side by side, as arrays in the time convention of `types`.
+
+`play` is the one function that steps environments: for source data, for a learner's own, for evaluations.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
-import gymnasium
 import numpy as np
+import torch
 
 from meta_latent.errors import UserError
+from meta_latent.rng import Streams
+from meta_latent.types import Step
 
 
-class Behaviour(Protocol):
-    """Anything that acts in one environment.
+class Rows(Protocol):
+    """B environments side by side (`task_suites.Rows`, or a family's own vector)."""
 
-    The loop is: ``behaviour.begin(rng)``, then per instant
-    ``action = behaviour.act(observation, action, reward, is_first, info)``.
+    def __len__(self) -> int: ...
+
+    def reset(self, seeds: Sequence[int]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Begin B episodes; observations and info (`success`, `reward_inputs`) with a leading B."""
+
+    def step(self, actions: np.ndarray, alive: np.ndarray) -> tuple[dict, Any, Any, Any, dict]:
+        """Step the rows that are `alive` (B,): observation, reward, terminated, truncated, info; the others
+        stay.
+        """
+
+    def render(self, row: int) -> np.ndarray | None:
+        """What row number `row` shows."""
+
+
+class Actor(Protocol):
+    """Who acts: an `Agent`, or a fixed behaviour. A carry is None or nested dicts, tuples, lists or dataclasses
+    of tensors with a leading B.
     """
 
-    def begin(self, rng: np.random.Generator) -> None:
-        """Forget the past; all randomness of the episode comes from `rng`."""
+    def begin_task(self, batch_size: int) -> Any: ...
 
-    def act(
-        self, observation: dict, action: np.ndarray, reward: float, is_first: bool, info: dict
-    ) -> np.ndarray:
-        """(A,) the next action in [-1, 1], given what the previous `action` led to."""
+    def act(self, step: Step, carry: Any, rng: Streams, explore: bool) -> tuple[torch.Tensor, Any]: ...
 
 
 @dataclass(frozen=True)
 class NoiseConfig:
-    """Random behaviour: `CorrelatedNoise` with one of `persistences` per episode, `scale` and `drift`."""
+    """Random behaviour: `Noise` with one of `persistences` per episode, `scale` and `drift`."""
 
     persistences: tuple[float, ...] = (0.5, 0.8, 0.9)
     scale: float = 0.6
     drift: tuple[float, ...] = ()
 
-    def draw(self, action_size: int, rng: np.random.Generator) -> CorrelatedNoise:
-        """The behaviour of one episode."""
-        return CorrelatedNoise(action_size, float(rng.choice(self.persistences)), self.scale, self.drift)
 
-
-class CorrelatedNoise:
+class Noise:
     """Random actions with memory: clip(drift + x_t), x_t = persistence * x_{t-1} + scale * noise (an AR(1)
-    process).
+    process that starts uniformly). It draws from the stream "behaviour".
 
     drift: (A,) constant part, such as a hand that tends downwards, where the objects are; () for none.
     """
 
-    def __init__(
-        self, action_size: int, persistence: float = 0.7, scale: float = 0.7, drift: tuple[float, ...] = ()
-    ):
-        if drift and len(drift) != action_size:
-            raise UserError(f"drift has {len(drift)} values, the action has {action_size}")
-        self.action_size, self.persistence, self.scale = action_size, persistence, scale
-        self.drift = np.array(drift) if drift else np.zeros(action_size)
+    def __init__(self, action_size: int, config: NoiseConfig):
+        if config.drift and len(config.drift) != action_size:
+            raise UserError(f"drift has {len(config.drift)} values, the action has {action_size}")
+        self.size, self.config = action_size, config
+        self.drift = np.array(config.drift) if config.drift else np.zeros(action_size)
 
-    def begin(self, rng):
-        """Start from a uniform action."""
-        self.rng, self.value = rng, rng.uniform(-1, 1, self.action_size)
+    def begin_task(self, batch_size: int) -> dict[str, torch.Tensor]:
+        """Nothing drawn yet: every episode's first observation begins its process anew."""
+        shape = (batch_size, 1), (batch_size, self.size)
+        return {name: torch.zeros(s, dtype=torch.float64)
+                for name, s in zip(("persistence", "value"), shape, strict=True)}
 
-    def act(self, observation, action, reward, is_first, info):
-        """The next value of the process."""
-        self.value = self.persistence * self.value + self.scale * self.rng.standard_normal(self.action_size)
-        return np.clip(self.drift + self.value, -1, 1).astype(np.float32)
+    def act(self, step: Step, carry: dict, rng: Streams, explore: bool) -> tuple[torch.Tensor, dict]:
+        """The next value of every row's process."""
+        draws, value, persistence = rng.numpy("behaviour"), carry["value"].numpy(), carry["persistence"].numpy()
+        first = step.is_first.numpy()
+        if first.any():
+            value, persistence = value.copy(), persistence.copy()
+            persistence[first, 0] = draws.choice(self.config.persistences, size=int(first.sum()))
+            value[first] = draws.uniform(-1, 1, (int(first.sum()), self.size))
+        value = persistence * value + self.config.scale * draws.standard_normal(value.shape)
+        action = torch.from_numpy(np.clip(self.drift + value, -1, 1).astype(np.float32))
+        return action, {"persistence": torch.from_numpy(persistence), "value": torch.from_numpy(value)}
 
 
 class Scripted:
-    """A suite's scripted policy with correlated noise of strength `noise` added."""
-
-    def __init__(self, policy, action_size: int, noise: float):
-        self.policy, self.noise, self.process = policy, noise, CorrelatedNoise(action_size, 0.8, 0.5)
-
-    def begin(self, rng):
-        """Reset script and noise."""
-        self.policy.reset(rng)
-        self.process.begin(rng)
-
-    def act(self, observation, action, reward, is_first, info):
-        """Scripted action plus noise, clipped."""
-        jitter = self.process.act(observation, action, reward, is_first, info)
-        return np.clip(self.policy(info["reward_inputs"]) + self.noise * jitter, -1, 1).astype(np.float32)
-
-
-def collect_episode(env: gymnasium.Env, behaviour: Behaviour, seed: int, rng: np.random.Generator,
-                    frames: list | None = None) -> dict[str, np.ndarray]:
-    """Run one episode and return its arrays with leading T + 1, plus "success" (T + 1,) bool.
-
-    `seed` determines the environment's part, `rng` the behaviour's. `frames` receives rendered pictures.
+    """Suites' scripted policies, one per row, with correlated noise of strength `noise` added; plays shown
+    "inputs".
     """
-    observation, info = env.reset(seed=seed)
-    behaviour.begin(rng)
-    action, reward, done = np.zeros(env.action_space.shape, np.float32), 0.0, False
-    rows = [_row(observation, action, 0.0, info, first=True)]
-    while not done:
+
+    def __init__(self, policies: Sequence[Any], action_size: int, noise: float):
+        self.policies, self.noise = policies, noise
+        self.process = Noise(action_size, NoiseConfig(persistences=(0.8,), scale=0.5))
+
+    def begin_task(self, batch_size: int) -> dict[str, torch.Tensor]:
+        """What the noise remembers; scripts are reset at every episode's first observation."""
+        return self.process.begin_task(batch_size)
+
+    def act(self, step: Step, carry: dict, rng: Streams, explore: bool) -> tuple[torch.Tensor, dict]:
+        """Scripted actions plus noise, clipped."""
+        inputs, scripted = step.reward_inputs.numpy(), []
+        for row in np.flatnonzero(step.is_first.numpy()):
+            self.policies[row].reset(rng.numpy("behaviour"))
+        jitter, carry = self.process.act(step, carry, rng, explore)
+        for row, policy in enumerate(self.policies):
+            scripted.append(policy(inputs[row]))
+        action = np.clip(np.stack(scripted) + self.noise * jitter.numpy(), -1, 1)
+        return torch.from_numpy(action.astype(np.float32)), carry
+
+
+@dataclass(frozen=True)
+class Played:
+    """B trials of E episodes: returns (B, E), success at the end (B, E) bool, and, if kept, episodes[b][e]: arrays
+    with leading T + 1, "success" among them.
+    """
+
+    returns: np.ndarray
+    success: np.ndarray
+    episodes: tuple[tuple[dict[str, np.ndarray], ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class _Instant:
+    """What B environments say at one instant, and the actions (B, A) that led there."""
+
+    observation: dict[str, np.ndarray]
+    info: dict[str, np.ndarray]
+    action: np.ndarray
+    reward: np.ndarray
+    is_first: bool
+    is_task_first: bool
+    terminated: np.ndarray
+    ended: np.ndarray
+
+    def step(self, show: Collection[str], task: torch.Tensor | None) -> Step:
+        """What an actor sees of it; rewards, privileged inputs and the task only where `show` names them."""
+        images = {k.removeprefix("image_"): torch.from_numpy(v)
+                  for k, v in self.observation.items() if k.startswith("image_")}
+        reward = torch.from_numpy(self.reward)
+        present = torch.full(reward.shape, float("reward" in show and not self.is_first))
+        flags = {name: torch.full(reward.shape, getattr(self, name)) for name in ("is_first", "is_task_first")}
+        return Step(
+            images, torch.from_numpy(self.proprio()), torch.from_numpy(self.action), reward * present, present,
+            flags["is_first"], torch.from_numpy(self.ended), torch.from_numpy(self.terminated),
+            flags["is_task_first"],
+            torch.from_numpy(self.info["reward_inputs"]) if "inputs" in show else None,
+            task if "task" in show else None)  # fmt: skip
+
+    def proprio(self) -> np.ndarray:
+        """(B, P), P = 0 where the observation has none."""
+        return self.observation.get("proprio", np.zeros((len(self.reward), 0), np.float32))
+
+    def rows(self) -> dict[str, np.ndarray]:
+        """The arrays that replay stores, each with a leading B."""
+        whole = {k: v for k, v in self.observation.items() if k.startswith("image_")}
+        flag = np.full(len(self.reward), self.is_first)
+        return whole | {
+            "proprio": self.proprio(), "action": self.action, "reward": self.reward,
+            "reward_present": (~flag).astype(np.float32), "reward_inputs": self.info["reward_inputs"],
+            "success": self.info["success"], "is_first": flag, "is_last": self.ended,
+            "is_terminal": self.terminated, "is_task_first": np.full(len(self.reward), self.is_task_first),
+        }  # fmt: skip
+
+
+def play(
+    rows: Rows,
+    actor: Actor,
+    seeds: np.ndarray,
+    rng: Streams,
+    *,
+    explore: bool,
+    show: Collection[str] = (),
+    task: torch.Tensor | None = None,
+    keep: bool = False,
+    frames: list | None = None,
+) -> Played:
+    """Play B trials of E episodes in lockstep, episode e of trial b from `seeds` (B, E).
+
+    One carry spans a trial. Rows whose episode is over keep theirs until the others end; before the next episode
+    begins, each row's last observation is shown too, and the action thrown away: the last reward would not
+    reach the belief otherwise.
+
+    Args:
+        show: what actors are shown beside observations: "reward", "task" (of `task` (B, P)), "inputs".
+        keep: return the episodes. frames: receives what the first row shows at every instant.
+    """
+    count, episodes = seeds.shape
+    carry, kept = actor.begin_task(count), [[] for _ in range(count)]
+    returns, success = np.zeros(seeds.shape), np.zeros(seeds.shape, bool)
+    for e in range(episodes):
+        history, lengths = [_first(rows, seeds[:, e], e == 0)], np.zeros(count, int)
+        alive = np.ones(count, bool)
+        while alive.any():
+            if frames is not None and alive[0]:
+                frames.append(rows.render(0))
+            chosen, after = actor.act(history[-1].step(show, task), carry, rng, explore)
+            # Of a single episode nothing comes after the end that a carry could matter for.
+            carry = after if episodes == 1 or alive.all() else select(torch.from_numpy(alive), after, carry)
+            history.append(_next(rows, chosen, alive))
+            returns[alive, e] += history[-1].reward[alive]
+            lengths, alive = lengths + alive, alive & ~history[-1].ended
         if frames is not None:
-            frames.append(env.unwrapped.render())
-        action = np.asarray(
-            behaviour.act(observation, action, reward, rows[-1]["is_first"], info), np.float32
-        )
-        observation, reward, terminated, truncated, info = env.step(action)
-        done = terminated or truncated
-        rows.append(_row(observation, action, reward, info, last=done, terminal=terminated))
-    if frames is not None:
-        frames.append(env.unwrapped.render())
-    return {key: np.stack([row[key] for row in rows]) for key in rows[0]}
+            frames.append(rows.render(0))
+        success[:, e] = _gathered([h.info["success"] for h in history], lengths)
+        if e + 1 < episodes:
+            _, carry = actor.act(_last(history, lengths).step(show, task), carry, rng, explore)
+        if keep:
+            _split(history, lengths, kept)
+    return Played(returns, success, tuple(map(tuple, kept)) if keep else ())
 
 
-def _row(observation, action, reward, info, first=False, last=False, terminal=False) -> dict:
-    row = {key: value for key, value in observation.items() if key.startswith("image_")}
-    return row | {
-        "proprio": observation.get("proprio", np.zeros(0, np.float32)),
-        "action": action,
-        "reward": np.float32(reward),
-        "reward_present": np.float32(not first),
-        "reward_inputs": info["reward_inputs"],
-        "success": info["success"],
-        "is_first": first,
-        "is_last": last,
-        "is_terminal": terminal,
-        "is_task_first": first,
-    }
+def play_episode(
+    rows: Rows, actor: Actor, seed: int, rng: Streams, show: Collection[str] = (), explore: bool = True
+) -> dict[str, np.ndarray]:
+    """The arrays of one episode of one environment, with leading T + 1; see `play`."""
+    return play(rows, actor, np.array([[seed]]), rng, explore=explore, show=show, keep=True).episodes[0][0]
+
+
+def _first(rows: Rows, seeds: np.ndarray, is_task_first: bool) -> _Instant:
+    observation, info = rows.reset([int(seed) for seed in seeds])
+    count, no = len(seeds), np.zeros(len(seeds), bool)
+    size = rows.action_size
+    zeros = np.zeros((count, size), np.float32), np.zeros(count, np.float32)
+    return _Instant(observation, info, *zeros, True, is_task_first, no, no)
+
+
+def _next(rows: Rows, chosen: torch.Tensor, alive: np.ndarray) -> _Instant:
+    action = chosen.numpy().astype(np.float32)
+    observation, reward, terminated, truncated, info = rows.step(action, alive.copy())
+    return _Instant(observation, info, action, np.asarray(reward, np.float32), False, False, terminated,
+                    terminated | truncated)  # fmt: skip
+
+
+def _gathered(values: Sequence[np.ndarray], times: np.ndarray) -> np.ndarray:
+    """Row b of the array that belongs to instant times[b]."""
+    return np.stack([values[t][b] for b, t in enumerate(times)])
+
+
+def _last(history: Sequence[_Instant], lengths: np.ndarray) -> _Instant:
+    """Every row's own last instant, as one."""
+    def own(name: str):
+        parts = [getattr(h, name) for h in history]
+        if isinstance(parts[0], dict):
+            return {key: _gathered([p[key] for p in parts], lengths) for key in parts[0]}
+        return _gathered(parts, lengths)
+
+    names = ("observation", "info", "action", "reward")
+    return _Instant(*map(own, names), False, False, own("terminated"), own("ended"))
+
+
+def _split(history: Sequence[_Instant], lengths: np.ndarray, kept: list[list]) -> None:
+    """Append every row's episode to its trial's list."""
+    columns = [h.rows() for h in history]
+    whole = {key: np.stack([c[key] for c in columns]) for key in columns[0]}
+    for b, length in enumerate(lengths):
+        kept[b].append({key: values[: length + 1, b] for key, values in whole.items()})
+
+
+def select(mask: torch.Tensor, new: Any, old: Any) -> Any:
+    """Rows of `new` where `mask` (B,) is true, else of `old`; both are carries of one structure."""
+    if isinstance(new, torch.Tensor):
+        shaped = mask.to(new.device).reshape(-1, *[1] * (new.ndim - 1))
+        return torch.where(shaped, new, old)
+    if isinstance(new, dict):
+        return {key: select(mask, new[key], old[key]) for key in new}
+    if dataclasses.is_dataclass(new):
+        names = [f.name for f in dataclasses.fields(new)]
+        return dataclasses.replace(new, **{n: select(mask, getattr(new, n), getattr(old, n)) for n in names})
+    if isinstance(new, list | tuple):
+        rows = [select(mask, n, o) for n, o in zip(new, old, strict=True)]
+        return type(new)(*rows) if hasattr(new, "_fields") else type(new)(rows)
+    if new is None:
+        return None
+    raise TypeError(f"a carry holds tensors in dicts, tuples, lists and dataclasses, got {type(new).__name__}")

@@ -10,8 +10,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 import torch
 
-from meta_latent.data.replay import FLAGS, SequenceReplay
-from meta_latent.errors import UserError
+from meta_latent.data.replay import SequenceReplay, draw_windows
 
 
 @dataclass(frozen=True)
@@ -87,11 +86,8 @@ class LatentCache:
             )
             if relabel is not None:
                 rewards = relabel(episode).to(model.device)
-            mask = (int(episode["head_bits"][0]) >> np.arange(replay.heads)) & 1
-            mask = torch.from_numpy(mask.astype(bool)).to(model.device).expand(len(actions), -1)
-            terminal = torch.from_numpy((episode["flags"] >> FLAGS.index("is_terminal") & 1).astype(bool)).to(
-                model.device
-            )
+            mask = torch.from_numpy(episode["head_mask"]).to(model.device).expand(len(actions), -1)
+            terminal = torch.from_numpy(episode["is_terminal"]).to(model.device)
             self.parts.append((latent.sample[0], latent.memory[0], actions, rewards, terminal, mask))
             self.lengths.append(len(actions))
         self._flat = None
@@ -111,21 +107,12 @@ class LatentCache:
             self.parts = [self._flat] if self.parts else []
         return self._flat
 
-    def windows(
-        self, batch_size: int, horizon: int, rng: np.random.Generator, first_episode: int = 0
-    ) -> LatentWindows:
-        """Windows within episodes `first_episode`.., uniform over all of them. UserError: all are shorter."""
+    def windows(self, batch_size: int, horizon: int, rng: np.random.Generator) -> LatentWindows:
+        """Windows of H + 1 within one episode each, uniform over all. UserError: all episodes are shorter."""
         lengths = np.array(self.lengths)
-        counts = np.maximum(lengths - horizon, 0)
-        counts[:first_episode] = 0
-        if counts.sum() == 0:
-            raise UserError(
-                f"the longest cached episode has {lengths[first_episode:].max(initial=0)} latents, windows "
-                f"take {horizon + 1}: lower learner.horizon, transfer.ivg.horizon or transfer.sac.steps"
-            )
-        flat, ends = rng.integers(counts.sum(), size=batch_size), counts.cumsum()
-        episode = np.searchsorted(ends, flat, side="right")
-        start = (lengths.cumsum() - lengths)[episode] + flat - (ends - counts)[episode]
+        episode, offset = draw_windows(lengths, horizon + 1, batch_size, rng, "lower learner.horizon, or what "
+                                       "the algorithm unrolls (algorithms.ivg.horizon, algorithms.sac.steps)")
+        start = (lengths.cumsum() - lengths)[episode] + offset
         rows = torch.from_numpy(start[:, None] + np.arange(horizon + 1))
         *columns, mask = self.flat()
         rows = rows.to(mask.device)

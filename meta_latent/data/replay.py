@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import copy
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from meta_latent import files
+from meta_latent.data.segments import Segment, layout
 from meta_latent.errors import UserError
-from meta_latent.types import SequenceBatch, Spec
+from meta_latent.types import SequenceBatch, Spec, Transitions
 
 FLAGS = ("is_first", "is_last", "is_terminal", "is_task_first")
 
@@ -34,113 +34,33 @@ class ReplayConfig:
     segment: int = 10_000
 
 
-def layout(spec: Spec) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """array name -> (dtype, shape of one step)."""
-    arrays = {f"image_{camera}": ("uint8", shape) for camera, shape in spec.images.items()}
-    return arrays | {
-        "proprio": ("float32", (spec.proprio,)),
-        "action": ("float32", (spec.action_size,)),
-        "reward": ("float32", ()),
-        "reward_present": ("float32", ()),
-        "reward_inputs": ("float32", (spec.reward_inputs,)),
-        "flags": ("uint8", ()),
-        "task_index": ("int32", ()),
-        "head_bits": ("uint32", ()),
-    }
+@dataclass(frozen=True)
+class Episode:
+    """Where an episode is: rows start..stop of a segment; its task, and whether a trial begins with it."""
 
+    segment: Segment
+    start: int
+    stop: int
+    task: int
+    begins_trial: bool
 
-def predicted_bytes(spec: Spec, steps: int) -> int:
-    """Bytes that `steps` stored steps take, in memory or on disk."""
-    return steps * sum(
-        np.dtype(dtype).itemsize * int(np.prod(shape)) for dtype, shape in layout(spec).values()
-    )
+    @classmethod
+    def of(cls, segment: Segment, start: int, stop: int) -> Episode:
+        """The episode at rows start..stop, as its first row says."""
+        task = int(segment.read("task_index", start, start + 1)[0])
+        flags = int(segment.read("flags", start, start + 1)[0])
+        return cls(segment, start, stop, task, bool(flags >> FLAGS.index("is_task_first") & 1))
 
-
-class _Segment:
-    """`steps` steps in preallocated arrays (memory) or in growing files that are mapped for reading (memory
-    map).
-    """
-
-    def __init__(self, spec: Spec, index: int, capacity: int, folder: Path | None, mapped: bool):
-        self.spec, self.index, self.capacity, self.mapped = spec, index, capacity, mapped
-        self.folder = None if folder is None else folder / f"segment_{index:06d}"
-        self.steps = self.flushed = 0
-        self.pending: list[dict[str, np.ndarray]] = []
-        self.arrays: dict[str, np.ndarray] = {}
-        if not mapped:
-            self.arrays = {
-                k: np.empty((capacity, *shape), dtype) for k, (dtype, shape) in layout(spec).items()
-            }
-
-    def add(self, episode: dict[str, np.ndarray]) -> None:
-        count = len(episode["reward"])
-        if not self.mapped:
-            for key, values in episode.items():
-                self.arrays[key][self.steps:self.steps + count] = values
-        if self.folder is not None:
-            self.pending.append(episode)
-        self.steps += count
-        if self.mapped and self.steps - self.flushed >= 500:
-            self.flush()
-
-    def flush(self) -> None:
-        """Append what is pending to the files, synced; then it may be named by a checkpoint."""
-        if self.folder is None or not self.pending:
-            return
-        if self.flushed == 0:
-            shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for key in layout(self.spec):
-            files.append_bytes(self.folder / f"{key}.bin", b"".join(e[key].tobytes() for e in self.pending))
-        self.pending, self.flushed = [], self.steps
-        if self.mapped:
-            self._map()
-
-    def _map(self) -> None:
-        self.arrays = {}
-        for key, (dtype, shape) in layout(self.spec).items():
-            if self.flushed and np.prod(shape, dtype=int):
-                self.arrays[key] = np.memmap(
-                    self.folder / f"{key}.bin", dtype, "r", shape=(self.flushed, *shape)
-                )
-            else:
-                self.arrays[key] = np.empty((self.flushed, *shape), dtype)
-
-    def open(self, steps: int) -> None:
-        """Read `steps` steps of the files, cutting what lies beyond them."""
-        for key, (dtype, shape) in layout(self.spec).items():
-            path = self.folder / f"{key}.bin"
-            wanted = steps * np.dtype(dtype).itemsize * int(np.prod(shape, dtype=int))
-            found = path.stat().st_size if path.exists() else 0
-            if found < wanted:
-                raise UserError(
-                    f"{path}: {found} bytes, the checkpoint counts on {wanted}; the replay was truncated, "
-                    "start again in a new folder (out=...)"
-                )
-            if found > wanted:
-                with path.open("r+b") as handle:
-                    handle.truncate(wanted)
-            if not self.mapped and wanted:
-                self.arrays[key][:steps] = np.fromfile(path, dtype).reshape(steps, *shape)
-        self.steps = self.flushed = steps
-        if self.mapped:
-            self._map()
-
-    def read(self, key: str, start: int, stop: int) -> np.ndarray:
-        """Steps start..stop of one array (a view where possible)."""
-        if not self.mapped or stop <= self.flushed:
-            return self.arrays[key][start:stop]
-        begin = self.flushed
-        for episode in self.pending:  # files grow by whole episodes, so a window lies in one of them
-            values = episode[key]
-            if start < begin + len(values):
-                return values[start - begin:stop - begin]
-            begin += len(values)
-        raise IndexError(f"steps {start} to {stop} of a segment that holds {self.steps}")
+    @property
+    def length(self) -> int:
+        """Observations."""
+        return self.stop - self.start
 
 
 class SequenceReplay:
     """Episodes of one spec. `env_steps`: steps ever added. `evicted`: episodes that were forgotten.
+
+    Consecutive episodes form a trial, which the first observation of its first episode begins (`is_task_first`).
 
     Args:
         spec: shapes. config: `ReplayConfig`. folder: where segments are written (None: memory only).
@@ -152,35 +72,37 @@ class SequenceReplay:
             raise UserError("memory_map=true needs a folder to write to")
         self.spec, self.config, self.heads = spec, config, heads
         self.folder = None if folder is None else Path(folder)
-        self.segments: list[_Segment] = []
-        self.episodes: list[tuple[_Segment, int, int]] = []
+        self.segments: list[Segment] = []
+        self.episodes: list[Episode] = []
         self.env_steps = self.evicted = 0
 
     def __len__(self) -> int:
         """Environment steps held (observations minus episode starts); `env_steps` counts the evicted ones
         too.
         """
-        return sum(stop - start - 1 for _, start, stop in self.episodes)
+        return sum(e.length - 1 for e in self.episodes)
 
     @property
     def frames(self) -> int:
         """Observations held."""
-        return sum(stop - start for _, start, stop in self.episodes)
+        return sum(e.length for e in self.episodes)
+
+    @property
+    def added(self) -> int:
+        """Episodes ever added: the number that the next one gets."""
+        return self.evicted + len(self.episodes)
 
     def add_episode(
         self, episode: dict[str, np.ndarray], head_mask: np.ndarray | None = None, task_index: int = 0
-    ):
-        """Append one episode: arrays with leading T + 1 (see `layout`); flags may be given as bools by name.
+    ) -> None:
+        """Append one episode: arrays with leading T + 1 as `data.collect.play` returns them.
 
-        head_mask: (K,) bool, the heads that may train on it (default all).
+        head_mask: (K,) bool, the heads that may train on it (default all). task_index: which task it is of.
         """
         length = len(episode["reward"])
         flags = sum(np.asarray(episode[name], np.uint8) << bit for bit, name in enumerate(FLAGS))
-        bits = (
-            (1 << self.heads) - 1
-            if head_mask is None
-            else int(sum(1 << k for k in range(self.heads) if head_mask[k]))
-        )
+        mask = np.ones(self.heads, bool) if head_mask is None else head_mask
+        bits = int(sum(1 << k for k in range(self.heads) if mask[k]))
         stored = {
             "flags": flags,
             "task_index": np.full(length, task_index),
@@ -195,78 +117,170 @@ class SequenceReplay:
             index = self.segments[-1].index + 1 if self.segments else 0
             self.segments.append(self._segment(index, max(self.config.segment, length)))
         segment = self.segments[-1]
-        self.episodes.append((segment, segment.steps, segment.steps + length))
+        start = segment.steps
         segment.add(stored)
+        self.episodes.append(Episode.of(segment, start, start + length))
         self.env_steps += length - 1
         self._evict()
 
     def _evict(self) -> None:
         """Forget whole segments from the oldest on, as long as `capacity` steps remain."""
         while len(self.segments) > 1:
-            oldest = [e for e in self.episodes if e[0] is self.segments[0]]
-            if len(self) - sum(stop - start - 1 for _, start, stop in oldest) < self.config.capacity:
+            oldest = [e for e in self.episodes if e.segment is self.segments[0]]
+            if len(self) - sum(e.length - 1 for e in oldest) < self.config.capacity:
                 return
             self.segments.pop(0)
             self.episodes = self.episodes[len(oldest):]
             self.evicted += len(oldest)
 
-    def _segment(self, index: int, capacity: int) -> _Segment:
-        return _Segment(self.spec, index, capacity, self.folder, self.config.memory_map)
+    def _segment(self, index: int, capacity: int) -> Segment:
+        return Segment(self.spec, index, capacity, self.folder, self.config.memory_map)
 
-    def read(self, episode: int) -> dict[str, np.ndarray]:
-        """All arrays of one episode (do not write to them)."""
-        segment, start, stop = self.episodes[episode]
-        return {key: segment.read(key, start, stop) for key in layout(self.spec)}
+    # Views
+
+    def view(self, tasks=None, since: int = 0) -> SequenceReplay:
+        """A replay of the episodes of `tasks` (indices; None: all) from number `since` on, sharing the data.
+
+        Numbers count from the first episode ever added, so `view(since=replay.added)` before a round holds what
+        the round adds if it is called after it. For reading only.
+        """
+        wanted = None if tasks is None else set(np.atleast_1d(tasks).tolist())
+        first = max(since - self.evicted, 0)
+        return self.subset([
+            i for i in range(first, len(self.episodes)) if wanted is None or self.episodes[i].task in wanted
+        ])
 
     def subset(self, episodes) -> SequenceReplay:
-        """A replay of these episodes only, sharing the data; for reading, not for adding."""
+        """A replay of the episodes at these places only, sharing the data; for reading, not for adding."""
         other = copy.copy(self)
         other.episodes, other.evicted = [self.episodes[int(i)] for i in episodes], 0
         return other
 
     def lengths(self) -> np.ndarray:
         """Observations per episode."""
-        return np.array([stop - start for _, start, stop in self.episodes])
+        return np.array([e.length for e in self.episodes], np.int64)
 
-    def sequences(self, batch_size: int, length: int, rng: np.random.Generator, among=None,
+    def whole_trials(self) -> list[list[int]]:
+        """Places of the episodes of every trial whose beginning is held, in order."""
+        found: list[list[int]] = []
+        for i, episode in enumerate(self.episodes):
+            if episode.begins_trial:
+                found.append([i])
+            elif found and found[-1][-1] == i - 1 and self.episodes[i - 1].task == episode.task:
+                found[-1].append(i)
+        return found
+
+    # Reading
+
+    def read(self, episode: int) -> dict[str, np.ndarray]:
+        """All arrays of the episode at place `episode` with leading T + 1 (do not write to them): those of
+        `layout` and the flags as bools; "task_index" and "head_mask" (K,) stand once.
+        """
+        e = self.episodes[episode]
+        return self._unpacked(
+            {key: e.segment.read(key, e.start, e.stop) for key in layout(self.spec)})
+
+    def _unpacked(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Stored arrays (..., T, ...) with named flags, and with what is the same all along standing once."""
+        flags, time = arrays.pop("flags"), arrays["reward"].ndim - 1
+        arrays |= {name: (flags >> bit & 1).astype(bool) for bit, name in enumerate(FLAGS)}
+        arrays["task_index"] = arrays["task_index"].take(0, time)
+        bits = arrays.pop("head_bits").take(0, time)
+        mask = (np.asarray(bits)[..., None] >> np.arange(self.heads, dtype=np.uint32)) & 1
+        return arrays | {"head_mask": mask.astype(bool)}
+
+    def sequences(self, batch_size: int, length: int, rng: np.random.Generator,
                   images: bool = True) -> SequenceBatch:
-        """(B, T) windows, each within one episode, uniform over all windows of the episodes `among` (default
-        all).
+        """(B, T) windows, each within one episode, uniform over all windows.
 
         `images=False` leaves the images out, for learning on cached embeddings.
 
         Raises UserError if no episode is as long as `length`.
         """
-        chosen = np.arange(len(self.episodes)) if among is None else np.asarray(among)
-        windows = np.maximum(self.lengths()[chosen] - length + 1, 0)
-        if windows.sum() == 0:
-            raise UserError(
-                f"the longest stored episode has {self.lengths()[chosen].max(initial=0)} observations, "
-                f"training sequences take {length}: lower learner.length or learner.filter_length"
-            )
-        flat = rng.integers(windows.sum(), size=batch_size)
-        ends = windows.cumsum()
-        which = np.searchsorted(ends, flat, side="right")
-        offset = flat - (ends - windows)[which]
-        pieces = [(*self.episodes[chosen[e]][:2], int(o)) for e, o in zip(which, offset, strict=True)]
-        before = self.lengths().cumsum() - self.lengths()
-        return self._batch(pieces, length, before[chosen[which]] + offset, images)
+        lengths = self.lengths()
+        episode, offset = draw_windows(lengths, length, batch_size, rng,
+                                       "lower learner.length or learner.filter_length")
+        arrays: dict[str, list] = {k: [] for k in layout(self.spec) if images or not k.startswith("image_")}
+        for e, o in zip(episode, offset, strict=True):
+            held = self.episodes[e]
+            for key, parts in arrays.items():
+                parts.append(held.segment.read(key, held.start + o, held.start + o + length))
+        first_frame = (lengths.cumsum() - lengths)[episode] + offset
+        batch = self._batch(self._unpacked({key: np.stack(parts) for key, parts in arrays.items()}))
+        return replace(batch, first_frame=torch.from_numpy(first_frame))
 
-    def _batch(self, pieces, length: int, first_frame: np.ndarray, images: bool) -> SequenceBatch:
-        arrays = {
-            key: np.stack([segment.read(key, start + o, start + o + length) for segment, start, o in pieces])
-            for key in layout(self.spec)
-            if images or not key.startswith("image_")
-        }
-        tensors = {k: torch.from_numpy(v) for k, v in arrays.items() if v.dtype != np.uint32}
-        flags = tensors["flags"]
-        mask = (arrays["head_bits"][:, :1] >> np.arange(self.heads, dtype=np.uint32)) & 1
+    def trials(
+        self, batch_size: int | None, episodes: int, rng: np.random.Generator | None = None, mixed: bool = False
+    ) -> SequenceBatch:
+        """(B, T) trials of one task each: `episodes` of its episodes one after the other, zeros where `valid` is
+        False.
+
+        batch_size: drawn with replacement; None: every trial once, in order, without `rng`. mixed: any episodes
+        of one task instead of those that were played after each other.
+        Raises UserError if no trial is that long.
+        """
+        if mixed:
+            by_task: dict[int, list[int]] = {}
+            for i, e in enumerate(self.episodes):
+                by_task.setdefault(e.task, []).append(i)
+            pools = [places for _, places in sorted(by_task.items()) if len(places) >= episodes]
+        else:
+            pools = [places for places in self.whole_trials() if len(places) >= episodes]
+        if not pools:
+            raise UserError(f"no stored trial has {episodes} episodes; lower episodes_per_trial")
+        if batch_size is None:
+            chosen = [pool[:episodes] for pool in pools]
+        else:
+            drawn = rng.integers(len(pools), size=batch_size)
+            chosen = [list(rng.choice(pools[k], episodes, replace=False)) if mixed else pools[k][:episodes]
+                      for k in drawn]
+        return self._joined([[self.read(int(i)) for i in places] for places in chosen])
+
+    def _joined(self, trials: list[list[dict[str, np.ndarray]]]) -> SequenceBatch:
+        """Trials as one batch, padded to the longest."""
+        longest = max(sum(len(e["reward"]) for e in trial) for trial in trials)
+        arrays, valid = {}, np.zeros((len(trials), longest), bool)
+        for key, sample in trials[0][0].items():
+            if key in ("task_index", "head_mask"):
+                arrays[key] = np.stack([trial[0][key] for trial in trials])
+            else:
+                arrays[key] = np.zeros((len(trials), longest, *sample.shape[1:]), sample.dtype)
+        for b, trial in enumerate(trials):
+            start = 0
+            for number, episode in enumerate(trial):
+                stop = start + len(episode["reward"])
+                for key, whole in arrays.items():
+                    if key not in ("task_index", "head_mask"):
+                        whole[b, start:stop] = episode[key]
+                # Recombined episodes began trials of their own.
+                arrays["is_task_first"][b, start] = number == 0
+                start = stop
+            valid[b, :start] = True
+        return replace(self._batch(arrays), valid=torch.from_numpy(valid))
+
+    def _batch(self, arrays: dict[str, np.ndarray]) -> SequenceBatch:
+        tensors = {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in arrays.items()}
+        plain = ("proprio", "action", "reward", "reward_present", "reward_inputs", "head_mask", *FLAGS)
         return SequenceBatch(
-            images={c: tensors[f"image_{c}"] for c in self.spec.images if images}, proprio=tensors["proprio"],
-            action=tensors["action"], reward=tensors["reward"], reward_present=tensors["reward_present"],
-            **{name: (flags >> bit & 1).bool() for bit, name in enumerate(FLAGS)},
-            reward_inputs=tensors["reward_inputs"], task_index=tensors["task_index"][:, 0].long(),
-            head_mask=torch.from_numpy(mask.astype(bool)), first_frame=torch.from_numpy(first_frame))
+            images={c: tensors[f"image_{c}"] for c in self.spec.images if f"image_{c}" in tensors},
+            task_index=tensors["task_index"].long(), **{name: tensors[name] for name in plain})
+
+    def transitions(self) -> Transitions:
+        """Every transition in order, for models with their own split and early stop; no images."""
+        parts: dict[str, list[np.ndarray]] = {f.name: [] for f in fields(Transitions)}
+        for i in range(len(self.episodes)):
+            e = self.read(i)
+            steps = len(e["reward"]) - 1
+            found = {name: e[name][1:] for name in ("action", "reward")}
+            found |= {name: e[name][:-1] for name in ("proprio", "reward_inputs")}
+            found |= {f"next_{name}": e[name][1:] for name in ("proprio", "reward_inputs")}
+            found |= {"terminal": e["is_terminal"][1:], "task_index": np.full(steps, e["task_index"], np.int64),
+                      "episode": np.full(steps, self.evicted + i, np.int64)}
+            for name, values in found.items():
+                parts[name].append(values)
+        return Transitions(**{name: torch.from_numpy(np.concatenate(values)) for name, values in parts.items()})
+
+    # Saving
 
     def flush(self) -> None:
         """Write and sync everything added so far; then a checkpoint may name it."""
@@ -288,7 +302,8 @@ class SequenceReplay:
         [[segment, start, stop], ...]} and the counters."""
         return {"env_steps": self.env_steps, "evicted": self.evicted,
                 "segments": [[s.index, s.capacity, s.steps] for s in self.segments],
-                "episodes": np.array([[s.index, a, b] for s, a, b in self.episodes], np.int64).reshape(-1, 3)}
+                "episodes": np.array([[e.segment.index, e.start, e.stop] for e in self.episodes],
+                                     np.int64).reshape(-1, 3)}  # fmt: skip
 
     def load_state(self, state: dict) -> None:
         """Reopen the segments of `state()`; later writes are cut off."""
@@ -298,4 +313,21 @@ class SequenceReplay:
             self.segments[-1].open(int(steps))
         self.env_steps, self.evicted = int(state["env_steps"]), int(state["evicted"])
         by_index = {segment.index: segment for segment in self.segments}
-        self.episodes = [(by_index[int(i)], int(a), int(b)) for i, a, b in state["episodes"]]
+        self.episodes = [Episode.of(by_index[int(i)], int(a), int(b)) for i, a, b in state["episodes"]]
+
+
+def draw_windows(
+    lengths: np.ndarray, length: int, count: int, rng: np.random.Generator, advice: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """`count` windows of `length`, uniform over all windows within sequences of `lengths`: which (count,) and
+    from where (count,). Raises UserError with `advice` if all are shorter.
+    """
+    windows = np.maximum(lengths - length + 1, 0)
+    if windows.sum() == 0:
+        raise UserError(
+            f"the longest stored episode has {lengths.max(initial=0)} observations, windows take {length}: "
+            f"{advice}"
+        )
+    flat, ends = rng.integers(windows.sum(), size=count), windows.cumsum()
+    which = np.searchsorted(ends, flat, side="right")
+    return which, flat - (ends - windows)[which]

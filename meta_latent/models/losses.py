@@ -19,6 +19,18 @@ CALIBRATION = 0.05
 """Weight of the stddev's likelihood beside the squared error of the means; only the stddev sees its
 gradient.
 """
+METRICS = {
+    "embedding": "negative log likelihood of what was seen, given the posterior",
+    "divergence": "how far one-step predictions are from what was observed (KL in nats, or squared error)",
+    "reward": "weighted squared error of predicted rewards",
+    "task_reward": "the same for the sources' reward functions",
+    "continuation": "cross entropy of whether the episode goes on",
+    "open_loop": "squared error of latents predicted several steps ahead, unseen",
+    "image": "weighted squared error of decoded pictures",
+    "image_ahead": "the same of pictures decoded from open-loop predictions",
+    "transition": "open-loop squared error of the transition heads on cached latents",
+}
+"""What the terms of the model's updates mean."""
 
 
 def draw_heads(mask: torch.Tensor, rng: torch.Generator) -> torch.Tensor:

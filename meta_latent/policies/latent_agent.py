@@ -5,8 +5,10 @@ saving.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,7 +16,7 @@ from torch import nn
 from meta_latent.errors import RunError
 from meta_latent.nets import update_target
 from meta_latent.rng import Streams
-from meta_latent.types import Metrics, Step
+from meta_latent.types import Averages, Metrics, Step
 
 CALIBRATION = 256
 """Pairs of frames for the encoder's closed-form calibration."""
@@ -38,6 +40,25 @@ class AdaptationConfig:
     transition_scale: float = 0.5
 
 
+@dataclass(frozen=True)
+class LatentParts:
+    """What an algorithm on a latent state model is built from, as its arm's start says.
+
+    Attributes:
+        model: a `LatentStateModel`. learner: its `ModelLearner`. adaptation: how it keeps learning.
+        cache: an empty `LatentCache` for the target's replay.
+        source: `SourceData` for half of the model's batches and of the imagination starts, or None.
+        load_policy: copies the source policy into a network, or None where the arm does not start from it.
+    """
+
+    model: Any
+    learner: Any
+    adaptation: AdaptationConfig
+    cache: Any
+    source: Any = None
+    load_policy: Callable[[nn.Module], None] | None = None
+
+
 class LatentAgent(ABC):
     """An agent whose policy reads the features of a latent state model.
 
@@ -45,22 +66,26 @@ class LatentAgent(ABC):
     `average_policy` after each update of the policy.
 
     Args:
-        model: a `LatentStateModel`. learner: its `ModelLearner`. adaptation: `AdaptationConfig`.
-        actor: maps features to actions (`GaussianActor`). cache: an empty `LatentCache` for the target's
-            replay.
-        source: `SourceData` for half of the model's batches and of the imagination starts, or None.
+        parts: what it is built from. actor: maps features to actions (`GaussianActor`).
     """
 
-    def __init__(self, model, learner, adaptation: AdaptationConfig, actor: nn.Module, cache, source=None):
-        self.model, self.learner, self.adaptation, self.actor = model, learner, adaptation, actor
-        self.cache, self.source = cache, source
-        self.average_actor = deepcopy(actor).to(model.device)
+    def __init__(self, parts: LatentParts, actor: nn.Module):
+        self.model, self.learner, self.adaptation = parts.model, parts.learner, parts.adaptation
+        self.cache, self.source, self.actor = parts.cache, parts.source, actor
+        if parts.load_policy is not None:
+            parts.load_policy(actor)
+        self.average_actor = deepcopy(actor).to(self.model.device)
         self.networks: dict[str, nn.Module] = {"average_policy": self.average_actor}
         self.optimisers: dict[str, torch.optim.Optimizer] = {}
         self.updates = 0
         self.debt = {"joint": 0.0, "transition": 0.0, "improve": 0.0}
         self.seen_steps = 0
         self.began = False
+
+    @property
+    def heads(self) -> int:
+        """Ensemble members, whose data differ."""
+        return self.model.heads
 
     # Acting
 
@@ -86,16 +111,25 @@ class LatentAgent(ABC):
 
     # Learning
 
+    def wants(self) -> int | None:
+        """One more episode before the next update."""
+        return 0
+
+    def adapt(self, trial, rng: Streams) -> LatentAgent:
+        """The agent itself: it learns nothing of a task but by `update`."""
+        return self
+
     def update(self, replay, rng: Streams) -> Metrics:
         """Learn from the replay: adapt the model, refresh the cached latents, improve the policy.
 
         The number of updates follows from the steps that arrived since the last call; fractions are carried
-        over.
+        over. Returns the means of what these updates measured.
         """
         steps, self.seen_steps = replay.env_steps - self.seen_steps, replay.env_steps
         first, self.began = not self.began, True
-        metrics = self._adapt_joint(replay, rng, self._due("joint", self.adaptation.joint, steps),
-                                    self.adaptation.first_joint * first)
+        metrics = Averages()
+        self._adapt_joint(replay, rng, self._due("joint", self.adaptation.joint, steps),
+                          self.adaptation.first_joint * first, metrics)  # fmt: skip
         self.cache.extend(self.model, replay)
         if self.source is not None:
             self.source.extend(self.model)
@@ -107,9 +141,10 @@ class LatentAgent(ABC):
             windows = self._windows(
                 self.learner.config.transition_batch_size, self.learner.config.horizon, rng
             )
-            metrics |= self.learner.transition(windows, rng.torch("model"), self.adaptation.transition_scale)
-        metrics |= self.improve(steps, first, rng)
-        return metrics
+            scale = self.adaptation.transition_scale
+            metrics.add(self.learner.transition(windows, rng.torch("model"), scale))
+        self.improve(steps, first, rng, metrics)
+        return metrics.means()
 
     def own(self, networks: dict[str, nn.Module], rates: dict[str, float], decays: dict[str, float]) -> None:
         """Take `networks` (name -> module) to the model's device, and into what is saved; those with a
@@ -127,11 +162,11 @@ class LatentAgent(ABC):
         update_target(self.average_actor, self.actor, rate)
 
     @abstractmethod
-    def improve(self, steps: int, first: bool, rng: Streams) -> Metrics:
-        """The algorithm's own updates for `steps` new environment steps."""
+    def improve(self, steps: int, first: bool, rng: Streams, metrics: Averages) -> None:
+        """The algorithm's own updates for `steps` new environment steps; `metrics` takes what each measured."""
 
-    def _adapt_joint(self, replay, rng: Streams, due: int, first: int) -> Metrics:
-        metrics, config = {}, self.learner.config
+    def _adapt_joint(self, replay, rng: Streams, due: int, first: int, metrics: Averages) -> None:
+        config = self.learner.config
         if first:
             self.learner.calibrate(replay.sequences(CALIBRATION, 2, rng.numpy("model")))
         for _ in range(due + first):
@@ -141,12 +176,11 @@ class LatentAgent(ABC):
                 batch = batch.joined(
                     self.source.sequences(config.batch_size - own, config.length, rng.numpy("model"))
                 )
-            metrics = self.learner.joint(batch.to(self.model.device), rng.torch("model"))
+            metrics.add(self.learner.joint(batch.to(self.model.device), rng.torch("model")))
         if due + first:
             self.cache.clear()
             if self.source is not None:
                 self.source.clear()
-        return metrics
 
     def _due(self, name: str, rate: float, steps: int) -> int:
         self.debt[name] += rate * steps

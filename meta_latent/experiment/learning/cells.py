@@ -17,7 +17,8 @@ import numpy as np
 from tqdm import tqdm
 
 from meta_latent.data.collect import collect_episode
-from meta_latent.data.replay import SequenceReplay, predicted_bytes
+from meta_latent.data.replay import SequenceReplay
+from meta_latent.data.segments import predicted_bytes
 from meta_latent.errors import RunError, UserError
 from meta_latent.experiment.learning import starts as agents
 from meta_latent.experiment.learning.playing import Acting, Evaluator

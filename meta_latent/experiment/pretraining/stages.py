@@ -20,7 +20,8 @@ from tqdm import tqdm
 from meta_latent import files
 from meta_latent.data.collect import Behaviour, Scripted, collect_episode
 from meta_latent.data.latents import LatentCache, embed_episode
-from meta_latent.data.replay import SequenceReplay, predicted_bytes
+from meta_latent.data.replay import SequenceReplay
+from meta_latent.data.segments import predicted_bytes
 from meta_latent.errors import UserError
 from meta_latent.experiment.learning.playing import Acting
 from meta_latent.experiment.pretraining import held_out, model_folder, source_data
