@@ -56,6 +56,10 @@ def predicted_bytes(spec: Spec, steps: int) -> int:
     )
 
 
+def _segment_folder(folder: Path, index: int) -> Path:
+    return folder / f"segment_{index:06d}"
+
+
 class _Segment:
     """`steps` steps in preallocated arrays (memory) or in growing files that are mapped for reading (memory
     map).
@@ -63,7 +67,7 @@ class _Segment:
 
     def __init__(self, spec: Spec, index: int, capacity: int, folder: Path | None, mapped: bool):
         self.spec, self.index, self.capacity, self.mapped = spec, index, capacity, mapped
-        self.folder = None if folder is None else folder / f"segment_{index:06d}"
+        self.folder = None if folder is None else _segment_folder(folder, index)
         self.steps = self.flushed = 0
         self.pending: list[dict[str, np.ndarray]] = []
         self.arrays: dict[str, np.ndarray] = {}
@@ -106,18 +110,28 @@ class _Segment:
             else:
                 self.arrays[key] = np.empty((self.flushed, *shape), dtype)
 
-    def open(self, steps: int) -> None:
-        """Read `steps` steps of the files, cutting what lies beyond them."""
-        for key, (dtype, shape) in layout(self.spec).items():
-            path = self.folder / f"{key}.bin"
-            wanted = steps * np.dtype(dtype).itemsize * int(np.prod(shape, dtype=int))
+    def check(self, steps: int) -> None:
+        """Raise `UserError` if a file holds less than `steps` steps."""
+        for key in layout(self.spec):
+            path, wanted = self._file(key, steps)
             found = path.stat().st_size if path.exists() else 0
             if found < wanted:
                 raise UserError(
                     f"{path}: {found} bytes, the checkpoint counts on {wanted}; the replay was truncated, "
-                    "start again in a new folder (out=...)"
+                    "restore it or start in a new folder (out=...)"
                 )
-            if found > wanted:
+
+    def _file(self, key: str, steps: int) -> tuple[Path, int]:
+        """An array's file and the bytes that `steps` steps of it take."""
+        dtype, shape = layout(self.spec)[key]
+        return self.folder / f"{key}.bin", steps * np.dtype(dtype).itemsize * int(np.prod(shape, dtype=int))
+
+    def open(self, steps: int) -> None:
+        """Read `steps` steps of the files, cutting what lies beyond them."""
+        self.check(steps)  # all of them before the first is cut
+        for key, (dtype, shape) in layout(self.spec).items():
+            path, wanted = self._file(key, steps)
+            if path.exists() and path.stat().st_size > wanted:
                 with path.open("r+b") as handle:
                     handle.truncate(wanted)
             if not self.mapped and wanted:
@@ -273,12 +287,13 @@ class SequenceReplay:
         for segment in self.segments:
             segment.flush()
 
-    def prune(self) -> None:
+    def prune(self, *states: dict) -> None:
         """Delete evicted segments from the disk; call once a checkpoint that no longer names them is
-        saved.
+        saved. states: earlier `state()`s whose segments stay too.
         """
         if self.folder is not None and self.folder.is_dir():
             kept = {segment.folder for segment in self.segments}
+            kept |= {_segment_folder(self.folder, int(row[0])) for s in states for row in s["segments"]}
             for path in self.folder.glob("segment_*"):
                 if path not in kept:
                     shutil.rmtree(path)
@@ -289,6 +304,12 @@ class SequenceReplay:
         return {"env_steps": self.env_steps, "evicted": self.evicted,
                 "segments": [[s.index, s.capacity, s.steps] for s in self.segments],
                 "episodes": np.array([[s.index, a, b] for s, a, b in self.episodes], np.int64).reshape(-1, 3)}
+
+    def check(self, state: dict) -> None:
+        """Raise `UserError` if the files are shorter than `state` says; nothing is changed."""
+        for index, _, steps in state["segments"]:
+            # Mapped: such a segment takes no memory.
+            _Segment(self.spec, int(index), 0, self.folder, mapped=True).check(int(steps))
 
     def load_state(self, state: dict) -> None:
         """Reopen the segments of `state()`; later writes are cut off."""
