@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from meta_latent.data.segments import Segment, layout
+from meta_latent.data.segments import Segment, layout, segment_folder
 from meta_latent.errors import UserError
 from meta_latent.types import SequenceBatch, Spec, Transitions
 
@@ -287,12 +287,13 @@ class SequenceReplay:
         for segment in self.segments:
             segment.flush()
 
-    def prune(self) -> None:
+    def prune(self, *states: dict) -> None:
         """Delete evicted segments from the disk; call once a checkpoint that no longer names them is
-        saved.
+        saved. states: earlier `state()`s whose segments stay too.
         """
         if self.folder is not None and self.folder.is_dir():
             kept = {segment.folder for segment in self.segments}
+            kept |= {segment_folder(self.folder, int(row[0])) for s in states for row in s["segments"]}
             for path in self.folder.glob("segment_*"):
                 if path not in kept:
                     shutil.rmtree(path)
@@ -304,6 +305,12 @@ class SequenceReplay:
                 "segments": [[s.index, s.capacity, s.steps] for s in self.segments],
                 "episodes": np.array([[e.segment.index, e.start, e.stop] for e in self.episodes],
                                      np.int64).reshape(-1, 3)}  # fmt: skip
+
+    def check(self, state: dict) -> None:
+        """Raise `UserError` if the files are shorter than `state` says; nothing is changed."""
+        for index, _, steps in state["segments"]:
+            # Mapped: such a segment takes no memory.
+            Segment(self.spec, int(index), 0, self.folder, mapped=True).check(int(steps))
 
     def load_state(self, state: dict) -> None:
         """Reopen the segments of `state()`; later writes are cut off."""

@@ -34,6 +34,11 @@ def predicted_bytes(spec: Spec, steps: int) -> int:
     )
 
 
+def segment_folder(folder: Path, index: int) -> Path:
+    """Where segment number `index` of the replay in `folder` lies."""
+    return folder / f"segment_{index:06d}"
+
+
 class Segment:
     """`steps` steps in preallocated arrays (memory) or in growing files that are mapped for reading (memory
     map).
@@ -41,7 +46,7 @@ class Segment:
 
     def __init__(self, spec: Spec, index: int, capacity: int, folder: Path | None, mapped: bool):
         self.spec, self.index, self.capacity, self.mapped = spec, index, capacity, mapped
-        self.folder = None if folder is None else folder / f"segment_{index:06d}"
+        self.folder = None if folder is None else segment_folder(folder, index)
         self.steps = self.flushed = 0
         self.pending: list[dict[str, np.ndarray]] = []
         self.arrays: dict[str, np.ndarray] = {}
@@ -84,18 +89,28 @@ class Segment:
             else:
                 self.arrays[key] = np.empty((self.flushed, *shape), dtype)
 
-    def open(self, steps: int) -> None:
-        """Read `steps` steps of the files, cutting what lies beyond them."""
-        for key, (dtype, shape) in layout(self.spec).items():
-            path = self.folder / f"{key}.bin"
-            wanted = steps * np.dtype(dtype).itemsize * int(np.prod(shape, dtype=int))
+    def check(self, steps: int) -> None:
+        """Raise `UserError` if a file holds less than `steps` steps."""
+        for key in layout(self.spec):
+            path, wanted = self._file(key, steps)
             found = path.stat().st_size if path.exists() else 0
             if found < wanted:
                 raise UserError(
                     f"{path}: {found} bytes, the checkpoint counts on {wanted}; the replay was truncated, "
-                    "start again in a new folder (out=...)"
+                    "restore it or start in a new folder (out=...)"
                 )
-            if found > wanted:
+
+    def _file(self, key: str, steps: int) -> tuple[Path, int]:
+        """An array's file and the bytes that `steps` steps of it take."""
+        dtype, shape = layout(self.spec)[key]
+        return self.folder / f"{key}.bin", steps * np.dtype(dtype).itemsize * int(np.prod(shape, dtype=int))
+
+    def open(self, steps: int) -> None:
+        """Read `steps` steps of the files, cutting what lies beyond them."""
+        self.check(steps)  # all of them before the first is cut
+        for key, (dtype, shape) in layout(self.spec).items():
+            path, wanted = self._file(key, steps)
+            if path.exists() and path.stat().st_size > wanted:
                 with path.open("r+b") as handle:
                     handle.truncate(wanted)
             if not self.mapped and wanted:

@@ -144,11 +144,45 @@ def test_refuses_what_it_could_not_restore(tmp_path, state, message):
     assert not checkpoint.exists(tmp_path)
 
 
-def test_the_old_tensors_go_and_strangers_stay(tmp_path):
+def test_the_checkpoint_before_the_last_is_kept_older_ones_go_and_strangers_stay(tmp_path):
     (tmp_path / "segments.bin").write_bytes(b"replay")
-    checkpoint.save(tmp_path, {"a": torch.zeros(3)})
-    checkpoint.save(tmp_path, {"a": torch.ones(3)})
-    assert sorted(p.suffix for p in tmp_path.iterdir()) == [".bin", ".json", ".safetensors"]
+    assert not checkpoint.exists(tmp_path, previous=True)
+    for n in range(4):
+        checkpoint.save(tmp_path, {"n": n, "a": torch.full((3,), n)})
+    suffixes = sorted(p.suffix for p in tmp_path.iterdir())
+    assert suffixes == [".bin", ".json", ".json", ".safetensors", ".safetensors"]
+    for previous, n in ((False, 3), (True, 2)):
+        state = checkpoint.load(tmp_path, previous)
+        assert state["n"] == n and state["a"].tolist() == [n] * 3
+    checkpoint.restore_previous(tmp_path)
+    assert checkpoint.load(tmp_path)["n"] == 2 and not checkpoint.exists(tmp_path, previous=True)
+    checkpoint.save(tmp_path, {"n": 9})
+    assert checkpoint.load(tmp_path, previous=True)["n"] == 2 and len(list(tmp_path.iterdir())) == 5
+
+
+def test_a_damaged_last_checkpoint_does_not_replace_the_one_before(tmp_path):
+    checkpoint.save(tmp_path, {"n": 1})
+    (tmp_path / checkpoint.INDEX).write_text("{")
+    checkpoint.save(tmp_path, {"n": 2})
+    assert checkpoint.load(tmp_path)["n"] == 2 and not checkpoint.exists(tmp_path, previous=True)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("Torch not compiled with CUDA enabled"),
+        RuntimeError("shapes differ\nin many lines"),
+        KeyError("agent"),
+        RuntimeError(),
+    ],
+)
+def test_what_does_not_fit_is_a_misfit_and_no_advice_destroys_data(tmp_path, error):
+    checkpoint.save(tmp_path, {"n": 1})
+    with pytest.raises(checkpoint.Misfit) as caught, checkpoint.fitting(tmp_path):
+        raise error
+    said = str(caught.value)
+    assert type(error).__name__ in said and "\n" not in said and "delete" not in said
+    assert checkpoint.load(tmp_path)["n"] == 1
 
 
 def test_missing_checkpoint(tmp_path):
@@ -193,7 +227,7 @@ def test_newer_format_is_named(tmp_path):
         checkpoint.load(tmp_path)
 
 
-@pytest.mark.parametrize("step", [1, 2, 5, 6])
+@pytest.mark.parametrize("step", [1, 2, 5, 6, 9, 10])
 def test_full_disk_keeps_the_old_checkpoint(tmp_path, monkeypatch, step):
     checkpoint.save(tmp_path, {"n": 1, "t": torch.ones(2)})
     events = []
@@ -261,7 +295,7 @@ def kill_at_every_step(folder, writer):
 
 def test_killed_before_every_step_the_old_or_the_new_loads(tmp_path):
     outcomes = kill_at_every_step(tmp_path, "ours")
-    assert outcomes == [1] * 7 + [2, 2]  # 4 steps per file; new from the second file's rename on
+    assert outcomes == [1] * 11 + [2, 2]  # 4 steps per file; new from the third file's rename on
 
 
 def test_the_kill_test_catches_a_naive_writer(tmp_path):

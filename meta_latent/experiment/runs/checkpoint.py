@@ -1,13 +1,15 @@
 """Checkpoints: a nested state as one safetensors file and one JSON file; nothing is pickled.
 
 The JSON names the safetensors file (which carries its own hash in its name) and both checksums, and is
-replaced last, in one rename: a kill at any moment leaves the previous or the new checkpoint loadable.
+replaced last, in one rename: a kill at any moment leaves the previous or the new checkpoint loadable. The
+checkpoint before the last one is kept beside it.
 """
 
 import contextlib
 import hashlib
 import json
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,12 +23,17 @@ from meta_latent import files
 from meta_latent.errors import UserError
 
 FORMAT = 1
-INDEX = "checkpoint.json"
+INDEX, PREVIOUS = "checkpoint.json", "previous.json"
 _NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
+_ADVICE = "restore it, or choose another run folder with out="
+
+
+class Misfit(UserError):
+    """An undamaged checkpoint that lacks a part or has other shapes than the one who loads it."""
 
 
 def save(folder: Path | str, state: dict[str, Any]) -> None:
-    """Write `state` into `folder` (made if missing), replacing an earlier checkpoint there atomically.
+    """Write `state` into `folder` (made if missing), atomically; of earlier checkpoints the last is kept.
 
     `state` nests dict (string keys), list and tuple around tensors, NumPy arrays (boolean, integer, float),
     int, float, str, bool and None. Tensors come back on the CPU, tuples as lists, and tensors that share
@@ -49,30 +56,46 @@ def save(folder: Path | str, state: dict[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     files.remove_leftovers(folder)
     files.atomic_write_bytes(folder / name, blob)
+    kept = {name, _keep(folder)}
     files.atomic_write_bytes(folder / INDEX, json.dumps(index, allow_nan=False).encode())
     for old in folder.glob("tensors-*.safetensors"):
-        if old.name != name:
+        if old.name not in kept:
             old.unlink(missing_ok=True)
 
 
-def exists(folder: Path | str) -> bool:
-    """Whether `folder` holds a checkpoint."""
-    return (Path(folder) / INDEX).is_file()
+def _keep(folder: Path) -> str | None:
+    """Make the last checkpoint the one before the last; returns the name of its tensors (None: no such)."""
+    try:
+        tensors = _read_index(folder / INDEX)["tensors"]
+    except (OSError, UserError):
+        return None
+    # A copy, so that at no moment the last one is missing.
+    files.atomic_write_bytes(folder / PREVIOUS, (folder / INDEX).read_bytes())
+    return tensors
 
 
-def load(folder: Path | str) -> dict[str, Any]:
-    """Read the state that `save` wrote. Raises `UserError` if there is none or if a file was truncated or
-    edited.
+def restore_previous(folder: Path | str) -> None:
+    """Forget the last checkpoint: the one before it takes its place, atomically."""
+    os.replace(Path(folder) / PREVIOUS, Path(folder) / INDEX)
+
+
+def exists(folder: Path | str, previous: bool = False) -> bool:
+    """Whether `folder` holds a checkpoint; previous: one before the last."""
+    return (Path(folder) / (PREVIOUS if previous else INDEX)).is_file()
+
+
+def load(folder: Path | str, previous: bool = False) -> dict[str, Any]:
+    """Read the state that `save` wrote; previous: the one before the last.
+
+    Raises `UserError` if there is none or if a file was truncated or edited.
     """
-    index_path = Path(folder) / INDEX
+    index_path = Path(folder) / (PREVIOUS if previous else INDEX)
     if not index_path.is_file():
-        raise UserError(f"no checkpoint in {folder} (expected {INDEX} there)")
+        raise UserError(f"no checkpoint in {folder} (expected {index_path.name} there)")
     index = _read_index(index_path)
     tensors_path = index_path.with_name(index["tensors"])
     if not tensors_path.is_file():
-        raise UserError(
-            f"checkpoint file {tensors_path} is missing; restore it or delete {folder} to start again"
-        )
+        raise UserError(f"checkpoint file {tensors_path} is missing; {_ADVICE}")
     blob = tensors_path.read_bytes()
     if hashlib.sha256(blob).hexdigest() != index["tensors_sha256"]:
         raise _damaged(tensors_path)
@@ -80,18 +103,19 @@ def load(folder: Path | str) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def fitting(folder: Path | str) -> Iterator[dict[str, Any]]:
-    """Context manager that yields `load(folder)`, to be taken over in its block: a state that lacks a part
-    or has other shapes (another version of this package wrote it) becomes a `UserError`.
+def fitting(folder: Path | str, previous: bool = False) -> Iterator[dict[str, Any]]:
+    """Context manager that yields `load(folder, previous)`, to be taken over in its block: a state that
+    lacks a part or has other shapes (another version of this package wrote it) becomes a `Misfit`.
     """
-    state = load(folder)
+    state = load(folder, previous)
     try:
         yield state
     except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(
-            f"the checkpoint {folder} does not fit this version ({type(error).__name__}: {reason}); "
-            "delete its run folder to start again, or choose another with out="
+        reason = (str(error).splitlines() or ["no reason given"])[0]
+        raise Misfit(
+            f"the checkpoint {folder} cannot be taken over ({type(error).__name__}: {reason}); it is "
+            "undamaged: use the version and the settings that wrote it, or choose another run folder with "
+            "out="
         ) from error
 
 
@@ -116,7 +140,7 @@ def _read_index(path: Path) -> dict[str, Any]:
 
 def _damaged(path: Path) -> UserError:
     what = f"checkpoint file {path} is damaged: its content does not match its checksum"
-    return UserError(f"{what}; delete {path.parent} to start again")
+    return UserError(f"{what}; {_ADVICE}")
 
 
 def _tree_sha256(tree: Any) -> str:

@@ -22,7 +22,7 @@ class MetricLog:
     """Appends records to `metrics.jsonl` and `tensorboard/` of a run folder (a `RunFolder` or its path).
 
     log = MetricLog(folder)
-    log.truncate(state)        # on resume: state is the checkpoint's, or None if there was no checkpoint
+    log.load_state(state)      # on resume from a checkpoint, or log.reset() if there was none
     log.write("train", {"env_steps": 100, "updates": 50, "seconds": 1.5, "loss": 0.3})
     state = log.state()        # belongs into the checkpoint
 
@@ -79,22 +79,36 @@ class MetricLog:
                 self._board.flush()
         return {"bytes": length, self._axis: self._last}
 
-    def truncate(self, state: dict[str, int] | None) -> None:
-        """Forget every record after `state` (None: every record). TensorBoard hides what it showed of them.
+    def reset(self) -> None:
+        """Forget every record. TensorBoard hides what it showed of them."""
+        self.load_state({"bytes": 0, self._axis: -1})
 
-        Raises `UserError` if the file is shorter than `state` says.
-        """
-        state = state or {"bytes": 0, self._axis: -1}
-        self.close()
+    def check(self, state: dict[str, int]) -> None:
+        """Raise `UserError` if `metrics.jsonl` is shorter than `state` says."""
         length = self._file.stat().st_size if self._file.exists() else 0
         if length < state["bytes"]:
             expected = f"its checkpoint expects {state['bytes']}"
-            raise UserError(f"{self._file} has {length} bytes but {expected}; restore it or start again")
+            raise UserError(
+                f"{self._file} has {length} bytes but {expected}; restore it, or choose another run folder "
+                "with out="
+            )
+
+    def load_state(self, state: dict[str, int]) -> None:
+        """Forget every record after `state`. TensorBoard hides what it showed of them.
+
+        Raises `UserError` if the file is shorter than `state` says.
+        """
+        self.close()
+        self.check(state)
         if self._file.exists():
             os.truncate(self._file, state["bytes"])
         self._last = state[self._axis]
         if self._board_folder.exists():
             self._purge_step = self._last + 1
+
+    def truncate(self, state: dict[str, int] | None) -> None:
+        """`load_state(state)`, or `reset()` for None."""
+        self.reset() if state is None else self.load_state(state)
 
     def close(self) -> None:
         """Write out and close the TensorBoard file; a later `write` opens a new one."""
