@@ -8,6 +8,7 @@ Everything else knows no algorithm by name.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import importlib
@@ -231,5 +232,9 @@ class Arm:
 
 
 def arms() -> list[Arm]:
-    """Every arm of every registered algorithm."""
-    return [Arm(name, start) for name in names() for start in get(name).starts]
+    """Every arm of every registered algorithm that can be imported (`get` says why one cannot)."""
+    found = []
+    for name in names():
+        with contextlib.suppress(UserError):
+            found += [Arm(name, start) for start in get(name).starts]
+    return found

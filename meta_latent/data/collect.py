@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -19,7 +19,9 @@ from meta_latent.types import Step
 
 
 class Rows(Protocol):
-    """B environments side by side (`task_suites.Rows`, or a family's own vector)."""
+    """B environments side by side: what `task_suites.TaskDistribution.make_vector` returns."""
+
+    action_size: int
 
     def __len__(self) -> int: ...
 
@@ -175,7 +177,7 @@ def play(
     show: Collection[str] = (),
     task: torch.Tensor | None = None,
     keep: bool = False,
-    frames: list | None = None,
+    watch: Callable[[Rows], None] | None = None,
 ) -> Played:
     """Play B trials of E episodes in lockstep, episode e of trial b from `seeds` (B, E).
 
@@ -185,7 +187,7 @@ def play(
 
     Args:
         show: what actors are shown beside observations: "reward", "task" (of `task` (B, P)), "inputs".
-        keep: return the episodes. frames: receives what the first row shows at every instant.
+        keep: return the episodes. watch: called with the rows at every instant of the first one's episodes.
     """
     count, episodes = seeds.shape
     carry, kept = actor.begin_task(count), [[] for _ in range(count)]
@@ -194,16 +196,16 @@ def play(
         history, lengths = [_first(rows, seeds[:, e], e == 0)], np.zeros(count, int)
         alive = np.ones(count, bool)
         while alive.any():
-            if frames is not None and alive[0]:
-                frames.append(rows.render(0))
+            if watch is not None and alive[0]:
+                watch(rows)
             chosen, after = actor.act(history[-1].step(show, task), carry, rng, explore)
             # Of a single episode nothing comes after the end that a carry could matter for.
             carry = after if episodes == 1 or alive.all() else select(torch.from_numpy(alive), after, carry)
             history.append(_next(rows, chosen, alive))
             returns[alive, e] += history[-1].reward[alive]
             lengths, alive = lengths + alive, alive & ~history[-1].ended
-        if frames is not None:
-            frames.append(rows.render(0))
+        if watch is not None:
+            watch(rows)
         success[:, e] = _gathered([h.info["success"] for h in history], lengths)
         if e + 1 < episodes:
             _, carry = actor.act(_last(history, lengths).step(show, task), carry, rng, explore)

@@ -1,103 +1,179 @@
-"""From an arm's name to an agent: which algorithm, which start, what of it keeps learning.
+"""From an arm to an agent: what it starts from, what of the model keeps learning, what it may be built from.
 
-| arm | starts from | learns on the target |
+| start | the model | on the target |
 |---|---|---|
-| ivg/pretrained | the pretrained model | reward, value, policy; transition heads, encoder frozen |
-| ivg/pretrained+data | the same | the same, with source episodes in model batches and imagination starts |
-| ivg/policy | the same, and the source policy | the same, fine-tuning that policy |
-| ivg/scratch | nothing | everything |
-| ivg/scratch+data | nothing | everything, with source episodes in model batches and imagination starts |
-| sac/pretrained, sac/scratch | as above | critics and policy on the same features, without imagination |
-| sb3_sac/scratch | nothing | Stable-Baselines3's SAC on pixels |
+| scratch | new | everything learns |
+| pretrained | the pretrained one | transition heads learn, the encoder stays frozen |
+| policy | the pretrained one, and its source policy | the same, fine-tuning that policy |
+| ...+data | as before | source episodes stand in model batches and imagination starts too |
 
-Rewards of source episodes are never used.
+`transfer.adaptation` changes what learns. Rewards of source episodes are never used.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
-from meta_latent.algorithms import sb3_sac
-from meta_latent.algorithms.ivg import IVG
-from meta_latent.algorithms.sac import SAC
+import numpy as np
+import torch
+
+import task_suites
+from meta_latent.algorithms.registry import Arm, Functions, Setting
 from meta_latent.data.latents import LatentCache
 from meta_latent.data.source import SourceData
 from meta_latent.errors import UserError
 from meta_latent.experiment.pretraining import model_folder, source_data, source_policy
-from meta_latent.experiment.settings.schema import ARMS, ExperimentConfig
-from meta_latent.experiment.settings.suites import Bound
+from meta_latent.experiment.settings.schema import ExperimentConfig
+from meta_latent.experiment.settings.suites import BoundTarget
 from meta_latent.models.latent_state_model import LatentStateModel
 from meta_latent.models.learner import ModelLearner
-from meta_latent.policies.latent_agent import AdaptationConfig
+from meta_latent.policies.latent_agent import AdaptationConfig, LatentParts
+from meta_latent.protocols import Agent
 from meta_latent.rng import derive, seeded_construction
 from meta_latent.types import Spec
 
-AGENTS = {"ivg": IVG, "sac": SAC}
 SCRATCH = AdaptationConfig(
     joint=1.0, transition=1.0, first_joint=300, first_transition=600, transition_scale=1.0
 )
 FROZEN_ENCODER = AdaptationConfig()
 
 
-def build(experiment: ExperimentConfig, arm: str, spec: Spec, seed: int, pretrained: Path | None):
-    """The agent of `arm` ("ALGORITHM/START") for run `seed`; `pretrained` is the model folder where START
-    needs one.
+def build(
+    experiment: ExperimentConfig, target: BoundTarget, arm: Arm, seed: int, pretrained: Path | None
+) -> Agent:
+    """The agent of `arm` for run `seed`; `pretrained` is the model folder where its start needs one.
 
-    Raises UserError if the model, its source data or its policy are missing or do not fit.
+    Raises UserError if the model, its source data or its policy are missing or do not fit, if a package extra
+    is, or if the target lacks what the algorithm needs.
     """
-    algorithm, start = split(arm)
-    scratch, transfer = start.startswith("scratch"), experiment.transfer
-    with seeded_construction(derive(seed, "agent", arm)):
-        if scratch:
-            model = LatentStateModel(spec, experiment.model).to(experiment.device)
-        else:
-            model = model_folder.load_for(pretrained, spec, experiment.device)
-        default = SCRATCH if scratch else FROZEN_ENCODER
-        adaptation = transfer.adaptation.get(
-            arm, transfer.adaptation.get(start.removesuffix("+data"), default)
-        )
-        settings = dataclasses.replace(getattr(transfer, algorithm), adaptation=adaptation)
-        source = None
-        if start.endswith("+data"):
-            frozen = adaptation.joint == 0 and adaptation.first_joint == 0
-            replay = source_data.open_replay(pretrained, spec, model.heads, transfer.source_episodes)
-            source = SourceData(replay, len(replay.episodes) if frozen else transfer.source_episodes_at_once)
-        agent = AGENTS[algorithm](
-            model, ModelLearner(model, experiment.learner), settings, LatentCache(), source
-        )
-    if start == "policy":
+    entry = arm.entry
+    entry.require_extra(arm.algorithm)
+    setting = setting_of(experiment, target, arm, seed, pretrained)
+    with seeded_construction(derive(seed, "agent", str(arm))):
+        return entry.build(experiment.settings_of(arm.algorithm), setting)
+
+
+def setting_of(
+    experiment: ExperimentConfig, target: BoundTarget, arm: Arm, seed: int, pretrained: Path | None
+) -> Setting:
+    """All that the algorithm may be built from."""
+    entry, spec = arm.entry, Spec.of(target.distribution)
+    return Setting(
+        spec=spec,
+        start=arm.start,
+        device=experiment.device,
+        seed=seed,
+        tasks=len(target.tasks),
+        task_vectors=task_vectors(target.tasks) if "task" in entry.sees else torch.zeros(len(target.tasks), 0),
+        max_episode_steps=target.distribution.max_episode_steps,
+        episodes_per_trial=target.episodes_per_trial,
+        budget=experiment.transfer.budget(target.name, str(arm)),
+        functions=functions_of(target) if "functions" in entry.needs else None,
+        latent_parts=lambda: latent_parts(experiment, spec, arm, pretrained),
+    )
+
+
+def latent_parts(experiment: ExperimentConfig, spec: Spec, arm: Arm, pretrained: Path | None) -> LatentParts:
+    """Model, learner, cache and source data of an arm. Raises UserError: see `build`."""
+    transfer = experiment.transfer
+    if arm.from_scratch:
+        model = LatentStateModel(spec, experiment.model).to(experiment.device)
+    else:
+        model = model_folder.load_for(pretrained, spec, experiment.device)
+    if "density" in arm.entry.needs and not model.core.stochastic:
+        raise UserError(f"{arm} needs a model whose transitions have a density, not {model.config.core.kind!r}; "
+                        "set model.core.kind=rssm")  # fmt: skip
+    adaptation = adaptation_of(experiment, arm)
+    source = load_policy = None
+    if arm.with_data:
+        frozen = adaptation.joint == 0 and adaptation.first_joint == 0
+        replay = source_data.open_replay(pretrained, spec, model.heads, transfer.source_episodes)
+        source = SourceData(replay, len(replay.episodes) if frozen else transfer.source_episodes_at_once)
+    if arm.start.startswith("policy"):
         stored = model_folder.load_policy(pretrained, experiment.device)
-        for name in ("policy", "average_policy"):
-            source_policy.load_network(agent.networks[name], stored, "policy", pretrained)
-    return agent
+
+        def load_policy(network: torch.nn.Module) -> None:
+            source_policy.load_network(network, stored, "policy", pretrained)
+
+    learner = ModelLearner(model, experiment.learner)
+    return LatentParts(model, learner, adaptation, LatentCache(), source, load_policy)
 
 
-def build_for(experiment: ExperimentConfig, arm: str, bound: Bound, seed: int, pretrained: Path | None, env):
-    """The agent of any arm, third-party ones too, to load a saved state into and act with in `env`."""
-    if split(arm)[0] == "sb3_sac":
-        return sb3_sac.StableSAC(
-            env, experiment.transfer.sb3_sac, derive(seed, "agent", arm), 0, 1, experiment.device
-        )
-    return build(experiment, arm, Spec.of(bound.distribution), seed, pretrained)
+def adaptation_of(experiment: ExperimentConfig, arm: Arm) -> AdaptationConfig:
+    """How the model of `arm` keeps learning: the most specific of `transfer.adaptation`, else the start's own."""
+    own, start = experiment.transfer.adaptation, arm.start.removesuffix("+data")
+    return own.get(str(arm), own.get(start, SCRATCH if arm.from_scratch else FROZEN_ENCODER))
 
 
-def split(arm: str) -> tuple[str, str]:
-    """Algorithm and start of an arm. Raises UserError listing the arms there are."""
-    algorithm, _, start = arm.partition("/")
-    if start not in ARMS.get(algorithm, ()):
-        known = ", ".join(f"{name}/{start}" for name, starts in ARMS.items() for start in starts)
-        raise UserError(f"arm={arm!r}; choose from {known}")
-    return algorithm, start
+def task_vectors(tasks) -> torch.Tensor:
+    """(N, P) float32: the numbers that tell bound tasks apart."""
+    return torch.from_numpy(np.stack([task.distribution.task_vector(task.task) for task in tasks]))
 
 
-def learner_class(arm: str, ours: type) -> type:
-    """Who runs a cell of `arm`: `ours`, or a subclass for a third-party learner. Raises UserError if it is
-    missing.
+def functions_of(target: BoundTarget) -> Functions:
+    """The tasks' rewards and ends, each vectorised over tasks.
+
+    Raises UserError, with the numbers, if a reward is not what the environment pays on real steps.
     """
-    if split(arm)[0] != "sb3_sac":
-        return ours
-    sb3_sac.require()
-    from meta_latent.experiment.learning.third_party import StableTransfer  # which is a subclass of `ours`
+    def grouped(function):
+        def call(task_index, inputs, action):
+            index = np.broadcast_to(np.asarray(task_index), inputs.shape[:-1])
+            present = np.unique(index)
+            if len(present) == 1:
+                return function(target.tasks[present[0]], inputs, action)
+            parts = None
+            for k in present:
+                rows = index == k
+                rows = torch.from_numpy(rows) if isinstance(inputs, torch.Tensor) else rows
+                values = function(target.tasks[k], inputs[rows], action[rows])
+                if parts is None:
+                    new = torch.zeros if isinstance(inputs, torch.Tensor) else np.zeros
+                    parts = new(inputs.shape[:-1], dtype=values.dtype)
+                parts[rows] = values
+            return parts
 
-    return StableTransfer
+        return call
+
+    _check_reward(target)
+    return Functions(
+        reward=grouped(lambda bound, inputs, action: bound.distribution.reward(bound.task, inputs, action)),
+        terminated=grouped(lambda b, inputs, action: b.distribution.terminated(b.task, inputs, action)),
+        observed=_observed(target),
+    )
+
+
+def _real_steps(target: BoundTarget, count: int = 8) -> list[tuple[dict, np.ndarray, float, dict]]:
+    """Observation, action, reward, info of a few random steps of the first task."""
+    env, rng, found = target.tasks[0].make(), np.random.default_rng(0), []
+    env.reset(seed=0)
+    for _ in range(count):
+        action = rng.uniform(-1, 1, env.action_space.shape).astype(np.float32)
+        observation, reward, terminated, truncated, info = env.step(action)
+        found.append((observation, action, float(reward), info))
+        if terminated or truncated:
+            break
+    env.close()
+    return found
+
+
+def _check_reward(target: BoundTarget) -> None:
+    bound = target.tasks[0]
+    for _, action, paid, info in _real_steps(target):
+        inputs = np.stack([info["reward_inputs"]] * 2)
+        try:
+            said = np.asarray(bound.distribution.reward(bound.task, inputs, np.stack([action] * 2)))
+        except task_suites.SuiteError as error:
+            raise UserError(f"target {target.name} has no reward function to compute with: {error}") from error
+        if said.shape != (2,) or abs(float(said[0]) - paid) > 1e-3 * max(1.0, abs(paid)):
+            raise UserError(
+                f"target {target.name}: the environment paid {paid:.6g} for a step, its reward function says "
+                f"{said.tolist()}: it has to be vectorised and equal"
+            )
+
+
+def _observed(target: BoundTarget) -> bool:
+    """Whether proprioception is what rewards are computed from."""
+    return all(
+        np.array_equal(observation.get("proprio", ()), info["reward_inputs"])
+        for observation, _, _, info in _real_steps(target)
+    )

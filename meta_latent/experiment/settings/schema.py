@@ -5,23 +5,24 @@ others.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from meta_latent.algorithms.ivg import IVGConfig
-from meta_latent.algorithms.sac import SACConfig
-from meta_latent.algorithms.sb3_sac import StableSACConfig
+from meta_latent.algorithms import registry
+from meta_latent.algorithms.registry import Arm
+from meta_latent.errors import UserError
 from meta_latent.data.collect import NoiseConfig
 from meta_latent.data.replay import ReplayConfig
-from meta_latent.experiment.settings.structure import nearest
+from meta_latent.experiment.settings.structure import Keyed, nearest
 from meta_latent.models.config import ModelConfig
 from meta_latent.models.learner import LearnerConfig
 from meta_latent.policies.latent_agent import AdaptationConfig
 
-ARMS = {"ivg": ("pretrained", "pretrained+data", "scratch", "scratch+data", "policy"),
-        "sac": ("pretrained", "scratch"), "sb3_sac": ("scratch",)}
-"""Algorithm -> starts: pretrained weights, from scratch, either with source data (+data), or the source
-policy too.
-"""
+
+def _settings_of(name: str) -> type:
+    """The settings of the algorithm called `name`; KeyError with those there are."""
+    if name not in registry.names():
+        raise KeyError(*registry.names())
+    return registry.get(name).config
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,35 @@ class TaskConfig:
 
 
 @dataclass(frozen=True)
+class TargetConfig(TaskConfig):
+    """What is learned: one task, or a distribution of them, in trials of one task each.
+
+    Attributes:
+        tasks: 1: the task itself. More: so many tasks of the split "train", in an order of their own.
+        test_tasks: with more tasks: every evaluation is a meta-test on so many of the split "test".
+        episodes_per_trial: episodes of one task that follow each other; a belief lasts as long as a trial.
+        data: a model folder whose source episodes are the logged data that algorithms without an environment
+            learn from.
+        thresholds: scores that count, instead of the experiment's: raw ones, where the task has no references.
+    """
+
+    tasks: int = 1
+    test_tasks: int = 0
+    episodes_per_trial: int = 1
+    data: str = ""
+    thresholds: tuple[float, ...] | None = None
+
+    def __post_init__(self):
+        if (self.tasks > 1) != (self.test_tasks > 0):
+            raise ValueError(
+                f"tasks={self.tasks} and test_tasks={self.test_tasks}: a distribution (tasks over 1) is tested "
+                "on tasks of its own (test_tasks from 1), a single task is not"
+            )
+        if self.tasks > 1 and (self.index or self.split != "test"):
+            raise ValueError("index and split name a single task; tasks and test_tasks are of both splits")
+
+
+@dataclass(frozen=True)
 class SourceConfig(TaskConfig):
     """A source task; its distractors' seeds are drawn anew for every episode.
 
@@ -75,7 +105,7 @@ class PretrainConfig:
         scripted_noise: strength of the noise on scripted actions.
         held_out: share of episodes kept for the report and never trained on.
         policy_updates: updates of an IVG policy for source number `policy_source`, in imagination, at the
-            end (0: none); its settings are `transfer.ivg`. With `on_policy`, also before the second round of
+            end (0: none); its settings are `algorithms.ivg`. With `on_policy`, also before the second round of
             collection.
         head_share: probability that an ensemble head may train on an episode.
         joint_updates, filter_updates, transition_updates: updates of the learner's three stages.
@@ -108,10 +138,19 @@ class PretrainConfig:
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """Fixed episodes at a fixed interval of environment steps; never counted as data."""
+    """Fixed episodes at fixed intervals; never counted as data.
+
+    Attributes:
+        interval_env_steps, interval_updates: between evaluations, on the clock that the algorithm has.
+        episodes: of a single task. trials: of each test task. rollouts: episodes of a step of adaptation, for
+            algorithms that adapt.
+    """
 
     interval_env_steps: int = 150
+    interval_updates: int = 500
     episodes: int = 20
+    trials: int = 2
+    rollouts: int = 1
 
 
 @dataclass(frozen=True)
@@ -119,52 +158,67 @@ class TransferConfig:
     """Targets, arms and budgets.
 
     Attributes:
-        targets: name -> task. arms: "ALGORITHM/START" names. seeds: one run each.
-        budget_env_steps: per "TARGET/ARM", else per target, else per arm, else "default". threshold:
-            normalised score that counts.
-        stop_at_threshold: a run ends once two consecutive evaluations hold the threshold.
-        ivg, sac, sb3_sac: hyper-parameters of the algorithms. adaptation: per arm or start, how the model
-            keeps learning.
+        targets: name -> what is learned. arms: "ALGORITHM/START" names. seeds: one run each.
+        budget_env_steps: per "TARGET/ARM", else per target, else per arm, else "default"; budget_updates: the
+            same for algorithms that learn from logged data.
+        thresholds: normalised scores that count; tasks without references need their own.
+        stop_at_threshold: a run ends once two consecutive evaluations hold the highest threshold.
+        adaptation: per arm, else per start, how the model keeps learning.
+        head_share: probability that an ensemble head may train on an episode.
+        side_by_side: environments that are played at once, where an algorithm wants many steps.
         source_episodes: source episodes that arms with +data use, spread evenly over all;
             source_episodes_at_once: how many of them have latents at a time where the encoder keeps learning.
         warmup_episodes: episodes of correlated random actions before learning starts (they count as data).
     """
 
-    targets: dict[str, TaskConfig] = field(default_factory=dict)
+    targets: dict[str, TargetConfig] = field(default_factory=dict)
     arms: tuple[str, ...] = ("ivg/pretrained", "ivg/scratch", "sac/scratch")
     seeds: tuple[int, ...] = (0, 1, 2)
     budget_env_steps: dict[str, int] = field(default_factory=lambda: {"default": 3000})
-    threshold: float = 0.6
+    budget_updates: dict[str, int] = field(default_factory=lambda: {"default": 10_000})
+    thresholds: tuple[float, ...] = (0.6,)
     stop_at_threshold: bool = True
     warmup_episodes: int = 4
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     adaptation: dict[str, AdaptationConfig] = field(default_factory=dict)
-    ivg: IVGConfig = field(default_factory=IVGConfig)
-    sac: SACConfig = field(default_factory=SACConfig)
-    sb3_sac: StableSACConfig = field(default_factory=StableSACConfig)
+    head_share: float = 0.8
+    side_by_side: int = 20
     source_episodes: int = 300
     source_episodes_at_once: int = 40
     replay: ReplayConfig = field(default_factory=ReplayConfig)
     video: bool = True
 
     def __post_init__(self):
-        for arm in self.arms:
-            algorithm, _, start = arm.partition("/")
-            if start not in ARMS.get(algorithm, ()):
-                known = ", ".join(f"{name}/{start}" for name, starts in ARMS.items() for start in starts)
-                raise ValueError(f"arms holds {arm!r}; the arms are {known}")
-        arms = [f"{name}/{start}" for name, starts in ARMS.items() for start in starts]
+        try:
+            for arm in self.arms:
+                Arm.parse(arm)
+        except UserError as error:
+            raise ValueError(f"arms: {error}") from error
+        arms = [str(arm) for arm in registry.arms()]
         budgets = ["default", *arms, *self.targets, *(f"{t}/{arm}" for t in self.targets for arm in arms)]
-        for key in self.budget_env_steps:
-            if key not in budgets:
-                raise ValueError(f"budget_env_steps has no {key!r}{nearest(key, budgets)}")
+        for name in ("budget_env_steps", "budget_updates"):
+            for key in getattr(self, name):
+                if key not in budgets:
+                    raise ValueError(f"{name} has no {key!r}{nearest(key, budgets)}")
+        starts = {arm.start.removesuffix(registry.DATA) for arm in registry.arms()}
+        for key in self.adaptation:
+            if key not in (*starts, *arms):
+                raise ValueError(f"adaptation has no {key!r}{nearest(key, [*starts, *arms])}")
 
     def budget(self, target: str, arm: str) -> int:
-        """Environment steps that `arm` may take on `target`: the most specific of `budget_env_steps`."""
+        """Units of its algorithm's clock that `arm` may spend on `target`: the most specific budget."""
+        clock = Arm.parse(arm).entry.clock
+        budgets = getattr(self, f"budget_{clock}")
         for key in (f"{target}/{arm}", target, arm):
-            if key in self.budget_env_steps:
-                return self.budget_env_steps[key]
-        return self.budget_env_steps.get("default", 3000)
+            if key in budgets:
+                return budgets[key]
+        return budgets.get("default", 3000 if clock == "env_steps" else 10_000)
+
+    def thresholds_of(self, target: str, normalised: bool) -> tuple[float, ...]:
+        """The scores that count on `target`, ascending; none where scores are raw and it has none of its own."""
+        own = self.targets[target].thresholds
+        found = own if own is not None else self.thresholds if normalised else ()
+        return tuple(sorted(found))
 
 
 @dataclass(frozen=True)
@@ -176,7 +230,8 @@ class ExperimentConfig:
         pretrained: a model folder to use instead of this experiment's own. target, arm, run_seed: one cell
             only.
         suite: options for every distribution (image_size, cameras). random: the random behaviour, in source
-            data and warm-up alike. imports: packages that register more tasks.
+            data and warm-up alike. algorithms: settings of the algorithms, by name. imports: packages that
+            register more tasks and algorithms.
     """
 
     name: str = "experiment"
@@ -193,5 +248,10 @@ class ExperimentConfig:
     random: NoiseConfig = field(default_factory=NoiseConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     learner: LearnerConfig = field(default_factory=LearnerConfig)
+    algorithms: Annotated[dict[str, Any], Keyed(_settings_of)] = field(default_factory=dict)
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
     transfer: TransferConfig = field(default_factory=TransferConfig)
+
+    def settings_of(self, algorithm: str) -> Any:
+        """The settings of an algorithm: what `algorithms` says, else its own defaults."""
+        return self.algorithms.get(algorithm) or registry.get(algorithm).config()

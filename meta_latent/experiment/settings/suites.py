@@ -12,7 +12,7 @@ from meta_latent.types import Spec
 
 
 @dataclasses.dataclass(frozen=True)
-class Bound:
+class BoundTask:
     """A task with the distribution that can make it."""
 
     name: str
@@ -23,17 +23,16 @@ class Bound:
         """A new environment of the task."""
         return self.distribution.make(self.task)
 
-    def references(self) -> tuple[float, float]:
-        """(floor, reference) raw episode returns; (0, 1), that is raw scores, where the suite has none."""
-        found = self.distribution.references(self.task)
-        return (0.0, 1.0) if found is None else found
+    def references(self) -> tuple[float, float] | None:
+        """(floor, reference) raw episode returns; None, so that scores stay raw, where the suite has none."""
+        return self.distribution.references(self.task)
 
     def object_inputs(self) -> list[int] | None:
         """Places of the reward inputs that locate objects; None where the suite does not say."""
         names = self.distribution.reward_input_names
         return [names.index(name) for name in self.distribution.object_input_names] or None
 
-    def with_distractor_seed(self, seed: int) -> Bound:
+    def with_distractor_seed(self, seed: int) -> BoundTask:
         """The same task with its distractors drawn anew."""
         drawn = tuple(dataclasses.replace(d, seed=seed + k) for k, d in enumerate(self.task.distractors))
         return dataclasses.replace(self, task=dataclasses.replace(self.task, distractors=drawn))
@@ -50,7 +49,7 @@ def open_distribution(name: str, options: dict) -> task_suites.TaskDistribution:
     return task_suites.get(name, **options)
 
 
-def bind(config: ExperimentConfig, wanted: TaskConfig, name: str = "") -> Bound:
+def bind(config: ExperimentConfig, wanted: TaskConfig, name: str = "") -> BoundTask:
     """Open the distribution of `wanted` and pick its task, with its distractors or else the suite's.
 
     Raises SuiteError naming the option; UserError for an unknown suite, an index that no task has, and
@@ -68,10 +67,57 @@ def bind(config: ExperimentConfig, wanted: TaskConfig, name: str = "") -> Bound:
         task = distribution.check(task.replace(distractors=given or task.distractors))
     except task_suites.SuiteError as error:
         raise UserError(f"distractors of {name}: {error}") from error
-    return Bound(name, distribution, task)
+    return BoundTask(name, distribution, task)
 
 
-def common_spec(bound: list[Bound]) -> Spec:
+@dataclasses.dataclass(frozen=True)
+class BoundTarget:
+    """What is learned: the tasks that data come from, and those that every evaluation is on (the same one, where
+    there is one task).
+    """
+
+    name: str
+    tasks: tuple[BoundTask, ...]
+    test_tasks: tuple[BoundTask, ...]
+    episodes_per_trial: int
+
+    @property
+    def distribution(self) -> task_suites.TaskDistribution:
+        """The distribution that all tasks are of."""
+        return self.tasks[0].distribution
+
+    def references(self) -> list[tuple[float, float]] | None:
+        """(floor, reference) of every test task; None, so that scores stay raw, where one has none."""
+        found = [task.references() for task in self.test_tasks]
+        return None if None in found else found
+
+
+def bind_target(config: ExperimentConfig, name: str) -> BoundTarget:
+    """The target called `name`. Raises UserError listing the targets there are, or if there are too few tasks."""
+    targets = config.transfer.targets
+    if name not in targets:
+        raise UserError(f"target={name!r}; choose from {', '.join(targets)}")
+    wanted = targets[name]
+    first = bind(config, wanted, name)
+    if wanted.tasks == 1:
+        return BoundTarget(name, (first,), (first,), wanted.episodes_per_trial)
+    splits = []
+    for split, count in (("train", wanted.tasks), ("test", wanted.test_tasks)):
+        there = len(first.distribution.tasks(split))
+        if count > there:
+            raise UserError(f"target {name}: {wanted.suite} has {there} {split} tasks, {count} asked for")
+        sampled = first.distribution.sample(split, count, seed=0)
+        splits.append(tuple(
+            BoundTask(f"{name}#{split}{i}", first.distribution,
+                      first.distribution.check(task.replace(distractors=first.task.distractors)))
+            for i, task in enumerate(sampled)))  # fmt: skip
+    shared = {task.task for task in splits[0]} & {task.task for task in splits[1]}
+    if shared:
+        raise UserError(f"target {name}: {len(shared)} tasks of {wanted.suite} are in both splits")
+    return BoundTarget(name, *splits, wanted.episodes_per_trial)
+
+
+def common_spec(bound: list[BoundTask]) -> Spec:
     """The spec that all tasks share, or a UserError naming the first that differs."""
     if not bound:
         raise UserError("no tasks: pretrain.sources or transfer.targets is empty")
