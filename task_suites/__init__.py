@@ -16,15 +16,18 @@ from task_suites.errors import SuiteError
 from task_suites.locomotion import TASKS as LOCOMOTION_TASKS
 from task_suites.registry import get, gymnasium_id, names, options_of, register, register_own, tags
 from task_suites.rewarded import with_rewards
+from task_suites.rows import LockstepRows, Rows
 from task_suites.task import DISTRACTOR_NAMES, Distractor, Parameters, Reward, Task
 from task_suites.vector import TaskVector
 
 __all__ = [
     "DISTRACTOR_NAMES",
     "Distractor",
+    "LockstepRows",
     "MujocoPixels",
     "Parameters",
     "Reward",
+    "Rows",
     "ScriptedPolicy",
     "SuiteError",
     "Task",
@@ -65,6 +68,7 @@ for _body, _tasks in LOCOMOTION_TASKS.items():
         _tags = ("mujoco", "state", _body, *(() if _task in ("run", "upright") else _HIDDEN))
         register_own(f"locomotion/{_body}_{_task}", "task_suites.locomotion.suite:Locomotion", _tags, _body)
 register_own("toy/counting", "task_suites.toy.counting:Counting", ("state", "images"), "counting")
+register_own("toy/hidden_goal", "task_suites.toy.hidden_goal:HiddenGoal", ("images", *_HIDDEN), "hidden_goal")
 register_own("toy/lqr", "task_suites.toy.lqr:Lqr", ("state", "images", *_HIDDEN), "lqr")
 for _task in ("mt1", "ml1", "ml10", "ml25", "ml45", "custom"):
     _tags = ("mujoco", "images", "manipulation", *(() if _task == "mt1" else ("meta", *_HIDDEN)))

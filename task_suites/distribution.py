@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -17,6 +18,7 @@ import numpy as np
 from task_suites import clips
 from task_suites import references as committed
 from task_suites.errors import SuiteError, choose
+from task_suites.rows import LockstepRows, Rows
 from task_suites.task import Distractor, Reward, Task
 from task_suites.values import Values, read_values, whole
 
@@ -110,6 +112,14 @@ class TaskDistribution(ABC):
     def make(self, task: Task) -> gymnasium.Env:
         """Return the environment of `task`; it truncates itself at `max_episode_steps`."""
 
+    def make_vector(self, tasks: Sequence[Task]) -> LockstepRows:
+        """Return one environment per task, N in lockstep; repeats are allowed.
+
+        A row plays bit for bit what `make` of its task plays. A family that can step many at once gives a
+        faster one.
+        """
+        return Rows([self.make(task) for task in tasks])
+
     @abstractmethod
     def reward(self, task: Task, inputs, action):
         """Return what the environment pays (...) for `inputs` (..., R), `action` (..., A), numpy or torch."""
@@ -172,6 +182,49 @@ class TaskDistribution(ABC):
     def references(self, task: Task) -> tuple[float, float] | None:
         """Return (floor, reference), raw episode returns; None where none are committed for these options."""
         return committed.load().get(self.reference_key(task))
+
+    def task_vector(self, task: Task) -> np.ndarray:
+        """Return what `task` says, float32 (P,): the numbers in its reward, scene and dynamics, by name.
+
+        A flag is 0 or 1; a word of those that the family lists is one number per choice, 1 for the chosen;
+        other words are left out. An oracle that is told the task reads this. Raises SuiteError if the tasks
+        of this distribution do not all have the same names.
+        """
+        names, values = self._numbered(self.check(task))
+        self._held_to(self._task_vector_names, names)
+        return np.array(values, np.float32)
+
+    @functools.cached_property
+    def _task_vector_names(self) -> tuple[str, ...]:
+        """The names of the numbers that every task has."""
+        first, *others = (self._numbered(task)[0] for split in SPLITS for task in self.tasks(split))
+        for names in others:
+            self._held_to(first, names)
+        return first
+
+    def _held_to(self, names: tuple[str, ...], found: tuple[str, ...]) -> None:
+        if names != found:
+            name = sorted(set(names) ^ set(found))[0]
+            raise SuiteError(
+                f"{self.name}: task_vector: {name} is in some tasks and not in others: a vector needs tasks "
+                "that say the same things; choose options or tasks that do"
+            )
+
+    def _numbered(self, task: Task) -> tuple[tuple[str, ...], list[float]]:
+        """Return (names, values) of the numbers that `task` says, sorted by name."""
+        parts = {
+            "dynamics": (task.dynamics, self.dynamics_values),
+            "reward": (task.reward.parameters, (self.reward_values or {}).get(task.reward.name, {})),
+            "scene": (task.parameters, self.scene_values),
+        }
+        found = {}
+        for part, (given, allowed) in parts.items():
+            for name, value in given.items():
+                choices = getattr(allowed.get(name), "choices", ()) if isinstance(value, str) else (None,)
+                for choice in choices:
+                    number = float(value if choice is None else value == choice)
+                    found[f"{name} of {part}" + ("" if choice is None else f", {choice}")] = number
+        return tuple(sorted(found)), [found[name] for name in sorted(found)]
 
     def fingerprint(self) -> str:
         """Return 12 hex digits that change when physics, images or the layout of vectors change."""

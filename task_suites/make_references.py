@@ -29,6 +29,11 @@ VARIANTS: dict[str, tuple[dict, ...]] = {  # by name, or else by family
     "tabletop": (_DENSE, _SPARSE),
     "tabletop/lift": (_DENSE, _SPARSE, *_WITH_FINGERS),
     "tabletop/stack": (_DENSE, _SPARSE, *_WITH_FINGERS),
+    "toy/hidden_goal": tuple(
+        {"goals": goals, "reward": reward}
+        for goals in ("ring", "half_ring")
+        for reward in ("dense", "sparse")
+    ),
 }
 _LEAST_GAIN = 0.1  # a script that hardly beats chance sets no scale: scores of the task stay raw
 FIRST_SEED = 1_000_000  # far from the seeds of training and evaluation

@@ -14,6 +14,7 @@ import scipy.linalg
 from task_suites.distribution import TaskDistribution, as_action
 from task_suites.errors import SuiteError
 from task_suites.task import Parameters, Reward, Task
+from task_suites.toy.blob import blob
 from task_suites.values import Number, flag, whole
 
 STEP_SECONDS = 0.2
@@ -60,15 +61,6 @@ def solve(drag_per_second: float, steps: int) -> Solution:
     )  # counts the state before the action: P = Q + cost to go
     stationary = np.linalg.solve(r + b.T @ ahead @ b, b.T @ ahead @ a)
     return Solution(np.array(gains), np.array(costs), stationary)
-
-
-def blob(position: np.ndarray, pixels: int) -> np.ndarray:
-    """Return a uint8 picture (pixels, pixels, 3) of a blob at `position` (x, y) in [-1, 1] on dark ground."""
-    centres = (np.arange(pixels) + 0.5) / pixels * 2 - 1
-    across = np.exp(-(((centres - position[0]) / 0.15) ** 2))
-    down = np.exp(-(((-centres - position[1]) / 0.15) ** 2))  # row 0 is the top, y points up
-    bright = down[:, None] * across[None, :]
-    return (30 + bright[..., None] * np.array([200.0, 150.0, 40.0])).astype(np.uint8)
 
 
 class LqrEnv(gymnasium.Env):

@@ -30,6 +30,12 @@ SCALED = marked(name for name in task_suites.names() if not name.startswith(ALL_
 UNSOLVED = ("toy/counting", "locomotion/hopper_run", "locomotion/hopper_upright", *ALL_RAW)
 SOLVED = marked(name for name in task_suites.names() if not name.startswith(UNSOLVED))
 DRAWN = marked(name for name in [*task_suites.names(), OWN] if not name.startswith("toy/"))
+# Some of their tasks change the dynamics and others do not, or hide other things: no vector of one length.
+DIFFERENT_WORDS = tuple(
+    f"locomotion/{body}_{task}"
+    for body in ("ant", "half_cheetah", "hopper", "humanoid", "swimmer", "walker2d")
+    for task in ("run", "upright")
+) + ("metaworld/ml10", "metaworld/ml25", "metaworld/ml45", "metaworld/custom")
 OPTIONS = {
     "meld": {"image_size": 32},
     "metaworld": {"image_size": 32, "antialias": False},
@@ -99,7 +105,7 @@ def test_spaces_dtypes_and_info(suite, env):
     for observation in observations:
         assert set(observation) == set(suite.observation_space.spaces)
         assert suite.observation_space.contains(observation)
-        assert np.isfinite(observation["proprio"]).all()
+        assert np.isfinite(observation.get("proprio", 0.0)).all()
     assert all(type(reward) is float and np.isfinite(reward) for reward in rewards)
     for info in infos:
         assert type(info["success"]) is bool
@@ -124,6 +130,45 @@ def test_a_second_environment_plays_the_same_episode(suite, env):
     for a, b in zip(play(env, 3)[0], play(other, 3)[0], strict=True):
         assert all(np.array_equal(a[key], b[key]) for key in a)
     other.close()
+
+
+def test_rows_play_what_environments_play_and_stand_still_when_told(suite):
+    tasks = suite.sample("train", 1, 0) + suite.sample("test", 1, 0)
+    alone, envs = [], [suite.make(task) for task in tasks]
+    for seed, env in zip((3, 4), envs, strict=True):
+        alone.append(play(env, seed, steps=2))
+    vector = suite.make_vector(tasks)
+    shown = [vector.reset([3, 4])]
+    for actions, alive in ((0, [True, True]), (1, [True, False])):
+        given = np.stack([row[3][actions] for row in alone])
+        observation, reward, terminated, truncated, info = vector.step(given, np.array(alive))
+        shown.append((observation, info))
+        paid = [row[1][actions] * go for row, go in zip(alone, alive, strict=True)]
+        assert reward.tolist() == paid
+        assert terminated.dtype == truncated.dtype == np.bool_
+    for row, steps in enumerate(([0, 1, 2], [0, 1, 1])):
+        observations, _, infos, _ = alone[row]
+        for (observation, info), step in zip(shown, steps, strict=True):
+            assert all(np.array_equal(observation[key][row], observations[step][key]) for key in observation)
+            assert np.array_equal(info["reward_inputs"][row], infos[step]["reward_inputs"])
+            assert info["success"][row] == infos[step]["success"]
+    picture, expected = vector.render(1), envs[1].render()  # it has stood still since its first step
+    assert (picture is None) == (expected is None)
+    for env in (*envs, vector, vector):
+        env.close()
+
+
+def test_task_vectors_tell_tasks_apart_and_are_of_one_length(suite):
+    tasks = suite.tasks("train") + suite.tasks("test")
+    try:
+        vectors = [suite.task_vector(task) for task in tasks]
+    except SuiteError as error:
+        assert suite.name.startswith(DIFFERENT_WORDS)
+        assert "in some tasks and not in others" in str(error) and "\n" not in str(error)
+        return
+    assert not suite.name.startswith(DIFFERENT_WORDS)
+    assert {(vector.dtype, vector.shape) for vector in vectors} == {(np.dtype("float32"), vectors[0].shape)}
+    assert len({vector.tobytes() for vector in vectors}) == len(tasks)
 
 
 def test_reset_without_a_seed_goes_on_with_the_own_stream(env):
