@@ -48,7 +48,7 @@ def configure(source: str | Path | dict[str, Any], *overrides: str) -> Experimen
 
 def pretrain(config: ExperimentConfig) -> Path:
     """Pretrain (or resume, or skip what is done); returns the model folder. Raises UserError, RunError."""
-    from meta_latent.experiment.pretraining import stages as stage
+    from meta_latent.experiment.pretraining import pretrain as stage
 
     return stage.pretrain(config)
 

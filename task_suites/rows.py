@@ -35,12 +35,14 @@ class LockstepRows(ABC):
     `reset` starts every row as its environment alone would start with that seed. Nothing resets by itself.
     Observations are dicts of (N, ...); info holds `success` (N,) bool and `reward_inputs` (N, R) float32; all
     arrays are new ones. Subclasses hold the states: `_begin`, `_advance`, `render`.
+
+    Attributes: `action_size`, `render_fps` (pictures per second of a film).
     """
 
-    def __init__(self, size: int, action_size: int) -> None:
+    def __init__(self, size: int, action_size: int, render_fps: float = 10) -> None:
         if not size:
             raise SuiteError("no tasks: expected at least one")
-        self._size, self._action_size = size, action_size
+        self._size, self.action_size, self.render_fps = size, action_size, render_fps
         self._last: Outcome | None = None
 
     def __len__(self) -> int:
@@ -107,8 +109,8 @@ class LockstepRows(ABC):
 
     def _checked(self, actions: np.ndarray, rows: np.ndarray) -> np.ndarray:
         actions = np.asarray(actions, np.float64)
-        if actions.shape != (self._size, self._action_size):
-            expected = (self._size, self._action_size)
+        if actions.shape != (self._size, self.action_size):
+            expected = (self._size, self.action_size)
             raise SuiteError(f"actions have shape {actions.shape}: expected {expected}")
         finite = np.isfinite(actions[rows]).all(1)
         if not finite.all():
@@ -126,7 +128,10 @@ class Rows(LockstepRows):
 
     def __init__(self, envs: Sequence[gymnasium.Env]) -> None:
         self._envs = list(envs)
-        super().__init__(len(self._envs), self._envs[0].action_space.shape[0] if self._envs else 0)
+        first = self._envs[0] if self._envs else None
+        size = first.action_space.shape[0] if first else 0
+        fps = getattr(first.unwrapped, "metadata", {}).get("render_fps", 10) if first else 10
+        super().__init__(len(self._envs), size, fps)
 
     def _begin(self, seeds: list[int]) -> Outcome:
         starts = (env.reset(seed=seed) for env, seed in zip(self._envs, seeds, strict=True))

@@ -66,15 +66,14 @@ class LatentCache:
         return len(self.lengths)
 
     @torch.no_grad()
-    def extend(self, model, replay: SequenceReplay, upto: int | None = None, chunk: int = 2048,
+    def extend(self, model, replay: SequenceReplay, chunk: int = 2048,
                relabel: Callable[[dict], torch.Tensor] | None = None) -> None:
-        """Filter the replay's episodes that are not cached yet (up to episode `upto`) and append them;
-        episodes that the replay evicted leave the cache. `relabel`: an episode's arrays -> its rewards (T +
+        """Filter the replay's episodes that are not cached yet and append them; episodes that the replay
+        evicted leave the cache. `relabel`: an episode's arrays -> its rewards (T +
         1,), instead of its own.
         """
         self._forget(replay.evicted)
-        stop = len(replay.episodes) if upto is None else upto
-        for index in range(self.episodes, stop):
+        for index in range(self.episodes, len(replay.episodes)):
             episode = replay.read(index)
             embeddings = embed_episode(model, replay, episode, chunk)
             actions, rewards, present = (torch.from_numpy(np.array(episode[k])).to(model.device)

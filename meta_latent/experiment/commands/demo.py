@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 from meta_latent.experiment.commands import report
-from meta_latent.experiment.learning import cells as transfer
-from meta_latent.experiment.pretraining import stages as pretrain
+from meta_latent.experiment.learning import cells
+from meta_latent.experiment.pretraining import pretrain
 from meta_latent.experiment.runs.scheduler import Cell
 from meta_latent.experiment.settings import config
 from meta_latent.experiment.settings.schema import ExperimentConfig
@@ -20,5 +20,5 @@ def run(name: str, overrides: list[str]) -> None:
     before = (Cell("pretrain", argv, (), pretrain.folder_of(experiment) / "output.log"),)
     if experiment.pretrained is not None:
         before = ()
-    transfer.schedule(experiment, name, overrides, before)
+    cells.schedule(experiment, name, overrides, before)
     report.run(str(Path(experiment.out) / experiment.name))

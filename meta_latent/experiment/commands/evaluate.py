@@ -6,6 +6,7 @@ Without the three keys, the source policy of the experiment's pretraining is sco
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Callable
@@ -14,20 +15,18 @@ from pathlib import Path
 
 import numpy as np
 
+from meta_latent.algorithms.registry import Arm
 from meta_latent.errors import UserError
-from meta_latent.experiment.learning import cells as transfer
-from meta_latent.experiment.learning import starts as agents
-from meta_latent.experiment.learning.playing import Evaluator, evaluation_seed, play
-from meta_latent.experiment.pretraining import source_policy
-from meta_latent.experiment.runs import checkpoint, run_folder, video
+from meta_latent.experiment.learning import cells, starts
+from meta_latent.experiment.learning.evaluation import Evaluation, evaluation_seed
+from meta_latent.experiment.pretraining import pretrain, source_policy
+from meta_latent.experiment.runs import checkpoint, run_folder
+from meta_latent.experiment.runs.video import Film
 from meta_latent.experiment.settings import config
 from meta_latent.experiment.settings.schema import ExperimentConfig
-from meta_latent.experiment.settings.suites import Bound, bind
-from meta_latent.rng import Streams, derive
+from meta_latent.experiment.settings.suites import BoundTarget, bind, bind_target
+from meta_latent.rng import derive
 from meta_latent.types import Spec
-
-AT_ONCE = 20
-"""Episodes played side by side."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +34,8 @@ class EvaluateConfig(ExperimentConfig):
     """An experiment and how to evaluate it.
 
     Attributes:
-        episodes: how many; null: as many as in the run's own evaluations. video: film the first so many of
-            them.
+        episodes: how many, or, over many tasks, trials of each test task; null: as in the run's own
+            evaluations. video: film the first so many of them.
         fresh: null: the fixed episodes of the learning curve; a number: other ones, drawn with this seed.
     """
 
@@ -51,24 +50,30 @@ class EvaluateConfig(ExperimentConfig):
 
 @dataclass(frozen=True)
 class Result:
-    """What was measured, one value per episode: raw returns (N,) and success (N,); the task's scale; files
-    written.
+    """What was measured: raw returns and success (N, R, E) of N test tasks, R trials, E episodes a trial; the scale
+    of each task (None: raw scores); files written.
     """
 
     returns: np.ndarray
     success: np.ndarray
-    floor: float
-    reference: float
-    videos: tuple[Path, ...]
+    scores: np.ndarray | None
+    videos: tuple[Path, ...] = ()
 
     def table(self) -> str:
-        """Raw return, normalised score and success with their standard errors."""
-        scores = (self.returns - self.floor) / (self.reference - self.floor)
-        rows = [("raw return", self.returns), ("score", scores), ("success", self.success.astype(float))]
-        lines = [f"{'':12}{'mean':>10}{'std. error':>12}"]
+        """Raw return, normalised score and success with their standard errors, per episode of the trial."""
+        rows, episodes = [], self.returns.shape[-1]
+        for e in range(episodes):
+            of = f", episode {e + 1}" if episodes > 1 else ""
+            rows.append((f"raw return{of}", self.returns[..., e]))
+            if self.scores is not None:
+                rows.append((f"score{of}", self.scores[..., e]))
+            rows.append((f"success{of}", self.success[..., e].astype(float)))
+        width = max(12, *(len(name) + 2 for name, _ in rows))
+        lines = [f"{'':{width}}{'mean':>10}{'std. error':>12}"]
         for name, values in rows:
-            error = f"{values.std(ddof=1) / np.sqrt(len(values)):12.3f}" if len(values) > 1 else f"{'-':>12}"
-            lines.append(f"{name:12}{values.mean():10.3f}{error}")
+            flat = values.ravel()
+            error = f"{flat.std(ddof=1) / np.sqrt(flat.size):12.3f}" if flat.size > 1 else f"{'-':>12}"
+            lines.append(f"{name:{width}}{flat.mean():10.3f}{error}")
         return "\n".join(lines)
 
 
@@ -78,7 +83,10 @@ def run(name: str, overrides: list[str]) -> None:
     """
     settings = config.load(EvaluateConfig, [config.find("experiment", name)], overrides)
     result = evaluate(settings)
-    print(f"{len(result.returns)} episodes\n{result.table()}")
+    tasks, trials, episodes = result.returns.shape
+    print(f"{tasks} test tasks, {trials} trials of {episodes} episodes each" if tasks > 1 or episodes > 1 else
+          f"{trials} episodes")  # fmt: skip
+    print(result.table())
     for path in result.videos:
         print(path)
 
@@ -93,76 +101,69 @@ def evaluate(settings: EvaluateConfig) -> Result:
     missing = [key for key in keys if getattr(settings, key) is None]
     if missing and len(missing) < len(keys):
         raise UserError(f"one cell needs target=, arm= and run_seed=; {missing[0]} is missing")
-    bound, folder, load = (_source_policy if missing else _cell)(settings)
-    count = settings.episodes or settings.transfer.evaluation.episodes
-    seeds = [
-        evaluation_seed(k)
-        if settings.fresh is None
-        else derive(settings.fresh, "fresh evaluation", k) % 2**31
-        for k in range(count)
-    ]
-    returns, success, videos = [], [], []
-    probe = Evaluator(bound, min(count, AT_ONCE))
-    try:
-        agent = load(probe.envs[0])
-        for start in range(0, count, AT_ONCE):
-            part = seeds[start : start + AT_ONCE]
-            rewards, solved = play(agent, probe.envs[: len(part)], part, Streams(0))
-            returns, success = [*returns, *rewards], [*success, *solved]
-        for k in range(min(settings.video, count)):
-            videos.append(film(agent, probe.envs[0], seeds[k], folder / "videos" / f"evaluation_{k}.mp4"))
-    finally:
-        probe.close()
-    return Result(np.array(returns), np.array(success), *probe.references, tuple(filter(None, videos)))
+    target, arm, folder, load = (_source_policy if missing else _cell)(settings)
+
+    def seed_of(trial: int, episode: int) -> int:
+        if settings.fresh is None:
+            return evaluation_seed(trial, episode)
+        number = (episode,) if episode else ()
+        return derive(settings.fresh, "fresh evaluation", trial, *number) % 2**31
+
+    transfer = settings.transfer
+    played = Evaluation(target, arm.entry, transfer.evaluation, transfer.side_by_side, settings.episodes, seed_of)
+    with contextlib.closing(played):
+        agent = load()
+        returns, success = played.play(agent)
+        videos = [_film(target, arm, transfer, agent, k, seed_of, folder / "videos" / f"evaluation_{k}.mp4")
+                  for k in range(min(settings.video, played.repeats))]  # fmt: skip
+        scores = None if played.references is None else played.normalised(returns)
+    return Result(returns, success, scores, tuple(filter(None, videos)))
 
 
-def film(agent, env, seed: int, path: Path) -> Path | None:
-    """Play one episode and write it as a video; None where the environment draws nothing."""
-    frames: list[np.ndarray] = []
-    play(agent, [env], [seed], Streams(0), frames)
-    return video.write_episode(path, frames, env)
+def _film(target: BoundTarget, arm: Arm, transfer, agent, number: int, seed_of: Callable, path: Path) -> Path | None:
+    """Play trial `number` of the first test task and write it as a video; None where nothing is drawn."""
+    film, one = Film(), dataclasses.replace(target, test_tasks=target.test_tasks[:1])
+    alone = Evaluation(one, arm.entry, transfer.evaluation, 1, 1, lambda trial, episode: seed_of(number, episode))
+    with contextlib.closing(alone):
+        alone.play(agent, film)
+    return film.write(path)
 
 
-Opened = tuple[Bound, Path, Callable]
+Opened = tuple[BoundTarget, Arm, Path, Callable]
 
 
 def _source_policy(settings: EvaluateConfig) -> Opened:
-    path = transfer.model_path(settings)
+    path = pretrain.model_path(settings)
     agent = source_policy.load_agent(path, settings.device)
     bound = bind(settings, settings.pretrain.sources[settings.pretrain.policy_source])
     reason = agent.model.spec.mismatch(Spec.of(bound.distribution))
     if reason:
         raise UserError(f"{path} does not fit {bound.name}: {reason}")
-    return bound, path.parent, lambda env: agent
+    return BoundTarget(bound.name, (bound,), (bound,), 1), Arm("ivg", "policy"), path.parent, lambda: agent
 
 
 def _cell(settings: EvaluateConfig) -> Opened:
-    target, arm, seed = settings.target, settings.arm, settings.run_seed
-    bound, folder = transfer.bind_target(settings, target), transfer.cell_folder(settings, target, arm, seed)
-    agents.split(arm)
+    target, seed = bind_target(settings, settings.target), settings.run_seed
+    arm = Arm.parse(settings.arm)
+    folder = cells.cell_folder(settings, target.name, arm, seed)
     if not checkpoint.exists(folder / run_folder.CHECKPOINT):
         raise UserError(
             f"{folder} holds no saved agent; learn it first: meta-latent transfer with the same NAME and "
-            f"options, target={target} arm={arm} run_seed={seed}"
+            f"options, target={target.name} arm={arm} run_seed={seed}"
         )
     stored = json.loads(json.dumps(config.read_yaml(folder / run_folder.CONFIG)))
     plain = ExperimentConfig(
         **{f.name: getattr(settings, f.name) for f in dataclasses.fields(ExperimentConfig)}
     )
-    pretrained = transfer.model_path(settings) if transfer.needs_model(arm) else None
-    wanted = transfer.narrowed(plain, target, arm, seed, pretrained)
-    difference = run_folder.first_difference(stored, wanted, ("device",))
-    if difference:
-        key, before, now = difference
-        raise UserError(
-            f"{folder} holds a run with {key}={before}, but this command says {key}={now}; "
-            "give the same value"
-        )
+    pretrained = pretrain.model_path(settings) if arm.needs_model else None
+    run_folder.refuse_difference(
+        folder, stored, cells.narrowed(plain, target.name, arm, seed, pretrained), cells.MAY_DIFFER,
+        "give the same value")  # fmt: skip
 
-    def load(env):
+    def load():
+        agent = starts.build(plain, target, arm, seed, pretrained)
         with checkpoint.fitting(folder / run_folder.CHECKPOINT) as state:
-            agent = agents.build_for(plain, arm, bound, seed, pretrained, env)
             agent.load_state(state["agent"])
         return agent
 
-    return bound, folder, load
+    return target, arm, folder, load

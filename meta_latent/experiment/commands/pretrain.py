@@ -1,6 +1,6 @@
 """`meta-latent pretrain NAME`: pretrain a latent state model on the experiment's sources."""
 
-from meta_latent.experiment.pretraining.stages import pretrain
+from meta_latent.experiment.pretraining.pretrain import pretrain
 from meta_latent.experiment.settings import config
 from meta_latent.experiment.settings.schema import ExperimentConfig
 

@@ -7,7 +7,6 @@ evaluate` scores it on its source task.
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import torch
@@ -17,14 +16,16 @@ from meta_latent.data.latents import LatentCache
 from meta_latent.errors import UserError
 from meta_latent.experiment.pretraining import model_folder
 from meta_latent.experiment.settings import structure
-from meta_latent.experiment.settings.suites import Bound
+from meta_latent.experiment.settings.suites import BoundTask
 from meta_latent.models.latent_state_model import LatentStateModel
 from meta_latent.models.learner import LearnerConfig, ModelLearner
-from meta_latent.policies.latent_agent import AdaptationConfig
+from meta_latent.policies.latent_agent import AdaptationConfig, LatentParts
 from meta_latent.rng import Streams, derive, seeded_construction
 from meta_latent.types import Metrics
 
 NETWORKS = ("policy", "value")
+NOTHING = AdaptationConfig(transition=0.0)
+"""Nothing of the model learns with the policy."""
 
 
 class SourcePolicy:
@@ -36,19 +37,16 @@ class SourcePolicy:
     """
 
     def __init__(
-        self, model: LatentStateModel, learner: ModelLearner, config: IVGConfig, source: Bound, seed: int
+        self, model: LatentStateModel, learner: ModelLearner, config: IVGConfig, source: BoundTask, seed: int
     ):
-        self.config = dataclasses.replace(config, adaptation=AdaptationConfig(transition=0.0))
-        self.source = source
+        self.config, self.source = config, source
         with seeded_construction(derive(seed, "source policy")):
-            self.agent = IVG(model, learner, self.config, LatentCache())
+            self.agent = IVG(config, LatentParts(model, learner, NOTHING, LatentCache()))
 
-    def open(self, replay, upto: int) -> None:
-        """Filter the first `upto` episodes of the source replay, with the source's rewards; call when a stage
-        begins.
-        """
+    def open(self, replay) -> None:
+        """Filter the source episodes of `replay`, with the source's rewards; call when a stage begins."""
         self.agent.cache.clear()
-        self.agent.cache.extend(self.agent.model, replay, upto, relabel=self._rewards)
+        self.agent.cache.extend(self.agent.model, replay, relabel=self._rewards)
 
     def _rewards(self, episode: dict) -> torch.Tensor:
         rewards = self.source.distribution.reward(
@@ -97,7 +95,7 @@ def load_agent(folder: Path | str, device: str | torch.device = "cpu") -> IVG:
         IVGConfig, card["policy"]["config"], lambda key: str(Path(folder) / model_folder.CARD)
     )
     with seeded_construction(0):
-        agent = IVG(model, ModelLearner(model, LearnerConfig()), config, LatentCache())
+        agent = IVG(config, LatentParts(model, ModelLearner(model, LearnerConfig()), NOTHING, LatentCache()))
     for name in NETWORKS:
         load_network(agent.networks[name], stored, name, folder)
     load_network(agent.average_actor, stored, "policy", folder)
@@ -117,7 +115,7 @@ def load_network(
     for key in sorted(own.keys() | mine.keys()):
         if key not in own or key not in mine or own[key].shape != mine[key].shape:
             raise UserError(
-                f"{Path(folder) / model_folder.POLICY}: {name}.{key} does not fit transfer.ivg (hidden, "
+                f"{Path(folder) / model_folder.POLICY}: {name}.{key} does not fit algorithms.ivg (hidden, "
                 "layers); give the values that the source policy was trained with"
             )
     network.load_state_dict(mine)

@@ -1,41 +1,35 @@
-"""`meta-latent pretrain NAME`: source data, three training stages, a model folder, and what the model knows.
+"""The stages of a pretraining, one after the other, each of which can stop and go on bit for bit.
 
-Stages: collect -> joint (everything, on pixels) -> filter (core and heads, on cached embeddings) ->
-transition (the heads, on cached latents) -> with `policy_updates` the source policy, in imagination -> with
-`on_policy` a second round: its episodes, and every stage but joint on all data. Interrupted at any moment,
-the same command goes on from the last checkpoint, bit for bit.
+collect -> joint (everything, on pixels) -> filter (core and heads, on cached embeddings) -> transition (the heads,
+on cached latents) -> with `policy_updates` the source policy, in imagination -> with `on_policy` a second round:
+its episodes, and every stage but joint on all data.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import time
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from meta_latent import files
-from meta_latent.data.collect import Behaviour, Scripted, collect_episode
 from meta_latent.data.latents import LatentCache, embed_episode
 from meta_latent.data.replay import SequenceReplay
-from meta_latent.data.segments import predicted_bytes
 from meta_latent.errors import UserError
-from meta_latent.experiment.learning.playing import Acting
-from meta_latent.experiment.pretraining import held_out, model_folder, source_data
+from meta_latent.experiment.pretraining import finish
 from meta_latent.experiment.pretraining.source_policy import SourcePolicy
-from meta_latent.experiment.runs import checkpoint
-from meta_latent.experiment.runs.interrupts import deferred
+from meta_latent.experiment.pretraining.sources import ActorOf, SourceCollector
 from meta_latent.experiment.runs.metrics import MetricLog
-from meta_latent.experiment.runs.run_folder import CHECKPOINT, RunFolder
-from meta_latent.experiment.settings import config
-from meta_latent.experiment.settings.schema import ExperimentConfig, PretrainConfig, SourceConfig
-from meta_latent.experiment.settings.suites import Bound, bind, common_spec
+from meta_latent.experiment.runs.resumable import Progress, Resumable
+from meta_latent.experiment.runs.run_folder import RunFolder
+from meta_latent.experiment.settings.schema import ExperimentConfig, PretrainConfig
+from meta_latent.experiment.settings.suites import BoundTask
 from meta_latent.models.latent_state_model import LatentStateModel
 from meta_latent.models.learner import ModelLearner
 from meta_latent.rng import Streams, derive, seeded_construction
+from meta_latent.types import Averages, SequenceBatch, Spec
 
 STAGES = ("collect", "joint", "filter", "transition")
 SECOND_ROUND = ("on_policy", "filter_again", "transition_again", "policy_again")
@@ -44,86 +38,22 @@ COLLECT_CHECKPOINT = 5000
 """Environment steps between checkpoints while source data are collected."""
 
 
-def folder_of(experiment: ExperimentConfig) -> Path:
-    """Where this experiment's pretraining lives."""
-    return Path(experiment.out) / experiment.name / "pretrain" / str(experiment.seed)
-
-
-def narrowed(experiment: ExperimentConfig) -> dict:
-    """The part of the configuration that pretraining depends on."""
-    whole = config.to_dict(experiment)
-    keys = ("name", "seed", "device", "suite", "random", "model", "learner", "pretrain")
-    narrow = {key: whole[key] for key in keys}
-    if experiment.pretrain.policy_updates:
-        narrow["transfer"] = {"ivg": whole["transfer"]["ivg"]}
-    return narrow
-
-
 def stages(settings: PretrainConfig) -> tuple[str, ...]:
     """The stages of a pretraining, in order."""
     first = (*STAGES, "policy") if settings.policy_updates else STAGES
     return (*first, *SECOND_ROUND) if settings.on_policy else first
 
 
-def pretrain(experiment: ExperimentConfig) -> Path:
-    """Run (or resume, or skip if done) the pretraining of `experiment`; returns the model folder."""
-    sources = [bind(experiment, source) for source in experiment.pretrain.sources]
-    spec = common_spec(sources)
-    check_lengths(experiment, max(source.distribution.max_episode_steps for source in sources) + 1)
-    for source, settings in zip(sources, experiment.pretrain.sources, strict=True):
-        if _scripted_share(experiment.pretrain, settings):
-            source.distribution.scripted(source.task)  # says what to do where there is none
-    capacity = experiment.pretrain.replay.capacity
-    if capacity < experiment.pretrain.env_steps:
-        raise UserError(
-            f"pretrain.replay.capacity={capacity} is less than pretrain.env_steps="
-            f"{experiment.pretrain.env_steps}: source data would be forgotten; raise the capacity"
-        )
-    with RunFolder(
-        folder_of(experiment), narrowed(experiment), seed=experiment.seed, may_differ=("device",)
-    ) as folder:
-        model_path = folder.root / "model"
-        if folder.done:
-            return model_path
-        steps = experiment.pretrain.env_steps
-        megabytes = predicted_bytes(spec, steps) / 1e6
-        print(f"pretrain {experiment.name}: {steps:,} steps of source data take {megabytes:,.0f} MB")
-        with deferred() as interrupts:
-            Pretraining(experiment, sources, spec, folder).run(interrupts)
-        return model_path
-
-
-def check_lengths(experiment: ExperimentConfig, longest: int) -> None:
-    """Raise UserError, naming the key, if a stage takes longer episodes than `longest` (observations)."""
-    sizes, settings = experiment.learner, experiment.pretrain
-    needed = {
-        "learner.length": sizes.length if settings.joint_updates else 2,
-        "learner.filter_length": sizes.filter_length if settings.filter_updates else 2,
-        "learner.horizon": sizes.horizon + 1 if settings.transition_updates else 2,
-        "transfer.ivg.horizon": experiment.transfer.ivg.horizon + 1 if settings.policy_updates else 2,
-    }
-    short = [f"{key} (which takes {count})" for key, count in needed.items() if count > longest]
-    if short:
-        raise UserError(
-            f"the longest source episode has {longest} observations ({longest - 1} steps): lower "
-            f"{', '.join(short)}, or let episodes last longer"
-        )
-
-
-def _scripted_share(settings: PretrainConfig, source: SourceConfig) -> float:
-    return settings.scripted if source.scripted is None else source.scripted
-
-
 class Pretraining:
-    """One pretraining run with everything it needs to stop and go on."""
+    """One pretraining run with everything it needs to stop and go on.
 
-    def __init__(self, experiment: ExperimentConfig, sources: list[Bound], spec, folder: RunFolder):
-        self.experiment, self.config, self.sources, self.folder = (
-            experiment,
-            experiment.pretrain,
-            sources,
-            folder,
-        )
+    check_lengths: (experiment, longest episode) -> None; raises UserError where a stage takes longer ones.
+    """
+
+    def __init__(self, experiment: ExperimentConfig, sources: list[BoundTask], spec: Spec, folder: RunFolder,
+                 check_lengths: Callable[[ExperimentConfig, int], None]):  # fmt: skip
+        self.experiment, self.config, self.sources = experiment, experiment.pretrain, sources
+        self.folder, self.check_lengths = folder, check_lengths
         self.streams = Streams(derive(experiment.seed, "pretrain"))
         names = tuple(dict.fromkeys(source.name for source in sources))
         with seeded_construction(derive(experiment.seed, "model")):
@@ -131,28 +61,34 @@ class Pretraining:
         self.learner = ModelLearner(self.model, experiment.learner)
         self.stages, self.policy = stages(self.config), None
         if self.config.policy_updates:
-            self.policy = SourcePolicy(self.model, self.learner, experiment.transfer.ivg,
-                                       sources[self.config.policy_source], experiment.seed)
+            self.policy = SourcePolicy(self.model, self.learner, experiment.settings_of("ivg"),
+                                       sources[self.config.policy_source], experiment.seed)  # fmt: skip
+        self.collector = SourceCollector(experiment, sources, self.model.heads)
         self.replay = SequenceReplay(spec, self.config.replay, folder.path("source"), self.model.heads)
-        self.log = MetricLog(folder, axis="updates")
-        self.progress = {"stage": "collect", "count": 0, "updates": 0, "seconds": 0.0}
-        self._clock = time.monotonic()
-        if checkpoint.exists(folder.path(CHECKPOINT)):
-            with checkpoint.fitting(folder.path(CHECKPOINT)) as state:
-                self._load(state)
-        else:
-            self.log.truncate(None)
+        self.log, self.averages = MetricLog(folder, axis="updates"), Averages()
+        self.progress = Progress(stage="collect", count=0, updates=0, seconds=0.0)
+        self.saved = Resumable(folder, {
+            "progress": self.progress, "averages": self.averages, "streams": self.streams,
+            "learner": self.learner, "policy": self.policy, "replay": self.replay, "log": self.log})  # fmt: skip
+        self.saved.resume()
+        self._clock = time.monotonic() - self.progress["seconds"]
 
     # The run
 
     def run(self, interrupts) -> None:
         """Every stage that is not done yet, then the report and the model folder."""
-        self._clock = time.monotonic() - self.progress["seconds"]
-        for stage in self.stages[self.stages.index(self.progress["stage"]):]:
-            self.progress["stage"] = stage
-            getattr(self, f"_{stage.removesuffix('_again')}")(interrupts)
-            self._advance(stage)
-        self._finish()
+        run_of = {
+            "collect": self._collect, "joint": self._joint, "filter": self._filter,
+            "transition": self._transition, "policy": self._policy, "on_policy": self._on_policy}  # fmt: skip
+        with contextlib.closing(self.collector):
+            for stage in self.stages[self.stages.index(self.progress["stage"]):]:
+                self.progress["stage"] = stage
+                run_of[stage.removesuffix("_again")](interrupts)
+                self._advance(stage)
+        clocks = self._clocks()
+        finish.write(self, clocks)
+        self.save()
+        self.folder.finish("done", **finish.facts(self.folder))
 
     def _advance(self, stage: str) -> None:
         following = self.stages.index(stage) + 1
@@ -161,106 +97,66 @@ class Pretraining:
             self.save()
 
     def _collect(self, interrupts) -> None:
-        self._gather(interrupts, round(self.config.env_steps * (1 - self.config.on_policy)), self._behaviour)
+        steps = round(self.config.env_steps * (1 - self.config.on_policy))
+        self._gather(interrupts, steps, self.collector.behaviour)
 
     def _on_policy(self, interrupts) -> None:
-        acting = Acting(self.policy.agent, self.streams)
-        self._gather(interrupts, self.config.env_steps, lambda *_: acting)
+        self._gather(interrupts, self.config.env_steps, lambda *_: self.policy.agent)
 
-    def _gather(self, interrupts, steps: int, behaviour_of) -> None:
-        """Collect until the replay holds `steps`; behaviour_of(source, episode index, rng)."""
-        envs: dict[int, object] = {}
+    def _gather(self, interrupts, steps: int, actor_of: ActorOf) -> None:
+        """Collect until the replay holds `steps`."""
         bar = tqdm(total=steps, initial=len(self.replay), unit="step", desc="collect", disable=None)
-        with contextlib.ExitStack() as opened, bar:
+        with bar:
             while len(self.replay) < steps:
                 before = len(self.replay)
-                self._episode(len(self.replay.episodes), envs, opened, behaviour_of)
+                self.collector.episode(self.replay, actor_of, self.streams)
                 bar.update(len(self.replay) - bar.n)
                 due = len(self.replay) // COLLECT_CHECKPOINT > before // COLLECT_CHECKPOINT
                 if due or len(self.replay) >= steps:
                     # Before anything is saved: a run that failed without a checkpoint may be changed.
-                    check_lengths(self.experiment, int(self.replay.lengths().max()))
+                    self.check_lengths(self.experiment, int(self.replay.lengths().max()))
                 if due or interrupts.requested:
                     self.save()
                 if interrupts.requested:
                     raise KeyboardInterrupt
 
-    def _episode(self, index: int, envs: dict, opened: contextlib.ExitStack, behaviour_of) -> None:
-        which = index % len(self.sources)
-        source, varies = self.sources[which], bool(self.sources[which].task.distractors)
-        if varies:
-            source = source.with_distractor_seed(
-                derive(self.experiment.seed, "distractors", index) % 1_000_000
-            )
-        if not varies and which not in envs:
-            envs[which] = opened.enter_context(contextlib.closing(source.make()))
-        env = source.make() if varies else envs[which]
-        rng = self.streams.numpy("behaviour")
-        seed = derive(self.experiment.seed, "episode", index) % 2**31
-        episode = collect_episode(env, behaviour_of(source, index, rng), seed, rng)
-        if varies:
-            env.close()
-        mask = self.streams.numpy("mask").random(self.model.heads) < self.config.head_share
-        self.replay.add_episode(episode, mask, which)
-
-    def _behaviour(self, source: Bound, index: int, rng: np.random.Generator) -> Behaviour:
-        """Scripted episodes at regular turns of each source; else correlated noise."""
-        actions = source.distribution.action_space.shape[0]
-        turn, which = divmod(index, len(self.sources))
-        share = _scripted_share(self.config, self.config.sources[which])
-        if int((turn + 1) * share) > int(turn * share):
-            return Scripted(source.distribution.scripted(source.task), actions, self.config.scripted_noise)
-        return self.experiment.random.draw(actions, rng)
-
     def _joint(self, interrupts) -> None:
-        sizes = self.experiment.learner
+        sizes, replay, rng = self.experiment.learner, self.trained(), self.streams.numpy("joint")
         if self.progress["count"] == 0:
-            self.learner.calibrate(
-                self.replay.sequences(1000, 2, self.streams.numpy("joint"), self._trained())
-            )
+            self.learner.calibrate(replay.sequences(1000, 2, rng))
 
         def update(scale: float) -> dict[str, float]:
-            batch = self.replay.sequences(
-                sizes.batch_size, sizes.length, self.streams.numpy("joint"), self._trained()
-            )
-            return self.learner.joint(
-                batch.to(self.model.device), self.streams.torch("joint"), self._relabelled(batch), scale
-            )
+            batch = replay.sequences(sizes.batch_size, sizes.length, rng)
+            return self.learner.joint(batch.to(self.model.device), self.streams.torch("joint"),
+                                      self._relabelled(batch), scale)  # fmt: skip
 
         self._updates("joint", self.config.joint_updates, update, interrupts)
 
     def _filter(self, interrupts) -> None:
-        sizes, embeddings = self.experiment.learner, self._embeddings()
+        sizes, replay, embeddings = self.experiment.learner, self.trained(), self._embeddings()
         ahead = torch.arange(sizes.filter_length)
 
         def update(scale: float) -> dict[str, float]:
-            batch = self.replay.sequences(
-                sizes.filter_batch_size,
-                sizes.filter_length,
-                self.streams.numpy("filter"),
-                self._trained(),
-                images=False,
-            )
+            batch = replay.sequences(sizes.filter_batch_size, sizes.filter_length, self.streams.numpy("filter"),
+                                     images=False)  # fmt: skip
             cached = embeddings[batch.first_frame[:, None] + ahead]
             return self.learner.filter(batch.to(self.model.device), cached, self.streams.torch("filter"),
-                                       self._relabelled(batch), scale)
+                                       self._relabelled(batch), scale)  # fmt: skip
 
         self._updates("filter", self.config.filter_updates, update, interrupts)
 
     def _transition(self, interrupts) -> None:
-        sizes, cache = self.experiment.learner, LatentCache()
-        cache.extend(self.model, self.replay, int(self._trained()[-1]) + 1)
+        sizes, cache, rng = self.experiment.learner, LatentCache(), self.streams.numpy("transition")
+        cache.extend(self.model, self.trained())
 
         def update(scale: float) -> dict[str, float]:
-            windows = cache.windows(
-                sizes.transition_batch_size, sizes.horizon, self.streams.numpy("transition")
-            )
+            windows = cache.windows(sizes.transition_batch_size, sizes.horizon, rng)
             return self.learner.transition(windows, self.streams.torch("transition"), scale)
 
         self._updates("transition", self.config.transition_updates, update, interrupts)
 
     def _policy(self, interrupts) -> None:
-        self.policy.open(self.replay, int(self._trained()[-1]) + 1)
+        self.policy.open(self.trained())
         self._updates(
             "policy", self.config.policy_updates, lambda scale: self.policy.update(self.streams), interrupts
         )
@@ -271,14 +167,15 @@ class Pretraining:
             total=total, initial=self.progress["count"], unit="update", desc=stage, disable=None
         ) as bar:
             for count in range(self.progress["count"], total):
-                metrics = update(min(1.0, 2.0 * (1.0 - count / total) + 0.02))
-                self.progress["count"], self.progress["updates"] = count + 1, self.progress["updates"] + 1
+                self.averages.add(update(min(1.0, 2.0 * (1.0 - count / total) + 0.02)))
+                self.progress |= {"count": count + 1, "updates": self.progress["updates"] + 1}
                 bar.update()
                 if (count + 1) % LOG_EVERY == 0 or count + 1 == total:
-                    bar.set_postfix({k: f"{v:.3g}" for k, v in list(metrics.items())[:3]}, refresh=False)
-                    self.log.write(
-                        "train", {**self._clocks(), **{f"{stage}/{k}": v for k, v in metrics.items()}}
-                    )
+                    means = self.averages.means()
+                    self.averages.reset()
+                    bar.set_postfix({k: f"{v:.3g}" for k, v in list(means.items())[:3]}, refresh=False)
+                    named = {f"{stage}/{name}": value for name, value in means.items()}
+                    self.log.write("train", {**self._clocks(), **named})
                 if (count + 1) % self.config.checkpoint_updates == 0 or interrupts.requested:
                     self.save()
                 if interrupts.requested:
@@ -286,26 +183,24 @@ class Pretraining:
 
     # Data
 
-    def _trained(self) -> np.ndarray:
-        """Episodes to train on: all but the last `held_out` share."""
-        episodes = len(self.replay.episodes)
-        held = max(2, round(episodes * self.config.held_out))
-        if episodes <= held:
+    def trained(self) -> SequenceReplay:
+        """The episodes to train on."""
+        places = self.collector.trained(self.replay)
+        if not len(places):
+            episodes = len(self.replay.episodes)
             raise UserError(f"pretrain.env_steps={self.config.env_steps} is too little: {episodes} episodes")
-        return np.arange(episodes - held)
+        return self.replay.subset(places)
 
     def _embeddings(self) -> torch.Tensor:
-        parts = [
-            embed_episode(self.model, self.replay, self.replay.read(i))
-            for i in range(len(self.replay.episodes))
-        ]
+        replay = self.trained()
+        parts = [embed_episode(self.model, replay, replay.read(i)) for i in range(len(replay.episodes))]
         return torch.cat(parts)
 
-    def _relabelled(self, batch) -> torch.Tensor:
+    def _relabelled(self, batch: SequenceBatch) -> torch.Tensor:
         """(B, T, N) rewards of every source function, from the privileged inputs."""
         by_name = {source.name: source for source in self.sources}
         rewards = [torch.as_tensor(source.distribution.reward(source.task, batch.reward_inputs, batch.action))
-                   for source in by_name.values()]
+                   for source in by_name.values()]  # fmt: skip
         return torch.stack(rewards, -1).float().to(self.model.device)
 
     # Saving
@@ -321,51 +216,8 @@ class Pretraining:
     def save(self) -> None:
         """One atomic checkpoint of everything that a bit-equal continuation needs."""
         self._clocks()
-        self.replay.flush()
-        checkpoint.save(self.folder.path(CHECKPOINT), {
-            "progress": self.progress, "streams": self.streams.state(), "learner": self.learner.state(),
-            "policy": None if self.policy is None else self.policy.state(),
-            "replay": self.replay.state(), "log": self.log.state()})
-        self.replay.prune()
+        self.saved.save()
 
-    def _load(self, state: dict) -> None:
-        self.progress = dict(state["progress"])
-        self.streams.load_state(state["streams"])
-        self.learner.load_state(state["learner"])
-        if self.policy is not None:
-            self.policy.load_state(state["policy"])
-        self.replay.load_state(state["replay"])
-        self.log.truncate(state["log"])
-
-    def _finish(self) -> None:
-        clocks = self._clocks()
-        held = np.arange(self._trained()[-1] + 1, len(self.replay.episodes))
-        plain = np.array([e for e in held if not self.sources[e % len(self.sources)].task.distractors], int)
-        other = np.setdiff1d(held, plain)
-        objects, metrics = self.sources[0].object_inputs(), {}
-        for episodes, suffix in ((plain, ""), (other, "_distractors")):
-            if len(episodes) > 3:
-                found = held_out.measure(self.model, self.replay, episodes, objects)
-                metrics |= {f"{name}{suffix}": value for name, value in found.items()}
-        for episode in [*plain[-2:], *other[-1:]]:
-            images = self.folder.path("images", "strips").parent
-            with files.full_disk_named(images):
-                held_out.draw_strips(self.model, self.replay, int(episode), images)
-        fingerprints = sorted({source.distribution.fingerprint() for source in self.sources})
-        self.replay.flush()
-        path, policy = self.folder.path("model"), None
-        if self.policy is not None:
-            policy = model_folder.PolicyWeights(self.policy.tensors(), self.policy.facts())
-        digest = model_folder.save(path, self.model, {
-            "suite_fingerprints": fingerprints, "budget": clocks,
-            "sources": [{"suite": s.name, "task": json.loads(s.task.to_json())} for s in self.sources]},
-            policy, source_data.describe(self.replay, path))
-        facts = {**clocks, "model_sha256": digest, "held_out": metrics}
-        files.atomic_write_bytes(self.folder.path("pretraining.json"), json.dumps(facts, indent=1).encode())
-        self.save()
-        self.folder.finish("done", **facts)
-        measured = ", ".join(f"{key} {value:.3g}" for key, value in metrics.items())
-        few = f"nothing measured: {len(held)} episodes; raise pretrain.env_steps or pretrain.held_out"
-        print(f"held out: {measured or few}")
-
-
+    def held_out(self) -> np.ndarray:
+        """Places of the episodes that were never trained on."""
+        return np.arange(len(self.trained().episodes), len(self.replay.episodes))

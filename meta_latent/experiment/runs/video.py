@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -74,14 +75,39 @@ def write_mp4(
     return path
 
 
-def write_episode(path: str | Path, frames: list, env) -> Path | None:
-    """Write what `playing.picture` returned over an episode, at the environment's own speed.
+class Film:
+    """Watches the first of several environments in lockstep (the `watch` of `data.collect.play`)."""
 
-    Returns None, and writes nothing, for an environment that draws nothing (its frames are None).
+    def __init__(self):
+        self.frames: list[np.ndarray | None] = []
+        self.fps = 10.0
+
+    def __call__(self, rows) -> None:
+        """Take one picture."""
+        self.frames.append(picture(rows))
+        self.fps = rows.render_fps
+
+    def write(self, path: str | Path) -> Path | None:
+        """Write what was seen, at the environment's own speed; None, and no file, where nothing was drawn."""
+        if not self.frames or any(frame is None for frame in self.frames):
+            return None
+        return write_mp4(path, np.stack(self.frames), self.fps)
+
+
+def picture(rows) -> np.ndarray | None:
+    """What the first of `rows` draws for a video, uint8 (H, W, 3), a copy; None if it draws nothing.
+
+    An environment that cannot draw warns: what was learned is worth more than its film.
     """
-    if not frames or any(frame is None for frame in frames):
+    try:
+        frame = rows.render(0)
+    except NotImplementedError:
         return None
-    return write_mp4(path, np.stack(frames), getattr(env.unwrapped, "metadata", {}).get("render_fps", 10))
+    except Exception as error:  # a user's own environment, which fails in its own way
+        warnings.warn(f"no video: render() failed: {type(error).__name__}: {error}", stacklevel=2)
+        return None
+    drawn = isinstance(frame, np.ndarray) and frame.dtype == np.uint8 and frame.shape[2:] == (3,)
+    return frame.copy() if drawn else None  # some return the same array each time
 
 
 def draw_label(image: np.ndarray, text: str, *, height: int = LABEL_HEIGHT) -> np.ndarray:

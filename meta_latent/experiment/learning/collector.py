@@ -1,0 +1,109 @@
+"""Data of a learner's own: plays what the agent wants, on the target's tasks in turn, into the replay."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from meta_latent.data.collect import Actor, play
+from meta_latent.experiment.learning.environments import Environments
+from meta_latent.experiment.settings.suites import BoundTarget
+from meta_latent.protocols import Agent, Replay
+from meta_latent.rng import Streams, derive
+
+
+@dataclass(frozen=True)
+class CollectorConfig:
+    """How a target is played.
+
+    Attributes:
+        show: what the algorithm sees beside observations. task_vectors: (tasks, P).
+        warmup_episodes: random ones that come first. head_share: probability that a head may train on one.
+        side_by_side: environments at once.
+    """
+
+    show: Collection[str]
+    task_vectors: torch.Tensor
+    warmup_episodes: int
+    head_share: float
+    side_by_side: int
+
+
+class Collector:
+    """Trials of the target's tasks, each task once before one comes again.
+
+    Trial k starts from seeds that follow from the run's seed and k alone, so `state` is a number.
+
+    Args:
+        target: its tasks. seed: of the run. config: how it is played. warmup: who plays the random episodes.
+    """
+
+    def __init__(self, target: BoundTarget, seed: int, config: CollectorConfig, warmup: Actor):
+        self.target, self.seed, self.config, self.warmup = target, seed, config, warmup
+        self.trials = 0
+        self._envs = Environments()
+
+    @property
+    def episodes(self) -> int:
+        """Episodes played so far."""
+        return self.trials * self.target.episodes_per_trial
+
+    def round(self, agent: Agent, replay: Replay, streams: Streams) -> None:
+        """Add to the replay what `agent.wants()`: nothing, one trial, or at least so many environment steps.
+
+        The first round is the random episodes alone.
+        """
+        wanted = agent.wants()
+        if wanted is None:
+            return
+        if self.episodes < self.config.warmup_episodes:
+            left = self.config.warmup_episodes - self.episodes
+            for _ in range(math.ceil(left / self.target.episodes_per_trial)):
+                self._trials(1, self.warmup, agent.heads, replay, streams)
+            return
+        longest = self.target.distribution.max_episode_steps * self.target.episodes_per_trial
+        count, before = min(self.config.side_by_side, max(1, math.ceil(wanted / longest))), replay.env_steps
+        while True:
+            self._trials(count, agent, agent.heads, replay, streams)
+            if replay.env_steps - before >= wanted:
+                return
+
+    def _trials(self, count: int, actor: Actor, heads: int, replay: Replay, streams: Streams) -> None:
+        which = [self._task(self.trials + b) for b in range(count)]
+        episodes = self.target.episodes_per_trial
+        seeds = np.array([[self._episode_seed(self.trials + b, e) for e in range(episodes)] for b in range(count)])
+        with self._envs.rows([self.target.tasks[k] for k in which]) as rows:
+            played = play(rows, actor, seeds, streams, explore=True, show=self.config.show,
+                          task=self.config.task_vectors[which], keep=True)  # fmt: skip
+        for task, trial in zip(which, played.episodes, strict=True):
+            for episode in trial:
+                mask = None
+                if heads > 1:
+                    mask = streams.numpy("mask").random(heads) < self.config.head_share
+                replay.add_episode(episode, mask, task)
+        self.trials += count
+
+    def _task(self, trial: int) -> int:
+        turn, place = divmod(trial, len(self.target.tasks))
+        order = np.random.default_rng(derive(self.seed, "tasks", self.target.name, turn))
+        return int(order.permutation(len(self.target.tasks))[place])
+
+    def _episode_seed(self, trial: int, episode: int) -> int:
+        number = (episode,) if episode else ()
+        return derive(self.seed, "episode", self.target.name, trial, *number) % 2**31
+
+    def close(self) -> None:
+        """Close the environments."""
+        self._envs.close()
+
+    def state(self) -> dict:
+        """How many trials were played."""
+        return {"trials": self.trials}
+
+    def load_state(self, state: dict) -> None:
+        """Continue from `state()`."""
+        self.trials = int(state["trials"])

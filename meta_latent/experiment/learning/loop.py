@@ -1,0 +1,216 @@
+"""The one loop: collect, update, now and then evaluate, save; for every kind of algorithm."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from meta_latent.algorithms.registry import Arm
+from meta_latent.data.collect import Noise
+from meta_latent.data.replay import SequenceReplay
+from meta_latent.data.segments import predicted_bytes
+from meta_latent.errors import RunError
+from meta_latent.experiment.learning import starts
+from meta_latent.experiment.learning.collector import Collector, CollectorConfig
+from meta_latent.experiment.learning.evaluation import Evaluation, Score
+from meta_latent.experiment.pretraining import model_folder, source_data
+from meta_latent.experiment.runs.metrics import MetricLog
+from meta_latent.experiment.runs.resumable import Progress, Resumable
+from meta_latent.experiment.runs.run_folder import RunFolder
+from meta_latent.experiment.runs.video import Film
+from meta_latent.experiment.settings.schema import ExperimentConfig
+from meta_latent.experiment.settings.suites import BoundTarget
+from meta_latent.ops.learning_speed import threshold_index
+from meta_latent.rng import Streams, derive
+from meta_latent.types import Averages, Spec
+
+IDLE_ROUNDS = 1000
+"""Rounds without data or updates after which an algorithm counts as stuck."""
+
+
+class Learning:
+    """One arm on one target with one seed::
+
+        while not finished:
+            collector.round(agent, replay, streams)          # may add nothing
+            averages.add(agent.update(replay, streams))
+            if due:
+                evaluate and save                            # an interrupt saves and stops here
+
+    A checkpoint falls between two rounds, never inside a trial or an update, so no carry is saved. An
+    evaluation that falls due while an update goes on in slices waits until data are wanted again.
+    """
+
+    def __init__(
+        self, experiment: ExperimentConfig, target: BoundTarget, arm: Arm, seed: int, pretrained: Path | None,
+        folder: RunFolder,
+    ):  # fmt: skip
+        self.config, self.target, self.arm, self.seed = experiment.transfer, target, arm, seed
+        self.folder, self.pretrained = folder, pretrained
+        self.clock, self.budget = arm.entry.clock, self.config.budget(target.name, str(arm))
+        self.interval = getattr(self.config.evaluation, f"interval_{self.clock}")
+        self.agent = starts.build(experiment, target, arm, seed, pretrained)
+        self.replay = self._replay(experiment)
+        self.streams = Streams(derive(seed, "transfer", target.name))
+        self.collector = self._collector(experiment)
+        self.evaluation = Evaluation(target, arm.entry, self.config.evaluation, self.config.side_by_side)
+        self.thresholds = self.config.thresholds_of(target.name, self.evaluation.references is not None)
+        self.log, self.averages = MetricLog(folder, axis=self.clock), Averages()
+        self.progress = Progress(seconds=0.0, update_seconds=0.0, evaluated=0, scores=[])
+        self.saved = Resumable(folder, {
+            "progress": self.progress, "averages": self.averages, "streams": self.streams, "agent": self.agent,
+            "collector": self.collector, "replay": self.replay if self.clock == "env_steps" else None,
+            "log": self.log})  # fmt: skip
+        self.saved.resume()
+
+    def _replay(self, experiment: ExperimentConfig) -> SequenceReplay:
+        """An empty replay, or the logged data that the target names."""
+        spec = Spec.of(self.target.distribution)
+        if self.clock == "updates":
+            folder = experiment.transfer.targets[self.target.name].data
+            card = source_data.read_card(Path(folder))
+            return source_data.open_replay(Path(folder), spec, card["heads"], len(card["state"]["episodes"]))
+        print(f"{self.target.name} {self.arm} seed {self.seed}: at most {self.budget:,} steps, "
+              f"{predicted_bytes(spec, self.budget) / 1e6:,.0f} MB of replay")  # fmt: skip
+        return SequenceReplay(spec, self.config.replay, self.folder.path("replay"), self.agent.heads)
+
+    def _collector(self, experiment: ExperimentConfig) -> Collector:
+        entry, tasks, config = self.arm.entry, self.target.tasks, self.config
+        vectors = starts.task_vectors(tasks) if "task" in entry.sees else torch.zeros(len(tasks), 0)
+        noise = Noise(self.target.distribution.action_space.shape[0], experiment.random)
+        warmup = config.warmup_episodes if entry.warmup else 0
+        settings = CollectorConfig(entry.sees, vectors, warmup, config.head_share, config.side_by_side)
+        return Collector(self.target, self.seed, settings, noise)
+
+    # The loop
+
+    def run(self, interrupts) -> None:
+        """Until the budget is spent or the threshold holds."""
+        with contextlib.closing(self.collector), contextlib.closing(self.evaluation):
+            self._learn(interrupts)
+            self._finish()
+
+    def _learn(self, interrupts) -> None:
+        started, idle = time.monotonic() - self.progress["seconds"], 0
+        with tqdm(total=self.budget, initial=self._now(), unit=self.clock.removesuffix("s"),
+                  desc=str(self.arm), disable=None) as bar:  # fmt: skip
+            while not self._finished():
+                before = self._place()
+                self.collector.round(self.agent, self.replay, self.streams)
+                self._update()
+                self.progress["seconds"] = time.monotonic() - started
+                bar.update(self._now() - bar.n)
+                idle = idle + 1 if self._place() == before else 0
+                if idle == IDLE_ROUNDS:
+                    raise RunError(f"{self.arm} asks for no data and makes no updates: its `wants` is None and "
+                                   "`updates` stands still")  # fmt: skip
+                if self._due():
+                    # The clock of a learning curve stands still while it is measured.
+                    self._evaluate(bar)
+                    started = time.monotonic() - self.progress["seconds"]
+                    self.saved.save()
+                if interrupts.requested:
+                    self.saved.save()
+                    raise KeyboardInterrupt
+
+    def _update(self) -> None:
+        begun = time.monotonic()
+        metrics = self.agent.update(self.replay, self.streams)
+        self.progress["update_seconds"] += time.monotonic() - begun
+        unknown = sorted(metrics.keys() - self.arm.entry.metrics.keys())
+        if unknown:
+            raise RunError(f"{self.arm.algorithm} measures {', '.join(unknown)}, which its registration does not "
+                           "declare; add it to Algorithm(metrics=...)")  # fmt: skip
+        self.averages.add(metrics)
+
+    def _now(self) -> int:
+        return self.replay.env_steps if self.clock == "env_steps" else self.agent.updates
+
+    def _place(self) -> tuple[int, int]:
+        return self.replay.env_steps, self.agent.updates
+
+    def _between_updates(self) -> bool:
+        return self.clock == "updates" or self.agent.wants() is not None
+
+    def _due(self) -> bool:
+        crossed = self._now() // self.interval > self.progress["evaluated"] // self.interval
+        return self._between_updates() and (crossed or self._now() >= self.budget)
+
+    def _finished(self) -> bool:
+        spent = self._now() >= self.budget and self._between_updates() and self.progress["evaluated"] >= self.budget
+        return spent or self.stopped_at is not None
+
+    @property
+    def stopped_at(self) -> float | None:
+        """The threshold that ended the run, if one did."""
+        scores = np.array(self.progress["scores"])
+        if not self.config.stop_at_threshold or not self.thresholds or len(scores) < 2:
+            return None
+        return self.thresholds[-1] if threshold_index(scores, self.thresholds[-1]) is not None else None
+
+    def _clocks(self) -> dict:
+        return {
+            "env_steps": self.replay.env_steps,
+            "updates": self.agent.updates,
+            "seconds": self.progress["seconds"],
+        }
+
+    def _evaluate(self, bar) -> None:
+        score = self.evaluation.score(self.agent)
+        self.progress["evaluated"] = self._now()
+        self.progress["scores"] = [*self.progress["scores"], score.score]
+        self.log.write("train", {**self._clocks(), **self.averages.means(),
+                                 "update_seconds": self.progress["update_seconds"]})  # fmt: skip
+        self.averages.reset()
+        self.log.write("evaluation", {**self._clocks(), **dataclasses.asdict(score)})
+        bar.set_postfix(score=f"{score.score:.2f}", success=f"{score.success:.2f}", refresh=False)
+        print(f"{self._now()} {self.clock.replace('env_', '')}, {self.progress['seconds']:.0f} s: "
+              f"{_words(score)}", flush=True)  # fmt: skip
+
+    # The end
+
+    def _finish(self) -> None:
+        if self.config.video:
+            film = Film()
+            self.evaluation.play(self.agent, film)
+            film.write(self.folder.path("videos", "final.mp4"))
+        self.saved.save()
+        references, base = self.evaluation.references, self.arm.base
+        floor, reference = (None, None) if references is None else np.mean(references, 0).tolist()
+        card = None if self.pretrained is None else model_folder.read_card(self.pretrained)
+        self.folder.finish(
+            "done",
+            target=self.target.name,
+            algorithm=self.arm.algorithm,
+            start=self.arm.start,
+            seed=self.seed,
+            compared_with=None if base is None else str(base),
+            clock=self.clock,
+            episodes_per_trial=self.target.episodes_per_trial,
+            test_tasks=len(self.target.test_tasks),
+            evaluation_episodes=len(self.target.test_tasks) * self.evaluation.repeats,
+            floor=floor,
+            reference=reference,
+            thresholds=list(self.thresholds),
+            stopped_at=self.stopped_at,
+            budget=self.budget,
+            **self._clocks(),
+            update_seconds=self.progress["update_seconds"],
+            metrics=dict(self.arm.entry.metrics),
+            pretrained=None if self.pretrained is None else str(self.pretrained.resolve()),
+            model_sha256=None if card is None else card["sha256"],
+        )
+
+
+def _words(score: Score) -> str:
+    """An evaluation in a line."""
+    text = f"score {score.score:.2f}, success {score.success:.2f}"
+    if len(score.returns_by_episode) > 1:
+        text += f", returns by episode {' '.join(f'{value:.1f}' for value in score.returns_by_episode)}"
+    return text

@@ -1,0 +1,58 @@
+"""What comes out of a pretraining: held-out measures, pictures, the model folder, `pretraining.json`."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from meta_latent import files
+from meta_latent.experiment.pretraining import held_out, model_folder, source_data
+from meta_latent.experiment.runs.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from meta_latent.experiment.pretraining.stages import Pretraining
+
+FACTS = "pretraining.json"
+
+
+def write(run: Pretraining, clocks: dict) -> None:
+    """Measure the model on held-out episodes, draw it, and write the model folder of a `run` whose stages are
+    done.
+    """
+    held, sources = run.held_out(), run.sources
+    plain = np.array([e for e in held if not sources[e % len(sources)].task.distractors], int)
+    other, metrics = np.setdiff1d(held, plain), {}
+    for episodes, suffix in ((plain, ""), (other, "_distractors")):
+        if len(episodes) > 3:
+            found = held_out.measure(run.model, run.replay, episodes, sources[0].object_inputs())
+            metrics |= {f"{name}{suffix}": value for name, value in found.items()}
+    for episode in [*plain[-2:], *other[-1:]]:
+        images = run.folder.path("images", "strips").parent
+        with files.full_disk_named(images):
+            held_out.draw_strips(run.model, run.replay, int(episode), images)
+    digest = _write_model(run, clocks)
+    facts = {**clocks, "model_sha256": digest, "held_out": metrics}
+    files.atomic_write_bytes(run.folder.path(FACTS), json.dumps(facts, indent=1).encode())
+    measured = ", ".join(f"{key} {value:.3g}" for key, value in metrics.items())
+    few = f"nothing measured: {len(held)} episodes; raise pretrain.env_steps or pretrain.held_out"
+    print(f"held out: {measured or few}")
+
+
+def _write_model(run: Pretraining, clocks: dict) -> str:
+    run.replay.flush()
+    path, policy = run.folder.path("model"), None
+    if run.policy is not None:
+        policy = model_folder.PolicyWeights(run.policy.tensors(), run.policy.facts())
+    facts = {
+        "suite_fingerprints": sorted({source.distribution.fingerprint() for source in run.sources}),
+        "budget": clocks,
+        "sources": [{"suite": s.name, "task": json.loads(s.task.to_json())} for s in run.sources],
+    }
+    return model_folder.save(path, run.model, facts, policy, source_data.describe(run.replay, path))
+
+
+def facts(folder: RunFolder) -> dict:
+    """What `pretraining.json` says."""
+    return json.loads(folder.path(FACTS).read_text())

@@ -1,0 +1,87 @@
+"""A pretraining: what it depends on, where it lives, and what is checked before its first step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from meta_latent.data.segments import predicted_bytes
+from meta_latent.errors import UserError
+from meta_latent.experiment.pretraining import sources
+from meta_latent.experiment.pretraining.stages import Pretraining
+from meta_latent.experiment.runs.interrupts import deferred
+from meta_latent.experiment.runs.run_folder import RunFolder, read_record
+from meta_latent.experiment.settings import config
+from meta_latent.experiment.settings.schema import ExperimentConfig
+from meta_latent.experiment.settings.structure import plain
+from meta_latent.experiment.settings.suites import bind, common_spec
+
+
+def folder_of(experiment: ExperimentConfig) -> Path:
+    """Where this experiment's pretraining lives: runs/NAME/pretrain/SEED."""
+    return Path(experiment.out) / experiment.name / "pretrain" / str(experiment.seed)
+
+
+def model_path(experiment: ExperimentConfig) -> Path:
+    """The model folder that pretrained arms open. Raises UserError if pretraining has not finished."""
+    if experiment.pretrained:
+        return Path(experiment.pretrained)
+    folder = folder_of(experiment)
+    if read_record(folder).get("status") != "done":
+        begun = "has not finished" if folder.exists() else "was never started"
+        raise UserError(
+            f"the pretraining of this experiment, in {folder}, {begun}: run meta-latent pretrain with the "
+            "same NAME and options, or name a model with pretrained="
+        )
+    return folder / "model"
+
+
+def narrowed(experiment: ExperimentConfig) -> dict:
+    """The part of the configuration that pretraining depends on."""
+    whole = config.to_dict(experiment)
+    keys = ("name", "seed", "device", "suite", "random", "model", "learner", "pretrain")
+    narrow = {key: whole[key] for key in keys}
+    if experiment.pretrain.policy_updates:
+        narrow["algorithms"] = {"ivg": plain(experiment.settings_of("ivg"))}
+    return narrow
+
+
+def pretrain(experiment: ExperimentConfig) -> Path:
+    """Run (or resume, or skip if done) the pretraining of `experiment`; returns the model folder."""
+    bound = [bind(experiment, source) for source in experiment.pretrain.sources]
+    spec = common_spec(bound)
+    check_lengths(experiment, max(source.distribution.max_episode_steps for source in bound) + 1)
+    for source, settings in zip(bound, experiment.pretrain.sources, strict=True):
+        if sources.scripted_share(experiment.pretrain, settings):
+            source.distribution.scripted(source.task)  # fails here, with words, where there is none
+    capacity, steps = experiment.pretrain.replay.capacity, experiment.pretrain.env_steps
+    if capacity < steps:
+        raise UserError(
+            f"pretrain.replay.capacity={capacity} is less than pretrain.env_steps={steps}: source data would be "
+            "forgotten; raise the capacity"
+        )
+    folder, settings = folder_of(experiment), narrowed(experiment)
+    with RunFolder(folder, settings, seed=experiment.seed, may_differ=("device",)) as opened:
+        if not opened.done:
+            megabytes = predicted_bytes(spec, steps) / 1e6
+            print(f"pretrain {experiment.name}: {steps:,} steps of source data take {megabytes:,.0f} MB")
+            with deferred() as interrupts:
+                Pretraining(experiment, bound, spec, opened, check_lengths).run(interrupts)
+        return opened.root / "model"
+
+
+def check_lengths(experiment: ExperimentConfig, longest: int) -> None:
+    """Raise UserError, naming the key, if a stage takes longer episodes than `longest` (observations)."""
+    sizes, settings = experiment.learner, experiment.pretrain
+    needed = {
+        "learner.length": sizes.length if settings.joint_updates else 2,
+        "learner.filter_length": sizes.filter_length if settings.filter_updates else 2,
+        "learner.horizon": sizes.horizon + 1 if settings.transition_updates else 2,
+    }
+    if settings.policy_updates:
+        needed["algorithms.ivg.horizon"] = experiment.settings_of("ivg").horizon + 1
+    short = [f"{key} (which takes {count})" for key, count in needed.items() if count > longest]
+    if short:
+        raise UserError(
+            f"the longest source episode has {longest} observations ({longest - 1} steps): lower "
+            f"{', '.join(short)}, or let episodes last longer"
+        )
