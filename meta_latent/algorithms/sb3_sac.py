@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from meta_latent.errors import UserError
+from meta_latent.ranges import count, counts, nonnegative, positive, share, whole
 from meta_latent.rng import Streams
 from meta_latent.types import Metrics, Step
 
@@ -27,15 +28,15 @@ INSTALL = "pip install meta-latent[baselines]"
 class StableSACConfig:
     """Hyper-parameters, named as ours; `channels`: of the strided convolutions, `features`: per camera."""
 
-    discount: float = 0.95
-    learning_rate: float = 7e-4
-    batch_size: int = 128
-    updates_per_step: float = 1.0
-    target_rate: float = 0.01
-    hidden: int = 128
-    layers: int = 2
-    channels: tuple[int, ...] = (16, 32, 32)
-    features: int = 64
+    discount: float = share(0.95, below=True)
+    learning_rate: float = positive(7e-4, most=10)
+    batch_size: int = count(128, most=1_000_000)
+    updates_per_step: float = nonnegative(1.0, most=1000)
+    target_rate: float = share(0.01, above=True)
+    hidden: int = count(128, most=16_384)
+    layers: int = whole(2, most=64)
+    channels: tuple[int, ...] = counts((16, 32, 32), most=4096)
+    features: int = count(64, most=16_384)
 
 
 def require() -> None:

@@ -9,6 +9,7 @@ import gymnasium
 import numpy as np
 
 from meta_latent.errors import UserError
+from meta_latent.ranges import nonnegative, numbers
 
 
 class Behaviour(Protocol):
@@ -31,9 +32,9 @@ class Behaviour(Protocol):
 class NoiseConfig:
     """Random behaviour: `CorrelatedNoise` with one of `persistences` per episode, `scale` and `drift`."""
 
-    persistences: tuple[float, ...] = (0.5, 0.8, 0.9)
-    scale: float = 0.6
-    drift: tuple[float, ...] = ()
+    persistences: tuple[float, ...] = numbers((0.5, 0.8, 0.9), 0, 1)
+    scale: float = nonnegative(0.6, most=100)
+    drift: tuple[float, ...] = numbers((), -1, 1, may_be_empty=True)
 
     def draw(self, action_size: int, rng: np.random.Generator) -> CorrelatedNoise:
         """The behaviour of one episode."""

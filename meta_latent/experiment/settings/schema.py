@@ -7,11 +7,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from meta_latent import ranges
 from meta_latent.algorithms.ivg import IVGConfig
 from meta_latent.algorithms.sac import SACConfig
 from meta_latent.algorithms.sb3_sac import StableSACConfig
 from meta_latent.data.collect import NoiseConfig
 from meta_latent.data.replay import ReplayConfig
+from meta_latent.experiment.settings import names
 from meta_latent.experiment.settings.structure import nearest
 from meta_latent.models.config import ModelConfig
 from meta_latent.models.learner import LearnerConfig
@@ -32,9 +34,9 @@ class DistractorConfig:
     """
 
     name: str
-    intensity: float
-    seed: int = 0
-    folder: str = ""
+    intensity: float = ranges.share()
+    seed: int = ranges.whole(0, most=2**31)
+    folder: str = names.path("", may_be_empty=True)
 
 
 @dataclass(frozen=True)
@@ -46,9 +48,9 @@ class TaskConfig:
 
     suite: str
     split: Literal["train", "test"] = "test"
-    index: int = 0
-    distractors: tuple[DistractorConfig, ...] = ()
-    options: dict[str, Any] = field(default_factory=dict)
+    index: int = ranges.whole(0)
+    distractors: tuple[DistractorConfig, ...] = names.distractors()
+    options: dict[str, Any] = names.suite_options()
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class SourceConfig(TaskConfig):
     """
 
     split: Literal["train", "test"] = "train"
-    scripted: float | None = None
+    scripted: float | None = ranges.share(None)
 
 
 @dataclass(frozen=True)
@@ -82,24 +84,24 @@ class PretrainConfig:
         checkpoint_updates: updates between checkpoints.
     """
 
-    sources: tuple[SourceConfig, ...] = ()
-    env_steps: int = 45_000
-    scripted: float = 0.25
-    on_policy: float = 0.0
-    scripted_noise: float = 0.5
-    held_out: float = 0.08
-    head_share: float = 0.8
-    joint_updates: int = 1000
-    filter_updates: int = 500
-    transition_updates: int = 4000
-    policy_updates: int = 0
-    policy_source: int = 0
-    checkpoint_updates: int = 250
+    sources: tuple[SourceConfig, ...] = ranges.items(may_be_empty=True, may_repeat=True)
+    env_steps: int = ranges.count(45_000)
+    scripted: float = ranges.share(0.25)
+    on_policy: float = ranges.share(0.0, below=True)
+    scripted_noise: float = ranges.nonnegative(0.5, most=100)
+    held_out: float = ranges.share(0.08, below=True)
+    head_share: float = ranges.share(0.8, above=True)
+    joint_updates: int = ranges.whole(1000)
+    filter_updates: int = ranges.whole(500)
+    transition_updates: int = ranges.whole(4000)
+    policy_updates: int = ranges.whole(0)
+    policy_source: int = ranges.whole(0)
+    checkpoint_updates: int = ranges.count(250)
     replay: ReplayConfig = field(default_factory=lambda: ReplayConfig(capacity=1_000_000))
 
     def __post_init__(self):
-        if not 0 <= self.on_policy < 1 or (self.on_policy and not self.policy_updates):
-            raise ValueError(f"on_policy={self.on_policy} must be in 0..1, and needs policy_updates > 0")
+        if self.on_policy and not self.policy_updates:
+            raise ValueError(f"on_policy={self.on_policy} needs policy_updates > 0")
         if self.sources and not 0 <= self.policy_source < len(self.sources):
             raise ValueError(
                 f"policy_source={self.policy_source}, but there are {len(self.sources)} sources, from 0 on"
@@ -110,8 +112,8 @@ class PretrainConfig:
 class EvaluationConfig:
     """Fixed episodes at a fixed interval of environment steps; never counted as data."""
 
-    interval_env_steps: int = 150
-    episodes: int = 20
+    interval_env_steps: int = ranges.count(150)
+    episodes: int = ranges.count(20, most=100_000)
 
 
 @dataclass(frozen=True)
@@ -123,27 +125,27 @@ class TransferConfig:
         budget_env_steps: per "TARGET/ARM", else per target, else per arm, else "default". threshold:
             normalised score that counts.
         stop_at_threshold: a run ends once two consecutive evaluations hold the threshold.
-        ivg, sac, sb3_sac: hyper-parameters of the algorithms. adaptation: per arm or start, how the model
-            keeps learning.
+        ivg, sac, sb3_sac: hyper-parameters of the algorithms. adaptation: per arm, else per start (of
+            which +data is no part), how the model keeps learning.
         source_episodes: source episodes that arms with +data use, spread evenly over all;
             source_episodes_at_once: how many of them have latents at a time where the encoder keeps learning.
         warmup_episodes: episodes of correlated random actions before learning starts (they count as data).
     """
 
-    targets: dict[str, TaskConfig] = field(default_factory=dict)
-    arms: tuple[str, ...] = ("ivg/pretrained", "ivg/scratch", "sac/scratch")
-    seeds: tuple[int, ...] = (0, 1, 2)
-    budget_env_steps: dict[str, int] = field(default_factory=lambda: {"default": 3000})
-    threshold: float = 0.6
+    targets: dict[str, TaskConfig] = names.targets()
+    arms: tuple[str, ...] = ranges.items(("ivg/pretrained", "ivg/scratch", "sac/scratch"))
+    seeds: tuple[int, ...] = ranges.seeds((0, 1, 2))
+    budget_env_steps: dict[str, int] = ranges.counts_by_name({"default": 3000})
+    threshold: float = ranges.between(0.6, -1e9, 1e9)
     stop_at_threshold: bool = True
-    warmup_episodes: int = 4
+    warmup_episodes: int = ranges.whole(4)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     adaptation: dict[str, AdaptationConfig] = field(default_factory=dict)
     ivg: IVGConfig = field(default_factory=IVGConfig)
     sac: SACConfig = field(default_factory=SACConfig)
     sb3_sac: StableSACConfig = field(default_factory=StableSACConfig)
-    source_episodes: int = 300
-    source_episodes_at_once: int = 40
+    source_episodes: int = ranges.count(300)
+    source_episodes_at_once: int = ranges.count(40)
     replay: ReplayConfig = field(default_factory=ReplayConfig)
     video: bool = True
 
@@ -158,6 +160,11 @@ class TransferConfig:
         for key in self.budget_env_steps:
             if key not in budgets:
                 raise ValueError(f"budget_env_steps has no {key!r}{nearest(key, budgets)}")
+        starts = [*arms, *(arm.partition("/")[2] for arm in arms)]
+        keys = dict.fromkeys(key for key in starts if "/" in key or not key.endswith("+data"))
+        for key in self.adaptation:
+            if key not in keys:  # a start's settings count with source data too
+                raise ValueError(f"adaptation has no {key!r}{nearest(key, keys)}")
 
     def budget(self, target: str, arm: str) -> int:
         """Environment steps that `arm` may take on `target`: the most specific of `budget_env_steps`."""
@@ -172,24 +179,26 @@ class ExperimentConfig:
     """One experiment.
 
     Attributes:
-        seed: of pretraining. out: folder of all runs. device: "cpu" or "cuda". workers: cells side by side.
+        seed: of pretraining. out: folder of all runs. device: "cpu", "cuda" or "cuda:N". workers: cells side
+            by side.
         pretrained: a model folder to use instead of this experiment's own. target, arm, run_seed: one cell
             only.
         suite: options for every distribution (image_size, cameras). random: the random behaviour, in source
-            data and warm-up alike. imports: packages that register more tasks.
+            data and warm-up alike. imports: packages that register more tasks
+            and algorithms.
     """
 
-    name: str = "experiment"
-    seed: int = 0
-    out: str = "runs"
-    device: str = "cpu"
-    workers: int = 2
-    imports: tuple[str, ...] = ()
-    pretrained: str | None = None
+    name: str = names.folder_name("experiment")
+    seed: int = ranges.seed(0)
+    out: str = names.path("runs")
+    device: str = names.device("cpu")
+    workers: int = ranges.count(2, most=1000)
+    imports: tuple[str, ...] = ranges.items(may_be_empty=True, may_repeat=True)
+    pretrained: str | None = names.path(None)
     target: str | None = None
     arm: str | None = None
-    run_seed: int | None = None
-    suite: dict[str, Any] = field(default_factory=dict)
+    run_seed: int | None = ranges.seed(None)
+    suite: dict[str, Any] = names.suite_options()
     random: NoiseConfig = field(default_factory=NoiseConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     learner: LearnerConfig = field(default_factory=LearnerConfig)

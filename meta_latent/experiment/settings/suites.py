@@ -12,7 +12,7 @@ from meta_latent.types import Spec
 
 
 @dataclasses.dataclass(frozen=True)
-class Bound:
+class BoundTask:
     """A task with the distribution that can make it."""
 
     name: str
@@ -33,10 +33,13 @@ class Bound:
         names = self.distribution.reward_input_names
         return [names.index(name) for name in self.distribution.object_input_names] or None
 
-    def with_distractor_seed(self, seed: int) -> Bound:
+    def with_distractor_seed(self, seed: int) -> BoundTask:
         """The same task with its distractors drawn anew."""
         drawn = tuple(dataclasses.replace(d, seed=seed + k) for k, d in enumerate(self.task.distractors))
         return dataclasses.replace(self, task=dataclasses.replace(self.task, distractors=drawn))
+
+
+Bound = BoundTask
 
 
 def open_distribution(name: str, options: dict) -> task_suites.TaskDistribution:
@@ -50,7 +53,7 @@ def open_distribution(name: str, options: dict) -> task_suites.TaskDistribution:
     return task_suites.get(name, **options)
 
 
-def bind(config: ExperimentConfig, wanted: TaskConfig, name: str = "") -> Bound:
+def bind(config: ExperimentConfig, wanted: TaskConfig, name: str = "") -> BoundTask:
     """Open the distribution of `wanted` and pick its task, with its distractors or else the suite's.
 
     Raises SuiteError naming the option; UserError for an unknown suite, an index that no task has, and
@@ -68,10 +71,10 @@ def bind(config: ExperimentConfig, wanted: TaskConfig, name: str = "") -> Bound:
         task = distribution.check(task.replace(distractors=given or task.distractors))
     except task_suites.SuiteError as error:
         raise UserError(f"distractors of {name}: {error}") from error
-    return Bound(name, distribution, task)
+    return BoundTask(name, distribution, task)
 
 
-def common_spec(bound: list[Bound]) -> Spec:
+def common_spec(bound: list[BoundTask]) -> Spec:
     """The spec that all tasks share, or a UserError naming the first that differs."""
     if not bound:
         raise UserError("no tasks: pretrain.sources or transfer.targets is empty")
