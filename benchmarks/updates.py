@@ -25,8 +25,8 @@ TARGET, ARM, EPISODES, REPEATS = "reach_red", "ivg/scratch", 20, 40
 SIZES = (
     "learner.transition_batch_size=125",
     "model.ensemble.hidden=128",
-    "transfer.ivg.batch_size=60",
-    "transfer.ivg.reward_batch_size=30",
+    "algorithms.ivg.batch_size=60",
+    "algorithms.ivg.reward_batch_size=30",
 )
 
 

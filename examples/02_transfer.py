@@ -24,8 +24,8 @@ CONFIG = {
 NOTHING = "{joint: 0.02, transition: 0.02, first_joint: 1, first_transition: 1}"
 QUICK = ("pretrain.env_steps=500", "pretrain.joint_updates=5", "pretrain.filter_updates=5",
          "pretrain.transition_updates=5", "transfer.budget_env_steps.default=200",
-         "transfer.ivg.first_updates=5",
-         "transfer.ivg.updates_per_step=0.1", f"transfer.adaptation.scratch={NOTHING}")  # fmt: skip
+         "algorithms.ivg.first_updates=5",
+         "algorithms.ivg.updates_per_step=0.1", f"transfer.adaptation.scratch={NOTHING}")  # fmt: skip
 
 
 def describe(arm: str, result: dict) -> str:

@@ -62,8 +62,8 @@ if __name__ == "__main__":
     arguments = parser.parse_args()
     quick = ["pretrain.env_steps=500", "pretrain.joint_updates=5", "pretrain.filter_updates=5",
              "pretrain.transition_updates=5", "transfer.budget_env_steps.default=150",
-             "transfer.ivg.first_updates=5",
-             "transfer.ivg.updates_per_step=0.1"]  # fmt: skip
+             "algorithms.ivg.first_updates=5",
+             "algorithms.ivg.updates_per_step=0.1"]  # fmt: skip
     config = meta_latent.configure(CONFIG, f"out={arguments.out}", *(quick if arguments.quick else []))
     meta_latent.pretrain(config)
     meta_latent.transfer(config, "goal", "ivg/pretrained")

@@ -27,6 +27,21 @@ def seeded_construction(seed: int):
         yield
 
 
+@contextmanager
+def seeded_globals(stream: torch.Generator):
+    """Run code of others that draws from torch's and numpy's global generators: inside, those follow from
+    `stream`; afterwards they are what they were.
+    """
+    seed, before = int(torch.randint(2**32, (1,), generator=stream)), np.random.get_state()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        np.random.seed(seed)
+        try:
+            yield
+        finally:
+            np.random.set_state(before)
+
+
 class Streams:
     """Named random streams of one seed.
 

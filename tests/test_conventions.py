@@ -14,7 +14,7 @@ PACKAGES = ("meta_latent", "task_suites")
 
 # Rooms of meta_latent by floor: imports go down only; only the ground floor's may import each other.
 FLOORS = (
-    {"errors", "files", "types", "protocols", "rng", "learn2learn_core"},
+    {"errors", "files", "types", "protocols", "ranges", "rng", "learn2learn_core"},
     {"nets", "ops"},
     {"models", "data", "policies"},
     {"algorithms"},

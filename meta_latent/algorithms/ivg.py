@@ -21,12 +21,13 @@ from dataclasses import dataclass
 import torch
 
 from meta_latent.algorithms.registry import Algorithm
+from meta_latent.models.losses import METRICS as MODEL_METRICS
 from meta_latent.nets import MLP, EnsembleMLP, update_target
 from meta_latent.ops.imagination import imagine
 from meta_latent.ops.returns import lambda_returns
 from meta_latent.policies.actors import Draw, GaussianActor, Temperature
-from meta_latent.models.losses import METRICS as MODEL_METRICS
 from meta_latent.policies.latent_agent import LatentAgent, LatentParts
+from meta_latent.ranges import between, count, nonnegative, positive, share, whole
 from meta_latent.rng import Streams
 from meta_latent.types import Averages, Metrics
 
@@ -52,30 +53,34 @@ class IVGConfig:
         min_stddev, max_stddev: bounds of the policy's spread before the squashing.
     """
 
-    horizon: int = 5
-    discount: float = 0.95
-    mix: float = 0.9
-    temperature: float = 0.01
-    target_entropy: float = -1.0
-    reward_heads: int = 5
-    reward_hidden: int = 64
-    reward_batch_size: int = 30
-    pessimism: float = 0.25
-    batch_size: int = 60
-    updates_per_step: float = 2.0
-    first_updates: int = 300
-    hidden: int = 128
-    layers: int = 2
-    reward_learning_rate: float = 1e-3
-    reward_weight_decay: float = 0.1
-    value_learning_rate: float = 1e-3
-    policy_learning_rate: float = 5e-4
-    temperature_learning_rate: float = 3e-3
-    target_rate: float = 0.02
-    average_rate: float = 0.01
-    gradient_clip: float = 10.0
-    min_stddev: float = 0.1
-    max_stddev: float = 0.7
+    horizon: int = count(5, most=1000)
+    discount: float = share(0.95, below=True)
+    mix: float = share(0.9)
+    temperature: float = positive(0.01)
+    target_entropy: float = between(-1.0, -100, 100)
+    reward_heads: int = count(5, least=2, most=64)  # the spread of one is unknown
+    reward_hidden: int = count(64, most=16_384)
+    reward_batch_size: int = count(30, most=1_000_000)
+    pessimism: float = nonnegative(0.25, most=1000)
+    batch_size: int = count(60, least=2, most=1_000_000)
+    updates_per_step: float = nonnegative(2.0, most=1000)
+    first_updates: int = whole(300)
+    hidden: int = count(128, most=16_384)
+    layers: int = whole(2, most=64)
+    reward_learning_rate: float = positive(1e-3, most=10)
+    reward_weight_decay: float = nonnegative(0.1, most=100)
+    value_learning_rate: float = positive(1e-3, most=10)
+    policy_learning_rate: float = positive(5e-4, most=10)
+    temperature_learning_rate: float = positive(3e-3, most=10)
+    target_rate: float = share(0.02, above=True)
+    average_rate: float = share(0.01, above=True)
+    gradient_clip: float = positive(10.0, most=1e9)
+    min_stddev: float = positive(0.1, most=100)
+    max_stddev: float = positive(0.7, most=100)
+
+    def __post_init__(self):
+        if self.min_stddev > self.max_stddev:
+            raise ValueError(f"min_stddev={self.min_stddev} is above max_stddev={self.max_stddev}")
 
 
 class IVG(LatentAgent):

@@ -19,6 +19,7 @@ from meta_latent.models.losses import METRICS as MODEL_METRICS
 from meta_latent.nets import MLP, update_target
 from meta_latent.policies.actors import GaussianActor, Temperature
 from meta_latent.policies.latent_agent import LatentAgent, LatentParts
+from meta_latent.ranges import between, count, nonnegative, positive, share, whole
 from meta_latent.rng import Streams
 from meta_latent.types import Averages, Metrics
 
@@ -31,20 +32,20 @@ class SACConfig:
     evaluated.
     """
 
-    discount: float = 0.93
-    steps: int = 3
-    temperature: float = 0.1
-    target_entropy: float = -1.0
-    batch_size: int = 128
-    updates_per_step: float = 2.0
-    first_updates: int = 300
-    hidden: int = 128
-    layers: int = 2
-    learning_rate: float = 1e-3
-    temperature_learning_rate: float = 1e-3
-    target_rate: float = 0.02
-    average_rate: float = 0.03
-    gradient_clip: float = 10.0
+    discount: float = share(0.93, below=True)
+    steps: int = count(3, most=1000)
+    temperature: float = positive(0.1)
+    target_entropy: float = between(-1.0, -100, 100)
+    batch_size: int = count(128, most=1_000_000)
+    updates_per_step: float = nonnegative(2.0, most=1000)
+    first_updates: int = whole(300)
+    hidden: int = count(128, most=16_384)
+    layers: int = whole(2, most=64)
+    learning_rate: float = positive(1e-3, most=10)
+    temperature_learning_rate: float = positive(1e-3, most=10)
+    target_rate: float = share(0.02, above=True)
+    average_rate: float = share(0.03, above=True)
+    gradient_clip: float = positive(10.0, most=1e9)
 
 
 class Twin(nn.Module):

@@ -1,14 +1,13 @@
-"""Stable-Baselines3's soft actor-critic on pixels and proprioception: the model-free baseline that users
-know.
+"""Stable-Baselines3's soft actor-critic on pixels and proprioception: the model-free baseline that users know.
 
-The learner is theirs (extra `baselines`), with their replay, updates and global seeding; so a run cannot be
-resumed bit for bit. Ours: a convolutional feature extractor for small images (their NatureCNN needs 36
-pixels), one episode at a time, the same start states as every other arm.
+The learner is theirs (extra `baselines`): networks, replay buffer and updates. Ours: a convolutional feature
+extractor for small images (their NatureCNN needs 36 pixels), and the same loop, episodes and evaluations as every
+other arm. They draw from global generators; ours seed those from a named stream around each call and put them back
+(`rng.seeded_globals`), so that a run can be resumed bit for bit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import gymnasium
@@ -16,145 +15,177 @@ import numpy as np
 import torch
 from torch import nn
 
-from meta_latent.errors import UserError
-from meta_latent.rng import Streams
-from meta_latent.types import Metrics, Step
-
-INSTALL = "pip install meta-latent[baselines]"
+from meta_latent.algorithms.registry import Algorithm, Setting
+from meta_latent.models.learner import ModelLearner
+from meta_latent.ranges import count, counts, nonnegative, positive, share, whole
+from meta_latent.rng import Streams, seeded_globals
+from meta_latent.types import Metrics, Spec, Step
 
 
 @dataclass(frozen=True)
 class StableSACConfig:
     """Hyper-parameters, named as ours; `channels`: of the strided convolutions, `features`: per camera."""
 
-    discount: float = 0.95
-    learning_rate: float = 7e-4
-    batch_size: int = 128
-    updates_per_step: float = 1.0
-    target_rate: float = 0.01
-    hidden: int = 128
-    layers: int = 2
-    channels: tuple[int, ...] = (16, 32, 32)
-    features: int = 64
-
-
-def require() -> None:
-    """Raise UserError if Stable-Baselines3 is not installed."""
-    try:
-        import stable_baselines3  # noqa: F401
-    except ImportError as error:
-        raise UserError(
-            f"arms of sb3_sac need stable-baselines3 ({error.name or error}): {INSTALL}"
-        ) from error
-
-
-class SeededEpisodes(gymnasium.Wrapper):
-    """Episode k starts from `seed_of(k)`, whatever seed the caller of `reset` has in mind."""
-
-    def __init__(self, env: gymnasium.Env, seed_of: Callable[[int], int]):
-        super().__init__(env)
-        self.seed_of, self.count = seed_of, 0
-
-    def reset(self, *, seed: int | None = None, options: dict | None = None):
-        """Start the next episode."""
-        self.count += 1
-        return self.env.reset(seed=self.seed_of(self.count - 1), options=options)
+    discount: float = share(0.95)
+    learning_rate: float = positive(7e-4, most=10)
+    batch_size: int = count(128, least=2, most=1_000_000)
+    updates_per_step: float = nonnegative(1.0, most=1000)
+    target_rate: float = share(0.01, above=True)
+    hidden: int = count(128, most=16_384)
+    layers: int = whole(2, most=64)
+    channels: tuple[int, ...] = counts((16, 32, 32), most=4096)
+    features: int = count(64, most=16_384)
 
 
 class StableSAC:
-    """Their SAC behind our verbs `begin_task`, `act`, `update`; data stay in their replay.
+    """Their SAC as an agent of ours: `act` is their policy, `update` fills their buffer and calls their `train`."""
 
-    Args:
-        env: with Dict observations of `image_CAMERA` (H, W, 3) uint8 and `proprio`; they transpose the
-            channels.
-        warmup_steps: uniformly random steps before the first update. budget: steps that their replay holds.
-    """
+    heads = 1
 
-    def __init__(
-        self,
-        env: gymnasium.Env,
-        config: StableSACConfig,
-        seed: int,
-        warmup_steps: int,
-        budget: int,
-        device: str = "cpu",
-    ):
-        require()
+    def __init__(self, config: StableSACConfig, setting: Setting):
         from stable_baselines3 import SAC
         from stable_baselines3.common.logger import Logger
 
-        self.config, self.warmup_steps, self._debt = config, warmup_steps, 0.0
-        layers = [config.hidden] * config.layers
-        kwargs = {
-            "net_arch": layers,
-            "features_extractor_class": extractor_class(),
-            "features_extractor_kwargs": {"channels": config.channels, "features": config.features},
-        }
+        self.config, self.debt, self.seen, self.filled = config, 0.0, 0, 0
+        extractor = {"channels": config.channels, "features": config.features}
         self.model = SAC(
             "MultiInputPolicy",
-            env,
+            _Spaces(setting.spec),
             learning_rate=config.learning_rate,
-            buffer_size=budget,
-            learning_starts=warmup_steps,
+            buffer_size=setting.budget + 2 * setting.max_episode_steps,
             batch_size=config.batch_size,
             tau=config.target_rate,
             gamma=config.discount,
-            train_freq=(1, "episode"),
-            gradient_steps=0,
-            policy_kwargs=kwargs,
-            seed=seed % 2**32,
-            device=device,
+            policy_kwargs={
+                "net_arch": [config.hidden] * config.layers,
+                "features_extractor_class": extractor_class(),
+                "features_extractor_kwargs": extractor,
+            },
+            device=setting.device,
         )
         self.model.set_logger(Logger(None, []))
-
-    @property
-    def env_steps(self) -> int:
-        """Environment steps taken."""
-        return self.model.num_timesteps
 
     @property
     def updates(self) -> int:
         """Gradient steps taken."""
         return self.model._n_updates
 
-    def collect(self) -> int:
-        """One episode into their replay; its number of steps."""
-        before = self.env_steps
-        self.model.learn(1, log_interval=None, reset_num_timesteps=False)
-        return self.env_steps - before
-
-    def update(self, steps: int) -> Metrics:
-        """Their updates for `steps` new environment steps."""
-        self._debt += self.config.updates_per_step * steps
-        count = int(self._debt)
-        self._debt -= count
-        self.model.train(count, self.config.batch_size)
-        return {
-            k.replace("train/", ""): float(v)
-            for k, v in self.model.logger.name_to_value.items()
-            if "train/" in k
-        }
+    # Acting
 
     def begin_task(self, batch_size: int) -> None:
         """There is nothing to remember."""
 
     def act(self, step: Step, carry: None, rng: Streams, explore: bool):
-        """-> actions (B, A) in [-1, 1]; the mean unless `explore`, which draws from torch's global
-        generator.
-        """
+        """-> actions (B, A) in [-1, 1]; the mean unless `explore`."""
         observation = {f"image_{camera}": images.numpy() for camera, images in step.images.items()}
         if "proprio" in self.model.observation_space.spaces:
             observation["proprio"] = step.proprio.numpy()
-        actions, _ = self.model.predict(observation, deterministic=not explore)
+        with seeded_globals(rng.torch("explore")) if explore else torch.no_grad():
+            actions, _ = self.model.predict(observation, deterministic=not explore)
         return torch.from_numpy(np.asarray(actions, np.float32)), carry
 
+    # Learning
+
+    def wants(self) -> int:
+        """One more episode before the next update."""
+        return 0
+
+    def adapt(self, trial, rng: Streams) -> StableSAC:
+        """The agent itself."""
+        return self
+
+    def update(self, replay, rng: Streams) -> Metrics:
+        """Their updates for the steps that arrived since the last call."""
+        self.debt += self.config.updates_per_step * self._fill(replay)
+        due = int(self.debt)
+        self.debt -= due
+        if not due:
+            return {}
+        with seeded_globals(rng.torch("update")):
+            self.model.train(due, self.config.batch_size)
+        logged = {k.removeprefix("train/"): float(v) for k, v in self.model.logger.name_to_value.items()}
+        return {name: logged[name] for name in METRICS if name in logged}
+
+    def _fill(self, replay) -> int:
+        """Add to their buffer what it lacks; how many of these steps no update was due for yet."""
+        steps, fresh = 0, replay.view(since=self.filled)
+        for index in range(len(fresh.episodes)):
+            added = self._add(fresh.read(index))
+            steps += added if replay.added - len(fresh.episodes) + index >= self.seen else 0
+        self.seen = self.filled = replay.added
+        return steps
+
+    def _add(self, episode: dict[str, np.ndarray]) -> int:
+        observations = {name: episode[name] for name in self.model.observation_space.spaces}
+        for name in observations:
+            if name.startswith("image_"):
+                observations[name] = observations[name].transpose(0, 3, 1, 2)
+        steps = len(episode["reward"]) - 1
+        for t in range(steps):
+            before, after = ({name: x[i][None] for name, x in observations.items()} for i in (t, t + 1))
+            # They learn through a time limit where they are told of it.
+            cut = bool(episode["is_last"][t + 1] and not episode["is_terminal"][t + 1])
+            self.model.replay_buffer.add(
+                before,
+                after,
+                episode["action"][t + 1][None],
+                episode["reward"][t + 1][None],
+                episode["is_last"][t + 1][None],
+                [{"TimeLimit.truncated": cut}],
+            )
+        return steps
+
+    # Saving
+
     def state(self) -> dict:
-        """The policy's weights: enough to act, not to go on learning."""
-        return {"policy": self.model.policy.state_dict()}
+        """Networks and optimisers; their buffer is filled again from the replay."""
+        return {
+            "policy": self.model.policy.state_dict(),
+            "optimisers": {name: ModelLearner.pack_optimiser(o) for name, o in self._optimisers().items()},
+            "log_temperature": self.model.log_ent_coef.detach().clone(),
+            "updates": self.model._n_updates,
+            "debt": self.debt,
+            "seen": self.seen,
+        }
 
     def load_state(self, state: dict) -> None:
-        """Act as the policy of `state()`."""
+        """Continue from `state()`."""
         self.model.policy.load_state_dict(state["policy"])
+        for name, optimiser in self._optimisers().items():
+            ModelLearner.unpack_optimiser(optimiser, state["optimisers"][name])
+        with torch.no_grad():
+            self.model.log_ent_coef.copy_(state["log_temperature"])
+        self.model._n_updates, self.debt = int(state["updates"]), float(state["debt"])
+        self.seen, self.filled = int(state["seen"]), 0
+        self.model.replay_buffer.reset()
+
+    def _optimisers(self) -> dict[str, torch.optim.Optimizer]:
+        policy = self.model.policy
+        return {
+            "actor": policy.actor.optimizer,
+            "critic": policy.critic.optimizer,
+            "temperature": self.model.ent_coef_optimizer,
+        }
+
+
+METRICS = {
+    "critic_loss": "squared error of the critics",
+    "actor_loss": "what the policy minimises: weighted negative entropy minus the lower critic",
+    "ent_coef": "weight of the entropy bonus",
+    "ent_coef_loss": "what the weight minimises",
+}
+
+
+class _Spaces(gymnasium.Env):
+    """An environment that is nothing but its spaces: all that their constructor asks for."""
+
+    def __init__(self, spec: Spec):
+        box = gymnasium.spaces.Box
+        found = {f"image_{camera}": box(0, 255, shape, np.uint8) for camera, shape in spec.images.items()}
+        if spec.proprio:
+            found["proprio"] = box(-np.inf, np.inf, (spec.proprio,), np.float32)
+        self.observation_space = gymnasium.spaces.Dict(found)
+        self.action_space = box(-1.0, 1.0, (spec.action_size,), np.float32)
 
 
 def extractor_class() -> type[nn.Module]:
@@ -192,3 +223,8 @@ def _camera(shape: tuple[int, int, int], channels: tuple[int, ...], features: in
     with torch.no_grad():
         size = body(torch.zeros(1, *shape)).shape[1]
     return nn.Sequential(body, nn.Linear(size, features), nn.ReLU())
+
+
+ALGORITHM = Algorithm(
+    config=StableSACConfig, build=StableSAC, metrics=METRICS, extra=("baselines", "stable_baselines3")
+)

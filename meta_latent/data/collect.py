@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from meta_latent.errors import UserError
+from meta_latent.ranges import nonnegative, numbers
 from meta_latent.rng import Streams
 from meta_latent.types import Step
 
@@ -51,9 +52,9 @@ class Actor(Protocol):
 class NoiseConfig:
     """Random behaviour: `Noise` with one of `persistences` per episode, `scale` and `drift`."""
 
-    persistences: tuple[float, ...] = (0.5, 0.8, 0.9)
-    scale: float = 0.6
-    drift: tuple[float, ...] = ()
+    persistences: tuple[float, ...] = numbers((0.5, 0.8, 0.9), 0, 1)
+    scale: float = nonnegative(0.6, most=100)
+    drift: tuple[float, ...] = numbers((), -1, 1, may_be_empty=True)
 
 
 class Noise:

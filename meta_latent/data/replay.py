@@ -18,6 +18,7 @@ import torch
 
 from meta_latent.data.segments import Segment, layout, segment_folder
 from meta_latent.errors import UserError
+from meta_latent.ranges import count
 from meta_latent.types import SequenceBatch, Spec, Transitions
 
 FLAGS = ("is_first", "is_last", "is_terminal", "is_task_first")
@@ -29,9 +30,9 @@ class ReplayConfig:
     a file.
     """
 
-    capacity: int = 100_000
+    capacity: int = count(100_000)
     memory_map: bool = False
-    segment: int = 10_000
+    segment: int = count(10_000, most=1_000_000)
 
 
 @dataclass(frozen=True)

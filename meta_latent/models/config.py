@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from meta_latent.ranges import count, counts, nonnegative, positive, share, whole
+
 
 @dataclass(frozen=True)
 class EncoderConfig:
@@ -24,12 +26,12 @@ class EncoderConfig:
     """
 
     kind: Literal["keypoints", "conv"] = "keypoints"
-    channels: tuple[int, ...] = (16, 16)
-    keypoints: int = 8
+    channels: tuple[int, ...] = counts((16, 16), most=4096)
+    keypoints: int = count(8, most=256)
     body_point: bool = True
-    embedding: int = 32
-    context: int = 0
-    scale: float = 3.0
+    embedding: int = count(32, most=16_384)
+    context: int = whole(0, most=16_384)
+    scale: float = positive(3.0, most=1000)
 
 
 @dataclass(frozen=True)
@@ -42,19 +44,19 @@ class CoreConfig:
     """
 
     kind: Literal["rssm", "deterministic"] = "rssm"
-    memory: int = 64
-    hidden: int = 64
-    min_stddev: float = 0.03
+    memory: int = count(64, most=16_384)
+    hidden: int = count(64, most=16_384)
+    min_stddev: float = positive(0.03, most=100)
 
 
 @dataclass(frozen=True)
 class EnsembleConfig:
     """K transition heads; `shared_layers` of their `layers` hidden layers are common to all."""
 
-    heads: int = 5
-    hidden: int = 256
-    layers: int = 2
-    shared_layers: int = 0
+    heads: int = count(5, most=32)
+    hidden: int = count(256, most=16_384)
+    layers: int = whole(2, most=64)
+    shared_layers: int = whole(0, most=64)
 
 
 @dataclass(frozen=True)
@@ -72,19 +74,19 @@ class LossConfig:
         open_loop_steps: steps of open-loop prediction. decoded_steps: how many of them are decoded to images.
     """
 
-    image: float = 100.0
-    pixel_contrast: float = 20.0
-    embedding: float = 1.0
-    divergence: float = 0.1
-    divergence_balance: float = 0.8
-    free_nats: float = 1.0
-    embedding_stddev: float = 0.2
-    open_loop: float = 1.0
-    open_loop_steps: int = 5
-    decoded_steps: int = 2
-    task_reward: float = 1.0
-    reward: float = 5.0
-    continuation: float = 1.0
+    image: float = nonnegative(100.0)
+    pixel_contrast: float = nonnegative(20.0)
+    embedding: float = nonnegative(1.0)
+    divergence: float = nonnegative(0.1)
+    divergence_balance: float = share(0.8)
+    free_nats: float = nonnegative(1.0)
+    embedding_stddev: float = positive(0.2, most=1000)
+    open_loop: float = nonnegative(1.0)
+    open_loop_steps: int = count(5, most=1000)
+    decoded_steps: int = whole(2, most=1000)
+    task_reward: float = nonnegative(1.0)
+    reward: float = nonnegative(5.0)
+    continuation: float = nonnegative(1.0)
 
 
 @dataclass(frozen=True)
@@ -104,8 +106,8 @@ class ModelConfig:
     ensemble: EnsembleConfig = field(default_factory=EnsembleConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     reward_input: bool = True
-    reward_dropout: float = 0.5
-    head_hidden: int = 128
-    head_layers: int = 2
+    reward_dropout: float = share(0.5)
+    head_hidden: int = count(128, most=16_384)
+    head_layers: int = whole(2, most=64)
     continuation: bool = False
     normalise_proprio: bool = False

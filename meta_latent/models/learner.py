@@ -12,6 +12,7 @@ import torch
 from meta_latent.errors import RunError
 from meta_latent.models import losses
 from meta_latent.models.latent_state_model import LatentStateModel
+from meta_latent.ranges import count, positive
 
 
 @dataclass(frozen=True)
@@ -27,14 +28,14 @@ class LearnerConfig:
             loop.
     """
 
-    learning_rate: float = 1e-3
-    gradient_clip: float = 20.0
-    batch_size: int = 16
-    length: int = 6
-    filter_batch_size: int = 32
-    filter_length: int = 24
-    transition_batch_size: int = 200
-    horizon: int = 5
+    learning_rate: float = positive(1e-3, most=10)
+    gradient_clip: float = positive(20.0, most=1e9)
+    batch_size: int = count(16, least=2, most=100_000)
+    length: int = count(6, least=2, most=100_000)
+    filter_batch_size: int = count(32, most=100_000)
+    filter_length: int = count(24, least=2, most=100_000)
+    transition_batch_size: int = count(200, least=2, most=1_000_000)
+    horizon: int = count(5, most=1000)
 
 
 class ModelLearner:

@@ -15,6 +15,7 @@ from torch import nn
 
 from meta_latent.errors import RunError
 from meta_latent.nets import update_target
+from meta_latent.ranges import nonnegative, whole
 from meta_latent.rng import Streams
 from meta_latent.types import Averages, Metrics, Step
 
@@ -33,11 +34,11 @@ class AdaptationConfig:
         transition_scale: multiplies the learning rate of the transition heads.
     """
 
-    joint: float = 0.0
-    transition: float = 1.0
-    first_joint: int = 0
-    first_transition: int = 0
-    transition_scale: float = 0.5
+    joint: float = nonnegative(0.0, most=1000)
+    transition: float = nonnegative(1.0, most=1000)
+    first_joint: int = whole(0)
+    first_transition: int = whole(0)
+    transition_scale: float = nonnegative(0.5, most=1000)
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from meta_latent.experiment.learning import cells as transfer
-from meta_latent.experiment.pretraining import stages as pretrain
+from meta_latent.experiment.learning import cells
+from meta_latent.experiment.pretraining import pretrain
 from meta_latent.experiment.runs import checkpoint
 from meta_latent.experiment.settings import config
 from meta_latent.experiment.settings.schema import ExperimentConfig
@@ -26,12 +26,12 @@ SMALL = [
     "transfer.budget_env_steps.default=100",
     "transfer.evaluation.interval_env_steps=50",
     "transfer.video=false",
-    "transfer.ivg.first_updates=2",
-    "transfer.ivg.updates_per_step=0.09",
-    "transfer.ivg.hidden=16",
-    "transfer.sac.first_updates=2",
-    "transfer.sac.updates_per_step=0.09",
-    "transfer.sac.hidden=16",
+    "algorithms.ivg.first_updates=2",
+    "algorithms.ivg.updates_per_step=0.09",
+    "algorithms.ivg.hidden=16",
+    "algorithms.sac.first_updates=2",
+    "algorithms.sac.updates_per_step=0.09",
+    "algorithms.sac.hidden=16",
     "transfer.adaptation.pretrained.transition=0.07",
     "transfer.adaptation.scratch.joint=0.03",
     "transfer.adaptation.scratch.transition=0.07",
@@ -58,8 +58,8 @@ def run_pretrain(out, *overrides):
 def run_transfer(out, arm, *overrides):
     """Learn the toy target with one arm; returns the run folder."""
     chosen = experiment(out, *overrides)
-    transfer.run_cell(chosen, "goal", arm, 0)
-    return transfer.cell_folder(chosen, "goal", arm, 0)
+    cells.run_cell(chosen, "goal", arm, 0)
+    return cells.cell_folder(chosen, "goal", arm, 0)
 
 
 def timeless(value):

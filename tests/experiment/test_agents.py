@@ -187,8 +187,8 @@ def test_missing_or_changed_source_data_are_refused(toy_model, tmp_path, damage,
 
 
 def test_a_policy_of_another_size_is_refused(opened):
-    with pytest.raises(UserError, match="policy.*transfer.ivg"):
-        opened("ivg/policy", "transfer.ivg.hidden=12")
+    with pytest.raises(UserError, match="policy.*algorithms.ivg"):
+        opened("ivg/policy", "algorithms.ivg.hidden=12")
 
 
 def test_a_model_without_a_policy_is_refused(toy, tmp_path):
@@ -253,7 +253,7 @@ def test_episodes_start_from_the_given_seeds():
 @pytest.mark.baselines
 def test_stable_sac_is_measured_like_every_other_arm(toy, tmp_path, capsys):
     folders = [
-        toy.transfer(tmp_path, arm, "transfer.sb3_sac.batch_size=8", "transfer.sb3_sac.updates_per_step=0.2")
+        toy.transfer(tmp_path, arm, "algorithms.sb3_sac.batch_size=8", "algorithms.sb3_sac.updates_per_step=0.2")
         for arm in ("sb3_sac/scratch", "sac/scratch")
     ]
     stable, ours = (metrics.read(folder, "evaluation") for folder in folders)
@@ -266,7 +266,7 @@ def test_stable_sac_is_measured_like_every_other_arm(toy, tmp_path, capsys):
     checkpoint.save(folders[0] / "checkpoints", {"half": 1})
     (folders[0] / "run.json").unlink()
     toy.transfer(
-        tmp_path, "sb3_sac/scratch", "transfer.sb3_sac.batch_size=8", "transfer.sb3_sac.updates_per_step=0.2"
+        tmp_path, "sb3_sac/scratch", "algorithms.sb3_sac.batch_size=8", "algorithms.sb3_sac.updates_per_step=0.2"
     )
     assert "starts again" in capsys.readouterr().out
     again = metrics.read(folders[0], "evaluation")
@@ -277,7 +277,7 @@ def test_stable_sac_is_measured_like_every_other_arm(toy, tmp_path, capsys):
 def test_stable_sac_sees_pictures_the_right_way_round(toy, tmp_path):
     experiment = toy.experiment(tmp_path)
     bound = suites.bind(experiment, experiment.transfer.targets["goal"], "goal")
-    agent = sb3_sac.StableSAC(bound.make(), experiment.transfer.sb3_sac, 0, 10, 100)
+    agent = sb3_sac.StableSAC(bound.make(), experiment.algorithms.sb3_sac, 0, 10, 100)
     observation, _ = bound.make().reset(seed=3)
     step = playing.as_step(
         [observation], np.zeros((1, 2), np.float32), np.zeros(1, np.float32), np.ones(1, bool)

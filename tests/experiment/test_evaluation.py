@@ -78,7 +78,7 @@ def test_standard_errors_and_scale():
         (("arm=sac/pretrain",), "ivg/scratch"),
         (("target=gaol",), "choose from goal"),
         (("run_seed=null",), "run_seed is missing"),
-        (("transfer.sac.hidden=17",), "transfer.sac.hidden=16"),
+        (("algorithms.sac.hidden=17",), "algorithms.sac.hidden=16"),
         (("episodes=0",), "at least 1"),
         (("epsiodes=3",), "episodes"),
     ],

@@ -114,7 +114,7 @@ def test_a_non_finite_loss_names_its_term(toy, toy_model, tmp_path, command, mon
 
 def test_a_non_finite_policy_loss_names_its_term(toy, toy_model, tmp_path, command):
     cell = ("target=goal", "arm=ivg/pretrained", "run_seed=0", f"pretrained={toy_model / 'model'}",
-            "transfer.ivg.reward_learning_rate=1e30")
+            "algorithms.ivg.reward_learning_rate=1e30")
     status, lines = command("transfer", "toy", f"out={tmp_path}", *cell)
     assert status == 1 and "non-finite" in lines[-1] and "IVG" in lines[-1]
 

@@ -54,7 +54,10 @@ def _tensors(model, replay, episodes) -> dict[str, torch.Tensor]:
     lengths = replay.lengths()[episodes]
     length = int(np.median(lengths))
     chosen = episodes[lengths >= length]
-    rows = [{key: values[:length] for key, values in replay.read(e).items()} for e in chosen]
+    rows = [
+        {key: values[:length] for key, values in replay.read(e).items() if len(values.shape) and key != "head_mask"}
+        for e in chosen
+    ]
     stacked = {key: torch.from_numpy(np.stack([row[key] for row in rows])).to(model.device)
                for key in ("action", "reward", "reward_present", "reward_inputs")}
     stacked["present"] = stacked.pop("reward_present")

@@ -106,13 +106,9 @@ class RunFolder:
         path = self.root / CONFIG
         failed = self.record.get("status") == "failed"
         if path.exists() and (not failed or checkpoint.exists(self.root / CHECKPOINT)):
-            difference = first_difference(configuration.read_yaml(path), self.config, may_differ)
-            if difference is not None:
-                key, before, now = difference
-                raise UserError(
-                    f"{self.root} holds a run with {key}={before}, but this command says {key}={now}; "
-                    "choose another folder with out=, give the same value, or delete the folder"
-                )
+            refuse_difference(
+                self.root, configuration.read_yaml(path), self.config, may_differ,
+                "choose another folder with out=, give the same value, or delete the folder")  # fmt: skip
         files.atomic_write_bytes(path, OmegaConf.to_yaml(OmegaConf.create(self.config)).encode())
 
     def _start(self, seed: int | None) -> None:
@@ -152,6 +148,16 @@ def first_difference(before: Any, now: Any, may_differ: tuple[str, ...] = ()) ->
         if not allowed and (key not in old or key not in new or not _same(old[key], new[key])):
             return key, old.get(key, "nothing"), new.get(key, "nothing")
     return None
+
+
+def refuse_difference(
+    folder: Path, stored: Any, wanted: Any, may_differ: tuple[str, ...], advice: str
+) -> None:
+    """Raise UserError if a run's stored config is another one, naming the key, both values and what to do."""
+    difference = first_difference(stored, wanted, may_differ)
+    if difference is not None:
+        key, before, now = difference
+        raise UserError(f"{folder} holds a run with {key}={before}, but this command says {key}={now}; {advice}")
 
 
 def versions() -> dict[str, str]:

@@ -4,6 +4,7 @@ OmegaConf reads the YAML, merges the sources and resolves `${...}`; `structure.p
 dataclasses.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -31,12 +32,15 @@ def load(
 
     sources: nested dicts or YAML paths; later ones win, mappings merge, lists replace.
     overrides: "a.b=1" with YAML values; "targets.0.seed=1" reaches into a list.
+    To replace a mapping rather than add to it, empty it first: "targets={}" "targets.mine.suite=toy/lqr"; an
+    empty mapping in a source does the same.
     Where the schema has a dataclass or mapping, a string names a file of that group: `model: small` is
     configs/model/small.yaml, replacing what was there; overrides that choose a file apply before deeper ones.
     Items of a list or mapping are of the group that it is called after: `algorithms: [sac, ivg]` reads
     configs/algorithm/sac.yaml and configs/algorithm/ivg.yaml.
     Modules that a key `imports` names are imported. Raises `UserError` (one line) naming key and origin for
-    an unknown key (with the nearest valid one), a value of the wrong type, a missing value or file.
+    an unknown key (with the nearest valid one), a value of the wrong type or out of range, a missing value or
+    file.
     """
     resolved, origin = _merged(schema, sources, overrides)
     if isinstance(imports := resolved.get("imports"), list) and imports:
@@ -74,8 +78,8 @@ def find(group: str, name: str) -> Path:
     taken as it is.
     Raises `UserError` naming the nearest choices.
     """
-    if name.endswith((".yaml", ".yml")) and Path(name).is_file():
-        return Path(name)
+    if name.endswith((".yaml", ".yml")) and (path := Path(os.path.expanduser(name))).is_file():
+        return path
     for root in _roots():
         path = root / group / f"{name}.yaml"
         if path.is_file():
@@ -107,24 +111,28 @@ def to_yaml(instance: Any) -> str:
 
 
 class _Merge:
-    """Merges sources and remembers where each key came from."""
+    """Merges sources and remembers where each value came from."""
 
     def __init__(self) -> None:
-        self._origins: dict[str, str] = {}
+        self._origins: dict[str, str] = {}  # of single values, lists and empty mappings
 
     def origin(self, key: str) -> str:
-        """Where the value at the dotted `key` came from."""
-        while key:
-            if key in self._origins:
-                return self._origins[key]
+        """Where the value at the dotted `key` came from: of a mapping, all places that gave it something."""
+        inside = [place for name, place in self._origins.items() if _is_within(name, key)]
+        while not inside and key:
             key = key.rpartition(".")[0]
-        return self._origins.get("", "the given values")
+            inside = [self._origins[key]] if key in self._origins else []
+        return " and ".join(dict.fromkeys(inside)) or "the defaults"
 
     def onto(self, base: Any, value: Any, expected: Any, key: str, origin: str) -> Any:
         """`value` merged onto `base`, after the files it names were read; neither is changed."""
-        self._origins[key] = origin
         if _names_file(value, expected):
+            self._forget(key)
             return self._file(value, expected, key)
+        empties = isinstance(value, Mapping) and not value and structure.is_open_mapping(expected)
+        if empties or not isinstance(value, Mapping):
+            self._forget(key)
+            self._origins[key] = origin
         if isinstance(value, list | tuple):
             return [
                 self.onto(None, v, structure.type_at(expected, str(i)), _join(key, i), origin)
@@ -133,9 +141,12 @@ class _Merge:
         if not isinstance(value, Mapping):
             return value
         value = dict(value)
+        if empties:
+            return {}
         if structure.holds_mapping(expected) and isinstance(value.get(BASE), str):
             base = self._file(value.pop(BASE), expected, key)
         if not isinstance(base, Mapping) or structure.kind_changes(expected, base, value):
+            self._forget(key)
             base = structure.defaults(expected, value)
         result = dict(base)
         for name, item in value.items():
@@ -158,9 +169,7 @@ class _Merge:
         old = node[int(head)] if is_item else (node.get(head) if isinstance(node, Mapping) else None)
         if rest:
             next_head, _, next_rest = rest.partition(".")
-            if old is None:
-                old = structure.defaults(inner, {})
-                self._origins[key] = _COMMAND_LINE
+            old = structure.defaults(inner, {}) if old is None else old
             if not isinstance(old, Mapping | list):
                 raise UserError(
                     f"override {_join(key, rest)}: {key} is the single value {old!r} and has no keys"
@@ -171,6 +180,10 @@ class _Merge:
         if is_item:
             return [*node[: int(head)], new, *node[int(head) + 1 :]]
         return {**node, head: new}
+
+    def _forget(self, key: str) -> None:
+        """What stands at `key` is replaced: where it came from no longer counts."""
+        self._origins = {name: place for name, place in self._origins.items() if not _is_within(name, key)}
 
     def _file(self, name: str, expected: Any, key: str) -> Any:
         path = find(_group(key), name)
@@ -192,17 +205,31 @@ def _names_file(value: Any, expected: Any) -> bool:
 
 
 def parse_override(override: str) -> tuple[str, Any]:
-    """Key and typed value of "key=value", whose value is YAML. Raises UserError if it is not that."""
+    """Key and typed value of "key=value", whose value is YAML, but for comments: `out=/a #b` is a path with
+    a space. Raises UserError if it is not that.
+    """
     key, equals, text = override.partition("=")
-    if not equals or not key.strip(".") or ".." in key:
+    if not equals or not all(key.strip().split(".")):
         raise UserError(f"override {override!r} is not of the form key=value")
     try:
+        if _has_comment(text):
+            return key.strip(), text.strip()
         value = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))["value"]
-    except (OmegaConfBaseException, yaml.YAMLError) as error:
-        raise UserError(
-            f"override {override!r}: the value is not valid YAML ({str(error).splitlines()[0]})"
-        ) from error
+    except (OmegaConfBaseException, yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(f"override {override!r}: the value is not valid YAML ({reason})") from error
     return key.strip(), value
+
+
+def _has_comment(text: str) -> bool:
+    """Whether YAML takes the end of a single unquoted value for a comment. YAMLError: of anything else."""
+    node = yaml.compose(text, yaml.SafeLoader)
+    if node is None:
+        return bool(text.strip())
+    rest = text[node.end_mark.index :].strip()
+    if rest.startswith("#") and not (isinstance(node, yaml.ScalarNode) and node.style is None):
+        raise yaml.YAMLError(f"what is {rest!r} after its end?")
+    return rest.startswith("#")
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -211,7 +238,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         content = OmegaConf.to_container(OmegaConf.load(path))
     except FileNotFoundError as error:
         raise UserError(f"there is no configuration file {path}") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError, OmegaConfBaseException) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"cannot read {path}: {reason}") from error
     if not isinstance(content, dict):
@@ -223,6 +250,10 @@ def _roots() -> tuple[Path, ...]:
     package = Path(meta_latent.__file__).resolve().parent
     # Installed wheels carry the configs inside the package; in a source checkout they lie beside it.
     return Path("configs"), package / "configs", package.parent / "configs"
+
+
+def _is_within(name: str, key: str) -> bool:
+    return not key or name == key or name.startswith(f"{key}.")
 
 
 def _join(key: str, name: object) -> str:

@@ -1,4 +1,4 @@
-"""A user's own packages, which register tasks, models and algorithms when they are imported."""
+"""A user's own packages, which register tasks and algorithms when they are imported."""
 
 import importlib
 import os
@@ -9,10 +9,16 @@ from meta_latent.errors import UserError
 
 
 def import_packages(names: Iterable[str]) -> None:
-    """Import the modules `names`, also from the working folder. One that does not exist: `UserError`."""
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())  # a console script's path lacks it, `python -m` has it
+    """Import the modules `names`, also from the working folder, but what is installed goes before it.
+
+    Raises `UserError` for a name that is no module's, or of a module that is not there.
+    """
     for name in names:
+        if os.getcwd() not in sys.path:
+            # A console script's path lacks it. Last: a file of the user's called queue.py replaces no module.
+            sys.path.append(os.getcwd())
+        if not all(name.split(".")):
+            raise UserError(f"imports: {name!r} is not a module's full name, such as my_package")
         try:
             importlib.import_module(name)
         except ModuleNotFoundError as error:

@@ -7,11 +7,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
+from meta_latent import ranges
 from meta_latent.algorithms import registry
 from meta_latent.algorithms.registry import Arm
-from meta_latent.errors import UserError
 from meta_latent.data.collect import NoiseConfig
 from meta_latent.data.replay import ReplayConfig
+from meta_latent.errors import UserError
+from meta_latent.experiment.settings import names
 from meta_latent.experiment.settings.structure import Keyed, nearest
 from meta_latent.models.config import ModelConfig
 from meta_latent.models.learner import LearnerConfig
@@ -33,9 +35,9 @@ class DistractorConfig:
     """
 
     name: str
-    intensity: float
-    seed: int = 0
-    folder: str = ""
+    intensity: float = ranges.share()
+    seed: int = ranges.whole(0, most=2**31)
+    folder: str = names.path("", may_be_empty=True)
 
 
 @dataclass(frozen=True)
@@ -47,9 +49,9 @@ class TaskConfig:
 
     suite: str
     split: Literal["train", "test"] = "test"
-    index: int = 0
-    distractors: tuple[DistractorConfig, ...] = ()
-    options: dict[str, Any] = field(default_factory=dict)
+    index: int = ranges.whole(0)
+    distractors: tuple[DistractorConfig, ...] = names.distractors()
+    options: dict[str, Any] = names.suite_options()
 
 
 @dataclass(frozen=True)
@@ -65,11 +67,11 @@ class TargetConfig(TaskConfig):
         thresholds: scores that count, instead of the experiment's: raw ones, where the task has no references.
     """
 
-    tasks: int = 1
-    test_tasks: int = 0
-    episodes_per_trial: int = 1
-    data: str = ""
-    thresholds: tuple[float, ...] | None = None
+    tasks: int = ranges.count(1)
+    test_tasks: int = ranges.whole(0)
+    episodes_per_trial: int = ranges.count(1, most=10_000)
+    data: str = names.path("", may_be_empty=True)
+    thresholds: tuple[float, ...] | None = ranges.numbers(None, -1e9, 1e9, may_be_empty=True, may_repeat=False)
 
     def __post_init__(self):
         if (self.tasks > 1) != (self.test_tasks > 0):
@@ -90,7 +92,7 @@ class SourceConfig(TaskConfig):
     """
 
     split: Literal["train", "test"] = "train"
-    scripted: float | None = None
+    scripted: float | None = ranges.share(None)
 
 
 @dataclass(frozen=True)
@@ -112,24 +114,24 @@ class PretrainConfig:
         checkpoint_updates: updates between checkpoints.
     """
 
-    sources: tuple[SourceConfig, ...] = ()
-    env_steps: int = 45_000
-    scripted: float = 0.25
-    on_policy: float = 0.0
-    scripted_noise: float = 0.5
-    held_out: float = 0.08
-    head_share: float = 0.8
-    joint_updates: int = 1000
-    filter_updates: int = 500
-    transition_updates: int = 4000
-    policy_updates: int = 0
-    policy_source: int = 0
-    checkpoint_updates: int = 250
+    sources: tuple[SourceConfig, ...] = ranges.items(may_be_empty=True, may_repeat=True)
+    env_steps: int = ranges.count(45_000)
+    scripted: float = ranges.share(0.25)
+    on_policy: float = ranges.share(0.0, below=True)
+    scripted_noise: float = ranges.nonnegative(0.5, most=100)
+    held_out: float = ranges.share(0.08, below=True)
+    head_share: float = ranges.share(0.8, above=True)
+    joint_updates: int = ranges.whole(1000)
+    filter_updates: int = ranges.whole(500)
+    transition_updates: int = ranges.whole(4000)
+    policy_updates: int = ranges.whole(0)
+    policy_source: int = ranges.whole(0)
+    checkpoint_updates: int = ranges.count(250)
     replay: ReplayConfig = field(default_factory=lambda: ReplayConfig(capacity=1_000_000))
 
     def __post_init__(self):
-        if not 0 <= self.on_policy < 1 or (self.on_policy and not self.policy_updates):
-            raise ValueError(f"on_policy={self.on_policy} must be in 0..1, and needs policy_updates > 0")
+        if self.on_policy and not self.policy_updates:
+            raise ValueError(f"on_policy={self.on_policy} needs policy_updates > 0")
         if self.sources and not 0 <= self.policy_source < len(self.sources):
             raise ValueError(
                 f"policy_source={self.policy_source}, but there are {len(self.sources)} sources, from 0 on"
@@ -146,11 +148,11 @@ class EvaluationConfig:
             algorithms that adapt.
     """
 
-    interval_env_steps: int = 150
-    interval_updates: int = 500
-    episodes: int = 20
-    trials: int = 2
-    rollouts: int = 1
+    interval_env_steps: int = ranges.count(150)
+    interval_updates: int = ranges.count(500)
+    episodes: int = ranges.count(20, most=100_000)
+    trials: int = ranges.count(2, most=100_000)
+    rollouts: int = ranges.count(1, most=10_000)
 
 
 @dataclass(frozen=True)
@@ -171,20 +173,20 @@ class TransferConfig:
         warmup_episodes: episodes of correlated random actions before learning starts (they count as data).
     """
 
-    targets: dict[str, TargetConfig] = field(default_factory=dict)
-    arms: tuple[str, ...] = ("ivg/pretrained", "ivg/scratch", "sac/scratch")
-    seeds: tuple[int, ...] = (0, 1, 2)
-    budget_env_steps: dict[str, int] = field(default_factory=lambda: {"default": 3000})
-    budget_updates: dict[str, int] = field(default_factory=lambda: {"default": 10_000})
-    thresholds: tuple[float, ...] = (0.6,)
+    targets: dict[str, TargetConfig] = names.targets()
+    arms: tuple[str, ...] = ranges.items(("ivg/pretrained", "ivg/scratch", "sac/scratch"))
+    seeds: tuple[int, ...] = ranges.seeds((0, 1, 2))
+    budget_env_steps: dict[str, int] = ranges.counts_by_name({"default": 3000})
+    budget_updates: dict[str, int] = ranges.counts_by_name({"default": 10_000})
+    thresholds: tuple[float, ...] = ranges.numbers((0.6,), -1e9, 1e9, may_repeat=False)
     stop_at_threshold: bool = True
-    warmup_episodes: int = 4
+    warmup_episodes: int = ranges.whole(4)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     adaptation: dict[str, AdaptationConfig] = field(default_factory=dict)
-    head_share: float = 0.8
-    side_by_side: int = 20
-    source_episodes: int = 300
-    source_episodes_at_once: int = 40
+    head_share: float = ranges.share(0.8)
+    side_by_side: int = ranges.count(20, most=10_000)
+    source_episodes: int = ranges.count(300)
+    source_episodes_at_once: int = ranges.count(40)
     replay: ReplayConfig = field(default_factory=ReplayConfig)
     video: bool = True
 
@@ -226,7 +228,8 @@ class ExperimentConfig:
     """One experiment.
 
     Attributes:
-        seed: of pretraining. out: folder of all runs. device: "cpu" or "cuda". workers: cells side by side.
+        seed: of pretraining. out: folder of all runs. device: "cpu", "cuda" or "cuda:N". workers: cells side
+            by side.
         pretrained: a model folder to use instead of this experiment's own. target, arm, run_seed: one cell
             only.
         suite: options for every distribution (image_size, cameras). random: the random behaviour, in source
@@ -234,17 +237,17 @@ class ExperimentConfig:
             register more tasks and algorithms.
     """
 
-    name: str = "experiment"
-    seed: int = 0
-    out: str = "runs"
-    device: str = "cpu"
-    workers: int = 2
-    imports: tuple[str, ...] = ()
-    pretrained: str | None = None
+    name: str = names.folder_name("experiment")
+    seed: int = ranges.seed(0)
+    out: str = names.path("runs")
+    device: str = names.device("cpu")
+    workers: int = ranges.count(2, most=1000)
+    imports: tuple[str, ...] = ranges.items(may_be_empty=True, may_repeat=True)
+    pretrained: str | None = names.path(None)
     target: str | None = None
     arm: str | None = None
-    run_seed: int | None = None
-    suite: dict[str, Any] = field(default_factory=dict)
+    run_seed: int | None = ranges.seed(None)
+    suite: dict[str, Any] = names.suite_options()
     random: NoiseConfig = field(default_factory=NoiseConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     learner: LearnerConfig = field(default_factory=LearnerConfig)

@@ -3,6 +3,8 @@
 import dataclasses
 import difflib
 import functools
+import re
+import sys
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -10,9 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from meta_latent.errors import UserError
+from meta_latent.ranges import Outside, is_filled_in, limits_of
 
 Origin = Callable[[str], str]
 """Says where the value at a dotted key came from, such as a file's path."""
+PREPARE = "prepare"
+"""Key of a field's metadata: a function that turns short forms of its plain value into the full one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,18 +37,22 @@ def build(schema: type, values: Mapping[str, Any], origin: Origin, key: str = ""
     Fields may be int, float (an int will do), bool, str, Path, Literal, Optional, unions, list, tuple, dict
     with string keys (`Keyed` too), Any, and dataclasses in any of these. In a union of dataclasses the one
     whose Literal fields fit is taken.
-    Raises `UserError` for unknown or missing keys and for values of another type; a `ValueError` from a
-    dataclass's own `__post_init__` becomes a `UserError` that names the key.
+    Raises `UserError` for unknown or missing keys, for values of another type and for those outside a field's
+    limits (`meta_latent.ranges`); a `ValueError` from a dataclass's own `__post_init__` becomes a `UserError`
+    that names the key, and where the fields it speaks of came from.
     """
     if not isinstance(values, Mapping):
         raise _mismatch(values, schema, origin, key)
     hints = _hints(schema)
-    fields = {field.name: field for field in dataclasses.fields(schema) if field.init}
+    fields = {field.name: field for field in settings_of(schema)}
     for name in values:
         if name not in fields:
             where = _join(key, name)
             raise UserError(f"unknown key {where!r} (in {origin(where)}){nearest(str(name), fields)}")
-    built = {name: convert(value, hints[name], origin, _join(key, name)) for name, value in values.items()}
+    built = {
+        name: _setting(fields[name], value, hints[name], origin, _join(key, name))
+        for name, value in values.items()
+    }
     for name, field in fields.items():
         if (
             name not in built
@@ -55,7 +64,15 @@ def build(schema: type, values: Mapping[str, Any], origin: Origin, key: str = ""
     try:
         return schema(**built)
     except ValueError as error:
-        raise UserError(f"{key or 'the configuration'} (in {origin(key)}): {error}") from error
+        # Fields that contradict each other may come from different places.
+        blamed = [name for name in fields if re.search(rf"\b{name}\b", str(error))]
+        places = dict.fromkeys(origin(_join(key, name)) for name in blamed) or [origin(key)]
+        raise UserError(f"{key or 'the configuration'} (in {' and '.join(places)}): {error}") from error
+
+
+def settings_of(schema: type) -> list[dataclasses.Field]:
+    """Fields that a configuration may set: all but those that code fills in (`ranges.filled_in`)."""
+    return [field for field in dataclasses.fields(schema) if field.init and not is_filled_in(field)]
 
 
 def convert(value: Any, expected: Any, origin: Origin, key: str) -> Any:
@@ -88,7 +105,8 @@ def convert(value: Any, expected: Any, origin: Origin, key: str) -> Any:
 def plain(value: Any) -> Any:
     """Nested dicts, lists and scalars of nested dataclasses (tuples become lists, paths strings)."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        fields = [field for field in dataclasses.fields(value) if not is_filled_in(field)]
+        return {field.name: plain(getattr(value, field.name)) for field in fields}
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -104,10 +122,10 @@ def defaults(expected: Any, value: Mapping[str, Any]) -> dict[str, Any]:
     if len(structured) != 1:
         return {}
     found = {}
-    for field in dataclasses.fields(structured[0]):
-        if field.init and field.default is not dataclasses.MISSING:
+    for field in settings_of(structured[0]):
+        if field.default is not dataclasses.MISSING:
             found[field.name] = plain(field.default)
-        elif field.init and field.default_factory is not dataclasses.MISSING:
+        elif field.default_factory is not dataclasses.MISSING:
             found[field.name] = plain(field.default_factory())
     return found
 
@@ -136,9 +154,14 @@ def holds_mapping(expected: Any) -> bool:
         or any(typing.get_origin(member) is typing.Literal for member in members)
     ):
         return False
+    return is_open_mapping(expected) or any(map(dataclasses.is_dataclass, members))
+
+
+def is_open_mapping(expected: Any) -> bool:
+    """Whether values of this type are mappings with keys of the user's choice."""
     return any(
-        dataclasses.is_dataclass(m) or _marker(m) or (typing.get_origin(m) or m) in (dict, Mapping)
-        for m in members
+        _marker(member) or (typing.get_origin(member) or member) in (dict, Mapping)
+        for member in _members(expected)
     )
 
 
@@ -161,12 +184,38 @@ def describe(expected: Any) -> str:
     if expected is type(None):
         return "null"
     if dataclasses.is_dataclass(expected):
-        return f"a mapping with the keys {', '.join(field.name for field in dataclasses.fields(expected))}"
-    if _marker(expected):
-        return "a mapping of names to mappings"
+        return f"a mapping with the keys {', '.join(field.name for field in settings_of(expected))}"
+    kind, arguments = typing.get_origin(expected) or expected, typing.get_args(expected)
+    if is_open_mapping(expected):
+        typed = kind is not typing.Annotated and len(arguments) > 1 and arguments[1] is not Any
+        return f"a mapping, each value {describe(arguments[1])}" if typed else "a mapping"
+    if kind in (list, tuple, Sequence):
+        if kind is tuple and arguments and arguments[-1] is not Ellipsis:
+            return f"a list of {len(arguments)}: {', '.join(map(describe, arguments))}"
+        return f"a list, each item {describe(arguments[0])}" if arguments else "a list"
     return (
         expected.__name__ if isinstance(expected, type) and not typing.get_args(expected) else str(expected)
     )
+
+
+def _setting(field: dataclasses.Field, value: Any, expected: Any, origin: Origin, key: str) -> Any:
+    """The value of one field: short forms written out, converted, and held against the field's limits."""
+    prepare, limits = field.metadata.get(PREPARE), limits_of(field)
+    value = convert(prepare(value) if prepare else value, expected, origin, key)
+    try:
+        return value if limits is None else limits.read(value)
+    except Outside as error:
+        where = _join(key, error.key)
+        if error.is_name:
+            got = f"{where} (in {origin(where)}): the name {error.value!r}"
+        else:
+            got = f"{where}={_shown(error.value)} (in {origin(where)})"
+        raise UserError(f"{got} should be {error.expected}") from error
+
+
+def _shown(value: Any) -> str:
+    is_long = isinstance(value, int) and 10**15 <= abs(value) <= sys.float_info.max
+    return f"{value:g}" if is_long else repr(value)  # 1e+30, and not its 31 digits
 
 
 def _convert_union(value: Any, expected: Any, origin: Origin, key: str) -> Any:
@@ -249,7 +298,7 @@ def _convert_keyed(value: Any, marker: Keyed, origin: Origin, key: str) -> dict[
 
 def _convert_scalar(value: Any, expected: Any, origin: Origin, key: str) -> Any:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if expected is float and is_number:
+    if expected is float and is_number and not (isinstance(value, int) and abs(value) > sys.float_info.max):
         return float(value)
     if (
         expected is int

@@ -38,6 +38,9 @@ class BoundTask:
         return dataclasses.replace(self, task=dataclasses.replace(self.task, distractors=drawn))
 
 
+Bound = BoundTask
+
+
 def open_distribution(name: str, options: dict) -> task_suites.TaskDistribution:
     """Open `name` with `options`. Raises UserError for an unknown name, SuiteError for a wrong option."""
     known = task_suites.names()
