@@ -27,6 +27,9 @@ from meta_latent.ranges import between, count, counts, nonnegative, positive, sh
 from meta_latent.rng import Streams
 from meta_latent.types import Averages, Metrics, Step
 
+CALIBRATION = 512
+"""Steps over which the encoder is calibrated."""
+
 
 @dataclass(frozen=True)
 class OracleConfig:
@@ -118,6 +121,8 @@ class Oracle:
     def update(self, replay, rng: Streams) -> Metrics:
         """`updates_per_step` updates for each step that arrived since the last call, the first ones more."""
         self.debt += self.config.updates_per_step * (replay.env_steps - self.seen_steps)
+        if not self.seen_steps:
+            self.calibrate(replay, rng)
         self.seen_steps = replay.env_steps
         due, metrics = int(self.debt), Averages()
         self.debt -= due
@@ -125,6 +130,12 @@ class Oracle:
             metrics.add(self.soft_update(replay, rng))
             self.updates += 1
         return metrics.means()
+
+    def calibrate(self, replay, rng: Streams) -> None:
+        """Scale what the encoders give, before anything is learned."""
+        batch = replay.sequences(CALIBRATION, 1, rng.numpy("update")).to(self.device)
+        self.critic.encoder.calibrate(batch)
+        self.target_critic.load_state_dict(self.critic.state_dict())
 
     def soft_update(self, replay, rng: Streams) -> Metrics:
         """One update of critics, policy and temperature on replayed transitions."""

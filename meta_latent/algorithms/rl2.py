@@ -152,7 +152,10 @@ class RL2:
     def update(self, replay, rng: Streams) -> Metrics:
         """Learn from the trials that arrived since the last call, each once; all epochs in one call."""
         fresh, self.seen = replay.view(since=self.seen), replay.added
-        played, metrics = self.prepare(fresh.trials(None, self.episodes).to(self.device)), Averages()
+        trials = fresh.trials(None, self.episodes).to(self.device)
+        if not self.updates:  # the policy that acted knew no scales, and hardly looked
+            self.policy.encoder.calibrate(trials, trials.valid)
+        played, metrics = self.prepare(trials), Averages()
         count = len(played.decided)
         for _ in range(self.config.epochs):
             order = torch.randperm(count, generator=rng.torch("update")).to(self.device)

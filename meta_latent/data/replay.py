@@ -201,13 +201,19 @@ class SequenceReplay:
         lengths = self.lengths()
         episode, offset = draw_windows(lengths, length, batch_size, rng,
                                        "lower learner.length or learner.filter_length")
-        arrays: dict[str, list] = {k: [] for k in layout(self.spec) if images or not k.startswith("image_")}
-        for e, o in zip(episode, offset, strict=True):
-            held = self.episodes[e]
-            for key, parts in arrays.items():
-                parts.append(held.segment.read(key, held.start + o, held.start + o + length))
+        held = [self.episodes[e] for e in episode]
+        starts = np.array([e.start for e in held]) + offset
+        by_segment: dict[int, list[int]] = {}
+        for row, e in enumerate(held):
+            by_segment.setdefault(e.segment.index, []).append(row)
+        arrays = {}
+        for key, (dtype, shape) in layout(self.spec).items():
+            if images or not key.startswith("image_"):
+                arrays[key] = np.empty((batch_size, length, *shape), dtype)
+                for rows in by_segment.values():
+                    arrays[key][rows] = held[rows[0]].segment.windows(key, starts[rows], length)
         first_frame = (lengths.cumsum() - lengths)[episode] + offset
-        batch = self._batch(self._unpacked({key: np.stack(parts) for key, parts in arrays.items()}))
+        batch = self._batch(self._unpacked(arrays))
         return replace(batch, first_frame=torch.from_numpy(first_frame))
 
     def trials(

@@ -130,3 +130,9 @@ class Segment:
                 return values[start - begin:stop - begin]
             begin += len(values)
         raise IndexError(f"steps {start} to {stop} of a segment that holds {self.steps}")
+
+    def windows(self, key: str, starts: np.ndarray, length: int) -> np.ndarray:
+        """Windows (n, length, ...) of one array, from each of `starts` (n,) on."""
+        if not self.mapped or starts.max() + length <= self.flushed:
+            return self.arrays[key][starts[:, None] + np.arange(length)]
+        return np.stack([self.read(key, start, start + length) for start in starts])
