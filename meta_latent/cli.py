@@ -93,8 +93,8 @@ def _parser() -> argparse.ArgumentParser:
         nargs="*",
         default=[],
         metavar="key=value",
-        help="imports=[package]: also those of your own package; with NAME, picture=FILE.png and options of "
-        "it, e.g. image_size=32",
+        help="imports=[package]: also those of your own package; with NAME, picture=FILE.png, references=50 "
+        "(measures what sets a scale, in so many episodes) and options of it, e.g. image_size=32",
     )
     tasks.set_defaults(run=_run_tasks)
     return parser

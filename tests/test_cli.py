@@ -132,7 +132,10 @@ def test_tasks_takes_the_options_of_one_and_shows_them(capsys):
     assert cli.main(["tasks", "tabletop/reach", *chosen]) == 0
     said = capsys.readouterr().out
     assert 'cameras=["top", "left"], image_size=32,' in said and "7 steps" in said
-    assert "image_left uint8 (32, 32, 3)" in said
+    assert "image_left uint8 (32, 32, 3)" in said and 'distractors={"video": 0.5}' in said
+    assert "episode_steps=7" in said
+    assert cli.main(["tasks", "toy/hidden_goal", "goals=half_ring"]) == 0
+    assert 'goals="half_ring", reward="dense"' in capsys.readouterr().out
 
 
 def test_tasks_says_that_there_is_no_picture(capsys, tmp_path, monkeypatch):
