@@ -1,5 +1,7 @@
 """What `update` of an agent on a latent state model does: how often each stage learns, how fast, on what."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -15,7 +17,7 @@ from meta_latent.models.latent_state_model import LatentStateModel
 from meta_latent.models.learner import LearnerConfig, ModelLearner
 from meta_latent.policies.latent_agent import AdaptationConfig
 from meta_latent.rng import Streams, seeded_construction
-from meta_latent.types import Spec
+from meta_latent.types import Spec, Step
 
 STEPS = 5
 SUITE = task_suites.get("toy/counting", episode_steps=STEPS, image_size=8)
@@ -134,3 +136,18 @@ def test_half_of_every_batch_is_source_data_also_where_it_cannot_be(calls):
         if stage == "joint":
             assert not batch.reward[theirs].any() and not batch.reward_present[theirs].any()
             assert batch.reward_present[~theirs].any()
+
+
+def test_exploring_draws_from_the_policy_and_evaluating_takes_the_mean_of_its_average():
+    agent, replay = make(updates_per_step=1.0, learning_rate=0.1), grow(empty())
+    agent.update(replay, Streams(0))
+    found = replay.sequences(2, 1, np.random.default_rng(0))
+    now = {field.name: getattr(found, field.name) for field in dataclasses.fields(Step)}
+    images = {camera: x[:, 0] for camera, x in now.pop("images").items()}
+    step = Step(images, **{name: x[:, 0] for name, x in now.items()})
+    features = agent.features(agent.model.observe(agent.begin_task(2), step))
+    evaluated, _ = agent.act(step, agent.begin_task(2), Streams(1), explore=False)
+    torch.testing.assert_close(evaluated, agent.average_actor.mean_action(features))
+    assert not torch.allclose(evaluated, agent.actor.mean_action(features), atol=1e-3)
+    a, b, c = (agent.act(step, agent.begin_task(2), Streams(seed), explore=True)[0] for seed in (1, 1, 2))
+    assert torch.equal(a, b) and not torch.allclose(a, c) and not torch.allclose(a, evaluated)
