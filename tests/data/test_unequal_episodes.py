@@ -5,13 +5,13 @@ import pytest
 import torch
 
 import task_suites
-from meta_latent.data.collect import CorrelatedNoise, collect_episode
+from meta_latent.data.collect import Noise, NoiseConfig, play_episode
 from meta_latent.data.latents import LatentCache
 from meta_latent.data.replay import ReplayConfig, SequenceReplay
 from meta_latent.data.source import SourceData
 from meta_latent.models.config import CoreConfig, EncoderConfig, EnsembleConfig, ModelConfig
 from meta_latent.models.latent_state_model import LatentStateModel
-from meta_latent.rng import seeded_construction
+from meta_latent.rng import Streams, seeded_construction
 from meta_latent.types import Spec
 
 LENGTHS = (4, 1, 9, 2, 3, 6)  # steps; episode k is of number k, every second one ends in a terminal state
@@ -30,8 +30,8 @@ def filled(**config):
     replay = SequenceReplay(SPEC, ReplayConfig(**config), heads=2)
     for k, steps in enumerate(LENGTHS):
         made = suite(steps, ("truncate", "terminate")[k % 2])
-        env = made.make(made.sample("train", 1, 0)[0])
-        replay.add_episode(collect_episode(env, CorrelatedNoise(2), k, np.random.default_rng(k)))
+        rows = made.make_vector(made.sample("train", 1, 0))
+        replay.add_episode(play_episode(rows, Noise(2, NoiseConfig()), k, Streams(k)))
     return replay
 
 

@@ -1,9 +1,12 @@
 """What pretraining reports about a model, and whose behaviour its data come from."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import torch
 
-from meta_latent.data.collect import CorrelatedNoise, NoiseConfig, Scripted
+from meta_latent.data.collect import Noise, NoiseConfig, Scripted
 from meta_latent.data.replay import ReplayConfig, SequenceReplay
 from meta_latent.errors import UserError
 from meta_latent.experiment.pretraining import held_out
@@ -12,6 +15,7 @@ from meta_latent.experiment.pretraining.stages import Pretraining
 from meta_latent.experiment.runs import checkpoint
 from meta_latent.experiment.runs.run_folder import RunFolder
 from meta_latent.experiment.settings.suites import bind, common_spec
+from meta_latent.rng import Streams
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +56,8 @@ def behaviours(toy, folder, *overrides):
     experiment = toy.experiment(folder, *overrides)
     sources = [bind(experiment, source) for source in experiment.pretrain.sources]
     with RunFolder(folder / "run", {}) as run:
-        running = Pretraining(experiment, sources, common_spec(sources), run)
-        rng = np.random.default_rng(0)
-        return [running._behaviour(sources[i % len(sources)], i, rng) for i in range(40)]
+        running = Pretraining(experiment, sources, common_spec(sources), run, lambda *_: None)
+        return [running.collector.behaviour(sources[i % len(sources)], i) for i in range(40)]
 
 
 def test_a_source_has_its_own_share_of_scripted_episodes(toy, tmp_path):
@@ -65,13 +68,16 @@ def test_a_source_has_its_own_share_of_scripted_episodes(toy, tmp_path):
 
 
 def test_random_behaviour_is_what_the_configuration_says():
-    rng = np.random.default_rng(0)
-    noise = NoiseConfig((0.2, 0.9), 0.5, (0.0, -0.4))
-    drawn = [noise.draw(2, rng) for _ in range(50)]
-    assert {b.persistence for b in drawn} == {0.2, 0.9}
-    calm = NoiseConfig((0.2,), 0.1, (0.0, -0.4)).draw(2, rng)  # hardly ever clipped
-    calm.begin(rng)
-    actions = np.stack([calm.act({}, None, 0.0, False, {}) for _ in range(2000)])
-    assert np.allclose(actions[20:].mean(0), (0.0, -0.4), atol=0.02)
+    rng, first = Streams(0), SimpleNamespace(is_first=torch.ones(50, dtype=torch.bool))
+    noise = Noise(2, NoiseConfig((0.2, 0.9), 0.5, (0.0, -0.4)))
+    _, carry = noise.act(first, noise.begin_task(50), rng, True)
+    assert set(carry["persistence"].flatten().tolist()) == {0.2, 0.9}
+    calm, step = Noise(2, NoiseConfig((0.2,), 0.1, (0.0, -0.4))), first  # hardly ever clipped
+    carry, actions = calm.begin_task(50), []
+    for _ in range(60):
+        action, carry = calm.act(step, carry, rng, True)
+        actions.append(action)
+        step = SimpleNamespace(is_first=~first.is_first)
+    assert np.allclose(torch.stack(actions[20:]).mean((0, 1)), (0.0, -0.4), atol=0.02)
     with pytest.raises(UserError, match="drift has 1 values"):
-        CorrelatedNoise(2, drift=(1.0,))
+        Noise(2, NoiseConfig(drift=(1.0,)))

@@ -15,8 +15,7 @@ import torch
 
 from meta_latent import cli, files
 from meta_latent.experiment.learning import cells as transfer
-from meta_latent.experiment.pretraining import model_folder
-from meta_latent.experiment.pretraining import stages as pretrain
+from meta_latent.experiment.pretraining import model_folder, pretrain
 from meta_latent.experiment.runs import checkpoint, run_folder
 from meta_latent.models import losses
 

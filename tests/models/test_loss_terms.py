@@ -10,12 +10,12 @@ from torch import distributions
 from torch.nn import functional
 
 import task_suites
-from meta_latent.data.collect import CorrelatedNoise, collect_episode
+from meta_latent.data.collect import Noise, NoiseConfig, play_episode
 from meta_latent.data.replay import ReplayConfig, SequenceReplay
 from meta_latent.models import losses
 from meta_latent.models.config import CoreConfig, EncoderConfig, EnsembleConfig, LossConfig, ModelConfig
 from meta_latent.models.latent_state_model import LatentStateModel
-from meta_latent.rng import seeded_construction
+from meta_latent.rng import Streams, seeded_construction
 from meta_latent.types import Spec
 
 STEPS = 6
@@ -33,9 +33,9 @@ def model(kind="rssm", **weights):
 @pytest.fixture(scope="module")
 def batch():
     """Five whole episodes, each ending in a terminal state."""
-    replay, env = SequenceReplay(SPEC, ReplayConfig(), heads=2), SUITE.make(SUITE.sample("train", 1, 0)[0])
+    replay, rows = SequenceReplay(SPEC, ReplayConfig(), heads=2), SUITE.make_vector(SUITE.sample("train", 1, 0))
     for k in range(5):
-        replay.add_episode(collect_episode(env, CorrelatedNoise(2), k, np.random.default_rng(k)))
+        replay.add_episode(play_episode(rows, Noise(2, NoiseConfig()), k, Streams(k)))
     found = replay.sequences(5, STEPS + 1, np.random.default_rng(0))
     assert found.is_terminal.sum() == 5 and found.is_terminal[:, -1].all()
     return found

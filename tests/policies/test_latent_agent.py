@@ -8,14 +8,14 @@ import torch
 
 import task_suites
 from meta_latent.algorithms.sac import SAC, SACConfig
-from meta_latent.data.collect import CorrelatedNoise, collect_episode
+from meta_latent.data.collect import Noise, NoiseConfig, play_episode
 from meta_latent.data.latents import LatentCache
 from meta_latent.data.replay import ReplayConfig, SequenceReplay
 from meta_latent.data.source import SourceData
 from meta_latent.models.config import CoreConfig, EncoderConfig, EnsembleConfig, ModelConfig
 from meta_latent.models.latent_state_model import LatentStateModel
 from meta_latent.models.learner import LearnerConfig, ModelLearner
-from meta_latent.policies.latent_agent import AdaptationConfig
+from meta_latent.policies.latent_agent import AdaptationConfig, LatentParts
 from meta_latent.rng import Streams, seeded_construction
 from meta_latent.types import Spec, Step
 
@@ -30,18 +30,18 @@ NOTHING = AdaptationConfig(transition=0.0)
 
 def make(adaptation=NOTHING, source=None, **more):
     """A SAC agent that hardly learns by itself, as an agent like any other."""
-    config = SACConfig(hidden=4, batch_size=4, steps=1, adaptation=adaptation,
+    config = SACConfig(hidden=4, batch_size=4, steps=1,
                        **{"first_updates": 0, "updates_per_step": 0.0, **more})  # fmt: skip
     with seeded_construction(0):
         model = LatentStateModel(SPEC, MODEL)
-        return SAC(model, ModelLearner(model, LEARNER), config, LatentCache(), source)
+        return SAC(config, LatentParts(model, ModelLearner(model, LEARNER), adaptation, LatentCache(), source))
 
 
 def grow(replay, episodes=1, number=0):
     """Add episodes whose pictures and proprioception say `number`, `number` + 1, ..."""
-    env = SUITE.make(SUITE.sample("train", 1, 0)[0])
+    rows = SUITE.make_vector(SUITE.sample("train", 1, 0))
     for k in range(number, number + episodes):
-        replay.add_episode(collect_episode(env, CorrelatedNoise(2), k, np.random.default_rng(k)))
+        replay.add_episode(play_episode(rows, Noise(2, NoiseConfig()), k, Streams(k)))
     return replay
 
 
@@ -144,7 +144,7 @@ def test_exploring_draws_from_the_policy_and_evaluating_takes_the_mean_of_its_av
     found = replay.sequences(2, 1, np.random.default_rng(0))
     now = {field.name: getattr(found, field.name) for field in dataclasses.fields(Step)}
     images = {camera: x[:, 0] for camera, x in now.pop("images").items()}
-    step = Step(images, **{name: x[:, 0] for name, x in now.items()})
+    step = Step(images, **{name: x[:, 0] for name, x in now.items() if x is not None})
     features = agent.features(agent.model.observe(agent.begin_task(2), step))
     evaluated, _ = agent.act(step, agent.begin_task(2), Streams(1), explore=False)
     torch.testing.assert_close(evaluated, agent.average_actor.mean_action(features))
