@@ -15,6 +15,7 @@ from meta_latent.algorithms.ivg import IVG, IVGConfig
 from meta_latent.algorithms.sac import SAC, SACConfig
 from meta_latent.data.latents import LatentCache
 from meta_latent.data.replay import ReplayConfig, SequenceReplay
+from meta_latent.policies.latent_agent import AdaptationConfig, LatentParts
 from meta_latent.rng import Streams, seeded_construction
 from meta_latent.types import Spec
 
@@ -91,7 +92,7 @@ def cached(places, actions, rewards, terminal=False):
 
 def make(kind, config, cache, cut=False):
     with seeded_construction(0):
-        return kind(Line(cut), None, config, cache)
+        return kind(config, LatentParts(Line(cut), None, AdaptationConfig(), cache))
 
 
 def linear(network, *coefficients):

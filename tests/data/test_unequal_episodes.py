@@ -78,7 +78,7 @@ def test_windows_of_the_replay_stay_within_episodes(size):
 
 def test_also_after_the_oldest_were_evicted(model):
     replay, cache = filled(), LatentCache()
-    cache.extend(model, replay, upto=3)
+    cache.extend(model, replay.subset(range(3)))
     replay = filled(capacity=10, segment=8)
     kept = tuple(range(replay.evicted, len(LENGTHS)))
     assert 0 < len(kept) < len(LENGTHS)
