@@ -114,7 +114,7 @@ def test_evaluated_episodes_end_at_their_terminal_states(toy, tmp_path, rope):
     folder = toy.transfer(tmp_path, "sac/scratch", *options)
     experiment = toy.experiment(tmp_path, *options)
     del rope[:]
-    returns = meta_latent.evaluate(experiment, "goal", "sac/scratch").returns
+    returns = meta_latent.evaluate(experiment, "goal", "sac/scratch").returns.ravel().tolist()
     assert rope == sorted(rope) == sorted(returns) and len(rope) == 5 and len(set(rope)) > 2
     measured = metrics.read(folder, "evaluation")[-1]
     assert measured["raw_return"] == pytest.approx(np.mean(returns))
