@@ -109,9 +109,8 @@ def rope(monkeypatch):
 
 def test_evaluated_episodes_end_at_their_terminal_states(toy, tmp_path, rope):
     """Side by side, those of different length; each step brings a reward of 1."""
-    options = ("transfer.targets={goal: {suite: mine/rope, split: train}}", "learner.length=3",
-               "transfer.sac.steps=1", "learner.horizon=1", "transfer.evaluation.episodes=5",
-               "transfer.budget_env_steps.default=30")
+    options = ("transfer.targets={goal: {suite: mine/rope, split: train}}",
+               "transfer.evaluation.episodes=5", "transfer.budget_env_steps.default=30")
     folder = toy.transfer(tmp_path, "sac/scratch", *options)
     experiment = toy.experiment(tmp_path, *options)
     del rope[:]
