@@ -164,7 +164,8 @@ class TransferConfig:
         keys = dict.fromkeys(key for key in starts if "/" in key or not key.endswith("+data"))
         for key in self.adaptation:
             if key not in keys:  # a start's settings count with source data too
-                raise ValueError(f"adaptation has no {key!r}{nearest(key, keys)}")
+                meant = key if "/" in key else key.removesuffix("+data")
+                raise ValueError(f"adaptation has no {key!r}{nearest(meant, keys)}")
 
     def budget(self, target: str, arm: str) -> int:
         """Environment steps that `arm` may take on `target`: the most specific of `budget_env_steps`."""
