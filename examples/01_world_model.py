@@ -13,8 +13,8 @@ from PIL import Image
 import meta_latent
 import task_suites
 from meta_latent.data.collect import Noise, NoiseConfig, play_episode
-from meta_latent.rng import Streams
 from meta_latent.ops.imagination import imagine
+from meta_latent.rng import Streams
 from meta_latent.types import Step
 
 SEEN, IMAGINED = 4, 8

@@ -82,7 +82,7 @@ def test_standard_errors_and_scale():
         (("target=gaol",), "choose from goal"),
         (("run_seed=null",), "run_seed is missing"),
         (("algorithms.sac.hidden=17",), "algorithms.sac.hidden=16"),
-        (("episodes=0",), "at least 1"),
+        (("episodes=0",), "from 1 to 100000"),
         (("epsiodes=3",), "episodes"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -87,7 +88,7 @@ def show(name: str, options: dict[str, Any], picture: str | None = None) -> None
         print(blocks(frames[len(frames) // 2]))
         return
     chosen = np.linspace(0, len(frames) - 1, _FRAMES).round().astype(int)
-    path = Path(picture)
+    path = Path(os.path.expanduser(picture))
     try:
         from PIL import Image
 

@@ -17,7 +17,6 @@ from safetensors.torch import save as serialise
 from meta_latent import files
 from meta_latent.errors import UserError
 from meta_latent.experiment.runs.run_folder import versions
-from meta_latent.experiment.settings import config as configuration
 from meta_latent.experiment.settings import structure
 from meta_latent.models.config import ModelConfig
 from meta_latent.models.latent_state_model import LatentStateModel
@@ -65,7 +64,7 @@ def save(folder: Path | str, model: LatentStateModel, facts: dict, policy: Polic
             "sha256": digest,
             "spec": model.spec.to_dict(),
             "versions": versions(),
-            "config": configuration.to_dict(model.config),
+            "config": structure.plain(model.config),
             "task_rewards": list(model.task_rewards),
             **facts,
         }

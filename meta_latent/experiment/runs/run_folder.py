@@ -18,7 +18,7 @@ import meta_latent
 from meta_latent import files
 from meta_latent.errors import RunError, UserError
 from meta_latent.experiment.runs import checkpoint
-from meta_latent.experiment.settings import config as configuration
+from meta_latent.experiment.settings.config import read_yaml, to_dict
 
 CONFIG = "config.yaml"
 RECORD = "run.json"
@@ -50,7 +50,7 @@ class RunFolder:
         self, path: Path | str, config: Any, *, seed: int | None = None, may_differ: tuple[str, ...] = ()
     ):
         self.root = Path(path)
-        self.config = config if isinstance(config, dict) else configuration.to_dict(config)
+        self.config = config if isinstance(config, dict) else to_dict(config)
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             self._lock = _lock(self.root)
@@ -107,7 +107,7 @@ class RunFolder:
         failed = self.record.get("status") == "failed"
         if path.exists() and (not failed or checkpoint.exists(self.root / CHECKPOINT)):
             refuse_difference(
-                self.root, configuration.read_yaml(path), self.config, may_differ,
+                self.root, read_yaml(path), self.config, may_differ,
                 "choose another folder with out=, give the same value, or delete the folder")  # fmt: skip
         files.atomic_write_bytes(path, OmegaConf.to_yaml(OmegaConf.create(self.config)).encode())
 
