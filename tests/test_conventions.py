@@ -20,6 +20,7 @@ FLOORS = (
     {"algorithms"},
     {"experiment"},
     {"cli"},
+    {"__main__"},
 )
 FORBIDDEN_NAMES = {"utils", "util", "common", "helpers", "helper", "misc"}
 PICKLING = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
