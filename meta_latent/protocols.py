@@ -104,7 +104,8 @@ class Replay(Protocol):
         batch = replay.sequences(batch_size, length, rng)         # (B, T) windows, each within one episode
         replay.flush()                                            # a checkpoint may now name what is on disk
         checkpoint.save(folder, {"replay": replay.state(), ...})  # load_state(state) drops what came later
-        replay.prune()                                            # evicted episodes are in no checkpoint now
+        replay.prune()                                            # evicted episodes are in no checkpoint now,
+                                                                  # but those that prune(earlier_state) names
 
     `len(replay)` is the number of environment steps held, `env_steps` of those ever added.
     """
@@ -127,8 +128,10 @@ class Replay(Protocol):
 
     def flush(self) -> None: ...
 
-    def prune(self) -> None: ...
+    def prune(self, *states: dict) -> None: ...
 
     def state(self) -> dict: ...
+
+    def check(self, state: dict) -> None: ...
 
     def load_state(self, state: dict) -> None: ...

@@ -363,7 +363,7 @@ class Pretraining:
         files.atomic_write_bytes(self.folder.path("pretraining.json"), json.dumps(facts, indent=1).encode())
         self.save()
         self.folder.finish("done", **facts)
-        measured = ", ".join(f"{key} {value:.3g}" for key, value in metrics.items())
+        measured = held_out.describe(metrics)
         few = f"nothing measured: {len(held)} episodes; raise pretrain.env_steps or pretrain.held_out"
         print(f"held out: {measured or few}")
 

@@ -114,7 +114,7 @@ class RunFolder:
                 key, before, now = difference
                 raise UserError(
                     f"{self.root} holds a run with {key}={before}, but this command says {key}={now}; "
-                    "choose another folder with out=, give the same value, or delete the folder"
+                    "give the same value, or choose another folder with out="
                 )
         files.atomic_write_bytes(path, OmegaConf.to_yaml(OmegaConf.create(self.config)).encode())
 
@@ -139,9 +139,11 @@ def read_record(folder: Path | str) -> dict[str, Any]:
     try:
         record = files.from_json(path.read_bytes())
     except ValueError as error:
-        raise UserError(f"{path} is not valid JSON ({error}); restore it or delete the folder") from error
+        raise UserError(
+            f"{path} is not valid JSON ({error}); restore it, or choose another folder with out="
+        ) from error
     if not isinstance(record, dict):
-        raise UserError(f"{path} should hold a JSON object; restore it or delete the folder")
+        raise UserError(f"{path} should hold a JSON object; restore it, or choose another folder with out=")
     return record
 
 
