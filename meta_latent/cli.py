@@ -5,13 +5,16 @@ resumes.
 """
 
 import argparse
+import contextlib
+import errno
 import importlib
+import io
 import os
 import shlex
 import signal
 import sys
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import meta_latent
 from meta_latent.errors import RunError, UserError
@@ -25,6 +28,11 @@ _EXPERIMENTS = {
     "demo": "pretrain, transfer and report in minutes on a CPU",
 }
 _HEAVY = ("pretrain", "transfer", "demo")
+_ENVIRONMENT = (
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENAMETOOLONG,
+    errno.EMFILE, errno.ENFILE,
+)  # fmt: skip
+"""What the machine lacks, as against what a program does wrong."""
 
 Run = Callable[[argparse.Namespace], int | None]
 
@@ -38,20 +46,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as stop:  # argparse has printed help (0) or one usage error (2)
         return int(stop.code or 0)
     try:
-        if argv is None:
-            _prepare_process(parsed.command)
-        status = parsed.run(parsed)
-        sys.stdout.flush()
-        return DONE if status is None else int(status)
+        with _real_process(parsed.command) if argv is None else contextlib.nullcontext():
+            status = parsed.run(parsed)
+            sys.stdout.flush()
+            return DONE if status is None else int(status)
     except (UserError, RunError) as error:
         return _report(error, WRONG_INPUT if isinstance(error, UserError) else FAILED)
     except KeyboardInterrupt:
         again = shlex.join(["meta-latent", *arguments])
-        print(f"\ninterrupted; the same command goes on where it stopped: {again}", file=sys.stderr)
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            print(f"\ninterrupted; the same command goes on where it stopped: {again}", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
+    except OSError as error:
+        if error.errno not in _ENVIRONMENT:
+            raise
+        return _report(f"{error.filename or 'a file'}: {error.strerror}", FAILED)
     except ValueError as error:
         if _is_suite_error(error):
             return _report(error, WRONG_INPUT)
@@ -156,17 +168,24 @@ def _import_packages(overrides: Sequence[str]) -> None:
         _module("meta_latent.experiment.settings.extensions").import_packages(name for name in names if name)
 
 
-def _prepare_process(command: str) -> None:
-    """Allocator settings, and signals that let a run save: for the real process, not for calls of `main`."""
+@contextlib.contextmanager
+def _real_process(command: str) -> Iterator[None]:
+    """Allocator settings, signals that let a run save, and output that any terminal takes: for the real
+    process, not for calls of `main`.
+    """
     if command in _HEAVY and sys.platform == "linux":
         allocator = _module("meta_latent.experiment.runs.scheduler").ALLOCATOR
         if not any(name in os.environ for name in allocator):
             # They count only if set before Python starts: once more, with them.
             os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **allocator})
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     if os.getsid(0) == os.getpid():
         # Started by our scheduler in a session of its own: no terminal sends SIGINT, so it must heed ours.
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    with _module("meta_latent.experiment.runs.interrupts").raised():
+        yield
 
 
 def _is_suite_error(error: ValueError) -> bool:
@@ -174,7 +193,7 @@ def _is_suite_error(error: ValueError) -> bool:
     return suites is not None and isinstance(error, suites.SuiteError)
 
 
-def _report(error: Exception, status: int) -> int:
+def _report(error: Exception | str, status: int) -> int:
     print(f"meta-latent: {' '.join(str(error).split())}", file=sys.stderr)
     return status
 

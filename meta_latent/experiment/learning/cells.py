@@ -14,7 +14,7 @@ from meta_latent.experiment.learning.starts import adaptation_of
 from meta_latent.experiment.pretraining import model_folder, pretrain, source_data
 from meta_latent.experiment.runs.interrupts import deferred
 from meta_latent.experiment.runs.run_folder import RunFolder
-from meta_latent.experiment.runs.scheduler import Cell, Event, run_cells
+from meta_latent.experiment.runs.scheduler import Cell, Event, command, run_cells
 from meta_latent.experiment.settings import config
 from meta_latent.experiment.settings.schema import ExperimentConfig
 from meta_latent.experiment.settings.structure import plain
@@ -89,7 +89,7 @@ def cells(
         for arm in transfer.arms:
             for target in transfer.targets:
                 which = (f"target={target}", f"arm={arm}", f"run_seed={seed}")
-                argv = (sys.executable, "-m", "meta_latent.cli", "transfer", name, *overrides, *which)
+                argv = command("transfer", name, *overrides, *which)
                 waits = after if Arm.parse(arm).needs_model else ()
                 log = cell_folder(experiment, target, arm, seed) / "output.log"
                 found.append(Cell(f"{target}/{arm}/{seed}", argv, waits, log))
