@@ -9,6 +9,7 @@ meta_latent.report(config)
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,12 +92,15 @@ def evaluate(
     )
 
 
-def report(config: ExperimentConfig | str | Path) -> dict[str, Any]:
+def report(config: ExperimentConfig | str | Path, thresholds: Sequence[float] = ()) -> dict[str, Any]:
     """Write report.html and report.json of an experiment (or of its run folder); returns the content of the
     latter.
 
+    Args:
+        thresholds: scores to reach, instead of those that the runs recorded.
     Raises UserError if there are no runs.
     """
-    from meta_latent.experiment.commands import report as page
+    from meta_latent.experiment.report import build
 
-    return page.build(config if isinstance(config, str | Path) else Path(config.out) / config.name)
+    path = config if isinstance(config, str | Path) else Path(config.out) / config.name
+    return build.build(path, thresholds=thresholds)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-DATA = (".yaml", ".json", ".xml", ".html")
+DATA = (".yaml", ".json", ".xml", ".html", ".txt")
 
 
 @pytest.fixture(scope="module")
