@@ -22,13 +22,13 @@ CONFIG = {
     "transfer": {
         "targets": {"new_goal": {"suite": "toy/lqr"}}, "arms": list(ARMS), "thresholds": [0.4],
         "adaptation": {"scratch": {"joint": 0.5, "first_joint": 100, "first_transition": 300}},
-        "budget_env_steps": {"default": 400}, "evaluation": {"interval_env_steps": 100, "episodes": 10}},
-    "algorithms": {"planner": {"horizon": 6}},
+        "budget_env_steps": {"default": 400}, "evaluation": {"interval_env_steps": 200, "episodes": 10}},
+    "algorithms": {"planner": {"candidates": 64}},
 }  # fmt: skip
 QUICK = ("pretrain.env_steps=500", "pretrain.joint_updates=5", "pretrain.filter_updates=5",
          "pretrain.transition_updates=5", "transfer.budget_env_steps.default=150", "transfer.video=false",
          "transfer.evaluation.episodes=2", "algorithms.planner.first_updates=5",
-         "algorithms.planner.candidates=8")  # fmt: skip
+         "algorithms.planner.candidates=8", "algorithms.planner.updates_per_step=0.1")  # fmt: skip
 
 
 def main() -> None:
@@ -39,11 +39,11 @@ def main() -> None:
     arguments = parser.parse_args()
     config = meta_latent.configure(CONFIG, f"out={arguments.out}", *(QUICK if arguments.quick else ()))
     meta_latent.pretrain(config)
-    print("score: 0 is the better of chance and doing nothing, 1 is the optimum")
+    print("score: random actions about -5, doing nothing about 0, the optimum 1")
     for arm in ARMS:
         meta_latent.transfer(config, "new_goal", arm, seed=0)
-        scores = meta_latent.evaluate(config, "new_goal", arm, fresh=1).scores
-        print(f"{arm:20} score on other episodes {scores.mean():.2f}")
+        scores = meta_latent.evaluate(config, "new_goal", arm, episodes=20).scores
+        print(f"{arm:20} score {scores.mean():.2f}")
     meta_latent.report(config)
 
 

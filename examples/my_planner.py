@@ -35,16 +35,16 @@ class PlannerConfig:
         updates_per_step, first_updates: of the reward, per environment step and when learning starts.
     """
 
-    horizon: int = count(6, most=1000)
+    horizon: int = count(10, most=1000)
     discount: float = share(0.95)
     candidates: int = count(64, least=2, most=100_000)
     elites: int = count(8, least=2, most=100_000)
     iterations: int = count(3, most=1000)
-    noise: float = nonnegative(0.3, most=10)
+    noise: float = nonnegative(0.5, most=10)
     hidden: int = count(64, most=16_384)
     learning_rate: float = positive(2e-3, most=10)
     batch_size: int = count(64, most=1_000_000)
-    updates_per_step: float = nonnegative(1.0, most=1000)
+    updates_per_step: float = nonnegative(4.0, most=1000)
     first_updates: int = whole(300)
 
     def __post_init__(self):
