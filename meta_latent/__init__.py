@@ -19,19 +19,21 @@ if TYPE_CHECKING:  # imported inside the functions otherwise: `import meta_laten
     from meta_latent.experiment.commands.evaluate import Result
     from meta_latent.experiment.settings.schema import ExperimentConfig
     from meta_latent.models.latent_state_model import LatentStateModel
+    from meta_latent.protocols import Agent
 
 __version__ = "0.1.0"
 __all__ = ["RunError", "UserError", "configure", "evaluate", "load", "pretrain", "report", "transfer"]
 
 
-def load(path: str | Path, device: str = "cpu") -> LatentStateModel:
-    """Open a pretrained model: the folder `model/` of a pretraining run. Nothing is unpickled.
+def load(path: str | Path, device: str = "cpu") -> LatentStateModel | Agent:
+    """Open a pretrained model (the folder `model/` of a pretraining) or a trained agent (the folder of its run).
 
-    Raises UserError if it is no model, was truncated or edited, or is of another version.
+    Nothing is unpickled. Raises UserError if it is neither, was truncated or edited, or is of another version.
     """
+    from meta_latent.experiment.learning import saved
     from meta_latent.experiment.pretraining import model_folder
 
-    return model_folder.load(path, device)
+    return saved.load_agent(path, device) if saved.is_cell(path) else model_folder.load(path, device)
 
 
 def configure(source: str | Path | dict[str, Any], *overrides: str) -> ExperimentConfig:

@@ -20,7 +20,7 @@ from meta_latent.experiment.settings.schema import ExperimentConfig
 from meta_latent.experiment.settings.structure import plain
 from meta_latent.experiment.settings.suites import BoundTarget, bind, bind_target
 
-MAY_DIFFER = ("device",)
+MAY_DIFFER = ("device", "imports")
 """Keys that a resumed cell may change."""
 
 
@@ -59,7 +59,7 @@ def narrowed(
     """The part of the configuration that one cell depends on, with the checksums of what it starts from."""
     arm = Arm.parse(str(arm))
     whole, transfer = config.to_dict(experiment), experiment.transfer
-    narrow = {key: whole[key] for key in ("name", "device", "suite", "random", "model", "learner")}
+    narrow = {key: whole[key] for key in ("name", "imports", "device", "suite", "random", "model", "learner")}
     narrow |= {"target": target, "task": whole["transfer"]["targets"][target], "arm": str(arm), "seed": seed}
     narrow["algorithms"] = {arm.algorithm: plain(experiment.settings_of(arm.algorithm))}
     others = ("targets", "arms", "seeds", "budget_env_steps", "budget_updates", "adaptation", "thresholds")
