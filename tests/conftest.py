@@ -1,6 +1,6 @@
-"""Every test process has one thread, as tiny tensors gain nothing from more, and takes Ctrl-C as usual, which
-a background job of a shell, and all that it starts, would ignore. Tests of an extra that is not installed are
-skipped.
+"""Every test process has one thread, as tiny tensors gain nothing from more, and takes Ctrl-C and SIGHUP as
+usual, which a background job of a shell, and all that it starts, would ignore. Tests of an extra that is not
+installed are skipped.
 """
 
 import os
@@ -10,6 +10,7 @@ import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_runtest_setup(item):
