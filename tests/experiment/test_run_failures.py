@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from meta_latent import cli, files
+from meta_latent.algorithms import ivg
 from meta_latent.experiment.learning import cells as transfer
 from meta_latent.experiment.pretraining import model_folder
 from meta_latent.experiment.pretraining import stages as pretrain
@@ -112,11 +113,12 @@ def test_a_non_finite_loss_names_its_term(toy, toy_model, tmp_path, command, mon
     assert run_folder.read_record(tmp_path / "toy" / "pretrain" / "0")["status"] == "failed"
 
 
-def test_a_non_finite_policy_loss_names_its_term(toy, toy_model, tmp_path, command):
-    cell = ("target=goal", "arm=ivg/pretrained", "run_seed=0", f"pretrained={toy_model / 'model'}",
-            "transfer.ivg.reward_learning_rate=1e30")
+def test_a_non_finite_policy_loss_names_its_term(toy, toy_model, tmp_path, command, monkeypatch):
+    real = ivg.lambda_returns
+    monkeypatch.setattr(ivg, "lambda_returns", lambda *arguments: real(*arguments) * float("nan"))
+    cell = ("target=goal", "arm=ivg/pretrained", "run_seed=0", f"pretrained={toy_model / 'model'}")
     status, lines = command("transfer", "toy", f"out={tmp_path}", *cell)
-    assert status == 1 and "non-finite" in lines[-1] and "IVG" in lines[-1]
+    assert status == 1 and "non-finite" in lines[-1] and "policy term of IVG" in lines[-1]
 
 
 def test_another_config_is_refused_naming_the_key(toy, tmp_path, command):

@@ -69,6 +69,8 @@ def schedule(
     """Run all cells of the experiment, `before` (pretraining) first where needed. RunError names the failed
     cells.
     """
+    if not experiment.transfer.targets:
+        raise UserError("transfer.targets is empty: there is nothing to learn; name one or more tasks")
     for arm in experiment.transfer.arms:
         agents.learner_class(arm, Transfer)
     for target in experiment.transfer.targets:
