@@ -395,6 +395,8 @@ def test_a_contradiction_is_blamed_on_all_places_it_came_from(tmp_path, text, ov
 
 
 def test_what_a_replaced_group_said_is_blamed_no_longer(groups):
-    (groups / "configs/model/odd.yaml").write_text("latent_size: 3\nencoder: {channels: 3}\n")
-    text = message("model=odd", model={"encoder": {"channels": [1]}})
-    assert "model.encoder.channels=3 (in configs/model/odd.yaml)" in text
+    (groups / "configs/pair").mkdir()
+    (groups / "configs/pair/odd.yaml").write_text("low: 50")
+    with pytest.raises(UserError) as caught:
+        config.load(Pairs, [{"pair": {"high": 30}}], ["pair=odd"])
+    assert str(caught.value) == "pair (in configs/pair/odd.yaml and the defaults): low=50 is above high=10"

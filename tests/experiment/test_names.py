@@ -113,7 +113,13 @@ def test_a_missing_device_is_wrong_input_to_every_command(monkeypatch, capsys, t
         assert said.startswith("meta-latent: device='cuda'") and said.count("\n") == 1
 
 
-def test_distractors_in_short(monkeypatch):
+def test_no_targets_are_wrong_input_and_not_silence(capsys, tmp_path):
+    for command in ("transfer", "demo"):
+        assert cli.main([command, "toy", "transfer.targets={}", f"out={tmp_path}"]) == 2
+        assert "transfer.targets is empty" in capsys.readouterr().err
+
+
+def test_distractors_in_short():
     both = (DistractorConfig("video", 0.5), DistractorConfig("lights", 0.25, 3))
     short = {"video": 0.5, "lights": {"intensity": 0.25, "seed": 3}}
     arm = {"suite": "tabletop/reach"}
@@ -183,7 +189,7 @@ def test_what_cannot_be_imported_is_named(name):
     assert repr(name) in message(imports=[name])
 
 
-def test_a_picture_of_a_million_pixels_is_refused_before_it_is_drawn(tmp_path, capsys):
+def test_a_picture_of_a_million_pixels_is_refused_before_it_is_drawn():
     for suite in ("toy/lqr", "toy/counting"):
         made = load(suite={"image_size": 1_000_000}, transfer={"targets": {"goal": {"suite": suite}}})
         with pytest.raises(ValueError, match="image_size is 1000000: expected a whole number from 1 to 1024"):

@@ -102,6 +102,8 @@ def schedule(
     """Run all cells of the experiment, `before` (pretraining) first where needed. RunError names the failed
     cells.
     """
+    if not experiment.transfer.targets:
+        raise UserError("transfer.targets is empty: there is nothing to learn; name one or more tasks")
     arms = [Arm.parse(arm) for arm in experiment.transfer.arms]
     for arm in arms:
         arm.entry.require_extra(arm.algorithm)

@@ -127,7 +127,6 @@ class _Merge:
     def onto(self, base: Any, value: Any, expected: Any, key: str, origin: str) -> Any:
         """`value` merged onto `base`, after the files it names were read; neither is changed."""
         if _names_file(value, expected):
-            self._forget(key)
             return self._file(value, expected, key)
         empties = isinstance(value, Mapping) and not value and structure.is_open_mapping(expected)
         if empties or not isinstance(value, Mapping):
