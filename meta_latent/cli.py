@@ -90,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
         )
         command.set_defaults(run=_run_experiment)
     report = commands.add_parser("report", help="write report.html and report.json of run folders")
-    report.add_argument("paths", nargs="+", metavar="PATH", help="runs/NAME, or parts of it")
+    report.add_argument("paths", nargs="+", metavar="PATH", help="runs/NAME, or thresholds=[0.5,0.85]")
     report.set_defaults(run=_run_report)
     doctor = commands.add_parser(
         "doctor", help="check this machine; says which command mends what is missing"

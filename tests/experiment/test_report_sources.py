@@ -1,6 +1,7 @@
 """What a report finds: the run folder meant, the pretraining that its runs started from, damaged files."""
 
 import contextlib
+import errno
 import io
 import json
 import os
@@ -10,11 +11,13 @@ from pathlib import Path
 import pytest
 from fabricated_runs import new_facts, ramp, write_cell, write_pretraining
 
+from meta_latent import files
 from meta_latent.errors import UserError
 from meta_latent.experiment.commands import report
 from meta_latent.experiment.report import pictures
 from meta_latent.experiment.report.analysis import analyse
 from meta_latent.experiment.report.build import build
+from meta_latent.experiment.report.gain import gain_points, write_gain
 from meta_latent.experiment.report.numbers import Bootstrap
 from meta_latent.experiment.report.sources import read_run
 
@@ -114,7 +117,8 @@ def test_numbers_and_seeds_that_are_none_are_survived(tmp_path):
     huge = {"threshold": 1e308, "floor": 1e308, "budget_env_steps": 10**400}
     write_cell(tmp_path, "t", "a/scratch", "²", ramp(300), **huge)
     odd = {"versions": ["x"], "command": 7, "metrics": "none", "clock": [], "compared_with": ["x"]}
-    write_cell(tmp_path, "t", "a/scratch", 1, ramp(300), facts=new_facts, **odd, thresholds=["x"], floor=True, error={})
+    odd |= {"thresholds": ["x"], "floor": True, "error": {}}
+    write_cell(tmp_path, "t", "a/scratch", 1, ramp(300), facts=new_facts, **odd)
     deep = write_cell(tmp_path, "t", "a/scratch", 2, ramp(300))
     (deep / "run.json").write_text("[" * 200_000)
     with (deep / "metrics.jsonl").open("a") as log:
@@ -153,12 +157,21 @@ def test_a_terminal_without_our_signs_is_written_to(tmp_path, monkeypatch, encod
     assert sys.stdout is not stream
 
 
-@pytest.mark.skipif(os.getuid() == 0, reason="root may write anywhere")
-def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
-    write_cell(tmp_path, "t", "a/scratch", 0, ramp(300))
-    tmp_path.chmod(0o555)
-    with pytest.raises(UserError, match="cannot write the report"):
-        build(tmp_path, resamples=50)
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, monkeypatch):
+    def read_only(event, path):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    for name, steps in (("little", 100), ("much", 900)):
+        write_pretraining(tmp_path / name, env_steps=steps)
+        write_cell(tmp_path / name, "t", "a/pretrained", 0, ramp(250))
+        write_cell(tmp_path / name, "t", "a/scratch", 0, ramp(750))
+    monkeypatch.setattr(files, "fault_hook", read_only)
+    with pytest.raises(UserError, match=r"cannot write the report into .*much: Read-only"):
+        build(tmp_path / "much", resamples=50)
+    points = gain_points([read_run(tmp_path / name) for name in ("little", "much")], Bootstrap(50))
+    assert {point.ratio.interval for point in points} == {None}
+    with pytest.raises(UserError, match=r"cannot write .*gain_against_pretraining.*: Read-only"):
+        write_gain(points, [tmp_path], tmp_path)
 
 
 def test_commands_are_those_that_a_user_types(tmp_path):

@@ -92,10 +92,13 @@ def _open(interval: Sequence[float | None] | None) -> tuple[float, float] | None
 
 def write_gain(points: Sequence[figures.GainPoint], runs: Sequence[Path], folder: Path) -> Path:
     """Write ``gain_against_pretraining.png`` and ``.json`` of ``runs`` into ``folder``; returns the picture's
-    path.
+    path. Raises UserError if ``folder`` cannot be written to.
     """
     path = folder / f"{GAIN}.png"
-    drawing.save_png(figures.gain_against_pretraining(points), path)
     found = {"runs": [str(run) for run in runs], "points": list(map(dataclasses.asdict, points))}
-    atomic_write_bytes(path.with_suffix(".json"), json.dumps(plain(found), indent=1).encode())
+    try:
+        drawing.save_png(figures.gain_against_pretraining(points), path)
+        atomic_write_bytes(path.with_suffix(".json"), json.dumps(plain(found), indent=1).encode())
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
     return path
