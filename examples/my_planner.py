@@ -28,8 +28,7 @@ class PlannerConfig:
 
     Attributes:
         horizon: imagined steps. discount: of their rewards.
-        candidates, elites, iterations: sequences that are imagined for each decision, those of them that are kept,
-            and how often.
+        candidates: sequences that are imagined at once. elites: those of them that are kept. iterations: how often.
         noise: standard deviation of what is added to actions while data are collected.
         hidden, learning_rate, batch_size: of the reward's network.
         updates_per_step, first_updates: of the reward, per environment step and when learning starts.

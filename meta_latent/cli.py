@@ -109,6 +109,12 @@ def _parser() -> argparse.ArgumentParser:
         "(measures what sets a scale, in so many episodes) and options of it, e.g. image_size=32",
     )
     tasks.set_defaults(run=_run_tasks)
+    text = "list the algorithms, or show one: its arms, settings and metrics"
+    algorithms = commands.add_parser("algorithms", help=text, description=text, allow_abbrev=False)
+    algorithms.add_argument("name", metavar="NAME", nargs="?", help="show this one, such as ivg")
+    algorithms.add_argument("overrides", nargs="*", default=[], metavar="key=value",
+                            help="imports=[package]: also those of your own package")  # fmt: skip
+    algorithms.set_defaults(run=_run_algorithms)
     return parser
 
 
@@ -136,11 +142,21 @@ def _run_doctor(parsed: argparse.Namespace) -> int | None:
 
 
 def _run_tasks(parsed: argparse.Namespace) -> int | None:
+    name, overrides = _name_and_overrides(parsed)
+    return _function("tasks")(name, parsed.tag, overrides)
+
+
+def _run_algorithms(parsed: argparse.Namespace) -> int | None:
+    return _function("algorithms")(*_name_and_overrides(parsed))
+
+
+def _name_and_overrides(parsed: argparse.Namespace) -> tuple[str | None, list[str]]:
+    """Of a command whose NAME may be left out; what its overrides import is then imported."""
     name, overrides = parsed.name, list(parsed.overrides)
     if name is not None and "=" in name:
         name, overrides = None, [name, *overrides]
     _import_packages(overrides)
-    return _function("tasks")(name, parsed.tag, overrides)
+    return name, overrides
 
 
 def _function(command: str) -> Callable[..., int | None]:

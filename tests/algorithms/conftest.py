@@ -3,10 +3,12 @@
 import contextlib
 import dataclasses
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
 
+import task_suites
 from meta_latent.algorithms import registry
 from meta_latent.algorithms.registry import Arm
 from meta_latent.experiment.learning import cells
@@ -16,6 +18,7 @@ from meta_latent.experiment.runs.run_folder import RunFolder
 from meta_latent.experiment.settings import config
 from meta_latent.experiment.settings.schema import ExperimentConfig
 from meta_latent.experiment.settings.suites import bind_target
+from task_suites.toy.lqr import Lqr
 
 SMALL = {
     "batch_size": 8, "channels": (4,), "embedding": 8, "epochs": 2, "first_updates": 2, "hidden": 16, "layers": 1,
@@ -125,3 +128,22 @@ def bench(tmp_path_factory):
 def frozen_fixture():
     """See `frozen`."""
     return frozen
+
+
+class Unpaid(Lqr):
+    """Its environments pay, and nobody can say for what."""
+
+    def make(self, task):
+        return Lqr(self.name).make(task)
+
+    def reward(self, task, inputs, action):
+        raise task_suites.SuiteError("unknown to all")
+
+
+@pytest.fixture
+def unpaid(monkeypatch):
+    """A suite mine/unpaid without a reward function."""
+    monkeypatch.setattr(task_suites.registry, "_ENTRIES", dict(task_suites.registry._ENTRIES))
+    task_suites.register("mine/unpaid", Unpaid)
+    yield
+    gymnasium.registry.pop(task_suites.gymnasium_id("mine/unpaid"))

@@ -157,7 +157,7 @@ def test_a_whole_cell(bench, tmp_path, arm):
 
 
 @pytest.mark.parametrize("arm", ARMS)
-def test_a_target_that_lacks_what_it_needs_is_refused_by_name(bench, tmp_path, arm):
+def test_a_target_that_lacks_what_it_needs_is_refused_by_name(bench, tmp_path, unpaid, arm):
     """Data that are missing, or that nobody would read; a reward that cannot be computed; a core without density."""
     parsed, target = Arm.parse(arm), bench.target(arm)
     wrong = {k: v for k, v in target.items() if k != "data"}

@@ -70,6 +70,8 @@ def narrowed(
         narrow["transfer"]["thresholds"] = whole["transfer"]["thresholds"]
     else:
         narrow["task"] = {k: v for k, v in narrow["task"].items() if k != "thresholds"}
+    if data := experiment.transfer.targets[target].data:
+        narrow["data_sha256"] = source_data.read_card(Path(data))["sha256"]
     if pretrained is not None:
         narrow["model_sha256"] = model_folder.read_card(pretrained)["sha256"]
         if arm.with_data:
