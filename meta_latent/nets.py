@@ -104,3 +104,15 @@ def update_target(target: nn.Module, source: nn.Module, rate: float) -> None:
     """target <- (1 - rate) target + rate source, for every parameter."""
     pairs = list(zip(target.parameters(), source.parameters(), strict=True))
     torch._foreach_lerp_([t for t, _ in pairs], [s for _, s in pairs], rate)
+
+
+def pack_optimiser(optimiser: torch.optim.Optimizer) -> dict:
+    """An optimiser's moments with string keys; learning rates are configuration, not state."""
+    return {str(k): dict(v) for k, v in optimiser.state_dict()["state"].items()}
+
+
+def unpack_optimiser(optimiser: torch.optim.Optimizer, state: dict) -> None:
+    """The inverse of `pack_optimiser`."""
+    whole = optimiser.state_dict()
+    whole["state"] = {int(k): {n: x.clone() for n, x in v.items()} for k, v in state.items()}
+    optimiser.load_state_dict(whole)

@@ -3,5 +3,7 @@
 from meta_latent.algorithms.registry import register
 
 register("ivg", "meta_latent.algorithms.ivg:ALGORITHM")
+register("oracle", "meta_latent.algorithms.oracle:ALGORITHM")
+register("rl2", "meta_latent.algorithms.rl2:ALGORITHM")
 register("sac", "meta_latent.algorithms.sac:ALGORITHM")
 register("sb3_sac", "meta_latent.algorithms.sb3_sac:ALGORITHM")

@@ -12,12 +12,12 @@ from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
-from torch import nn
 
 from meta_latent.algorithms.registry import Algorithm
 from meta_latent.models.losses import METRICS as MODEL_METRICS
-from meta_latent.nets import MLP, update_target
+from meta_latent.nets import update_target
 from meta_latent.policies.actors import GaussianActor, Temperature
+from meta_latent.policies.critics import Twin
 from meta_latent.policies.latent_agent import LatentAgent, LatentParts
 from meta_latent.ranges import between, count, nonnegative, positive, share, whole
 from meta_latent.rng import Streams
@@ -46,19 +46,6 @@ class SACConfig:
     target_rate: float = share(0.02, above=True)
     average_rate: float = share(0.03, above=True)
     gradient_clip: float = positive(10.0, most=1e9)
-
-
-class Twin(nn.Module):
-    """Two critics: features (B, F) and actions (B, A) -> (B, 2)."""
-
-    def __init__(self, inputs: int, hidden: int, layers: int):
-        super().__init__()
-        self.first, self.second = MLP(inputs, 1, hidden, layers), MLP(inputs, 1, hidden, layers)
-
-    def forward(self, features: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
-        """Both estimates."""
-        x = torch.cat([features, actions], -1)
-        return torch.cat([self.first(x), self.second(x)], -1)
 
 
 class SAC(LatentAgent):

@@ -12,6 +12,7 @@ import torch
 from meta_latent.errors import RunError
 from meta_latent.models import losses
 from meta_latent.models.latent_state_model import LatentStateModel
+from meta_latent.nets import pack_optimiser, unpack_optimiser
 from meta_latent.ranges import count, positive
 
 
@@ -109,14 +110,4 @@ class ModelLearner:
         for name, optimiser in self.optimisers.items():
             self.unpack_optimiser(optimiser, state["optimisers"][name])
 
-    @staticmethod
-    def pack_optimiser(optimiser: torch.optim.Optimizer) -> dict:
-        """An optimiser's moments with string keys; learning rates are configuration, not state."""
-        return {str(k): dict(v) for k, v in optimiser.state_dict()["state"].items()}
-
-    @staticmethod
-    def unpack_optimiser(optimiser: torch.optim.Optimizer, state: dict) -> None:
-        """The inverse of `pack_optimiser`."""
-        whole = optimiser.state_dict()
-        whole["state"] = {int(k): {n: x.clone() for n, x in v.items()} for k, v in state.items()}
-        optimiser.load_state_dict(whole)
+    pack_optimiser, unpack_optimiser = staticmethod(pack_optimiser), staticmethod(unpack_optimiser)

@@ -10,6 +10,9 @@ from torch import nn
 
 from meta_latent.nets import MLP
 
+INSIDE = 1 - 1e-6
+"""Nearer to 1, float32 does not tell actions apart well enough for their inverse hyperbolic tangent."""
+
 
 class Draw(NamedTuple):
     """An action (..., A) and what its density follows from; draws of several steps can be stacked first."""
@@ -53,6 +56,14 @@ class GaussianActor(nn.Module):
         """A reparameterised action and its log density (B,)."""
         drawn = self.draw(features, rng)
         return drawn.action, drawn.log_prob()
+
+    def log_prob(self, features: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+        """The log density (...,) of actions (..., A) that were taken; at the ends of (-1, 1) that of just
+        inside.
+        """
+        mean, log_stddev = self(features)
+        raw = action.clamp(-INSIDE, INSIDE).atanh()
+        return Draw(action, raw, (raw - mean) / log_stddev.exp(), log_stddev).log_prob()
 
     def draw(self, features: torch.Tensor, rng: torch.Generator) -> Draw:
         """A reparameterised action, its density not computed yet."""

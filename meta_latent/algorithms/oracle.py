@@ -1,0 +1,176 @@
+"""Soft actor-critic that is told the task: the upper reference of every comparison in meta-reinforcement learning.
+
+Haarnoja et al., "Soft Actor-Critic Algorithms and Applications", 2018 (arXiv 1812.05905), with twin critics and a
+tuned temperature, on whole episodes of many tasks. Policy and critics read the observation, pictures through
+convolutions, beside the numbers that tell the task from others (standardised over the training tasks). What it
+reaches is what inference of the task could at most add. Deviations: the encoder learns from the critics' error
+alone, and the policy reads its features outside the graph (Yarats et al. 2021, arXiv 1910.01741, without their
+autoencoder); the policy's standard deviation is bounded (`policies.actors`). Values are bootstrapped through time
+limits and not through terminal states; they know no trials.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from meta_latent.algorithms.registry import Algorithm, Setting
+from meta_latent.models.observations import ObservationEncoder
+from meta_latent.nets import Standardiser, update_target
+from meta_latent.policies.actors import GaussianActor, Temperature
+from meta_latent.policies.critics import Twin
+from meta_latent.policies.optimised import Optimised
+from meta_latent.ranges import between, count, counts, nonnegative, positive, share, whole
+from meta_latent.rng import Streams
+from meta_latent.types import Averages, Metrics, Step
+
+
+@dataclass(frozen=True)
+class OracleConfig:
+    """Hyper-parameters; `updates_per_step` updates of critics and policy for each new environment step.
+
+    steps_per_round: environment steps between updates. target_entropy: per action value, in nats.
+    target_rate: of the target critics. channels, embedding: of the convolutions and of what they give per camera.
+    """
+
+    discount: float = share(0.9, below=True)
+    temperature: float = positive(0.1)
+    target_entropy: float = between(-1.0, -100, 100)
+    batch_size: int = count(128, most=1_000_000)
+    updates_per_step: float = nonnegative(0.25, most=1000)
+    first_updates: int = whole(200)
+    steps_per_round: int = whole(200)
+    channels: tuple[int, ...] = counts((16, 32), most=4096, may_be_empty=True)
+    embedding: int = count(32, most=16_384)
+    hidden: int = count(128, most=16_384)
+    layers: int = whole(2, most=64)
+    learning_rate: float = positive(1e-3, most=10)
+    temperature_learning_rate: float = positive(1e-3, most=10)
+    target_rate: float = share(0.01, above=True)
+    gradient_clip: float = positive(10.0, most=1e9)
+
+
+class Critic(nn.Module):
+    """The encoder and two critics on what it gives beside the task; task_vectors: (N, P) of the training tasks."""
+
+    def __init__(self, config: OracleConfig, setting: Setting):
+        super().__init__()
+        self.encoder = ObservationEncoder(setting.spec, config.channels, config.embedding)
+        vectors = setting.task_vectors
+        self.standard = Standardiser(vectors.shape[1])
+        if len(vectors) > 1:  # a single one says nothing of scales
+            self.standard.fit(vectors)
+        self.size = self.encoder.size + vectors.shape[1]
+        self.values = Twin(self.size + setting.spec.action_size, config.hidden, config.layers)
+
+    def features(self, step: Step, task: torch.Tensor) -> torch.Tensor:
+        """Observations (..., ) and tasks (..., P) -> (..., size)."""
+        return torch.cat([self.encoder(step), self.standard(task)], -1)
+
+
+class Oracle:
+    """See the module's docstring. Build inside `rng.seeded_construction`."""
+
+    heads = 1
+
+    def __init__(self, config: OracleConfig, setting: Setting):
+        self.config, self.device = config, setting.device
+        actions = setting.spec.action_size
+        self.tasks = setting.task_vectors.to(setting.device)
+        self.critic = Critic(config, setting)
+        self.target_critic = deepcopy(self.critic)
+        self.actor = GaussianActor(self.critic.size, actions, config.hidden, config.layers)
+        self.temperature = Temperature(config.temperature, config.target_entropy * actions)
+        networks = {"critic": self.critic, "target_critic": self.target_critic, "policy": self.actor,
+                    "temperature": self.temperature}  # fmt: skip
+        rates = {"critic": config.learning_rate, "policy": config.learning_rate,
+                 "temperature": config.temperature_learning_rate}  # fmt: skip
+        self.learned = Optimised("oracle", networks, rates, setting.device)
+        self.updates, self.seen_steps, self.debt = 0, 0, float(config.first_updates)
+
+    # Acting
+
+    def begin_task(self, batch_size: int) -> None:
+        """There is nothing to remember: the task is told at every step."""
+
+    @torch.no_grad()
+    def act(self, step: Step, carry: None, rng: Streams, explore: bool) -> tuple[torch.Tensor, None]:
+        """-> actions (B, A) in [-1, 1]: drawn from the policy with `explore`, else its mean."""
+        step = step.to(self.device)
+        features = self.critic.features(step, step.task)
+        if explore:
+            return self.actor.sample(features, rng.torch("explore"))[0].cpu(), None
+        return self.actor.mean_action(features).cpu(), None
+
+    # Learning
+
+    def wants(self) -> int:
+        """`steps_per_round` environment steps before the next update."""
+        return self.config.steps_per_round
+
+    def adapt(self, trial, rng: Streams) -> Oracle:
+        """The agent itself: it knows the task."""
+        return self
+
+    def update(self, replay, rng: Streams) -> Metrics:
+        """`updates_per_step` updates for each step that arrived since the last call, the first ones more."""
+        self.debt += self.config.updates_per_step * (replay.env_steps - self.seen_steps)
+        self.seen_steps = replay.env_steps
+        due, metrics = int(self.debt), Averages()
+        self.debt -= due
+        for _ in range(due):
+            metrics.add(self.soft_update(replay, rng))
+            self.updates += 1
+        return metrics.means()
+
+    def soft_update(self, replay, rng: Streams) -> Metrics:
+        """One update of critics, policy and temperature on replayed transitions."""
+        config, draws = self.config, rng.torch("update")
+        batch = replay.sequences(config.batch_size, 2, rng.numpy("update")).to(self.device)
+        task = self.tasks[batch.task_index][:, None].expand(-1, 2, -1)
+        features = self.critic.features(batch, task)
+        now, after = features[:, 0], features[:, 1].detach()
+        with torch.no_grad():
+            action, log_prob = self.actor.sample(after, draws)
+            target_features = self.target_critic.features(batch, task)[:, 1]
+            soft = self.target_critic.values(target_features, action).min(-1).values
+            soft -= self.temperature.value() * log_prob
+            target = batch.reward[:, 1] + config.discount * soft * ~batch.is_terminal[:, 1]
+        error = self.critic.values(now, batch.action[:, 1]) - target[:, None]
+        critic_loss = self.learned.step("critic", error.square().mean(), config.gradient_clip)
+        now = now.detach()
+        action, log_prob = self.actor.sample(now, draws)
+        value = self.critic.values(now, action).min(-1).values
+        self.learned.step("policy", (self.temperature.value() * log_prob - value).mean(), config.gradient_clip)
+        self.learned.step("temperature", self.temperature.loss(log_prob), config.gradient_clip)
+        update_target(self.target_critic, self.critic, config.target_rate)
+        return {"critic_loss": critic_loss, "value": float(value.detach().mean()),
+                "entropy": float(-log_prob.detach().mean()), "temperature": float(self.temperature.value())}
+
+    # Saving
+
+    def state(self) -> dict:
+        """Everything that a bit-equal continuation needs."""
+        return self.learned.state() | {"updates": self.updates, "seen_steps": self.seen_steps, "debt": self.debt}
+
+    def load_state(self, state: dict) -> None:
+        """Continue from `state()`."""
+        self.learned.load_state(state)
+        self.updates, self.seen_steps = int(state["updates"]), int(state["seen_steps"])
+        self.debt = float(state["debt"])
+
+
+ALGORITHM = Algorithm(
+    config=OracleConfig,
+    build=Oracle,
+    metrics={
+        "critic_loss": "squared error of the critics",
+        "value": "mean of the lower critic at the policy's actions",
+        "entropy": "entropy of the policy, in nats",
+        "temperature": "weight of the entropy bonus",
+    },
+    sees=frozenset({"task"}),
+)

@@ -1,0 +1,256 @@
+"""RL^2: a recurrent policy that learns to learn, whose memory lasts a trial of several episodes of one task.
+
+Duan et al. 2016 (arXiv 1611.02779) and Wang et al. 2016 (arXiv 1611.05763). A gated recurrent network reads
+observation, previous action, previous reward and whether an episode begins; its memory is reset at a trial's start
+alone, so that what an episode found out serves the next ones. Trained on-policy with the clipped surrogate of PPO
+(Schulman et al. 2017, arXiv 1707.06347), gradients through whole trials.
+
+Returns run over the whole trial: an episode that ends inside of it, by a time limit or for good, cuts nothing, since
+exploring pays in later episodes; a trial's end is an end, nothing is bootstrapped there. Deviations: PPO as Wang et
+al. did not and Duan et al. did not either (A3C, TRPO); GAE; the policy reads the embedding beside the memory; a
+flag says whether a reward is shown; an episode's last observation is read too, its action ignored, so that the last
+reward is not lost; values are learned standardised by a running mean and deviation of returns (Yu et al. 2022,
+arXiv 2103.01955); the entropy bonus is that of the squashed policy, from one sample.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import nn
+
+from meta_latent.algorithms.registry import Algorithm, Setting
+from meta_latent.models.observations import ObservationEncoder
+from meta_latent.nets import MLP
+from meta_latent.ops.advantages import generalised_advantages
+from meta_latent.policies.actors import GaussianActor
+from meta_latent.policies.optimised import Optimised
+from meta_latent.ranges import count, counts, nonnegative, positive, share, whole
+from meta_latent.rng import Streams
+from meta_latent.types import Averages, Metrics, SequenceBatch, Spec, Step
+
+
+@dataclass(frozen=True)
+class RL2Config:
+    """Hyper-parameters.
+
+    steps_per_round: environment steps between updates, learned from once. epochs: passes over them, in
+    `minibatches` parts of whole trials each. mix: lambda of GAE. clip: how far the ratio of new and old
+    probabilities counts. reward_scale: multiplies rewards where the network reads them. return_rate: how fast the
+    mean and deviation of returns follow. channels, embedding: of the convolutions and of what they give per camera.
+    """
+
+    steps_per_round: int = count(4000)
+    epochs: int = count(6, most=1000)
+    minibatches: int = count(4, most=10_000)
+    discount: float = share(0.99)
+    mix: float = share(0.95)
+    clip: float = positive(0.2, most=100)
+    value_weight: float = nonnegative(0.5, most=1000)
+    entropy_weight: float = nonnegative(0.01, most=1000)
+    reward_scale: float = positive(1.0)
+    return_rate: float = share(0.1, above=True)
+    channels: tuple[int, ...] = counts((16, 32), most=4096, may_be_empty=True)
+    embedding: int = count(32, most=16_384)
+    memory: int = count(96, most=16_384)
+    hidden: int = count(96, most=16_384)
+    layers: int = whole(1, most=64)
+    learning_rate: float = positive(1e-3, most=10)
+    gradient_clip: float = positive(0.5, most=1e9)
+
+
+class RecurrentPolicy(nn.Module):
+    """Encoder, memory, actor and value. `scale` is the deviation of returns in which values are counted."""
+
+    def __init__(self, config: RL2Config, spec: Spec):
+        super().__init__()
+        self.encoder = ObservationEncoder(spec, config.channels, config.embedding)
+        self.reward_scale, size = config.reward_scale, self.encoder.size + config.memory
+        self.memory = nn.GRU(self.encoder.size + spec.action_size + 3, config.memory, batch_first=True)
+        self.actor = GaussianActor(size, spec.action_size, config.hidden, config.layers)
+        self.value = MLP(size, 1, config.hidden, config.layers, output_scale=0.1)
+        self.register_buffer("offset", torch.zeros(()))
+        self.register_buffer("scale", torch.ones(()))
+
+    def forward(self, step: Step, memory: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Steps (B, T) of trials and the memory (B, M) before them -> features (B, T, F) and the memory after."""
+        seen = self.encoder(step)
+        reward = step.reward * step.reward_present * self.reward_scale
+        flags = torch.stack([reward, step.reward_present, step.is_first.float()], -1)
+        remembered, last = self.memory(torch.cat([seen, step.action, flags], -1), memory[None].contiguous())
+        return torch.cat([seen, remembered], -1), last[0]
+
+    def values(self, features: torch.Tensor) -> torch.Tensor:
+        """Standardised returns (...,) that are expected."""
+        return self.value(features)[..., 0]
+
+    @torch.no_grad()
+    def follow(self, returns: torch.Tensor, rate: float) -> None:
+        """Move offset and scale towards mean and deviation of `returns` (n,), all the way with rate 1."""
+        self.offset.lerp_(returns.mean(), rate)
+        self.scale.lerp_(returns.std(correction=0).clamp_min(1e-3), rate)
+
+
+@dataclass(frozen=True)
+class Round:
+    """What one round is learned from; n trials of T steps, `decided` (n, T) where an action was taken.
+
+    action, log_prob, advantage, value, target: of these steps, zeros elsewhere; the last two standardised.
+    """
+
+    trials: SequenceBatch
+    decided: torch.Tensor
+    action: torch.Tensor
+    log_prob: torch.Tensor
+    advantage: torch.Tensor
+    target: torch.Tensor
+
+    def rows(self, index: torch.Tensor) -> Round:
+        """The trials at these places."""
+        own = {f.name: getattr(self, f.name) for f in fields(self)}
+        trials = own.pop("trials")
+        chosen = {f.name: _rows(getattr(trials, f.name), index) for f in fields(trials)}
+        return Round(SequenceBatch(**chosen), **{name: value[index] for name, value in own.items()})
+
+
+class RL2:
+    """See the module's docstring. Build inside `rng.seeded_construction`."""
+
+    heads = 1
+
+    def __init__(self, config: RL2Config, setting: Setting):
+        self.config, self.device, self.episodes = config, setting.device, setting.episodes_per_trial
+        self.policy = RecurrentPolicy(config, setting.spec)
+        self.learned = Optimised("rl2", {"policy": self.policy}, {"policy": config.learning_rate}, setting.device)
+        self.updates = self.seen = 0
+
+    # Acting
+
+    def begin_task(self, batch_size: int) -> torch.Tensor:
+        """The empty memory (B, M) with which a trial begins."""
+        return torch.zeros(batch_size, self.config.memory, device=self.device)
+
+    @torch.no_grad()
+    def act(self, step: Step, carry: torch.Tensor, rng: Streams, explore: bool):
+        """Remember one step, then act: -> action (B, A) in [-1, 1], drawn with `explore`, else the mean."""
+        features, carry = self.policy(_timed(step.to(self.device)), carry)
+        if explore:
+            return self.policy.actor.sample(features[:, 0], rng.torch("explore"))[0].cpu(), carry
+        return self.policy.actor.mean_action(features[:, 0]).cpu(), carry
+
+    # Learning
+
+    def wants(self) -> int:
+        """`steps_per_round` environment steps of this very policy before the next update."""
+        return self.config.steps_per_round
+
+    def adapt(self, trial, rng: Streams) -> RL2:
+        """The agent itself: what it learns of a task is in its memory."""
+        return self
+
+    def update(self, replay, rng: Streams) -> Metrics:
+        """Learn from the trials that arrived since the last call, each once; all epochs in one call."""
+        fresh, self.seen = replay.view(since=self.seen), replay.added
+        played, metrics = self.prepare(fresh.trials(None, self.episodes).to(self.device)), Averages()
+        count = len(played.decided)
+        for _ in range(self.config.epochs):
+            order = torch.randperm(count, generator=rng.torch("update")).to(self.device)
+            for rows in order.chunk(self.config.minibatches):
+                metrics.add(self.surrogate_update(played.rows(rows), rng))
+                self.updates += 1
+        return metrics.means()
+
+    @torch.no_grad()
+    def prepare(self, trials: SequenceBatch) -> Round:
+        """Advantages, and what the policy that acted says of its actions."""
+        features, _ = self.policy(trials, self.begin_task(len(trials.reward)))
+        decided = trials.valid & ~trials.is_last
+        action = trials.action.roll(-1, 1) * decided[..., None]
+        log_prob = self.policy.actor.log_prob(features, action) * decided
+        values = (self.policy.values(features) * self.policy.scale + self.policy.offset) * decided
+        advantage = trial_advantages(trials.reward.roll(-1, 1), values, decided, self.config.discount,
+                                     self.config.mix)  # fmt: skip
+        returns = advantage + values
+        self.policy.follow(returns[decided], self.config.return_rate if self.updates else 1.0)
+        target = (returns - self.policy.offset) / self.policy.scale * decided
+        spread = advantage[decided].std(correction=0).clamp_min(1e-6)
+        advantage = (advantage - advantage[decided].mean()) / spread * decided
+        return Round(trials, decided, action, log_prob, advantage, target)
+
+    def surrogate_update(self, played: Round, rng: Streams) -> Metrics:
+        """One step on the clipped surrogate, the values' error and the entropy bonus."""
+        config, mask = self.config, played.decided
+        features, _ = self.policy(played.trials, self.begin_task(len(mask)))
+        features = features[mask]
+        log_ratio = self.policy.actor.log_prob(features, played.action[mask]) - played.log_prob[mask]
+        gain = surrogate(log_ratio, played.advantage[mask], config.clip).mean()
+        error = (self.policy.values(features) - played.target[mask]).square().mean()
+        entropy = -self.policy.actor.sample(features, rng.torch("update"))[1].mean()
+        loss = -gain + config.value_weight * error - config.entropy_weight * entropy
+        self.learned.step("policy", loss, config.gradient_clip)
+        moved = log_ratio.detach()
+        return {"surrogate": float(gain.detach()), "value_error": float(error.detach()),
+                "entropy": float(entropy.detach()), "divergence": float((moved.exp() - 1 - moved).mean()),
+                "clipped": float(((moved.exp() - 1).abs() > config.clip).float().mean())}  # fmt: skip
+
+    # Saving
+
+    def state(self) -> dict:
+        """Everything that a bit-equal continuation needs; `seen` episodes are not learned from again."""
+        return self.learned.state() | {"updates": self.updates, "seen": self.seen}
+
+    def load_state(self, state: dict) -> None:
+        """Continue from `state()`."""
+        self.learned.load_state(state)
+        self.updates, self.seen = int(state["updates"]), int(state["seen"])
+
+
+def surrogate(log_ratio: torch.Tensor, advantage: torch.Tensor, clip: float) -> torch.Tensor:
+    """min(ratio A, clip(ratio, 1 - clip, 1 + clip) A), elementwise: PPO's objective (eq. 7)."""
+    ratio = log_ratio.exp()
+    return torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage)
+
+
+def trial_advantages(
+    rewards: torch.Tensor, values: torch.Tensor, decided: torch.Tensor, discount: float, mix: float
+) -> torch.Tensor:
+    """GAE (n, T) over the steps of trials that are `decided` (n, T), as if there were no others; zeros elsewhere.
+
+    The step before an episode's last observation is followed by the next episode's first one; after a trial's last
+    step comes nothing.
+    """
+    order = decided.to(torch.uint8).argsort(dim=1, descending=True, stable=True)
+    kept = decided.gather(1, order)
+    padded = nn.functional.pad(values.gather(1, order) * kept, (0, 1))
+    found = generalised_advantages(rewards.gather(1, order) * kept, padded, discount, mix) * kept
+    return torch.zeros_like(found).scatter(1, order, found)
+
+
+def _timed(step: Step) -> Step:
+    """One instant (B, ...) as sequences (B, 1, ...)."""
+    values = {f.name: getattr(step, f.name) for f in fields(step)}
+    return Step(**{name: {c: x[:, None] for c, x in value.items()} if isinstance(value, dict)
+                   else None if value is None else value[:, None] for name, value in values.items()})  # fmt: skip
+
+
+def _rows(value, index: torch.Tensor):
+    """A field of a batch at these rows."""
+    if isinstance(value, dict):
+        return {camera: images[index] for camera, images in value.items()}
+    return None if value is None else value[index]
+
+
+ALGORITHM = Algorithm(
+    config=RL2Config,
+    build=RL2,
+    metrics={
+        "surrogate": "clipped objective of the policy, in standardised advantages",
+        "value_error": "squared error of standardised values",
+        "entropy": "entropy of the policy, in nats",
+        "divergence": "how far a round moved the policy (KL from the one that acted, in nats)",
+        "clipped": "share of steps whose probability moved beyond the clip",
+    },
+    sees=frozenset({"reward"}),
+    warmup=False,
+)
