@@ -12,7 +12,7 @@ import pytest
 from fabricated_runs import new_facts, ramp, write_cell, write_pretraining
 
 from meta_latent import files
-from meta_latent.errors import UserError
+from meta_latent.errors import RunError, UserError
 from meta_latent.experiment.commands import report
 from meta_latent.experiment.report import pictures
 from meta_latent.experiment.report.analysis import analyse
@@ -166,11 +166,11 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, monkeypatch):
         write_cell(tmp_path / name, "t", "a/pretrained", 0, ramp(250))
         write_cell(tmp_path / name, "t", "a/scratch", 0, ramp(750))
     monkeypatch.setattr(files, "fault_hook", read_only)
-    with pytest.raises(UserError, match=r"cannot write the report into .*much: Read-only"):
+    with pytest.raises(RunError, match=r"could not write .*much.*: Read-only"):
         build(tmp_path / "much", resamples=50)
     points = gain_points([read_run(tmp_path / name) for name in ("little", "much")], Bootstrap(50))
     assert {point.ratio.interval for point in points} == {None}
-    with pytest.raises(UserError, match=r"cannot write .*gain_against_pretraining.*: Read-only"):
+    with pytest.raises(RunError, match=r"could not write .*gain_against_pretraining.*: Read-only"):
         write_gain(points, [tmp_path], tmp_path)
 
 
