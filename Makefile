@@ -1,4 +1,5 @@
-# make setup | test | test-all | lint | demo. Each makes the virtual environment first if it is missing or outdated.
+# make setup | test | test-all | test-floors | lint | demo. Each makes the virtual environment first if it is missing
+# or outdated.
 #
 #   PYTHON=python3.12            another interpreter (3.11 to 3.13)
 #   TORCH_INSTALL_ARGS="..."     where torch comes from. On Linux the default build carries several GB of CUDA
@@ -10,23 +11,24 @@ PYTHON ?= python3
 VENV ?= .venv
 WORKERS ?= 2
 TORCH_INSTALL_ARGS ?=
-TORCH := $(shell grep '^torch==' constraints.txt)
+CONSTRAINTS := constraints.txt
+TORCH := $(shell grep '^torch==' $(CONSTRAINTS))
 LEARN2LEARN := learn2learn==0.2.0
 
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check
 PYTEST = OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(WORKERS)
 
-.PHONY: setup test test-slow test-baselines test-all lint demo clean
+.PHONY: setup test test-slow test-baselines test-all test-floors test-not-slow lint demo clean
 
 setup: $(VENV)/installed
 
 # torch goes first and alone: together with the rest, pip would resolve to its newest release.
 # learn2learn goes last and without its dependencies: only its MAML is used, and it builds only with this flag.
-$(VENV)/installed: setup.cfg pyproject.toml constraints.txt Makefile
+$(VENV)/installed: setup.cfg pyproject.toml $(CONSTRAINTS) Makefile
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) install -qq --upgrade "pip>=24" "setuptools>=70"
 	$(PIP) install -qq "$(TORCH)" $(TORCH_INSTALL_ARGS)
-	$(PIP) install -qq --constraint constraints.txt --editable ".[test]"
+	$(PIP) install -qq --constraint $(CONSTRAINTS) --editable ".[test]"
 	$(VENV)/bin/python -c "import importlib.metadata as m; assert m.version('learn2learn')" 2>/dev/null \
 		|| $(PIP) install -qq --no-deps "$(LEARN2LEARN)" --config-settings="--build-option=build_ext" \
 		|| echo "warning: $(LEARN2LEARN) did not build (it needs a C compiler); all but its MAML engine works"
@@ -39,7 +41,7 @@ test-slow: setup
 	$(PYTEST) -m "slow and not baselines" $(TESTS)
 
 $(VENV)/baselines: $(VENV)/installed
-	$(PIP) install -qq --constraint constraints.txt --editable ".[test,baselines]"
+	$(PIP) install -qq --constraint $(CONSTRAINTS) --editable ".[test,baselines]"
 	touch $@
 
 test-baselines: $(VENV)/baselines
@@ -47,6 +49,14 @@ test-baselines: $(VENV)/baselines
 
 test-all: test $(VENV)/baselines
 	$(PYTEST) -m "slow or baselines" $(TESTS)
+
+# All but the slow tests once more, with the lowest versions that setup.cfg admits, in an environment of its own.
+# numpy's has wheels for Python 3.11 and 3.12.
+test-floors:
+	$(MAKE) test-not-slow VENV=.venv-floors CONSTRAINTS=constraints-floors.txt
+
+test-not-slow: $(VENV)/baselines
+	$(PYTEST) -m "not slow" $(TESTS)
 
 lint: setup
 	$(VENV)/bin/ruff check .

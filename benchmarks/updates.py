@@ -34,27 +34,27 @@ def measure(overrides: list[str]) -> dict[str, float]:
     """Milliseconds of CPU time of each kind of update, in the checkout that is imported."""
     import torch
 
-    from meta_latent.data.collect import collect_episode
+    from meta_latent.algorithms.registry import Arm
+    from meta_latent.data.collect import Noise, play_episode
     from meta_latent.data.replay import SequenceReplay
-    from meta_latent.experiment.learning import cells as transfer
-    from meta_latent.experiment.learning import starts as agents
+    from meta_latent.experiment.learning import starts
     from meta_latent.experiment.settings import config
     from meta_latent.experiment.settings.schema import ExperimentConfig
+    from meta_latent.experiment.settings.suites import bind_target
     from meta_latent.rng import Streams
     from meta_latent.types import Spec
 
     torch.set_num_threads(1)
     experiment = config.load(ExperimentConfig, [config.find("experiment", "demo")], overrides)
-    bound = transfer.bind_target(experiment, TARGET)
-    spec, streams = Spec.of(bound.distribution), Streams(0)
-    agent = agents.build(experiment, ARM, spec, 0, None)
-    replay = SequenceReplay(spec, experiment.transfer.replay, None, agent.model.heads)
-    env, rng = bound.make(), streams.numpy("behaviour")
+    target = bind_target(experiment, TARGET)
+    spec, streams = Spec.of(target.distribution), Streams(0)
+    agent = starts.build(experiment, target, Arm.parse(ARM), 0, None)
+    replay = SequenceReplay(spec, experiment.transfer.replay, None, agent.heads)
+    rows, noise = target.distribution.make_vector([target.tasks[0].task]), Noise(spec.action_size, experiment.random)
     for episode in range(EPISODES):
-        behaviour = experiment.random.draw(spec.action_size, rng)
-        mask = streams.numpy("mask").random(agent.model.heads) < 0.8
-        replay.add_episode(collect_episode(env, behaviour, episode, rng), mask)
-    env.close()
+        mask = streams.numpy("mask").random(agent.heads) < experiment.transfer.head_share
+        replay.add_episode(play_episode(rows, noise, episode, streams), mask)
+    rows.close()
     learner, sizes = agent.learner, experiment.learner
     agent.cache.extend(agent.model, replay)
 

@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shlex
 import sys
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from meta_latent.experiment.commands.report import GAIN
-from meta_latent.experiment.report.page import count, duration, interval, score, times
+from meta_latent.errors import UserError
+from meta_latent.experiment.report import saved
+from meta_latent.experiment.report.gain import GAIN
+from meta_latent.experiment.report.numbers import level
+from meta_latent.experiment.report.pictures import curves_png
 from meta_latent.experiment.report.sources import Run, read_run
+from meta_latent.experiment.report.text import command, count, duration, interval, median, score, times
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -36,10 +39,8 @@ def provenance(run: Run) -> dict:
     """Commands (without what names one cell), seeds, versions and commits of the runs, each once."""
     commands, commits, versions = {}, {}, {}
     for facts in run.facts:
-        words = [str(word) for word in facts.get("command") or ()][1:]
-        words = [word for word in words if word.partition("=")[0] not in (*CELL_KEYS, *ELSEWHERE)]
-        if words:
-            commands[shlex.join(["meta-latent", *words])] = True
+        if typed := command(facts.get("command"), without=(*CELL_KEYS, *ELSEWHERE)):
+            commands[typed] = True
         if facts.get("commit"):
             commits[str(facts["commit"])] = True
         for name, version in (facts.get("versions") or {}).items():
@@ -57,13 +58,12 @@ def facts_of(folder: Path, name: str) -> dict:
 
     SystemExit: there is no report.
     """
-    path = folder / "report.json"
-    if not path.is_file():
-        raise SystemExit(f"{path} is missing: run `meta-latent report {folder}` first")
-    report = json.loads(path.read_text())
+    report = _report(folder)
     for target in report["targets"].values():
         for arm in target["arms"].values():
             arm.pop("curve")
+            kept = ("meaning", "last")
+            arm["metrics"] = {m: {key: found[key] for key in kept} for m, found in arm["metrics"].items()}
     facts = {"format": FORMAT, "name": name, **provenance(read_run(folder)), "report": report}
     gain = folder / "report" / f"{GAIN}.json"
     if not gain.is_file():
@@ -73,19 +73,27 @@ def facts_of(folder: Path, name: str) -> dict:
     return facts | {GAIN: {"runs": made, "points": found["points"]}}
 
 
+def _report(folder: Path) -> dict:
+    """The content of report.json. SystemExit: there is none that can be read."""
+    try:
+        return saved.read(folder / "report.json")
+    except UserError as error:
+        raise SystemExit(str(error)) from error
+
+
 def picture(folder: Path) -> Image.Image:
     """The first imagined sequence of the pretraining, above the learning curves of every target and the gain
     against the amount of pretraining, where runs were compared.
     """
     strips = sorted(folder.glob("pretrain/*/images/*.png"))[:1]
-    curves = sorted((folder / "report").glob("curves_env_steps_*.png"))
-    if not curves:
-        raise SystemExit(f"{folder} holds no pictures: run `meta-latent report {folder}` first")
-    curves += (folder / "report").glob(f"{GAIN}.png")
+    curves = {curves_png(folder, name, t): name for name, t in _report(folder)["targets"].items()}
+    if not all(path.is_file() for path in curves):
+        raise SystemExit(f"{folder} lacks pictures: run `meta-latent report {folder}` first")
+    curves |= {path: path.stem for path in (folder / "report").glob(f"{GAIN}.png")}
     title = "an episode not trained on: real frames above what was imagined from frame 0 on"
     parts = [_titled(path, WIDTH, title) for path in strips]
     width = WIDTH // min(max(len(curves), 2), 3)
-    parts += [_titled(path, width, path.stem.removeprefix("curves_env_steps_")) for path in curves]
+    parts += [_titled(path, width, name) for path, name in curves.items()]
     places, x, y, tallest = [], 0, 0, 0
     for part in parts:
         if x + part.width > WIDTH:
@@ -112,20 +120,18 @@ def block(name: str, facts: dict | None) -> str:
     """The text of README.md's block, made from the content of NAME.json; None: there is none yet."""
     if facts is None:
         return "No result is committed yet: `make demo` makes one in `runs/demo/report.html`."
-    report = facts["report"]
+    report = saved.upgraded(facts["report"])
     lines = [f"![An imagined sequence and learning curves](docs/results/{name}.png)", ""]
     lines += [report["summary"], ""]
-    columns = ("target", "arm", "reached", "steps to threshold, median [95 %]", "time", "speed-up [95 %]")
-    lines += [f"| {' | '.join(columns)} | score |", "|---|---|---|---|---|---|---|"]
+    columns = ("target", "threshold", "arm", "reached", "steps to threshold, median [95 %]", "time")
+    lines += [f"| {' | '.join(columns)} | speed-up [95 %] | final score (IQM) |", f"|{'---|' * 8}"]
     for target, entry in report["targets"].items():
-        lines += [f"| {target} | {arm} | {_row(found)} |" for arm, found in entry["arms"].items()]
+        for arm, found in entry["arms"].items():
+            lines += [f"| {' | '.join([target, *row])} |" for row in _rows(arm, found, entry)]
     made = "; ".join(f"`{command}`" for command in facts["commands"])
     gain = facts.get(GAIN)
     packages = ", ".join(f"{package} {version}" for package, version in facts["versions"].items())
-    thresholds = {entry["threshold"] for entry in report["targets"].values()}
-    lines += ["", f"Threshold: normalised score {', '.join(score(value) for value in sorted(thresholds))}."]
-    lines[-1] += " Speed-up: ratio of the medians to the arm's scratch arm, without pretraining. Score: the"
-    lines[-1] += " last one; a run ends when the threshold holds."
+    lines += ["", _legend(report)]
     budgets = [f"{target}: {_budgets(entry['arms'])}" for target, entry in report["targets"].items()]
     lines += [f"Budgets in steps: {'; '.join(budgets)}."]
     lines += [_gain(gain["points"])] if gain else []
@@ -133,6 +139,15 @@ def block(name: str, facts: dict | None) -> str:
     lines += [f"commit {', '.join(_short(commit) for commit in facts['commits'])}."]
     lines += [f"All numbers: [{name}.json](docs/results/{name}.json)."]
     return "\n".join(lines)
+
+
+def _legend(report: dict) -> str:
+    """What the columns of the table are."""
+    raw = [name for name, target in report["targets"].items() if not target["normalised"]]
+    text = f"Scores are {'normalised' if not raw else 'raw returns on ' + ', '.join(raw)}."
+    text += " Speed-up: ratio of the medians to the arm that it is compared with, without pretraining."
+    text += f" Final score: mean of a run's last {report['final_score_evaluations']} evaluations,"
+    return text + " interquartile mean (IQM) over runs; a run ends when the threshold holds."
 
 
 def _gain(points: list[dict]) -> str:
@@ -150,7 +165,7 @@ def _gain(points: list[dict]) -> str:
 
 def _budgets(arms: dict) -> str:
     """One number where all arms have the same budget, else one per arm."""
-    found = {arm: entry["budget_env_steps"] for arm, entry in arms.items()}
+    found = {arm: entry["budget"] for arm, entry in arms.items()}
     if len(set(found.values())) == 1:
         return count(next(iter(found.values())))
     return ", ".join(f"{arm} {count(steps)}" for arm, steps in found.items())
@@ -162,36 +177,40 @@ def _short(commit: str) -> str:
     return digits[:12] + plus + changes
 
 
-def _row(arm: dict) -> str:
-    claim = arm["speedup"].get(arm.get("base"), {})
-    speedup = times(claim.get("ratio"), claim.get("lower_bound", False))
-    if claim.get("ratio") is not None:
-        speedup += f" {interval(claim.get('interval'), times)}"
-    seconds = _median(arm, "seconds_to_threshold", duration)
-    return " | ".join([*_steps(arm), seconds, speedup, score(arm["medians"]["final_score"])])
+def _rows(arm: str, found: dict, target: dict) -> list[list[str]]:
+    """The cells of one arm's rows, one row per threshold."""
+    rows = []
+    for at in map(level, target["thresholds"]):
+        claim = found["speedup"][at].get(found.get("base"), {})
+        speedup = times(claim.get("ratio"), claim.get("lower_bound", False))
+        if claim.get("ratio") is not None:
+            speedup = _with(speedup, claim["interval"], times)
+        seconds = median(found["medians"]["seconds_to_threshold"][at], duration)
+        rows.append([at, arm, *_steps(found, at), seconds, speedup, score(found["final_score_iqm"])])
+    return rows
 
 
-def _median(arm: dict, key: str, show) -> str:
-    exact, least = arm["medians"].get(key), arm["medians"].get(f"{key}_at_least")
-    return show(exact) if exact is not None else f"> {show(least)}" if least is not None else show(None)
+def _with(text: str, ends: list | None, show) -> str:
+    return text if ends is None else f"{text} {interval(ends, show)}"
 
 
-def _steps(arm: dict) -> list[str]:
+def _steps(arm: dict, at: str) -> list[str]:
     """How many seeds reached the threshold, and when."""
-    steps = _median(arm, "env_steps_to_threshold", count)
-    steps += f" {interval(arm['intervals'].get('env_steps_to_threshold'), count)}"
-    return [f"{arm['reached']} / {len(arm['seeds'])}", steps]
+    steps = median(arm["medians"]["steps_to_threshold"][at])
+    steps = _with(steps, arm["intervals"]["steps_to_threshold"][at], count)
+    return [f"{arm['reached'][at]} / {len(arm['seeds'])}", steps]
 
 
 def families() -> str:
     """The table of `FAMILIES`, made from their committed JSONs. No times: they shared a busy machine."""
     columns = ("experiment", "target", "threshold", "arm", "reached", "steps to threshold, median [95 %]")
-    lines = [f"| {' | '.join(columns)} | score, median |", "|---|---|---|---|---|---|---|"]
+    lines = [f"| {' | '.join(columns)} | final score (IQM) |", f"|{'---|' * 7}"]
     for name, facts in ((name, committed(name)) for name in FAMILIES):
-        for target, entry in (facts["report"]["targets"] if facts else {}).items():
-            for arm, found in entry["arms"].items():
-                row = [f"[{name}]({name}.png)", target, score(entry["threshold"]), arm, *_steps(found)]
-                lines += [f"| {' | '.join([*row, score(found['medians']['final_score'])])} |"]
+        for target, entry in (saved.upgraded(facts["report"])["targets"] if facts else {}).items():
+            rows = [row for arm, found in entry["arms"].items() for row in _rows(arm, found, entry)]
+            for at, arm, reached, steps, _, _, final in rows:
+                cells = (f"[{name}]({name}.png)", target, at, arm, reached, steps, final)
+                lines += [f"| {' | '.join(cells)} |"]
     return "\n".join(lines)
 
 

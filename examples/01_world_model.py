@@ -12,8 +12,9 @@ from PIL import Image
 
 import meta_latent
 import task_suites
-from meta_latent.data.collect import CorrelatedNoise, collect_episode
+from meta_latent.data.collect import Noise, NoiseConfig, play_episode
 from meta_latent.ops.imagination import imagine
+from meta_latent.rng import Streams
 from meta_latent.types import Step
 
 SEEN, IMAGINED = 4, 8
@@ -75,10 +76,10 @@ def main() -> None:
 
     source = config.pretrain.sources[0]
     suite = task_suites.get(source.suite, **config.suite)
-    env = suite.make(suite.sample("train", 1, seed=0)[0])
-    rng = np.random.default_rng(1)
-    episode = collect_episode(env, CorrelatedNoise(suite.action_space.shape[0], 0.9), seed=123, rng=rng)
-    env.close()
+    rows = suite.make_vector(suite.sample("train", 1, seed=0))
+    noise = Noise(suite.action_space.shape[0], NoiseConfig(persistences=(0.9,)))
+    episode = play_episode(rows, noise, seed=123, rng=Streams(1))
+    rows.close()
     camera = next(iter(model.spec.images))
     path = Path(arguments.out) / config.name / "open_loop.png"
     picture = strip(model, episode, camera)

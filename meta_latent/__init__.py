@@ -9,6 +9,7 @@ meta_latent.report(config)
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,19 +19,21 @@ if TYPE_CHECKING:  # imported inside the functions otherwise: `import meta_laten
     from meta_latent.experiment.commands.evaluate import Result
     from meta_latent.experiment.settings.schema import ExperimentConfig
     from meta_latent.models.latent_state_model import LatentStateModel
+    from meta_latent.protocols import Agent
 
 __version__ = "0.1.0"
 __all__ = ["RunError", "UserError", "configure", "evaluate", "load", "pretrain", "report", "transfer"]
 
 
-def load(path: str | Path, device: str = "cpu") -> LatentStateModel:
-    """Open a pretrained model: the folder `model/` of a pretraining run. Nothing is unpickled.
+def load(path: str | Path, device: str = "cpu") -> LatentStateModel | Agent:
+    """Open a pretrained model (the folder `model/` of a pretraining) or a trained agent (the folder of its run).
 
-    Raises UserError if it is no model, was truncated or edited, or is of another version.
+    Nothing is unpickled. Raises UserError if it is neither, was truncated or edited, or is of another version.
     """
+    from meta_latent.experiment.learning import saved
     from meta_latent.experiment.pretraining import model_folder
 
-    return model_folder.load(path, device)
+    return saved.load_agent(path, device) if saved.is_cell(path) else model_folder.load(path, device)
 
 
 def configure(source: str | Path | dict[str, Any], *overrides: str) -> ExperimentConfig:
@@ -91,12 +94,15 @@ def evaluate(
     )
 
 
-def report(config: ExperimentConfig | str | Path) -> dict[str, Any]:
+def report(config: ExperimentConfig | str | Path, thresholds: Sequence[float] = ()) -> dict[str, Any]:
     """Write report.html and report.json of an experiment (or of its run folder); returns the content of the
     latter.
 
+    Args:
+        thresholds: scores to reach, instead of those that the runs recorded.
     Raises UserError if there are no runs.
     """
-    from meta_latent.experiment.commands import report as page
+    from meta_latent.experiment.report import build
 
-    return page.build(config if isinstance(config, str | Path) else Path(config.out) / config.name)
+    path = config if isinstance(config, str | Path) else Path(config.out) / config.name
+    return build.build(path, thresholds=thresholds)

@@ -5,13 +5,16 @@ resumes.
 """
 
 import argparse
+import contextlib
+import errno
 import importlib
+import io
 import os
 import shlex
 import signal
 import sys
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import meta_latent
 from meta_latent.errors import RunError, UserError
@@ -25,6 +28,11 @@ _EXPERIMENTS = {
     "demo": "pretrain, transfer and report in minutes on a CPU",
 }
 _HEAVY = ("pretrain", "transfer", "demo")
+_ENVIRONMENT = (
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENAMETOOLONG,
+    errno.EMFILE, errno.ENFILE,
+)  # fmt: skip
+"""What the machine lacks, as against what a program does wrong."""
 
 Run = Callable[[argparse.Namespace], int | None]
 
@@ -38,20 +46,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as stop:  # argparse has printed help (0) or one usage error (2)
         return int(stop.code or 0)
     try:
-        if argv is None:
-            _prepare_process(parsed.command)
-        status = parsed.run(parsed)
-        sys.stdout.flush()
-        return DONE if status is None else int(status)
+        with _real_process(parsed.command) if argv is None else contextlib.nullcontext():
+            status = parsed.run(parsed)
+            sys.stdout.flush()
+            return DONE if status is None else int(status)
     except (UserError, RunError) as error:
         return _report(error, WRONG_INPUT if isinstance(error, UserError) else FAILED)
     except KeyboardInterrupt:
         again = shlex.join(["meta-latent", *arguments])
-        print(f"\ninterrupted; the same command goes on where it stopped: {again}", file=sys.stderr)
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            print(f"\ninterrupted; the same command goes on where it stopped: {again}", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
+    except OSError as error:
+        if error.errno not in _ENVIRONMENT:
+            raise
+        return _report(f"{error.filename or 'a file'}: {error.strerror}", FAILED)
     except ValueError as error:
         if _is_suite_error(error):
             return _report(error, WRONG_INPUT)
@@ -78,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
         )
         command.set_defaults(run=_run_experiment)
     report = commands.add_parser("report", help="write report.html and report.json of run folders")
-    report.add_argument("paths", nargs="+", metavar="PATH", help="runs/NAME, or parts of it")
+    report.add_argument("paths", nargs="+", metavar="PATH", help="runs/NAME, or thresholds=[0.5,0.85]")
     report.set_defaults(run=_run_report)
     doctor = commands.add_parser(
         "doctor", help="check this machine; says which command mends what is missing"
@@ -93,10 +105,16 @@ def _parser() -> argparse.ArgumentParser:
         nargs="*",
         default=[],
         metavar="key=value",
-        help="imports=[package]: also those of your own package; with NAME, picture=FILE.png and options of "
-        "it, e.g. image_size=32",
+        help="imports=[package]: also those of your own package; with NAME, picture=FILE.png, references=50 "
+        "(measures what sets a scale, in so many episodes) and options of it, e.g. image_size=32",
     )
     tasks.set_defaults(run=_run_tasks)
+    text = "list the algorithms, or show one: its arms, settings and metrics"
+    algorithms = commands.add_parser("algorithms", help=text, description=text, allow_abbrev=False)
+    algorithms.add_argument("name", metavar="NAME", nargs="?", help="show this one, such as ivg")
+    algorithms.add_argument("overrides", nargs="*", default=[], metavar="key=value",
+                            help="imports=[package]: also those of your own package")  # fmt: skip
+    algorithms.set_defaults(run=_run_algorithms)
     return parser
 
 
@@ -124,11 +142,21 @@ def _run_doctor(parsed: argparse.Namespace) -> int | None:
 
 
 def _run_tasks(parsed: argparse.Namespace) -> int | None:
+    name, overrides = _name_and_overrides(parsed)
+    return _function("tasks")(name, parsed.tag, overrides)
+
+
+def _run_algorithms(parsed: argparse.Namespace) -> int | None:
+    return _function("algorithms")(*_name_and_overrides(parsed))
+
+
+def _name_and_overrides(parsed: argparse.Namespace) -> tuple[str | None, list[str]]:
+    """Of a command whose NAME may be left out; what its overrides import is then imported."""
     name, overrides = parsed.name, list(parsed.overrides)
     if name is not None and "=" in name:
         name, overrides = None, [name, *overrides]
     _import_packages(overrides)
-    return _function("tasks")(name, parsed.tag, overrides)
+    return name, overrides
 
 
 def _function(command: str) -> Callable[..., int | None]:
@@ -156,17 +184,24 @@ def _import_packages(overrides: Sequence[str]) -> None:
         _module("meta_latent.experiment.settings.extensions").import_packages(name for name in names if name)
 
 
-def _prepare_process(command: str) -> None:
-    """Allocator settings, and signals that let a run save: for the real process, not for calls of `main`."""
+@contextlib.contextmanager
+def _real_process(command: str) -> Iterator[None]:
+    """Allocator settings, signals that let a run save, and output that any terminal takes: for the real
+    process, not for calls of `main`.
+    """
     if command in _HEAVY and sys.platform == "linux":
         allocator = _module("meta_latent.experiment.runs.scheduler").ALLOCATOR
         if not any(name in os.environ for name in allocator):
             # They count only if set before Python starts: once more, with them.
             os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **allocator})
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     if os.getsid(0) == os.getpid():
         # Started by our scheduler in a session of its own: no terminal sends SIGINT, so it must heed ours.
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    with _module("meta_latent.experiment.runs.interrupts").raised():
+        yield
 
 
 def _is_suite_error(error: ValueError) -> bool:
@@ -174,7 +209,7 @@ def _is_suite_error(error: ValueError) -> bool:
     return suites is not None and isinstance(error, suites.SuiteError)
 
 
-def _report(error: Exception, status: int) -> int:
+def _report(error: Exception | str, status: int) -> int:
     print(f"meta-latent: {' '.join(str(error).split())}", file=sys.stderr)
     return status
 

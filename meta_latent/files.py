@@ -6,10 +6,13 @@ Every function announces its steps to `fault_hook`, so that tests can stop the p
 import contextlib
 import errno
 import hashlib
+import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from meta_latent.errors import RunError
 
@@ -17,13 +20,15 @@ fault_hook: Callable[[str, Path], None] | None = None
 """Called as `fault_hook(event, path)` before each "write", "sync" and "rename". None outside tests."""
 
 TEMPORARY = ".tmp-"
-_FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+"""Error numbers of a disk, or a share of it, that is used up."""
 
 
 def atomic_write_bytes(path: Path | str, data: bytes) -> None:
     """Replace the content of `path` by `data`: afterwards, or after a kill, it is the old or the new content.
 
-    Raises `RunError` naming `path` if the disk is full; the old content is then still there.
+    Raises `RunError` naming `path` if the disk is full, read-only or broken; the old content is then still
+    there.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}{TEMPORARY}{os.getpid()}")
@@ -39,7 +44,8 @@ def atomic_write_bytes(path: Path | str, data: bytes) -> None:
             os.replace(temporary, path)
             _sync(path.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -50,15 +56,15 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
     The caller writes ordinary files into the yielded folder. After an exception `path` is untouched. A kill
     between the two renames of a replacement leaves the old folder beside it; `recover_folder(path)` puts it
     back.
-    Raises `RunError` naming `path` if the disk is full.
+    Raises `RunError` naming `path` if the disk is full, read-only or broken.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    recover_folder(path)
     temporary = path.with_name(f".{path.name}{TEMPORARY}{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
     try:
         with full_disk_named(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            recover_folder(path)
+            shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir()
             _announce("write", path)
             yield temporary
@@ -90,7 +96,7 @@ def append_bytes(path: Path | str, data: bytes, sync: bool = True) -> int:
     """Append `data` to `path` (made if missing) and return its new length in bytes.
 
     A failed append is cut off again. With `sync` the data is on the disk when this returns.
-    Raises `RunError` naming `path` if the disk is full.
+    Raises `RunError` naming `path` if the disk is full, read-only or broken.
     """
     path = Path(path)
     # Unbuffered: a buffer would be flushed again on closing, after the failed append was cut off.
@@ -152,12 +158,46 @@ def _sync(path: Path) -> None:
 
 @contextlib.contextmanager
 def full_disk_named(path: Path) -> Iterator[None]:
-    """Context manager that turns the error of a full disk into a `RunError` naming `path`."""
+    """Context manager that turns the error of a full, read-only or broken disk into a `RunError` naming
+    `path`.
+    """
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL_DISK:
+        if error.errno in FULL_DISK:
             raise RunError(
                 f"the disk is full: could not write {path}; free some space and run the same command"
             ) from error
-        raise
+        raise RunError(
+            f"could not write {path}: {error.strerror or error}; mend that and run the same command"
+        ) from error
+
+
+def to_json(value: Any, indent: int | None = None) -> bytes:
+    """JSON text of nested dicts, lists and tuples; NumPy scalars and 0-dimensional tensors become numbers,
+    paths strings, and numbers that are not finite null, as JSON has no other word for them.
+
+    Raises `TypeError` naming the type of anything else.
+    """
+    return json.dumps(_plain(value), indent=indent, allow_nan=False).encode()
+
+
+def from_json(text: bytes | str) -> Any:
+    """What a JSON text says. Raises `ValueError` if it is none, or nested too deep to be one of ours."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    if not isinstance(value, str | int | float | bool | None) and not hasattr(value, "item"):
+        raise TypeError(f"JSON cannot hold {value!r} ({type(value).__name__})")
+    value = value.item() if hasattr(value, "item") else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -126,7 +126,8 @@ class Replay(Protocol):
         fresh = replay.view(tasks=[3], since=seen).transitions()  # of one task, from episode number `seen` on
         replay.flush()                                            # a checkpoint may now name what is on disk
         checkpoint.save(folder, {"replay": replay.state(), ...})  # load_state(state) drops what came later
-        replay.prune()                                            # evicted episodes are in no checkpoint now
+        replay.prune()                                            # evicted episodes are in no checkpoint now,
+                                                                  # but those that prune(earlier_state) names
 
     `len(replay)` is the number of environment steps held, `env_steps` of those ever added, `added` of episodes.
     """
@@ -163,5 +164,7 @@ class Replay(Protocol):
     def prune(self, *states: dict) -> None: ...
 
     def state(self) -> dict: ...
+
+    def check(self, state: dict) -> None: ...
 
     def load_state(self, state: dict) -> None: ...

@@ -24,12 +24,44 @@ class LargestAction(gymnasium.ActionWrapper):
         return self._start + int(np.argmax(action))
 
 
+class ScaledAction(gymnasium.ActionWrapper):
+    """Actions of a bounded Box (A,), whole numbers too, as A numbers in [-1, 1].
+
+    Each whole number gets an equal share of [-1, 1]; where low and high are equal, any action means that.
+    """
+
+    def __init__(self, env: gymnasium.Env) -> None:
+        super().__init__(env)
+        space = env.action_space
+        self._low, self._high = space.low.astype(np.float64), space.high.astype(np.float64)
+        self._type, self._whole = space.dtype, np.issubdtype(space.dtype, np.integer)
+        self.action_space = Box(-1, 1, space.shape, np.float32)
+
+    def action(self, action: np.ndarray) -> np.ndarray:
+        """Return the environment's own action, of its type and within its limits."""
+        low, high, action = self._low, self._high, np.asarray(action, np.float64)
+        if self._whole:
+            own = low + np.floor((action + 1) / 2 * (high - low + 1))
+        else:
+            own = (low / 2 + high / 2) + action * (high / 2 - low / 2)  # halves, as the width may overflow
+        return own.clip(low, high).astype(self._type)
+
+
+def number(value: Any, what: str) -> float:
+    """Return `value` as a float, also from an array of one. SuiteError: it is nothing of the kind."""
+    found = np.asarray(value)
+    if found.size != 1 or found.dtype.kind not in "biuf":
+        raise SuiteError(f"{what} is {value!r}: expected a number")
+    return float(found.item())
+
+
 def draw(env: gymnasium.Env) -> Any:
-    """Return what the environment renders."""
+    """Return what the environment renders; an array is a copy, as some draw into the same one each time."""
     viewer = getattr(getattr(env.unwrapped, "mujoco_renderer", None), "viewer", None)
     if viewer is not None:
         viewer.make_context_current()  # Gymnasium takes it to be so; anything drawn in between changed it
-    return env.render()
+    frame = env.render()
+    return frame.copy() if isinstance(frame, np.ndarray) else frame
 
 
 def rendered(env: gymnasium.Env, side: int | None, name: str) -> np.ndarray:
@@ -39,7 +71,7 @@ def rendered(env: gymnasium.Env, side: int | None, name: str) -> np.ndarray:
         found = f"{frame.dtype} {frame.shape}" if isinstance(frame, np.ndarray) else type(frame).__name__
         raise SuiteError(f"{name}: render() returned {found}; expected uint8 (height, width, 3)")
     if side is None:
-        return frame.copy()
+        return frame
     from PIL import Image
 
     return np.array(Image.fromarray(frame).resize((side, side), Image.Resampling.BOX))
@@ -52,6 +84,7 @@ class Observer:
     """
 
     def __init__(self, space: gymnasium.Space, name: str) -> None:
+        self._name = name
         self._is_dict = isinstance(space, Dict) and all(
             key == "proprio" or key.startswith("image_") for key in space.spaces
         )
@@ -75,14 +108,19 @@ class Observer:
         self.space = Dict(found)
 
     def __call__(self, observation: Any) -> dict[str, np.ndarray]:
-        """Return new arrays."""
+        """Return new arrays. SuiteError: the observation is of another structure than its space."""
         given = observation if self._is_dict else {next(iter(self._parts)): observation}
-        return {
-            key: np.array(given[key])
-            if key.startswith("image_")
-            else np.array(gymnasium.spaces.flatten(part, given[key]), np.float32)
-            for key, part in self._parts.items()
-        }
+        try:
+            return {
+                key: np.array(given[key])
+                if key.startswith("image_")
+                else np.array(gymnasium.spaces.flatten(part, given[key]), np.float32)
+                for key, part in self._parts.items()
+            }
+        except (IndexError, KeyError, TypeError, ValueError) as error:
+            wrong = f"{type(error).__name__}: {error}"
+            found = f"an observation of type {type(observation).__name__}"
+            raise SuiteError(f"{self._name}: got {found}, which is not of its space ({wrong})") from error
 
 
 class AdaptedEnv(gymnasium.Wrapper):
@@ -107,7 +145,7 @@ class AdaptedEnv(gymnasium.Wrapper):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
         """Start an episode."""
-        observation, info = self.env.reset(seed=seed, options=options)
+        observation, info = self._parts("reset", 2, self.env.reset(seed=seed, options=options))
         self._count = 0
         return self._observed(observation), {**info, "reward_inputs": self._suite.inputs(self.env, 0.0)}
 
@@ -115,8 +153,9 @@ class AdaptedEnv(gymnasium.Wrapper):
         """Take one step with an action (A,) in [-1, 1]; pays what the environment pays."""
         if self._count is None:
             raise SuiteError("step before reset: call reset(seed=...) first")
-        observation, reward, terminated, truncated, info = self.env.step(action)
+        observation, reward, terminated, truncated, info = self._parts("step", 5, self.env.step(action))
         self._count += 1
+        reward = number(reward, f"{self._suite.name}: the reward that its environment paid")
         info = {**info, "reward_inputs": self._suite.inputs(self.env, reward)}
         truncated = truncated or self._count >= self._suite.max_episode_steps
         return self._observed(observation), reward, terminated, truncated, info
@@ -125,7 +164,16 @@ class AdaptedEnv(gymnasium.Wrapper):
         """Return what the environment renders, else the first picture that was observed; None: neither."""
         if self._draws:
             return draw(self.env)
-        return next((value for key, value in self._shown.items() if key.startswith("image_")), None)
+        return next((value.copy() for key, value in self._shown.items() if key.startswith("image_")), None)
+
+    def _parts(self, what: str, count: int, found: Any) -> tuple:
+        """Return what the environment returned. SuiteError: not as many things, or the last is no mapping."""
+        if not isinstance(found, tuple) or len(found) != count or not isinstance(found[-1], dict):
+            kinds = ", ".join(type(part).__name__ for part in found) if isinstance(found, tuple) else found
+            names = ("observation, info", "observation, reward, terminated, truncated, info")[count == 5]
+            expected = f"expected ({names}), info a dict"
+            raise SuiteError(f"{self._suite.name}: {what} returned ({kinds}); {expected}")
+        return found
 
     def _observed(self, observation: Any) -> dict[str, np.ndarray]:
         self._shown = self._observer(observation)

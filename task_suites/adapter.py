@@ -12,10 +12,10 @@ import gymnasium
 import numpy as np
 from gymnasium.envs.registration import load_env_creator
 
-from task_suites.adapted_env import AdaptedEnv, LargestAction, rendered
+from task_suites.adapted_env import AdaptedEnv, LargestAction, ScaledAction, rendered
 from task_suites.distribution import ScriptedPolicy, as_distractors
 from task_suites.errors import SuiteError, choose
-from task_suites.own_rewards import Entries, Functions, OwnTasks, PaidEnv, entries_of, named
+from task_suites.own_rewards import Entries, Functions, OwnTasks, PaidEnv, Scale, entries_of, named, scale_of
 from task_suites.registry import register
 from task_suites.task import Parameters, Reward, Task
 from task_suites.values import whole
@@ -36,6 +36,7 @@ class Recipe:
     max_episode_steps: int | None
     pixels: str
     keep: tuple[str, ...]
+    references: Scale | None
 
 
 def gymnasium_task(
@@ -50,6 +51,7 @@ def gymnasium_task(
     success: Callable | None = None,
     terminated: Callable | None = None,
     scripted: Callable[..., ScriptedPolicy] | None = None,
+    references: tuple[float, float] | None = None,
     pixels: str = "none",
     keep: Iterable[str] = (),
     tags: tuple[str, ...] = (),
@@ -63,10 +65,12 @@ def gymnasium_task(
     the environment's own; several by name; None stands for its own, which is then the last reward input.
     reward_inputs(env.unwrapped) -> (R,): what rewards are computed from, called `reward_input_names`.
     tasks: "train" and "test" -> one mapping per task: the reward's parameters, and if wanted "reward" (its
-    name) and "dynamics" (a mapping for `make`). Without: one train task. No task is in both.
+    name), "dynamics" (a mapping for `make`) and "references". Without: one train task. No task is in both.
     success, terminated: as reward, without `action` for success; booleans (default: never). An episode ends
     where `terminated` or the environment says so; what learns in imagination knows `terminated` only.
     scripted(**parameters): a policy. max_episode_steps: None = the id's own.
+    references: (floor, reference), the raw episode returns that score 0 and 1, of all tasks whose entries
+    give none; None: scores stay raw. `meta-latent tasks NAME references=50` measures them.
     pixels: "none"; "render": what `render()` shows, option image_size; "mujoco": `MujocoPixels`, options
     image_size, cameras, antialias, distractors. keep: geoms or bodies whose colour means something.
     tags: for `task_suites.names(tag)`; "own" and the family are added.
@@ -82,6 +86,7 @@ def gymnasium_task(
         max_episode_steps,
         choose(pixels, _PIXELS, "pixels"),
         (keep,) if isinstance(keep, str) else tuple(keep),
+        scale_of(references, f"{name}: references"),
     )
     register(name, _FACTORIES[pixels](recipe), (*tags, "own"))
 
@@ -122,7 +127,7 @@ class Adapted(OwnTasks):
     """The task distribution that `gymnasium_task` registers."""
 
     def __init__(self, name: str, recipe: Recipe, options: dict[str, Any], distractors: tuple = ()) -> None:
-        super().__init__(name, recipe.functions)
+        super().__init__(name, recipe.functions, recipe.references)
         self.family, self._recipe = name.split("/")[0], recipe
         self.options, self.distractors = options, distractors
         self.shows_distractors = recipe.pixels == "mujoco"
@@ -192,8 +197,7 @@ class Adapted(OwnTasks):
             raise SuiteError(
                 f"{self.name}: its actions are {space}; expected Discrete or a bounded Box with one dimension"
             )
-        low, high = np.full(space.shape, -1, np.float32), np.full(space.shape, 1, np.float32)
-        return gymnasium.wrappers.RescaleAction(env, low, high)
+        return ScaledAction(env)
 
     def _make(self, task: Task) -> gymnasium.Env:
         make, limit = self._recipe.make, self._recipe.max_episode_steps

@@ -8,7 +8,7 @@ import hashlib
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -19,7 +19,7 @@ from task_suites import clips
 from task_suites import references as committed
 from task_suites.errors import SuiteError, choose
 from task_suites.rows import LockstepRows, Rows
-from task_suites.task import Distractor, Reward, Task
+from task_suites.task import Distractor, Reward, Task, read_distractors
 from task_suites.values import Values, read_values, whole
 
 SPLITS = ("train", "test")
@@ -44,32 +44,12 @@ def as_action(action: Any, size: int) -> np.ndarray:
 
 
 def as_distractors(values: Any) -> tuple[Distractor, ...]:
-    """Read distractors from Distractor values, `{"video": 0.5}` or `[{"name": "video", "seed": 1}]`.
-
-    Raises SuiteError naming what is wrong; a folder of videos is read here, so that it fails early.
-    """
-    if isinstance(values, Mapping):
-        return tuple(Distractor(name, intensity) for name, intensity in values.items())
-    if isinstance(values, str) or not isinstance(values, Iterable):
-        raise SuiteError(
-            f"distractors: got {values!r}, expected a mapping from name to intensity or a sequence"
-        )
-    found = []
-    for item in values:
-        if isinstance(item, Mapping):
-            for key in item:
-                choose(key, ("name", "intensity", "seed", "folder"), "distractor field")
-            if "name" not in item:
-                raise SuiteError(f"distractors: {dict(item)!r} has no name")
-            item = Distractor(**item)
-        if not isinstance(item, Distractor):
-            raise SuiteError(f"distractors: got {item!r}, expected Distractor(name, intensity, seed)")
+    """Return what `read_distractors` reads; a folder of videos is read here, so that it fails early."""
+    found = read_distractors(values)
+    for item in found:
         if item.folder:
             clips.load(item.folder)
-        if item.name in (other.name for other in found):
-            raise SuiteError(f"distractors: {item.name!r} is given twice")
-        found.append(item)
-    return tuple(found)
+    return found
 
 
 class TaskDistribution(ABC):

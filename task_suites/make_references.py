@@ -6,6 +6,7 @@ import argparse
 import json
 from collections.abc import Callable, Container
 
+import gymnasium
 import numpy as np
 
 from task_suites import references, registry
@@ -86,7 +87,8 @@ def _score(suite: TaskDistribution, task: Task, data: tuple[np.ndarray, np.ndarr
 
 def _spread(tasks: list[Task], episodes: int) -> list[Task]:
     """Return at most `episodes` of the tasks that share a reference, evenly over their order."""
-    return [tasks[index * len(tasks) // episodes] for index in range(min(episodes, len(tasks)))]
+    count = min(episodes, len(tasks))
+    return [tasks[index * len(tasks) // count] for index in range(count)]
 
 
 def _entry(task: Task, means: dict[str, list[float]], episodes: int) -> dict:
@@ -100,15 +102,21 @@ def _entry(task: Task, means: dict[str, list[float]], episodes: int) -> dict:
     }
 
 
+def _has_script(suite: TaskDistribution, task: Task) -> bool:
+    try:
+        suite.scripted(task)
+    except SuiteError:  # nobody knows how to solve it
+        return False
+    return True
+
+
 def measure(suite: TaskDistribution, episodes: int, known: Container[str] = ()) -> dict[str, dict]:
     """Return the entries of the tasks of `suite` whose keys are not `known` and whose script beats chance.
 
     Tasks that share a key are measured together, `episodes` in all. Random and nothing run once per physics,
     relabelled per task.
     """
-    try:
-        suite.scripted(suite.tasks("train")[0])
-    except SuiteError:  # nobody knows how to solve it
+    if not _has_script(suite, suite.tasks("train")[0]):
         return {}
     groups: dict[str, list[Task]] = {}
     for task in (task for split in SPLITS for task in suite.tasks(split)):
@@ -133,6 +141,35 @@ def measure(suite: TaskDistribution, episodes: int, known: Container[str] = ()) 
         if reference - floor >= _LEAST_GAIN * max(abs(reference), abs(floor)):
             entries[key] = entry
     return entries
+
+
+def mean_returns(suite: TaskDistribution, episodes: int) -> dict[str, list[float]]:
+    """Return the mean raw return of "random", "nothing" and, where there is one, "scripted", task by task.
+
+    About `episodes` per policy in all, over the tasks of both splits, each until it ends; with them one may
+    set the scale of a task of one's own.
+    """
+    tasks = _spread([task for split in SPLITS for task in suite.tasks(split)], episodes)
+    found: dict[str, list[float]] = {}
+    for task in tasks:
+        env, policies = suite.make(task), _policies(suite, task)
+        if not _has_script(suite, task):
+            policies.pop("scripted")
+        for name, act in policies.items():
+            returns = [_played(env, act, FIRST_SEED + k) for k in range(max(1, episodes // len(tasks)))]
+            found.setdefault(name, []).append(float(np.mean(returns)))
+        env.close()
+    return found
+
+
+def _played(env: gymnasium.Env, act: Callable, seed: int) -> float:
+    """Return what one episode pays."""
+    policy, (_, info) = act(np.random.default_rng(seed)), env.reset(seed=seed)
+    total, over = 0.0, False
+    while not over:
+        _, reward, terminated, truncated, info = env.step(policy(info["reward_inputs"]))
+        total, over = total + reward, terminated or truncated
+    return total
 
 
 def as_text(command: str, scores: dict[str, dict]) -> str:

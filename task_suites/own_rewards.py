@@ -12,12 +12,15 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium.envs.registration import EnvSpec
 
+from task_suites.adapted_env import number
 from task_suites.distribution import SPLITS, ScriptedPolicy, TaskDistribution, as_action
 from task_suites.errors import SuiteError, choose
 from task_suites.task import Parameters, Reward, Task
 
 Entries = Mapping[str, tuple[Mapping[str, Any], ...]]
+Scale = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,21 @@ def named(reward: Callable | Mapping[str, Callable | None] | None, name: str) ->
     return {name if called == "<lambda>" else called: reward}
 
 
+def scale_of(references: Any, what: str) -> Scale | None:
+    """Return (floor, reference) as floats; None stays. SuiteError: no two numbers, the second larger."""
+    if references is None:
+        return None
+    try:
+        floor, reference = (number(value, what) for value in references)
+    except (TypeError, ValueError):
+        floor = reference = math.nan
+    if not (math.isfinite(floor) and math.isfinite(reference) and floor < reference):
+        raise SuiteError(
+            f"{what} is {references!r}: expected (floor, reference), raw episode returns, the second larger"
+        )
+    return floor, reference
+
+
 def entries_of(tasks: Mapping[str, Iterable[Mapping[str, Any]]] | None) -> Entries:
     """Return the entries of both splits; None: one train task. SuiteError: another split, no mapping."""
     found = {}
@@ -64,8 +82,9 @@ class OwnTasks(TaskDistribution):
     Raises SuiteError naming the task or the function that is wrong.
     """
 
-    def __init__(self, name: str, functions: Functions) -> None:
+    def __init__(self, name: str, functions: Functions, references: Any = None) -> None:
         self.name, self.functions = name, functions
+        self._scale, self._scales = scale_of(references, f"{name}: references"), {}
         self._tasks: dict[str, tuple[Task, ...]] = {split: () for split in SPLITS}
         self._fit: set[Reward] = set()
         self._warned = False
@@ -93,8 +112,12 @@ class OwnTasks(TaskDistribution):
         values, rewards = dict(entry), self.functions.rewards
         chosen = values.pop("reward", next(iter(rewards)) if len(rewards) == 1 else None)
         choose(chosen, rewards, f"reward of {self.name}")
+        scale = scale_of(values.pop("references", None), f"{self.name}: references of {dict(entry)!r}")
         task = task_of(split, values, Reward(chosen))
-        return task.replace(reward=self._fitting(Reward(chosen, Parameters(values))))
+        task = task.replace(reward=self._fitting(Reward(chosen, Parameters(values))))
+        if scale is not None:
+            self._scales[task] = scale
+        return task
 
     def _fitting(self, reward: Reward) -> Reward:
         """Return `reward` if every function takes its parameters; looked at once, as every step asks."""
@@ -182,6 +205,10 @@ class OwnTasks(TaskDistribution):
             raise SuiteError(f"{self.name} has no scripted policy; set pretrain.scripted=0")
         return self.functions.scripted(**self.check(task).reward.parameters)
 
+    def references(self, task: Task) -> Scale | None:
+        """Return (floor, reference) of the task's own entry, else those of all tasks; None: none given."""
+        return self._scales.get(self.check(task).replace(distractors=()), self._scale)
+
     def describe(self, task: Task) -> str:
         function = self.functions.rewards[self.check(task).reward.name]
         if function is None:
@@ -212,6 +239,11 @@ class PaidEnv(gymnasium.Wrapper):
     def __init__(self, env: gymnasium.Env, suite: OwnTasks, task: Task) -> None:
         super().__init__(env)
         self.suite, self.task = suite, task
+
+    @property
+    def spec(self) -> EnvSpec | None:
+        """What `gymnasium.make` makes it from; wrappers inside go unsaid, as the entry point adds them."""
+        return self.unwrapped.spec
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
         """Start an episode."""

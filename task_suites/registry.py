@@ -119,6 +119,7 @@ def make_environment(
 ) -> gymnasium.Env:
     """Entry point of `gymnasium.make("task_suites/FAMILY-TASK-v0", ...)`; it plays one task.
 
+    Gymnasium knows the ids once `task_suites` is imported, or as "task_suites:task_suites/FAMILY-TASK-v0".
     task: a Task or its JSON (which `env.spec.to_json()` needs); without one, a task is sampled from `split`
     ("train") with `task_seed` (0). `options` go to `get`; `episode_steps` is the time limit, Gymnasium's only
     shortens it. Raises SuiteError for an option that only says what is sampled beside `task`.

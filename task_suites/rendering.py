@@ -57,10 +57,10 @@ BACKEND = choose_backend()
 os.environ.setdefault("LP_NUM_THREADS", "0")
 try:
     import mujoco
-except (ImportError, AttributeError, OSError) as _error:
+except (ImportError, AttributeError, OSError, RuntimeError) as _error:
     if getattr(_error, "name", "") == "mujoco":
         raise SuiteError("MuJoCo is not installed: pip install mujoco") from _error
-    # Else it is a backend that the user chose and that is missing.
+    # Else it is a backend that the user chose and that is missing, or a name that is none.
     raise SuiteError(f"mujoco cannot start with MUJOCO_GL={BACKEND}: {_error}; {_ADVICE}") from _error
 
 
@@ -72,11 +72,16 @@ def _make_context():
         )
     module = f"mujoco.{BACKEND}" if BACKEND in ("egl", "osmesa") else "mujoco.gl_context"
     try:
-        return importlib.import_module(module).GLContext(64, 64)
-    except (
-        Exception
-    ) as error:  # each fails in its own way: ImportError, AttributeError, GLError, RuntimeError
-        raise SuiteError(f"no pictures: GL backend {BACKEND!r} cannot start ({error}); {_ADVICE}") from error
+        kind = importlib.import_module(module).GLContext
+        if not hasattr(kind, "_context"):
+            kind._context = None  # else its __del__ fails after its __init__ has, and that is what one reads
+        return kind(64, 64)
+    except Exception as error:  # each fails in its own way: ImportError, AttributeError, GLError, ...
+        raise _cannot_start(error) from error
+
+
+def _cannot_start(error: Exception) -> SuiteError:
+    return SuiteError(f"no pictures: GL backend {BACKEND!r} cannot start ({error}); {_ADVICE}")
 
 
 _SMALL_PIXELS = 96
@@ -209,10 +214,14 @@ class Renderer:
         size.offwidth, size.offheight = width, height
         if not round_bodies:
             quality.numslices, quality.numstacks = min(quality.numslices, 12), min(quality.numstacks, 6)
-        with self._gl:
-            self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_50)
-        for (owner, name), value in zip(fields, before, strict=True):
-            setattr(owner, name, value)
+        try:
+            with self._gl:
+                self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_50)
+        except mujoco.FatalError as error:  # glfw notices only here that there is no display
+            raise _cannot_start(error) from error
+        finally:
+            for (owner, name), value in zip(fields, before, strict=True):
+                setattr(owner, name, value)
         self.scene = mujoco.MjvScene(model, maxgeom=model.ngeom + max_geoms)
         self.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = 0
         self.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0

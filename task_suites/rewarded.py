@@ -11,7 +11,7 @@ import gymnasium
 from task_suites import registry
 from task_suites.distribution import SPLITS, ScriptedPolicy, TaskDistribution
 from task_suites.errors import SuiteError
-from task_suites.own_rewards import Entries, Functions, OwnTasks, PaidEnv, entries_of, named
+from task_suites.own_rewards import Entries, Functions, OwnTasks, PaidEnv, Scale, entries_of, named, scale_of
 from task_suites.task import Reward, Task
 from task_suites.values import whole
 
@@ -25,6 +25,7 @@ def with_rewards(
     success: Callable | None = None,
     terminated: Callable | None = None,
     scripted: Callable[..., ScriptedPolicy] | None = None,
+    references: tuple[float, float] | None = None,
     tags: tuple[str, ...] = (),
 ) -> None:
     """Register `name` ("family/task"): scenes, physics, pictures and options of `suite`, rewards of yours.
@@ -37,14 +38,16 @@ def with_rewards(
     name) and "scene": the task of `suite`, numbered as in `sample(split, ..., seed=0)`, whose scene and
     dynamics it has (default 0); it matters only where scenes or dynamics of `suite` differ. Without: one
     train task. scripted(**parameters): a policy.
-    Models, data and tasks fit those of `suite`: they are one family. There are no references.
+    references: (floor, reference), raw episode returns that score 0 and 1; a task may give "references" of
+    its own; None: scores stay raw. Models, data and tasks fit those of `suite`: they are one family.
     Raises SuiteError naming what is wrong, when registering or when the distribution is opened.
     """
     if not callable(reward) and not (isinstance(reward, Mapping) and all(map(callable, reward.values()))):
         raise SuiteError(f"{name}: reward is {reward!r}: expected a function, or functions by name")
     functions = Functions(named(reward, name.partition("/")[2]), success, terminated, scripted)
     tags = (*registry.tags(suite), *tags, "own")
-    registry.register(name, Recipe(suite, functions, entries_of(tasks)), tags)
+    scale = scale_of(references, f"{name}: references")
+    registry.register(name, Recipe(suite, functions, entries_of(tasks), scale), tags)
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ class Recipe:
     suite: str
     functions: Functions
     tasks: Entries
+    references: Scale | None
 
     @property
     def options_type(self) -> Callable:
@@ -69,7 +73,7 @@ class Rewarded(OwnTasks):
     """The task distribution that `with_rewards` registers."""
 
     def __init__(self, name: str, recipe: Recipe, base: TaskDistribution) -> None:
-        super().__init__(name, recipe.functions)
+        super().__init__(name, recipe.functions, recipe.references)
         self._base, self.family = base, base.family
         self.observation_space, self.action_space = base.observation_space, base.action_space
         self.max_episode_steps, self.reward_input_names = base.max_episode_steps, base.reward_input_names

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -113,12 +113,40 @@ class Distractor:
         return fields if self.folder else {key: fields[key] for key in fields if key != "folder"}
 
 
+def read_distractors(values: Any) -> tuple[Distractor, ...]:
+    """Read distractors from Distractor values, `{"video": 0.5}` or `[{"name": "video", "seed": 1}]`.
+
+    Raises SuiteError naming what is wrong. A folder of videos is not looked at.
+    """
+    if isinstance(values, Mapping):
+        return tuple(Distractor(name, intensity) for name, intensity in values.items())
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise SuiteError(
+            f"distractors: got {values!r}, expected a mapping from name to intensity or a sequence"
+        )
+    found: list[Distractor] = []
+    for item in values:
+        if isinstance(item, Mapping):
+            for key in item:
+                choose(key, ("name", "intensity", "seed", "folder"), "distractor field")
+            if "name" not in item:
+                raise SuiteError(f"distractors: {dict(item)!r} has no name")
+            item = Distractor(**item)
+        if not isinstance(item, Distractor):
+            raise SuiteError(f"distractors: got {item!r}, expected Distractor(name, intensity, seed)")
+        if item.name in (other.name for other in found):
+            raise SuiteError(f"distractors: {item.name!r} is given twice")
+        found.append(item)
+    return tuple(found)
+
+
 @dataclass(frozen=True)
 class Task:
     """One task of a family: a frozen, hashable, JSON-able value.
 
     Tasks of one family share observation and action spaces. `parameters` describe the scene, `reward` what is
-    paid, `dynamics` the physics, `distractors` changes of the picture. Units are in the parameters' names.
+    paid, `dynamics` the physics, `distractors` changes of the picture, also given as `read_distractors` takes
+    them. Units are in the parameters' names.
     """
 
     family: str
@@ -134,13 +162,7 @@ class Task:
             raise SuiteError(f"task: reward is {self.reward!r}, expected Reward(name, parameters)")
         object.__setattr__(self, "parameters", Parameters(self.parameters))
         object.__setattr__(self, "dynamics", Parameters(self.dynamics))
-        object.__setattr__(self, "distractors", tuple(self.distractors))
-        for item in self.distractors:
-            if not isinstance(item, Distractor):
-                raise SuiteError(f"distractors: got {item!r}, expected Distractor(name, intensity, seed)")
-        names = [item.name for item in self.distractors]
-        if len(set(names)) != len(names):
-            raise SuiteError(f"distractors: a name is given twice in {names}")
+        object.__setattr__(self, "distractors", read_distractors(self.distractors))
 
     def replace(self, **changes) -> Task:
         """Return a copy with fields changed, e.g. `task.replace(distractors=(Distractor("video", 0.5),))`."""
@@ -181,18 +203,14 @@ class Task:
         if version != VERSION:
             raise SuiteError(f"task: version is {version!r}, this release reads {VERSION}")
         _check_fields(value, "task", [item.name for item in dataclasses.fields(cls)])
-        reward, distractors = value["reward"], value["distractors"]
+        reward = value["reward"]
         _check_fields(reward, "reward", ("name", "parameters"))
-        if not isinstance(distractors, list):
-            raise SuiteError(f"task: distractors is {distractors!r}, expected a list")
-        for item in distractors:
-            _check_fields(item, "distractor", ("name", "intensity", "seed"), ("folder",))
         return cls(
             family=value["family"],
             reward=Reward(reward["name"], _mapping(reward["parameters"], "reward: parameters")),
             parameters=_mapping(value["parameters"], "task: parameters"),
             dynamics=_mapping(value["dynamics"], "task: dynamics"),
-            distractors=tuple(Distractor(**item) for item in distractors),
+            distractors=value["distractors"],
         )
 
 
@@ -202,9 +220,9 @@ def _mapping(value: Any, what: str) -> dict[str, Any]:
     return value
 
 
-def _check_fields(value: Any, what: str, required: Sequence[str], optional: Sequence[str] = ()) -> None:
+def _check_fields(value: Any, what: str, required: Sequence[str]) -> None:
     for name in _mapping(value, what):
-        choose(name, (*required, *optional), f"field of {what}")
+        choose(name, required, f"field of {what}")
     for name in required:
         if name not in value:
             raise SuiteError(f"{what}: {name} is missing")

@@ -1,9 +1,19 @@
-"""Every test process has one thread, as tiny tensors gain nothing from more, and takes Ctrl-C as usual, which
-a background job of a shell, and all that it starts, would ignore.
+"""Every test process has one thread, as tiny tensors gain nothing from more, and takes Ctrl-C and SIGHUP as
+usual, which a background job of a shell, and all that it starts, would ignore. Tests of an extra that is not
+installed are skipped.
 """
 
 import os
 import signal
 
+import pytest
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def pytest_runtest_setup(item):
+    """Skip tests marked `baselines` where stable-baselines3 cannot be imported."""
+    if item.get_closest_marker("baselines"):
+        pytest.importorskip("stable_baselines3", reason="needs the extra `baselines`: make test-baselines")

@@ -1,5 +1,6 @@
 """Command line: exit statuses, one-line errors, lazy imports, Ctrl-C."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -132,7 +133,10 @@ def test_tasks_takes_the_options_of_one_and_shows_them(capsys):
     assert cli.main(["tasks", "tabletop/reach", *chosen]) == 0
     said = capsys.readouterr().out
     assert 'cameras=["top", "left"], image_size=32,' in said and "7 steps" in said
-    assert "image_left uint8 (32, 32, 3)" in said
+    assert "image_left uint8 (32, 32, 3)" in said and 'distractors={"video": 0.5}' in said
+    assert "episode_steps=7" in said
+    assert cli.main(["tasks", "toy/hidden_goal", "goals=half_ring"]) == 0
+    assert 'goals="half_ring", reward="dense"' in capsys.readouterr().out
 
 
 def test_tasks_says_that_there_is_no_picture(capsys, tmp_path, monkeypatch):
@@ -213,7 +217,7 @@ sys.exit(cli.main())
 """
 
 
-@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("by_scheduler", [False, True])
 def test_signals_interrupt_a_real_process(kind, by_scheduler):
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -234,6 +238,51 @@ def test_signals_interrupt_a_real_process(kind, by_scheduler):
         finally:
             process.kill()
         assert "goes on where it stopped: meta-latent evaluate push" in process.stderr.read()
+
+
+def test_python_m_is_the_same_command_and_a_users_files_are_harmless(tmp_path):
+    for name in ("queue", "profile", "argparse", "signal"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('a stranger')")
+    argv = [sys.executable, "-m", "meta_latent", "tasks", "toy/lqr"]
+    child = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True)
+    assert child.returncode == 0 and "13 tasks" in child.stdout, child.stderr
+
+
+def test_output_that_the_terminal_cannot_show_is_written_in_ascii():
+    code = """
+import sys, types
+module = types.ModuleType("meta_latent.experiment.commands.report")
+module.run = lambda *paths: print("2 \\u00d7 faster")
+sys.modules[module.__name__] = module
+sys.argv = ["meta-latent", "report", "x"]
+from meta_latent import cli
+sys.exit(cli.main())
+"""
+    for settings in ({"PYTHONIOENCODING": "ascii"}, {"PYTHONIOENCODING": "latin-1:strict"}):
+        child = subprocess.run(
+            [sys.executable, "-c", code], env={**os.environ, **settings}, capture_output=True
+        )
+        assert child.returncode == 0, child.stderr
+        assert child.stdout in (b"2 \\xd7 faster\n", b"2 \xd7 faster\n")
+
+
+@pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES, errno.ENAMETOOLONG, errno.ENOSPC])
+def test_what_the_machine_lacks_is_one_line(transfer, capsys, code):
+    def run(name, overrides):
+        raise OSError(code, os.strerror(code), "/some/file")
+
+    transfer.run = run
+    assert cli.main(["transfer", "push"]) == 1
+    assert capsys.readouterr().err == f"meta-latent: /some/file: {os.strerror(code)}\n"
+
+
+def test_a_file_that_a_program_forgot_is_a_bug(transfer):
+    def run(name, overrides):
+        os.stat("/nowhere/at/all")
+
+    transfer.run = run
+    with pytest.raises(FileNotFoundError):
+        cli.main(["transfer", "push"])
 
 
 def test_heavy_commands_start_again_with_the_allocator_settings():

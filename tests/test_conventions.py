@@ -20,7 +20,13 @@ FLOORS = (
     {"algorithms"},
     {"experiment"},
     {"cli"},
+    {"__main__"},
 )
+# Rooms of meta_latent.experiment, lowest first: each may import itself and what stands before it.
+ROOMS = ("settings", "runs", "report", "pretraining", "learning", "commands")
+ONLY = {("pretraining", "report"): "figures"}
+SHARED = {"algorithms": "registry"}
+"""The one file of a room that its other files, and settings, may import."""
 FORBIDDEN_NAMES = {"utils", "util", "common", "helpers", "helper", "misc"}
 PICKLING = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
 GLOBAL_RANDOMNESS = re.compile(
@@ -87,9 +93,64 @@ def layering(root: Path) -> list[str]:
                 problems.append(f"{path} imports {name}")
             elif mine == other == "algorithms":
                 target = name.split(".")[2] if name.count(".") > 1 else ""
-                if target not in ("", here.split(".")[-1]) and not here.endswith("__init__"):
+                own = ("", here.split(".")[-1], SHARED["algorithms"])
+                if target not in own and not here.endswith("__init__"):
                     problems.append(f"{path} imports {name}: no algorithm imports another")
     return problems
+
+
+def experiment_rooms(root: Path) -> list[str]:
+    """Breaches of the order of the experiment's rooms, and files that stand in none."""
+    problems, start = [], "meta_latent.experiment."
+    for path, text in sources(root, "meta_latent/experiment"):
+        parts = path.removesuffix(".py").split("/")[2:]
+        if len(parts) < 2:
+            if parts != ["__init__"]:
+                problems.append(f"{path} stands in no room of the experiment")
+            continue
+        for name in imports(text, path):
+            if not name.startswith(start):
+                continue
+            room, _, rest = name.removeprefix(start).partition(".")
+            if room not in ROOMS or ROOMS.index(room) > ROOMS.index(parts[0]):
+                problems.append(f"{path} imports {name}")
+            elif rest.split(".")[0] != ONLY.get((parts[0], room), rest.split(".")[0]):
+                problems.append(f"{path} imports {name}: of {room} only {ONLY[parts[0], room]}")
+    return problems
+
+
+def circles(root: Path) -> list[str]:
+    """Files that import each other, directly or by way of others (type checkers' imports do not count)."""
+    modules = {}
+    for path, text in sources(root, *PACKAGES):
+        name = path.removesuffix(".py").replace("/", ".")
+        modules[name.removesuffix(".__init__")] = (path, without_type_checking(text))
+    graph = {}
+    for name, (path, text) in modules.items():
+        found = {n if n in modules else n.rpartition(".")[0] for n in imports(text, path)}
+        graph[name] = {n for n in found if n in modules and not name.startswith(f"{n}.") and n != name}
+    done: set[str] = set()
+    problems = []
+
+    def visit(name: str, above: tuple[str, ...]) -> None:
+        if name in above:
+            problems.append(" -> ".join([*above[above.index(name):], name]))
+        elif name not in done:
+            for following in sorted(graph[name]):
+                visit(following, (*above, name))
+            done.add(name)
+
+    for name in graph:
+        visit(name, ())
+    return problems
+
+
+def without_type_checking(text: str) -> str:
+    """The source without its `if TYPE_CHECKING:` blocks."""
+    tree = ast.parse(text)
+    guarded = [n for n in tree.body if isinstance(n, ast.If) and "TYPE_CHECKING" in ast.dump(n.test)]
+    tree.body = [node for node in tree.body if node not in guarded]
+    return ast.unparse(tree)
 
 
 def metaworld_files(root: Path) -> list[str]:
@@ -160,7 +221,10 @@ def sizes(root: Path) -> list[str]:
     return problems
 
 
-RULES = (layering, metaworld_files, forbidden_names, global_randomness, pickles, undocumented, sizes)
+RULES = (
+    layering, experiment_rooms, circles, metaworld_files, forbidden_names, global_randomness, pickles, undocumented,
+    sizes,
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
@@ -187,6 +251,13 @@ BREACHES = [
     (layering, "meta_latent/algorithms/sac.py", "import task_suites"),
     (layering, "meta_latent/experiment/a.py", "from meta_latent.cli import main"),
     (layering, "meta_latent/extras.py", ""),
+    (experiment_rooms, "meta_latent/experiment/a.py", ""),
+    (experiment_rooms, "meta_latent/experiment/runs/a.py", "from meta_latent.experiment.learning import loop"),
+    (experiment_rooms, "meta_latent/experiment/report/a.py", "from meta_latent.experiment.other import b"),
+    (experiment_rooms, "meta_latent/experiment/pretraining/a.py",
+     "from meta_latent.experiment.report import page"),
+    (circles, "meta_latent/data/a.py", "import meta_latent.data.b"),
+    (circles, "meta_latent/data/a.py", "def f():\n    from meta_latent.data import b"),
     (layering, "meta_latent/experiment/a.py", "import meta_latent.extras"),
     (forbidden_names, "meta_latent/utils.py", ""),
     (forbidden_names, "task_suites/common/a.py", ""),
@@ -209,6 +280,10 @@ ALLOWED = [
         "from meta_latent import files\nfrom meta_latent.models import core",
     ),
     (layering, "meta_latent/algorithms/__init__.py", "from meta_latent.algorithms.sac import Agent"),
+    (layering, "meta_latent/algorithms/sac.py", "from meta_latent.algorithms.registry import Algorithm"),
+    (experiment_rooms, "meta_latent/experiment/pretraining/a.py",
+     "from meta_latent.experiment.report import figures\nfrom meta_latent.experiment.settings.schema import X"),
+    (circles, "meta_latent/data/a.py", "from meta_latent.data import b\nfrom meta_latent import files"),
     (
         layering,
         "meta_latent/experiment/a.py",
@@ -227,6 +302,9 @@ ALLOWED = [
 
 @pytest.mark.parametrize(("rule", "path", "text"), BREACHES)
 def test_the_rule_catches_a_breach(tmp_path, rule, path, text):
+    if rule is circles:
+        write(tmp_path, "meta_latent/data/b.py", "from meta_latent.data import c")
+        write(tmp_path, "meta_latent/data/c.py", "from meta_latent.data.a import f")
     write(tmp_path, path, text)
     assert rule(tmp_path)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("*.py"))
+EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("[0-9]*.py"))
 PROMISES = {
     "01_world_model.py": (r"open_loop\.png: above what happened", "world_model/open_loop.png"),
     "02_transfer.py": (r"ivg/pretrained +(more than )?\d+ steps +final score", "first_transfer/report.html"),
@@ -17,6 +17,7 @@ PROMISES = {
         "own_task/transfer/goal/ivg/pretrained/0/videos/evaluation_0.mp4",
     ),
     "04_sb3_sac.py": (r"score after 300 steps -?\d+\.\d+", "sb3_sac/policy.zip"),
+    "05_own_algorithm.py": (r"planner/scratch +score -?\d+\.\d\d", "own_algorithm/report.html"),
 }
 
 
@@ -43,8 +44,12 @@ def test_a_users_own_task_takes_less_than_60_lines_of_code():
     assert len([line for line in lines if line.strip()]) < 60
 
 
+def test_a_users_own_algorithm_takes_less_than_120_lines():
+    assert len((ROOT / "examples" / "my_planner.py").read_text().splitlines()) < 120
+
+
 def test_examples_use_public_names_only():
-    for name in EXAMPLES:
+    for name in [*EXAMPLES, "my_planner.py"]:
         for line in (ROOT / "examples" / name).read_text().splitlines():
             if re.match(r"\s*(import|from) meta_latent", line):
                 assert "experiment" not in line and " _" not in line, f"{name}: {line}"

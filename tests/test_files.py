@@ -2,8 +2,12 @@
 
 import errno
 import hashlib
+import math
+from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from meta_latent import files
 from meta_latent.errors import RunError
@@ -55,10 +59,35 @@ def test_full_disk_is_a_run_error_that_names_the_file(tmp_path, monkeypatch, ste
     assert path.read_bytes() == b"old"
 
 
-def test_other_errors_stay_what_they_are(tmp_path, monkeypatch):
-    fail_at(monkeypatch, 0, OSError(errno.EIO, "broken disk"))
-    with pytest.raises(OSError, match="broken disk"):
-        files.atomic_write_bytes(tmp_path / "a", b"new")
+WRITERS = {
+    "write": lambda path: files.atomic_write_bytes(path, b"new"),
+    "append": lambda path: files.append_bytes(path, b"new"),
+    "folder": lambda path: build(path, "new"),
+}
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+@pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES, errno.EIO])
+def test_a_disk_that_cannot_be_written_is_a_run_error_that_names_the_file(
+    tmp_path, monkeypatch, writer, code
+):
+    fail_at(monkeypatch, 0, OSError(code, "broken disk"))
+    with pytest.raises(RunError, match="could not write .*/a: broken disk; ") as caught:
+        WRITERS[writer](tmp_path / "a")
+    assert "full" not in str(caught.value)
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_path_that_cannot_be_is_a_run_error(tmp_path, writer):
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file" / "a", tmp_path / ("a" * 300), "/proc/nothing"):
+        with pytest.raises(RunError, match="could not write"):
+            WRITERS[writer](path)
+
+
+def test_a_bug_in_the_block_of_a_folder_stays_what_it_is(tmp_path):
+    with pytest.raises(ZeroDivisionError), files.atomic_folder(tmp_path / "a"):
+        raise ZeroDivisionError
 
 
 def test_append_returns_length_and_cuts_off_what_failed(tmp_path, monkeypatch):
@@ -132,6 +161,27 @@ def test_leftovers_go_and_other_files_stay(tmp_path):
     (tmp_path / ".hidden").write_text("")
     files.remove_leftovers(tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == [".hidden"]
+
+
+def test_json_has_no_word_for_what_is_not_finite():
+    """And numbers of other libraries are numbers."""
+    value = {"a": [math.nan, {"b": -math.inf}, (1e300 * 1e10, 0.5)], "c": np.float32("nan"), "d": np.int64(3),
+             "e": torch.tensor(math.inf), "f": Path("x"), "g": [None, True, "NaN", np.bool_(False)]}
+    text = files.to_json(value)
+    for indent in (None, 1):
+        assert files.from_json(files.to_json(value, indent)) == {
+            "a": [None, {"b": None}, [None, 0.5]], "c": None, "d": 3, "e": None, "f": "x",
+            "g": [None, True, "NaN", False]}
+    assert b"Infinity" not in text
+    for wrong in ({"a": object()}, {1: {2}}, [b"bytes"]):
+        with pytest.raises(TypeError, match="JSON cannot hold"):
+            files.to_json(wrong)
+
+
+def test_json_nested_without_end_is_damaged_and_no_traceback():
+    for text in ("[" * 100_000, '{"a":' * 100_000, "{", b"\xff"):
+        with pytest.raises(ValueError):
+            files.from_json(text)
 
 
 def test_sha256(tmp_path):

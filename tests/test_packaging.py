@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-DATA = (".yaml", ".json", ".xml", ".html")
+DATA = (".yaml", ".json", ".xml", ".html", ".txt")
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +45,22 @@ def test_constraints_fit_the_requirements(setup):
     for line in [*lines(setup, "options", "install_requires"), *extras]:
         required = Requirement(line)
         assert required.specifier.contains(versions[normal(required.name)]), line
+
+
+def test_the_lowest_versions_that_are_tested_are_those_that_are_admitted(setup):
+    from packaging.requirements import Requirement
+    from packaging.version import Version
+
+    tested = {"test", "baselines"}
+    admitted = [Requirement(line) for extra in tested for line in requirement_lines(setup, extra)]
+    admitted += [Requirement(line) for line in lines(setup, "options", "install_requires")]
+    floors = {
+        normal(r.name): Version(next(s.version for s in r.specifier if s.operator in (">=", "==")))
+        for r in admitted
+    }
+    text = (ROOT / "constraints-floors.txt").read_text().splitlines()
+    pinned = [Requirement(line) for line in text if line[0] != "#"]
+    assert {normal(p.name): Version(next(iter(p.specifier)).version) for p in pinned} == floors
 
 
 def requirement_lines(setup, extra):

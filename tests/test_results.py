@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from meta_latent.experiment.commands import report
+from meta_latent.errors import UserError
+from meta_latent.experiment.report import saved
+from meta_latent.experiment.report.build import build
 
 ROOT = Path(__file__).resolve().parent.parent
 _SPEC = importlib.util.spec_from_file_location("make_results", ROOT / "docs" / "make_results.py")
@@ -84,7 +86,7 @@ def run(tmp_path):
             clocks = [{"env_steps": s, "updates": s, "seconds": s} for s in range(50, 401, 50)]
             rows = [{"kind": "evaluation", **c, "score": slope * c["env_steps"]} for c in clocks]
             (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    report.build(root, resamples=50)
+    build(root, resamples=50)
     return root
 
 
@@ -98,8 +100,9 @@ def test_the_script_writes_json_picture_and_block(run, tmp_path):
     text = readme.read_text()
     assert text.startswith("before\n") and text.endswith("after\n") and "\nold\n" not in text
     assert blocks(text)["tiny"] == make_results.block("tiny", facts)
-    assert "| goal | ivg/pretrained | 3 / 3 | 150 [150, 150] |" in text
-    assert "| goal | ivg/scratch | 0 / 3 | > 400 " in text
+    assert "| goal | 0.6 | ivg/pretrained | 3 / 3 | 150 [150, 150] |" in text
+    assert "| goal | 0.6 | ivg/scratch | 0 / 3 | > 400 " in text
+    assert "| final score (IQM) |" in text and "mean of a run's last 2 evaluations" in text
     assert "commit 0123456789ab+changes." in text
     assert "/x/" not in text and "/x/" not in target.with_suffix(".json").read_text()
     assert Image.open(target.with_suffix(".png")).width == make_results.WIDTH
@@ -108,7 +111,7 @@ def test_the_script_writes_json_picture_and_block(run, tmp_path):
 def test_a_changed_number_changes_the_block(run, tmp_path):
     facts = make_results.facts_of(run, "tiny")
     before = make_results.block("tiny", facts)
-    facts["report"]["targets"]["goal"]["arms"]["ivg/pretrained"]["reached"] = 2
+    facts["report"]["targets"]["goal"]["arms"]["ivg/pretrained"]["reached"]["0.6"] = 2
     assert make_results.block("tiny", facts) != before
 
 
@@ -124,6 +127,40 @@ def test_the_gain_against_pretraining_is_told_with_its_runs(run):
     assert facts["gain_against_pretraining"]["runs"][0]["commands"] == ["meta-latent transfer tiny"]
     told = "Speed-up on goal by steps of pretraining: 2.0× after 100, 4.0× after 900."
     assert told in make_results.block("tiny", facts).splitlines()
+
+
+def test_pictures_are_named_by_their_targets(run):
+    for target in ("a b", "a_b"):
+        (run / "transfer" / "goal").rename(run / "transfer" / target)
+        for path in (run / "transfer" / target).rglob("run.json"):
+            path.write_text(json.dumps(json.loads(path.read_text()) | {"target": target}))
+        (run / "transfer" / target).rename(run / "transfer" / "goal")
+        build(run, resamples=50)
+        assert make_results.picture(run).width == make_results.WIDTH
+    next((run / "report").glob("curves_env_steps_a_b.png")).unlink()
+    with pytest.raises(SystemExit, match="lacks pictures"):
+        make_results.picture(run)
+
+
+def test_committed_results_of_format_1_read_as_format_2():
+    for path in (ROOT / "docs" / "results").glob("*.json"):
+        old = json.loads(path.read_text())["report"]
+        new = saved.upgraded(old)
+        assert new["format"] == 2 and saved.upgraded(new) is new
+        if old["format"] == 2:
+            continue
+        for name, target in new["targets"].items():
+            at = f"{old['targets'][name]['threshold']:g}"
+            assert target["thresholds"] == [old["targets"][name]["threshold"]]
+            for arm, entry in target["arms"].items():
+                before = old["targets"][name]["arms"][arm]
+                assert entry["steps_to_threshold"] == {at: before["env_steps_to_threshold"]}
+                assert entry["final_score_iqm"] == before["medians"]["final_score"]
+                assert entry["reached"] == {at: before["reached"]} and entry["budget"] > 0
+                ratios = {base: claim["ratio"] for base, claim in before["speedup"].items()}
+                assert {base: claim["ratio"] for base, claim in entry["speedup"][at].items()} == ratios
+    with pytest.raises(UserError, match="format 3"):
+        saved.upgraded({"format": 3})
 
 
 def test_no_report_and_no_block_are_said(tmp_path):

@@ -116,7 +116,7 @@ class IVG(LatentAgent):
 
     def improve(self, steps: int, first: bool, rng: Streams, metrics: Averages) -> None:
         """`updates_per_step` updates of reward, policy and value for each new environment step."""
-        count = self._due("improve", self.config.updates_per_step, steps) + self.config.first_updates * first
+        count = self.due("improve", self.config.updates_per_step, steps) + self.config.first_updates * first
         if first:
             for _ in range(count):
                 metrics.add(self.fit_reward(rng))

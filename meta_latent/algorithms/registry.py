@@ -30,6 +30,7 @@ SHOWN = ("reward", "task")
 """What an algorithm may be shown while it acts, beside observations and its own actions."""
 NEEDS = ("functions", "data", "density")
 DATA, SCRATCH = "+data", "scratch"
+STARTS = (SCRATCH, "pretrained", "policy", SCRATCH + DATA, "pretrained" + DATA, "policy" + DATA)
 
 
 @dataclass(frozen=True)
@@ -105,12 +106,19 @@ class Algorithm:
     extra: tuple[str, str] | None = None
 
     def __post_init__(self):
-        for given, known, what in ((self.needs, NEEDS, "needs"), (self.sees, SHOWN, "sees")):
-            for name in given:
+        for given, known, what in ((self.needs, NEEDS, "needs"), (self.sees, SHOWN, "sees"),
+                                   (self.starts, STARTS, "starts from")):  # fmt: skip
+            for name in (given,) if isinstance(given, str) else given:
                 if name not in known:
-                    raise ValueError(f"an algorithm {what} {name!r}; choose from {', '.join(known)}")
-        if not dataclasses.is_dataclass(self.config) or not self.starts:
-            raise ValueError("an algorithm needs a dataclass as config, and at least one start")
+                    raise UserError(f"an algorithm {what} {name!r}; choose from {', '.join(known)}")
+        if not self.starts:
+            raise UserError("an algorithm starts from nothing; give it starts=('scratch',)")
+        if not (isinstance(self.config, type) and dataclasses.is_dataclass(self.config)):
+            raise UserError(f"an algorithm's config is a frozen dataclass, got {self.config!r}")
+        for setting in dataclasses.fields(self.config):
+            if setting.default is setting.default_factory is dataclasses.MISSING:
+                raise UserError(f"{self.config.__name__}.{setting.name} has no default; settings need one, such as "
+                                "positive(1e-3) of meta_latent.ranges")  # fmt: skip
 
     @property
     def clock(self) -> str:
@@ -146,14 +154,14 @@ _ENTRIES: dict[str, Algorithm | str] = {}
 def register(name: str, entry: Algorithm | str) -> None:
     """Make an algorithm known as `name`; `entry` is the value, or "module:attribute" that holds it.
 
-    Raises ValueError if another algorithm has the name already, or if it is no plain name.
+    Raises UserError if another algorithm has the name already, or if it is no plain name.
     """
     if not name.isidentifier():
-        raise ValueError(f"an algorithm's name is a plain one such as ivg or my_sac, got {name!r}")
-    if not isinstance(entry, Algorithm) and ":" not in entry:
-        raise ValueError(f"algorithm {name!r}: expected an Algorithm or 'module:attribute', got {entry!r}")
+        raise UserError(f"an algorithm's name is a plain one such as ivg or my_sac, got {name!r}")
+    if not isinstance(entry, Algorithm) and not (isinstance(entry, str) and all(entry.partition(":"))):
+        raise UserError(f"algorithm {name!r}: expected an Algorithm or 'module:attribute', got {entry!r}")
     if _ENTRIES.get(name, entry) != entry:
-        raise ValueError(f"there is an algorithm {name!r} already; choose another name")
+        raise UserError(f"there is an algorithm {name!r} already; choose another name")
     _ENTRIES[name] = entry
 
 
@@ -166,7 +174,7 @@ def get(name: str) -> Algorithm:
     """The algorithm called `name`. Raises UserError naming the nearest, and why one cannot be imported."""
     if name not in _ENTRIES:
         near = difflib.get_close_matches(name, names(), n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names())}"
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names())};"
         raise UserError(f"there is no algorithm {name!r}; {hint} imports=[my_package] registers your own")
     entry = _ENTRIES[name]
     if isinstance(entry, str):

@@ -64,11 +64,11 @@ class SAC(LatentAgent):
                     "target_critic": self.target_critic}
         rates = {"critic": config.learning_rate, "policy": config.learning_rate,
                  "temperature": config.temperature_learning_rate}
-        self.own(networks, rates, {})
+        self.own(networks, rates)
 
     def improve(self, steps: int, first: bool, rng: Streams, metrics: Averages) -> None:
         """`updates_per_step` updates for each new environment step."""
-        count = self._due("improve", self.config.updates_per_step, steps) + self.config.first_updates * first
+        count = self.due("improve", self.config.updates_per_step, steps) + self.config.first_updates * first
         for _ in range(count):
             metrics.add(self.soft_update(rng))
             self.updates += 1

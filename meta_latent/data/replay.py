@@ -37,8 +37,12 @@ class ReplayConfig:
 
 @dataclass(frozen=True)
 class Episode:
-    """Where an episode is: rows start..stop of a segment; its task, and whether a trial begins with it."""
+    """Where an episode is: rows start..stop of a segment; its task, and whether a trial begins with it.
 
+    number: counted from the first episode ever added.
+    """
+
+    number: int
     segment: Segment
     start: int
     stop: int
@@ -46,11 +50,11 @@ class Episode:
     begins_trial: bool
 
     @classmethod
-    def of(cls, segment: Segment, start: int, stop: int) -> Episode:
+    def of(cls, number: int, segment: Segment, start: int, stop: int) -> Episode:
         """The episode at rows start..stop, as its first row says."""
         task = int(segment.read("task_index", start, start + 1)[0])
         flags = int(segment.read("flags", start, start + 1)[0])
-        return cls(segment, start, stop, task, bool(flags >> FLAGS.index("is_task_first") & 1))
+        return cls(number, segment, start, stop, task, bool(flags >> FLAGS.index("is_task_first") & 1))
 
     @property
     def length(self) -> int:
@@ -120,7 +124,7 @@ class SequenceReplay:
         segment = self.segments[-1]
         start = segment.steps
         segment.add(stored)
-        self.episodes.append(Episode.of(segment, start, start + length))
+        self.episodes.append(Episode.of(self.added, segment, start, start + length))
         self.env_steps += length - 1
         self._evict()
 
@@ -146,9 +150,8 @@ class SequenceReplay:
         the round adds if it is called after it. For reading only.
         """
         wanted = None if tasks is None else set(np.atleast_1d(tasks).tolist())
-        first = max(since - self.evicted, 0)
         return self.subset([
-            i for i in range(first, len(self.episodes)) if wanted is None or self.episodes[i].task in wanted
+            i for i, e in enumerate(self.episodes) if e.number >= since and (wanted is None or e.task in wanted)
         ])
 
     def subset(self, episodes) -> SequenceReplay:
@@ -167,7 +170,7 @@ class SequenceReplay:
         for i, episode in enumerate(self.episodes):
             if episode.begins_trial:
                 found.append([i])
-            elif found and found[-1][-1] == i - 1 and self.episodes[i - 1].task == episode.task:
+            elif found and self.episodes[found[-1][-1]].number == episode.number - 1:
                 found[-1].append(i)
         return found
 
@@ -282,7 +285,7 @@ class SequenceReplay:
             found |= {name: e[name][:-1] for name in ("proprio", "reward_inputs")}
             found |= {f"next_{name}": e[name][1:] for name in ("proprio", "reward_inputs")}
             found |= {"terminal": e["is_terminal"][1:], "task_index": np.full(steps, e["task_index"], np.int64),
-                      "episode": np.full(steps, self.evicted + i, np.int64)}
+                      "episode": np.full(steps, self.episodes[i].number, np.int64)}
             for name, values in found.items():
                 parts[name].append(values)
         return Transitions(**{name: torch.from_numpy(np.concatenate(values)) for name, values in parts.items()})
@@ -327,7 +330,8 @@ class SequenceReplay:
             self.segments[-1].open(int(steps))
         self.env_steps, self.evicted = int(state["env_steps"]), int(state["evicted"])
         by_index = {segment.index: segment for segment in self.segments}
-        self.episodes = [Episode.of(by_index[int(i)], int(a), int(b)) for i, a, b in state["episodes"]]
+        self.episodes = [Episode.of(self.evicted + k, by_index[int(i)], int(a), int(b))
+                         for k, (i, a, b) in enumerate(state["episodes"])]  # fmt: skip
 
 
 def draw_windows(

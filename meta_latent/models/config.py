@@ -83,7 +83,7 @@ class LossConfig:
     embedding_stddev: float = positive(0.2, most=1000)
     open_loop: float = nonnegative(1.0)
     open_loop_steps: int = count(5, most=1000)
-    decoded_steps: int = whole(2, most=1000)
+    decoded_steps: int = count(2, most=1000)
     task_reward: float = nonnegative(1.0)
     reward: float = nonnegative(5.0)
     continuation: float = nonnegative(1.0)

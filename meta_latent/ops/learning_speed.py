@@ -1,13 +1,18 @@
 """How fast a learner learns: times to a threshold, speed-ups, areas and intervals, on learning curves.
 
-Conventions of every function here: scores are normalised (0 = floor, 1 = reference) and larger is better;
-time is counted in ``env_steps``, ``updates`` or ``seconds``, as the name says; randomness comes from a passed
-``numpy.random.Generator``; an interval is a percentile bootstrap interval at ``level`` (0.95). With fewer
-than five seeds such intervals are too narrow; :func:`few_seeds_warning` says so.
+Conventions of every function here: larger scores are better, normalised (0 = floor, 1 = reference) where the
+task has a scale, raw returns where it has none; time is counted in ``env_steps``, ``updates`` or ``seconds``,
+as the name says, and in the curve's own ``axis`` where none is named; randomness comes from a passed
+``numpy.random.Generator``; an interval is a percentile bootstrap interval at ``level`` (0.95), and None where
+there is a single run, whose variation nobody has seen. With fewer than five seeds intervals are too narrow;
+:func:`few_seeds_warning` says so.
 
 Censoring. A run that was watched until ``c`` without holding the threshold has a time to threshold somewhere
 in ``(c, inf]``. It is never given a number: medians are computed twice, with ``c`` and with ``inf`` in its
 place, and a claim uses whichever of the two makes it weaker.
+
+Evaluations before the first update (``updates`` 0) show networks that have learned nothing yet: they are
+neither a threshold crossing nor a jumpstart.
 """
 
 from __future__ import annotations
@@ -16,29 +21,38 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.integrate
+import scipy.stats
 
 LEVEL = 0.95
 RESAMPLES = 2000
 FEW_SEEDS = 5
 UNITS = ("env_steps", "updates", "seconds")
+AXES = ("env_steps", "updates")
 
 
 @dataclass(frozen=True)
 class Curve:
     """One run's evaluations, in order; E of them.
 
-    ``env_steps`` (E,) strictly increasing, ``updates`` (E,), ``seconds`` (E,) non-decreasing, ``scores`` (E,)
-    finite. Raises ValueError when shapes differ, there is no evaluation, or the order or finiteness above
-    does not hold.
+    ``env_steps`` (E,), ``updates`` (E,), ``seconds`` (E,) non-decreasing, the one named by ``axis`` strictly
+    increasing; ``scores`` (E,) finite. ``axis``: the clock that counts, "env_steps", or "updates" for
+    learning from logged data. ``stopped_at``: the threshold whose holding ended the run before its budget;
+    None = the run did not end so. Raises ValueError when shapes differ, there is no evaluation, or the order
+    or finiteness above does not hold.
     """
 
     env_steps: np.ndarray
     updates: np.ndarray
     seconds: np.ndarray
     scores: np.ndarray
+    axis: str = "env_steps"
+    stopped_at: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("env_steps", "updates", "seconds", "scores"):
+        if self.axis not in AXES:
+            raise ValueError(f"axis: got {self.axis!r}, expected one of {AXES}")
+        for name in (*UNITS, "scores"):
             values = np.asarray(getattr(self, name), dtype=np.float64)
             object.__setattr__(self, name, values)
             if values.ndim != 1 or values.size == 0 or values.shape != self.env_steps.shape:
@@ -47,10 +61,20 @@ class Curve:
                 )
             if not np.isfinite(values).all():
                 raise ValueError(f"{name} holds a non-finite value; cut the curve before it")
-        if (np.diff(self.env_steps) <= 0).any():
-            raise ValueError("env_steps must increase strictly from one evaluation to the next")
-        if (np.diff(self.updates) < 0).any() or (np.diff(self.seconds) < 0).any():
-            raise ValueError("updates and seconds must not decrease from one evaluation to the next")
+        if (np.diff(self.at) <= 0).any():
+            raise ValueError(f"{self.axis} must increase strictly from one evaluation to the next")
+        if any((np.diff(getattr(self, name)) < 0).any() for name in UNITS):
+            raise ValueError(f"{', '.join(UNITS)} must not decrease from one evaluation to the next")
+
+    @property
+    def at(self) -> np.ndarray:
+        """(E,) places of the evaluations on the curve's own axis."""
+        return getattr(self, self.axis)
+
+    @property
+    def trained(self) -> np.ndarray:
+        """(E,) bool: which evaluations came after the first update."""
+        return self.updates > 0
 
 
 def threshold_index(scores: np.ndarray, threshold: float) -> int | None:
@@ -64,15 +88,24 @@ def threshold_index(scores: np.ndarray, threshold: float) -> int | None:
     return int(np.argmax(held)) if held.any() else None
 
 
-def time_to_threshold(curve: Curve, threshold: float, unit: str = "env_steps") -> float | None:
-    """Time, in ``unit``, of the evaluation that :func:`threshold_index` names; None = censored.
+def crossing(curve: Curve, threshold: float) -> int | None:
+    """Index of the evaluation at which ``curve`` reached ``threshold``, by :func:`threshold_index` over the
+    evaluations after the first update; None = censored.
+    """
+    return threshold_index(np.where(curve.trained, curve.scores, -np.inf), threshold)
+
+
+def time_to_threshold(curve: Curve, threshold: float, unit: str | None = None) -> float | None:
+    """Time, in ``unit`` (None: the curve's axis), of the evaluation that :func:`crossing` names; None =
+    censored.
 
     The resolution is the evaluation interval: the true crossing lies between that evaluation and the one
     before.
     """
+    unit = unit or curve.axis
     if unit not in UNITS:
         raise ValueError(f"unit: got {unit!r}, expected one of {UNITS}")
-    index = threshold_index(curve.scores, threshold)
+    index = crossing(curve, threshold)
     return None if index is None else float(getattr(curve, unit)[index])
 
 
@@ -87,10 +120,12 @@ class Times:
     upper: np.ndarray
 
     @classmethod
-    def of(cls, curves: Sequence[Curve], threshold: float, unit: str = "env_steps") -> Times:
-        """Times of ``curves`` in ``unit``; a censored run counts as watched until its last evaluation."""
+    def of(cls, curves: Sequence[Curve], threshold: float, unit: str | None = None) -> Times:
+        """Times of ``curves`` in ``unit`` (None: their axis); a censored run counts as watched until its last
+        evaluation.
+        """
         reached = [time_to_threshold(curve, threshold, unit) for curve in curves]
-        watched = [float(getattr(curve, unit)[-1]) for curve in curves]
+        watched = [float(getattr(curve, unit or curve.axis)[-1]) for curve in curves]
         lower = [w if r is None else r for r, w in zip(reached, watched, strict=True)]
         return cls(np.array(lower), np.array([np.inf if r is None else r for r in reached]))
 
@@ -112,8 +147,10 @@ class Times:
 
     def interval(
         self, rng: np.random.Generator, level: float = LEVEL, resamples: int = RESAMPLES
-    ) -> tuple[float, float]:
-        """Interval of the median time; its upper end is inf where censoring leaves it open."""
+    ) -> tuple[float, float] | None:
+        """Interval of the median time, its upper end inf where censoring leaves it open; None: one run."""
+        if self.lower.size < 2:
+            return None
         low, high = self.resample(rng, resamples)
         return percentile_interval(low, level)[0], percentile_interval(high, level)[1]
 
@@ -133,7 +170,8 @@ class Ratio:
     """A ratio and what may be claimed of it.
 
     ``value``: None = no claim (``reason`` says why). ``lower_bound``: the true ratio is at least ``value``
-    (written ``>``). ``interval``: ``(low, high)``, ``high`` inf where it is open; None without a claim.
+    (written ``>``). ``interval``: ``(low, high)``, ``high`` inf where it is open; None without a claim and
+    where an arm has a single run.
     """
 
     value: float | None
@@ -171,31 +209,39 @@ def speedup(
         return Ratio(
             None, reason="the threshold held before the first step; a ratio needs the evaluation interval"
         )
+    # The weakest reading divides the least that base can have taken by the most that learner can have taken.
+    value = base_low / max(learner_high, resolution)
+    # It is a bound, not a value, as soon as one of the medians is known by a bound only.
     bounded = base_low != base_high or learner_low != learner_high or learner_low < resolution
-    base_lows, base_highs = base.resample(rng, resamples)
-    learner_lows, learner_highs = learner.resample(rng, resamples)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        weakest = base_lows / np.maximum(learner_highs, resolution)
-        strongest = base_highs / np.where(learner_lows < resolution, 0.0, learner_lows)
-    strongest = np.where(
-        np.isnan(strongest), np.inf, strongest
-    )  # 0 / 0: both met it at once, anything is possible
-    interval = (percentile_interval(weakest, level)[0], percentile_interval(strongest, level)[1])
-    return Ratio(base_low / max(learner_high, resolution), bool(bounded), interval)
+    interval = None
+    if min(learner.lower.size, base.lower.size) > 1:
+        base_lows, base_highs = base.resample(rng, resamples)
+        learner_lows, learner_highs = learner.resample(rng, resamples)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            weakest = base_lows / np.maximum(learner_highs, resolution)  # learner censored: x / inf = 0
+            # A time below the resolution may be any number down to 0, so the ratio has no upper end there.
+            strongest = base_highs / np.where(learner_lows < resolution, 0.0, learner_lows)
+        strongest[np.isnan(strongest)] = np.inf  # 0 / 0: both met it at once, anything is possible
+        interval = (percentile_interval(weakest, level)[0], percentile_interval(strongest, level)[1])
+    return Ratio(value, bool(bounded), interval)
 
 
 def jumpstart(curve: Curve, base: Sequence[Curve]) -> float | None:
-    """Score at the first common evaluation, minus the base runs' mean score there (Taylor & Stone 2009, eq.
-    in 3).
+    """Score at the first common evaluation after the first update, minus the base runs' mean score there
+    (Taylor & Stone 2009, eq. in 3).
 
-    The common evaluation is the latest of all the runs' first evaluations (scores are interpolated linearly,
-    which changes nothing when all evaluate at the same steps). None when the runs do not overlap.
+    The common evaluation is the latest of all the runs' first ones (scores are interpolated linearly, which
+    changes nothing when all evaluate at the same places). None when the runs do not overlap, or one of them
+    was never evaluated after an update.
     """
-    at = max(float(c.env_steps[0]) for c in (curve, *base))
-    if not base or at > min(float(c.env_steps[-1]) for c in (curve, *base)):
+    everyone = (curve, *base)
+    if not base or not all(c.trained.any() for c in everyone):
         return None
-    level = np.mean([np.interp(at, c.env_steps, c.scores) for c in base])
-    return float(np.interp(at, curve.env_steps, curve.scores) - level)
+    at = max(float(c.at[c.trained][0]) for c in everyone)
+    if at > min(float(c.at[-1]) for c in everyone):
+        return None
+    level = np.mean([np.interp(at, c.at, c.scores) for c in base])
+    return float(np.interp(at, curve.at, curve.scores) - level)
 
 
 def final_score(curve: Curve, last: int = 2) -> float:
@@ -209,45 +255,36 @@ def final_score(curve: Curve, last: int = 2) -> float:
     return float(curve.scores[-last:].mean())
 
 
-def common_range(
-    curves: Sequence[Curve], threshold: float | None, budget_env_steps: float
-) -> tuple[float, float] | None:
-    """``(start, end)`` in env_steps on which all ``curves`` can be compared; None when there is no such
-    range.
+def common_range(curves: Sequence[Curve], budget: float) -> tuple[float, float] | None:
+    """``(start, end)`` on the curves' axis on which all ``curves`` can be compared; None when there is no
+    such range.
 
-    start: the latest first evaluation. end: the budget, or the last evaluation of the shortest run that has
-    NOT held the threshold (nothing is known of it beyond). Runs that held the threshold don't shorten the
+    start: the latest first evaluation. end: the budget, or the last evaluation of the shortest run that did
+    NOT end by holding a threshold (nothing is known of it beyond). Runs that ended so don't shorten the
     range.
     """
-    start = max(float(c.env_steps[0]) for c in curves)
-    ends = [
-        float(c.env_steps[-1])
-        for c in curves
-        if threshold is None or threshold_index(c.scores, threshold) is None
-    ]
-    end = min([float(budget_env_steps), *ends])
+    start = max(float(c.at[0]) for c in curves)
+    end = min([float(budget), *(float(c.at[-1]) for c in curves if c.stopped_at is None)])
     return (start, end) if end > start else None
 
 
-def mean_score(curve: Curve, start: float, end: float, threshold: float | None) -> float:
-    """Area under the curve on ``[start, end]`` env_steps divided by ``end - start`` (trapezoids), a score.
+def mean_score(curve: Curve, start: float, end: float) -> float:
+    """Area under the curve on ``[start, end]`` of its axis divided by ``end - start`` (trapezoids), a score.
 
-    A run that stopped early because it held the threshold is extended AT THE THRESHOLD: the level it has
-    shown twice, and no more. (Carrying its last score forward would credit a maximum chosen by the stopping
-    rule; cutting both arms where the faster one stopped would compare only the part where the slower one has
-    not yet begun to learn.) Raises ValueError when a run that did not hold the threshold ends before ``end``.
+    A run that stopped early because it held a threshold is extended AT THAT THRESHOLD: the level it has shown
+    twice, and no more. (Carrying its last score forward would credit a maximum chosen by the stopping rule;
+    cutting both arms where the faster one stopped would compare only the part where the slower one has not
+    yet begun to learn.) Raises ValueError when a run that did not stop so ends before ``end``.
     """
-    last = float(curve.env_steps[-1])
-    if last < end and (threshold is None or threshold_index(curve.scores, threshold) is None):
-        raise ValueError(
-            f"the run ends at {last:g} env_steps, before {end:g}, without having held the threshold"
-        )
+    last = float(curve.at[-1])
+    if last < end and curve.stopped_at is None:
+        raise ValueError(f"the run ends at {last:g}, before {end:g}, and did not stop at a threshold")
     stop = min(last, end)
-    inside = curve.env_steps[(curve.env_steps > start) & (curve.env_steps < stop)]
+    inside = curve.at[(curve.at > start) & (curve.at < stop)]
     at = np.concatenate([[start], inside, [stop]]) if stop > start else np.array([start])
-    area = float(np.trapezoid(np.interp(at, curve.env_steps, curve.scores), at))
+    area = float(scipy.integrate.trapezoid(np.interp(at, curve.at, curve.scores), at))
     if last < end:
-        area += float(threshold) * (end - max(last, start))
+        area += float(curve.stopped_at) * (end - max(last, start))
     return area / (end - start)
 
 
@@ -269,34 +306,29 @@ def area_ratio(
     learner, base = np.asarray(learner, dtype=np.float64), np.asarray(base, dtype=np.float64)
     if base.mean() <= 0.0:
         return Ratio(None, reason="the base arm's area is not above the floor")
+    value = float(learner.mean() / base.mean())
+    if min(learner.size, base.size) < 2:
+        return Ratio(value)
     tops = learner[rng.integers(0, learner.size, (resamples, learner.size))].mean(axis=1)
     bottoms = base[rng.integers(0, base.size, (resamples, base.size))].mean(axis=1)
     samples = np.where(bottoms > 0.0, tops / np.where(bottoms > 0.0, bottoms, 1.0), np.inf)
-    return Ratio(float(learner.mean() / base.mean()), False, percentile_interval(samples, level))
+    return Ratio(value, False, percentile_interval(samples, level))
 
 
-def resample(
-    curve: Curve, grid: np.ndarray, threshold: float | None = None, unit: str = "env_steps"
-) -> np.ndarray:
-    """Scores on ``grid`` (G,) in ``unit``, by linear interpolation; NaN where the run was not watched.
-
-    With ``threshold``, a run that held it is extended at the threshold, as in :func:`mean_score`.
+def resample(curve: Curve, grid: np.ndarray, unit: str | None = None) -> np.ndarray:
+    """Scores on ``grid`` (G,) in ``unit`` (None: the curve's axis), by linear interpolation; NaN where the
+    run was not watched.
     """
-    grid, axis = np.asarray(grid, dtype=np.float64), getattr(curve, unit)
-    after = (
-        np.nan if threshold is None or threshold_index(curve.scores, threshold) is None else float(threshold)
-    )
-    return np.interp(grid, axis, curve.scores, left=np.nan, right=after)
+    axis = getattr(curve, unit or curve.axis)
+    return np.interp(np.asarray(grid, dtype=np.float64), axis, curve.scores, left=np.nan, right=np.nan)
 
 
 def iqm(scores: np.ndarray, axis: int = -1) -> np.ndarray:
     """Interquartile mean along ``axis``: drop ``floor(n / 4)`` values at each end, average the rest.
 
-    The definition of rliable (Agarwal et al. 2021), i.e. ``scipy.stats.trim_mean(scores, 0.25)``.
+    The definition of rliable (Agarwal et al. 2021).
     """
-    ordered = np.sort(np.moveaxis(np.asarray(scores, dtype=np.float64), axis, -1), axis=-1)
-    cut = ordered.shape[-1] // 4
-    return ordered[..., cut : ordered.shape[-1] - cut].mean(axis=-1)
+    return scipy.stats.trim_mean(np.asarray(scores, dtype=np.float64), 0.25, axis=axis)
 
 
 def stratified_bootstrap(
@@ -306,15 +338,17 @@ def stratified_bootstrap(
     *,
     level: float = LEVEL,
     resamples: int = RESAMPLES,
-) -> tuple[float, float]:
+) -> tuple[float, float] | None:
     """Interval of ``statistic`` when runs are resampled WITHIN each task (stratum), with replacement.
 
     ``strata``: one (S_n,) array of runs per task; tasks are fixed, so their differences don't widen the
     interval, and the numbers of runs may differ. ``statistic`` maps (R, sum of S_n) to (R,), e.g.
-    :func:`iqm`.
+    :func:`iqm`. None where a task has a single run: it would look as if it could not have come out otherwise.
     """
     if not strata or any(np.size(stratum) == 0 for stratum in strata):
         raise ValueError("every stratum needs at least one run")
+    if any(np.size(stratum) == 1 for stratum in strata):
+        return None
     arrays = [np.asarray(stratum, dtype=np.float64) for stratum in strata]
     drawn = [a[rng.integers(0, a.size, size=(resamples, a.size))] for a in arrays]
     return percentile_interval(statistic(np.concatenate(drawn, axis=1)), level)
@@ -340,5 +374,7 @@ def few_seeds_warning(seeds: int, what: str) -> str | None:
     """A sentence when ``seeds`` < 5, else None."""
     if seeds >= FEW_SEEDS:
         return None
-    count = f"{seeds} seed" + ("" if seeds == 1 else "s")
-    return f"{what}: only {count}; intervals from fewer than {FEW_SEEDS} seeds are too narrow to rely on."
+    if seeds == 1:
+        return f"{what}: only 1 seed; how much results vary from seed to seed is not known."
+    reason = f"intervals from fewer than {FEW_SEEDS} seeds are too narrow to rely on"
+    return f"{what}: only {seeds} seeds; {reason}."

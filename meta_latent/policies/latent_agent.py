@@ -4,10 +4,11 @@ saving.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -15,12 +16,14 @@ from torch import nn
 
 from meta_latent.errors import RunError
 from meta_latent.nets import update_target
+from meta_latent.policies.base_agent import BaseAgent
 from meta_latent.ranges import nonnegative, whole
 from meta_latent.rng import Streams
 from meta_latent.types import Averages, Metrics, Step
 
 CALIBRATION = 256
 """Pairs of frames for the encoder's closed-form calibration."""
+NO_DECAY: Mapping[str, float] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -60,23 +63,25 @@ class LatentParts:
     load_policy: Callable[[nn.Module], None] | None = None
 
 
-class LatentAgent(ABC):
-    """An agent whose policy reads the features of a latent state model.
+class LatentAgent(BaseAgent):
+    """An agent that acts on what a latent state model remembers.
 
-    A subclass hands its networks to `own`, the actor among them as "policy", writes `improve` and calls
-    `average_policy` after each update of the policy.
+    A subclass hands its networks to `own` and writes `improve`. With an actor, which it hands over as "policy", it
+    calls `average_policy` after each update of the policy; without one, it writes `choose`.
 
     Args:
-        parts: what it is built from. actor: maps features to actions (`GaussianActor`).
+        parts: what it is built from. actor: maps features to actions (`GaussianActor`); None: `choose` does.
     """
 
-    def __init__(self, parts: LatentParts, actor: nn.Module):
+    def __init__(self, parts: LatentParts, actor: nn.Module | None = None):
         self.model, self.learner, self.adaptation = parts.model, parts.learner, parts.adaptation
         self.cache, self.source, self.actor = parts.cache, parts.source, actor
-        if parts.load_policy is not None:
-            parts.load_policy(actor)
-        self.average_actor = deepcopy(actor).to(self.model.device)
-        self.networks: dict[str, nn.Module] = {"average_policy": self.average_actor}
+        self.networks: dict[str, nn.Module] = {}
+        if actor is not None:
+            if parts.load_policy is not None:
+                parts.load_policy(actor)
+            self.average_actor = deepcopy(actor).to(self.model.device)
+            self.networks["average_policy"] = self.average_actor
         self.optimisers: dict[str, torch.optim.Optimizer] = {}
         self.updates = 0
         self.debt = {"joint": 0.0, "transition": 0.0, "improve": 0.0}
@@ -96,29 +101,25 @@ class LatentAgent(ABC):
 
     @torch.no_grad()
     def act(self, step: Step, carry, rng: Streams, explore: bool):
-        """Filter one step, then act: -> action (B, A) in [-1, 1] and the new carry.
+        """Filter one step, then act: -> action (B, A) in [-1, 1] on the CPU, and the new carry, a latent."""
+        carry = self.model.observe(carry, step.to(self.model.device))
+        return self.choose(carry, rng, explore).cpu(), carry
+
+    def choose(self, latent, rng: Streams, explore: bool) -> torch.Tensor:
+        """Actions (B, A) in [-1, 1] for B latents; no gradients are kept.
 
         With `explore` a sample of the policy, else, deterministic, the mean of its running average.
         """
-        carry = self.model.observe(carry, step.to(self.model.device))
-        features = self.features(carry)
+        features = self.features(latent)
         if explore:
-            return self.actor.sample(features, rng.torch("explore"))[0].cpu(), carry
-        return self.average_actor.mean_action(features).cpu(), carry
+            return self.actor.sample(features, rng.torch("explore"))[0]
+        return self.average_actor.mean_action(features)
 
     def features(self, latent) -> torch.Tensor:
         """What policy and value read: the model's features and relations, (B, F + R)."""
         return torch.cat([self.model.features(latent), latent.relations], -1)
 
     # Learning
-
-    def wants(self) -> int | None:
-        """One more episode before the next update."""
-        return 0
-
-    def adapt(self, trial, rng: Streams) -> LatentAgent:
-        """The agent itself: it learns nothing of a task but by `update`."""
-        return self
 
     def update(self, replay, rng: Streams) -> Metrics:
         """Learn from the replay: adapt the model, refresh the cached latents, improve the policy.
@@ -129,13 +130,13 @@ class LatentAgent(ABC):
         steps, self.seen_steps = replay.env_steps - self.seen_steps, replay.env_steps
         first, self.began = not self.began, True
         metrics = Averages()
-        self._adapt_joint(replay, rng, self._due("joint", self.adaptation.joint, steps),
+        self._adapt_joint(replay, rng, self.due("joint", self.adaptation.joint, steps),
                           self.adaptation.first_joint * first, metrics)  # fmt: skip
         self.cache.extend(self.model, replay)
         if self.source is not None:
             self.source.extend(self.model)
         count = (
-            self._due("transition", self.adaptation.transition, steps)
+            self.due("transition", self.adaptation.transition, steps)
             + self.adaptation.first_transition * first
         )
         for _ in range(count):
@@ -147,7 +148,9 @@ class LatentAgent(ABC):
         self.improve(steps, first, rng, metrics)
         return metrics.means()
 
-    def own(self, networks: dict[str, nn.Module], rates: dict[str, float], decays: dict[str, float]) -> None:
+    def own(
+        self, networks: dict[str, nn.Module], rates: dict[str, float], decays: Mapping[str, float] = NO_DECAY
+    ) -> None:
         """Take `networks` (name -> module) to the model's device, and into what is saved; those with a
         learning rate get an optimiser (AdamW, with a weight decay where `decays` has one).
         """
@@ -183,7 +186,8 @@ class LatentAgent(ABC):
             if self.source is not None:
                 self.source.clear()
 
-    def _due(self, name: str, rate: float, steps: int) -> int:
+    def due(self, name: str, rate: float, steps: int) -> int:
+        """Whole updates that `rate` per step owes after `steps` more; the fraction is carried over, per `name`."""
         self.debt[name] += rate * steps
         count = int(self.debt[name])
         self.debt[name] -= count

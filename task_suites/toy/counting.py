@@ -99,7 +99,7 @@ class Counting(TaskDistribution):
         self, name: str, episode_steps: int = 10, ends: str = "truncate", image_size: int = 16
     ) -> None:
         self.name, self.max_episode_steps = name, whole(episode_steps, "episode_steps", 1)
-        image_size = whole(image_size, "image_size", 1)
+        image_size = whole(image_size, "image_size", 1, 1024)
         self.options = {"ends": choose(ends, ("terminate", "truncate"), "ends"), "image_size": image_size}
         box = gymnasium.spaces.Box
         image, proprio = (

@@ -157,7 +157,8 @@ class Lqr(TaskDistribution):
         self, name: str, episode_steps: int = 25, image_size: int = 16, hide_position: bool = False
     ) -> None:
         self.name, self.max_episode_steps = name, whole(episode_steps, "episode_steps", 1)
-        image_size, hide_position = whole(image_size, "image_size", 1), flag(hide_position, "hide_position")
+        image_size = whole(image_size, "image_size", 1, 1024)
+        hide_position = flag(hide_position, "hide_position")
         self.options = {"image_size": image_size, "hide_position": hide_position}
         box = gymnasium.spaces.Box
         image = box(0, 255, (image_size, image_size, 3), np.uint8)

@@ -14,6 +14,7 @@ from meta_latent.algorithms.ivg import IVG, IVGConfig
 from meta_latent.algorithms.sac import SAC, SACConfig
 from meta_latent.data.latents import LatentCache
 from meta_latent.ops.imagination import imagine
+from meta_latent.policies.latent_agent import AdaptationConfig, LatentParts
 from meta_latent.rng import Streams, seeded_construction
 from task_suites.toy.lqr import matrices
 
@@ -87,7 +88,8 @@ def experience(episodes, rng):
 
 def make(kind, config, seed=0):
     with seeded_construction(seed):
-        return kind(TrueModel(), None, config, experience(40, np.random.default_rng(seed)))
+        cache = experience(40, np.random.default_rng(seed))
+        return kind(config, LatentParts(TrueModel(), None, AdaptationConfig(), cache))
 
 
 def returns(act, episodes=64):

@@ -5,13 +5,13 @@ import pytest
 import torch
 
 import task_suites
-from meta_latent.data.collect import CorrelatedNoise, collect_episode
+from meta_latent.data.collect import Noise, NoiseConfig, play_episode
 from meta_latent.data.latents import LatentCache, embed_episode
 from meta_latent.data.replay import ReplayConfig, SequenceReplay
 from meta_latent.errors import UserError
 from meta_latent.models.config import CoreConfig, EncoderConfig, EnsembleConfig, ModelConfig
 from meta_latent.models.latent_state_model import LatentStateModel
-from meta_latent.rng import seeded_construction
+from meta_latent.rng import Streams, seeded_construction
 from meta_latent.types import Spec
 
 SUITE = task_suites.get("toy/counting", episode_steps=6, image_size=8)
@@ -28,17 +28,21 @@ def model():
 
 
 def replay_of(count, **config):
-    env, rng = SUITE.make(SUITE.sample("train", 1, 0)[0]), np.random.default_rng(0)
-    replay = SequenceReplay(SPEC, ReplayConfig(**config), heads=3)
+    rng, replay = np.random.default_rng(0), SequenceReplay(SPEC, ReplayConfig(**config), heads=3)
     for k in range(count):
-        replay.add_episode(collect_episode(env, CorrelatedNoise(2), k, rng), rng.random(3) < 0.5)
+        replay.add_episode(episode(k), rng.random(3) < 0.5)
     return replay
+
+
+def episode(seed):
+    rows = SUITE.make_vector(SUITE.sample("train", 1, 0))
+    return play_episode(rows, Noise(2, NoiseConfig()), seed, Streams(seed))
 
 
 def test_bit_equal_however_it_was_built(model):
     replay, grown, whole = replay_of(5), LatentCache(), LatentCache()
     for upto in (1, 2, 4):
-        grown.extend(model, replay, upto)
+        grown.extend(model, replay.subset(range(upto)))
         grown.flat()
     grown.extend(model, replay)
     whole.extend(model, replay)
@@ -49,9 +53,8 @@ def test_bit_equal_however_it_was_built(model):
 def test_evicted_episodes_leave_the_cache(model):
     replay, cache = replay_of(3, capacity=12, segment=7), LatentCache()
     cache.extend(model, replay)
-    env = SUITE.make(SUITE.sample("train", 1, 0)[0])
     for k in range(3, 9):
-        replay.add_episode(collect_episode(env, CorrelatedNoise(2), k, np.random.default_rng(k)))
+        replay.add_episode(episode(k))
         if k != 5:  # two episodes arrive and leave at once
             cache.extend(model, replay)
     fresh = LatentCache()
@@ -80,22 +83,21 @@ def test_latents_are_those_of_filtering_without_rewards(model):
 def test_windows_lie_within_episodes_and_cover_them_evenly(model):
     replay, cache = replay_of(4), LatentCache()
     cache.extend(model, replay)
-    windows = cache.windows(9000, 4, np.random.default_rng(0), first_episode=1)
+    windows = cache.windows(12_000, 4, np.random.default_rng(0))
     starts, counts = torch.unique(windows.rows[:, 0], return_counts=True)
-    assert starts.tolist() == [e * 7 + o for e in (1, 2, 3) for o in range(3)]
-    assert (counts - 1000).abs().max() < 5 * (9000 / 9 * 8 / 9) ** 0.5
+    assert starts.tolist() == [e * 7 + o for e in range(4) for o in range(3)]
+    assert (counts - 1000).abs().max() < 5 * (12_000 / 12 * 11 / 12) ** 0.5
     assert torch.equal(windows.rows, windows.rows[:, :1] + torch.arange(5))
     samples, memories, actions, rewards, terminal, mask = cache.flat()
     assert torch.equal(windows.samples, samples[windows.rows]) and torch.equal(
         windows.memories, memories[windows.rows]
     )
     for k in range(20):  # against the replay itself
-        episode, offset = divmod(int(windows.rows[k, 0]), 7)
-        arrays = replay.read(episode)
+        which, offset = divmod(int(windows.rows[k, 0]), 7)
+        arrays = replay.read(which)
         assert np.array_equal(windows.actions[k].numpy(), arrays["action"][offset:offset + 5])
         assert np.array_equal(windows.rewards[k].numpy(), arrays["reward"][offset:offset + 5])
-        bits = (int(arrays["head_bits"][0]) >> np.arange(3)) & 1
-        assert np.array_equal(windows.head_mask[k].numpy(), bits.astype(bool))
+        assert np.array_equal(windows.head_mask[k].numpy(), arrays["head_mask"])
     assert not windows.terminal.any() and len(terminal) == len(mask) == 28
 
 

@@ -5,10 +5,12 @@ import pytest
 import torch
 
 import task_suites
-from meta_latent.data.collect import CorrelatedNoise, Scripted, collect_episode
-from meta_latent.data.replay import ReplayConfig, SequenceReplay, layout, predicted_bytes
+from meta_latent.data.collect import Noise, NoiseConfig, Scripted, play_episode
+from meta_latent.data.replay import ReplayConfig, SequenceReplay
+from meta_latent.data.segments import layout, predicted_bytes
 from meta_latent.errors import UserError
 from meta_latent.experiment.runs import checkpoint
+from meta_latent.rng import Streams
 from meta_latent.types import Spec
 
 SUITE = task_suites.get("toy/counting", episode_steps=7, image_size=4)
@@ -19,17 +21,18 @@ TASK = SUITE.sample("train", 1, 0)[0]
 class Probe:
     """Acts so that each action tells which observation it followed: (0.01 * step, 0.001 * episode)."""
 
-    def begin(self, rng):
+    def begin_task(self, batch_size):
         self.seen = []
 
-    def act(self, observation, action, reward, is_first, info):
-        self.seen.append((observation["proprio"].copy(), action.copy(), reward, is_first))
-        return np.array([0.01 * observation["proprio"][0], 0.001 * observation["proprio"][1]], np.float32)
+    def act(self, step, carry, rng, explore):
+        row = (step.proprio[0].numpy(), step.action[0].numpy(), float(step.reward[0]), bool(step.is_first[0]))
+        self.seen.append(row)
+        return step.proprio[:, :2] * torch.tensor([0.01, 0.001]), carry
 
 
 def episodes(count, suite=SUITE):
-    env, rng = suite.make(TASK), np.random.default_rng(0)
-    return [collect_episode(env, Probe(), seed=k, rng=rng) for k in range(count)]
+    rows = suite.make_vector([TASK])
+    return [play_episode(rows, Probe(), k, Streams(0)) for k in range(count)]
 
 
 def filled(count=6, folder=None, heads=3, suite=SUITE, **config):
@@ -66,7 +69,7 @@ def check_batch(batch, length=4):
 
 def test_an_episode_in_the_time_convention():
     probe = Probe()
-    arrays = collect_episode(SUITE.make(TASK), probe, seed=3, rng=np.random.default_rng(0))
+    arrays = play_episode(SUITE.make_vector([TASK]), probe, 3, Streams(0), show=("reward",))
     assert {len(x) for x in arrays.values()} == {8}
     assert arrays["action"][0].tolist() == [0, 0] and arrays["reward"][0] == arrays["reward_present"][0] == 0
     assert arrays["success"].tolist() == [False] * 7 + [True]
@@ -78,7 +81,7 @@ def test_an_episode_in_the_time_convention():
 
 def test_termination_is_not_a_time_limit():
     suite = task_suites.get("toy/counting", episode_steps=7, image_size=4, ends="terminate")
-    arrays = collect_episode(suite.make(TASK), Probe(), seed=3, rng=np.random.default_rng(0))
+    arrays = play_episode(suite.make_vector([TASK]), Probe(), 3, Streams(0))
     assert arrays["is_terminal"].tolist() == arrays["is_last"].tolist() == [False] * 7 + [True]
 
 
@@ -95,14 +98,14 @@ def test_batches_hold_what_was_collected(tmp_path, mapped, segment):
 
 
 def test_windows_are_uniform_and_stay_among_the_chosen():
-    batch = filled().sequences(20_000, 5, np.random.default_rng(0), among=[1, 4])
+    batch = filled().subset([1, 4]).sequences(20_000, 5, np.random.default_rng(0))
     places, counts = torch.unique(batch.first_frame, return_counts=True)
-    assert places.tolist() == [8, 9, 10, 11, 32, 33, 34, 35]
+    assert places.tolist() == [0, 1, 2, 3, 8, 9, 10, 11]  # counted in the replay of the chosen ones
     assert (counts - 2500).abs().max() < 5 * (20_000 / 8 * 7 / 8) ** 0.5
 
 
 def test_too_long_a_window_is_refused():
-    with pytest.raises(UserError, match="has 8 observations, training sequences take 9"):
+    with pytest.raises(UserError, match="has 8 observations, windows take 9"):
         filled().sequences(1, 9, np.random.default_rng(0))
 
 
@@ -110,7 +113,7 @@ def same(a, b):
     assert len(a.episodes) == len(b.episodes) and len(a) == len(b) and a.env_steps == b.env_steps
     for k in range(len(a.episodes)):
         x, y = a.read(k), b.read(k)
-        assert all(np.array_equal(x[key], y[key]) for key in layout(SPEC))
+        assert x.keys() == y.keys() and all(np.array_equal(x[key], y[key]) for key in x)
 
 
 def test_disk_equals_memory_also_half_flushed(tmp_path):
@@ -233,11 +236,9 @@ def test_memory_map_needs_a_folder():
 
 
 def test_behaviours_depend_on_their_generator_alone():
-    env = SUITE.make(TASK)
-    for make in (lambda: CorrelatedNoise(2), lambda: Scripted(SUITE.scripted(TASK), 2, 0.5)):
-        a, b, c = (
-            collect_episode(env, make(), 0, np.random.default_rng(seed))["action"] for seed in (1, 1, 2)
-        )
+    rows = SUITE.make_vector([TASK])
+    for make in (lambda: Noise(2, NoiseConfig()), lambda: Scripted([SUITE.scripted(TASK)], 2, 0.5)):
+        a, b, c = (play_episode(rows, make(), 0, Streams(s), show=("inputs",))["action"] for s in (1, 1, 2))
         assert np.array_equal(a, b) and not np.array_equal(a, c) and np.abs(a).max() <= 1
     with pytest.raises(UserError, match="3 values"):
-        CorrelatedNoise(2, drift=(0.0, 0.0, 1.0))
+        Noise(2, NoiseConfig(drift=(0.0, 0.0, 1.0)))

@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,6 +15,8 @@ from meta_latent.experiment.pretraining import pretrain
 from meta_latent.experiment.runs import checkpoint
 from meta_latent.experiment.settings import config
 from meta_latent.experiment.settings.schema import ExperimentConfig
+
+sys.path.append(str(Path(__file__).parent))  # for fabricated_runs, which is no test
 
 SMALL = [
     "pretrain.env_steps=250",

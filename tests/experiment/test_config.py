@@ -314,3 +314,89 @@ def test_find_takes_paths_names_and_package_configs(groups):
 def test_result_is_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         load().seed = 3
+
+
+@pytest.mark.parametrize(
+    ("override", "value"),
+    [
+        ("out=/a #b", "/a #b"),
+        ("out=#b", "#b"),
+        ("out='/a #b'", "/a #b"),
+        ("out=a#b", "a#b"),
+        ("out=a: 'x #b'", {"a": "x #b"}),
+        ("out=", None),
+        ("out=3 # three", "3 # three"),
+    ],
+)
+def test_a_command_line_has_no_comments(override, value):
+    assert config.parse_override(override) == ("out", value)
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["out=[1] # one", "out='a' #b", "model.=1", ".model=1", "a..b=1", "x=" + "9" * 5000, "x=" + "[" * 9999],
+)
+def test_what_is_no_override(override):
+    with pytest.raises(UserError, match="^override ") as caught:
+        config.parse_override(override)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_empty_mapping_replaces_what_was_there():
+    first = {"targets": {"red": {"name": "color"}}, "options": {"a": 1}, "name": "x"}
+    made = config.load(Experiment, [first], ["targets={}", "targets.blue.name=b"])
+    assert made.targets == {"blue": Distractor("b")}
+    assert config.load(Experiment, [first, {"targets": {}}]).targets == {}
+    assert config.load(Experiment, [first, {"options": {"a": {}}}]).options == {"a": {}}
+    assert set(config.load(Experiment, [first], ["targets.blue.name=b"]).targets) == {"red", "blue"}
+    assert config.load(Tuned, [], ["budgets={}", "budgets.sac=5"]).budgets == {"sac": 5}
+    assert config.load(Tuned, [], ["model={}"]) == Tuned()  # fixed keys cannot be left out
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two settings that constrain each other."""
+
+    low: int = 0
+    high: int = 10
+    names: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self):
+        if self.low > self.high:
+            raise ValueError(f"low={self.low} is above high={self.high}")
+        if "bad" in self.names:
+            raise ValueError("names has 'bad'")
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Where they stand."""
+
+    pair: Pair = Pair()
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "places"),
+    [
+        ("{low: 5}", ["pair.high=3"], "the file and the command line"),
+        ("{low: 50}", ["pair.names.a=3"], "the file and the defaults"),
+        ("{names: {a: 1}}", ["pair.low=30"], "the command line and the defaults"),
+        ("{low: 5, high: 1}", [], "the file"),
+        ("{names: {a: 1}}", ["pair.names.bad=3"], "the file and the command line"),
+        ("{low: 5, high: 30}", ["pair={low: 7, high: 2}"], "the command line"),
+    ],
+)
+def test_a_contradiction_is_blamed_on_all_places_it_came_from(tmp_path, text, overrides, places):
+    path = tmp_path / "x.yaml"
+    path.write_text(f"pair: {text}")
+    with pytest.raises(UserError) as caught:
+        config.load(Pairs, [path], overrides)
+    assert str(caught.value).startswith(f"pair (in {places.replace('the file', str(path))}): ")
+
+
+def test_what_a_replaced_group_said_is_blamed_no_longer(groups):
+    (groups / "configs/pair").mkdir()
+    (groups / "configs/pair/odd.yaml").write_text("low: 50")
+    with pytest.raises(UserError) as caught:
+        config.load(Pairs, [{"pair": {"high": 30}}], ["pair=odd"])
+    assert str(caught.value) == "pair (in configs/pair/odd.yaml and the defaults): low=50 is above high=10"

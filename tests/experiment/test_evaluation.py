@@ -5,12 +5,14 @@ import pytest
 
 import meta_latent
 from meta_latent import cli
+from meta_latent.data.collect import play
 from meta_latent.errors import UserError
 from meta_latent.experiment.commands import evaluate as evaluation
 from meta_latent.experiment.commands.evaluate import Result
 from meta_latent.experiment.pretraining import model_folder, source_policy
 from meta_latent.experiment.runs import metrics
 from meta_latent.experiment.settings import suites
+from meta_latent.rng import Streams
 
 CELL = ("target=goal", "arm=sac/scratch", "run_seed=0")
 
@@ -37,21 +39,18 @@ def settings(overrides):
 def test_the_last_evaluation_of_the_run_is_reproduced(command, cell):
     result = evaluation.evaluate(settings(command))
     last = metrics.read(cell / "toy/transfer/goal/sac/scratch/0", "evaluation")[-1]
-    assert len(result.returns) == 2
+    assert result.returns.shape == (1, 2, 1)
     assert result.returns.mean() == pytest.approx(last["raw_return"], abs=1e-5)
-    assert (result.reference - result.floor) * last["score"] + result.floor == pytest.approx(
-        result.returns.mean(), abs=1e-4
-    )
+    assert result.scores.mean() == pytest.approx(last["score"], abs=1e-4)
 
 
-def test_more_episodes_begin_with_the_fixed_ones_and_fresh_ones_differ(command, monkeypatch):
-    fixed = evaluation.evaluate(settings(command)).returns
-    monkeypatch.setattr(evaluation, "AT_ONCE", 2)
-    more = evaluation.evaluate(settings([*command, "episodes=5"])).returns
+def test_more_episodes_begin_with_the_fixed_ones_and_fresh_ones_differ(command):
+    fixed = evaluation.evaluate(settings(command)).returns[0, :, 0]
+    more = evaluation.evaluate(settings([*command, "episodes=5"])).returns[0, :, 0]
     assert len(more) == 5 and np.allclose(more[:2], fixed, atol=1e-5) and len(set(more.round(4))) == 5
-    fresh = evaluation.evaluate(settings([*command, "fresh=1"])).returns
+    fresh = evaluation.evaluate(settings([*command, "fresh=1"])).returns[0, :, 0]
     assert not np.allclose(fresh, fixed, atol=1e-3)
-    assert np.array_equal(fresh, evaluation.evaluate(settings([*command, "fresh=1"])).returns)
+    assert np.array_equal(fresh, evaluation.evaluate(settings([*command, "fresh=1"])).returns[0, :, 0])
 
 
 def test_the_command_prints_a_table_and_films(command, capsys, cell):
@@ -64,22 +63,26 @@ def test_the_command_prints_a_table_and_films(command, capsys, cell):
 
 
 def test_standard_errors_and_scale():
-    table = Result(np.array([1.0, 3.0]), np.array([True, False]), -1.0, 3.0, ()).table().splitlines()
+    returns, success = np.array([1.0, 3.0]).reshape(1, 2, 1), np.array([True, False]).reshape(1, 2, 1)
+    table = Result(returns, success, (returns + 1) / 4).table().splitlines()
     assert table[1].split() == ["raw", "return", "2.000", "1.000"]
     assert table[2].split() == ["score", "0.750", "0.250"]
     assert table[3].split() == ["success", "0.500", "0.500"]
-    assert Result(np.array([1.0]), np.array([True]), 0.0, 1.0, ()).table().splitlines()[1].split()[-1] == "-"
+    raw = Result(returns[:, :1], success[:, :1], None).table().splitlines()
+    assert len(raw) == 3 and raw[1].split()[-1] == "-"
+    by_episode = Result(returns.reshape(1, 1, 2), success.reshape(1, 1, 2), None).table()
+    assert "episode 1" in by_episode and "episode 2" in by_episode
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         (("run_seed=1",), "holds no saved agent"),
-        (("arm=sac/pretrain",), "ivg/scratch"),
+        (("arm=sac/pretrain",), "sac/pretrained"),
         (("target=gaol",), "choose from goal"),
         (("run_seed=null",), "run_seed is missing"),
         (("algorithms.sac.hidden=17",), "algorithms.sac.hidden=16"),
-        (("episodes=0",), "at least 1"),
+        (("episodes=0",), "from 1 to 100000"),
         (("epsiodes=3",), "episodes"),
     ],
 )
@@ -99,12 +102,13 @@ def test_the_source_policy_is_scored_on_its_source_task(toy, toy_model):
     result = evaluation.evaluate(settings(where))
     agent = source_policy.load_agent(toy_model / "model")
     bound = suites.bind(settings(where), settings(where).pretrain.sources[0])
-    probe = evaluation.Evaluator(bound, 3)
-    rewards, _ = evaluation.play(agent, probe.envs, probe.seeds, evaluation.Streams(5))
-    assert np.array_equal(result.returns, rewards)
+    rows = bound.distribution.make_vector([bound.task] * 3)
+    seeds = np.array([[evaluation.evaluation_seed(k)] for k in range(3)])
+    rewards = play(rows, agent, seeds, Streams(5), explore=False).returns
+    assert np.array_equal(result.returns[0], rewards)
     for parameter in agent.networks["average_policy"].parameters():
         parameter.data.zero_()
-    other, _ = evaluation.play(agent, probe.envs, probe.seeds, evaluation.Streams(5))
+    other = play(rows, agent, seeds, Streams(5), explore=False).returns
     assert not np.allclose(rewards, other)
 
 

@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from meta_latent.experiment.report import figures
-from meta_latent.experiment.settings.schema import ARMS
+from meta_latent.experiment.report import drawing, figures
 from meta_latent.ops import learning_speed as ls
 
 
 def curve(scores, every=100):
     steps = every * np.arange(len(scores))
-    return ls.Curve(steps, steps, steps * 0.1, np.array(scores, dtype=float))
+    return ls.Curve(steps, steps + 1, steps * 0.1, np.array(scores, dtype=float))
 
 
 def arms():
@@ -29,29 +28,58 @@ def rng():
 
 
 def test_learning_curves_draw_every_seed_and_mark_crossings():
-    axes = figures.learning_curves(arms(), 0.8, "env_steps", rng()).axes[0]
+    axes = figures.learning_curves(arms(), (0.8,), "env_steps", rng()).axes[0]
     thin = [line for line in axes.lines if line.get_linewidth() == 0.8]
     dots = [line for line in axes.lines if line.get_marker() == "o"]
     assert len(thin) == 4 and [tuple(dot.get_xdata()) for dot in dots] == [(100,)] * 3
     assert axes.get_legend_handles_labels()[1] == ["ivg/pretrained", "ivg/scratch $x$ <b>", "threshold 0.8"]
 
 
-def test_central_line_keeps_solved_runs_at_the_threshold_and_ends_where_an_unsolved_run_ends():
-    solved, full, cut = curve([0, 1, 1]), curve([0, 0.2, 0.4, 0.6]), curve([0, 0])
-    grid, line, low, high = figures.central_line([solved, full, full], 0.8, "env_steps", rng())
-    np.testing.assert_array_equal(grid, [0, 100, 200, 300])
-    np.testing.assert_allclose(line, [0, (1 + 0.2 * 2) / 3, (1 + 0.4 * 2) / 3, (0.8 + 0.6 * 2) / 3])
+def test_every_threshold_is_drawn_and_its_crossing_marked():
+    axes = figures.learning_curves(arms(), (0.5, 0.95), "env_steps", rng(), "raw score").axes[0]
+    dotted = [line.get_ydata()[0] for line in axes.lines if line.get_linestyle() == ":"]
+    assert dotted == [0.5, 0.95] and axes.get_ylabel() == "raw score"
+    assert axes.get_legend_handles_labels()[1][-1] == "threshold 0.5, 0.95"
+    axes = figures.learning_curves(arms(), (), "env_steps", rng()).axes[0]
+    assert not any(line.get_linestyle() == ":" for line in axes.lines)
+
+
+def test_the_central_line_shows_nothing_that_no_run_showed():
+    """It ends where the first run ends, and lies within the runs."""
+    solved = curve([0, 1, 1])
+    solved = ls.Curve(solved.env_steps, solved.updates, solved.seconds, solved.scores, stopped_at=0.5)
+    full = curve([0, 0.8, 0.9, 0.95])
+    grid, line, low, high = figures.central_line([solved, full, full], "env_steps", rng())
+    np.testing.assert_array_equal(grid, [0, 100, 200])
+    np.testing.assert_allclose(line, [0, (1 + 0.8 * 2) / 3, (1 + 0.9 * 2) / 3])
     assert (low <= line).all() and (line <= high).all() and high[1] > low[1]
-    grid, *_ = figures.central_line([solved, cut, full], 0.8, "env_steps", rng())
-    np.testing.assert_array_equal(grid, [0, 100])
-    _, _, low, _ = figures.central_line([solved, full], 0.8, "env_steps", rng())
+    runs = np.stack([ls.resample(c, grid) for c in (solved, full)])
+    assert (line >= runs.min(axis=0)).all() and (line <= runs.max(axis=0)).all()
+    _, _, low, _ = figures.central_line([solved, full], "env_steps", rng())
     assert np.isnan(low).all()  # two runs make no interval
 
 
+def test_scores_by_number_are_one_line_per_run_and_a_bold_one():
+    rows = np.array([[0.0, 0.5, 1.0], [0.2, 0.7, 1.0]])
+    axes = figures.by_number([figures.ArmValues("a/scratch", 1, rows)], "episode", "score", rng()).axes[0]
+    assert [tuple(line.get_xdata()) for line in axes.lines] == [(1, 2, 3)] * 3
+    np.testing.assert_allclose(axes.lines[-1].get_ydata(), [0.1, 0.6, 1.0])
+    axes = figures.by_number([figures.ArmValues("a", 1, rows)], "task", "score", rng(), joined=False).axes[0]
+    assert [line.get_linestyle() for line in axes.lines] == ["None"]
+
+
+def test_a_training_metric_leaves_gaps_and_its_bold_line_ends_with_the_first_run():
+    values = np.array([[1.0, np.nan, 3.0, 4.0], [3.0, 5.0, 7.0, np.nan]])
+    axes = figures.training_metric([figures.ArmMetric(0, np.arange(4.0), values)], "updates").axes[0]
+    assert [tuple(line.get_xdata()) for line in axes.lines] == [(0, 2, 3), (0, 1, 2), (0, 2)]
+    np.testing.assert_allclose(axes.lines[-1].get_ydata(), [2, 5])
+    assert axes.get_xlabel() == "updates"
+
+
 def test_inline_svg_is_themed_and_refers_to_nothing_outside():
-    svg = figures.inline_svg(figures.learning_curves(arms(), 0.8, "seconds", rng()), "fig")
+    svg = drawing.inline_svg(figures.learning_curves(arms(), (0.8,), "seconds", rng()), "fig")
     assert svg.startswith("<svg") and "http" not in svg and "<metadata" not in svg
-    assert "var(--arm-0)" in svg and "var(--ink)" in svg and not any(c in svg for c in figures.THEME)
+    assert "var(--arm-0)" in svg and "var(--ink)" in svg and not any(c in svg for c in drawing.THEME)
     assert "<b>" not in svg
     ids = set(re.findall(r'id="([^"]+)"', svg))
     used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', svg))
@@ -60,7 +88,7 @@ def test_inline_svg_is_themed_and_refers_to_nothing_outside():
 
 def test_figures_leave_matplotlibs_settings_alone(tmp_path):
     before = dict(matplotlib.rcParams)
-    figures.save_png(figures.learning_curves(arms(), None, "env_steps", rng()), tmp_path / "a.png")
+    drawing.save_png(figures.learning_curves(arms(), (), "env_steps", rng()), tmp_path / "a.png")
     assert dict(matplotlib.rcParams) == before
     assert Image.open(tmp_path / "a.png").size[0] > 500
 
@@ -81,6 +109,10 @@ def test_censored_times_are_open_arrows():
     )
     assert not any(marker == "D" and x == (1000,) for marker, _, x in drawn)
     assert [t.get_text() for t in axes.get_yticklabels()] == ["fast", "slow"]
+    row = figures.TimeRow("one", 0, (100,), (), (100, 100), None)
+    one = figures.times_to_threshold([row], "updates").axes[0]
+    assert [line.get_marker() for line in one.lines] == ["o", ">", "D"]  # no bar without an interval
+    assert one.get_xlabel() == "updates to threshold"
 
 
 def test_gain_marks_lower_bounds_and_missing_claims():
@@ -88,6 +120,7 @@ def test_gain_marks_lower_bounds_and_missing_claims():
         figures.GainPoint(1000, "a", ls.Ratio(2.0, False, (1.5, 3.0))),
         figures.GainPoint(5000, "a", ls.Ratio(4.0, True, (3.0, math.inf))),
         figures.GainPoint(1000, "b", ls.Ratio(None)),
+        figures.GainPoint(1000, "one seed", ls.Ratio(3.0)),
     ]
     axes = figures.gain_against_pretraining(points).axes[0]
     marks = [(line.get_marker(), tuple(np.ravel(line.get_xdata()))) for line in axes.lines]
@@ -95,12 +128,14 @@ def test_gain_marks_lower_bounds_and_missing_claims():
     assert axes.get_yscale() == "log"
 
 
-def test_styles_are_distinct_and_follow_the_start():
-    arms = [f"{algorithm}/{start}" for algorithm, starts in ARMS.items() for start in starts]
-    styles = figures.assign_styles(arms)
-    assert styles["ivg/pretrained"] == 0 and styles["ivg/scratch"] == 1
-    assert len(set(styles.values())) == len(arms)
-    assert len({colour for colour, _, _ in figures.STYLES}) == len(figures.STYLES)
+def test_styles_are_distinct_and_follow_the_start_not_the_algorithm():
+    starts = ("pretrained", "scratch", "policy", "scratch+data")
+    for algorithm in ("ivg", "zzz"):
+        styles = drawing.assign_styles([f"{algorithm}/{start}" for start in starts])
+        assert list(styles.values()) == [0, 1, 2, 4]
+    styles = drawing.assign_styles([f"{a}/{start}" for a in ("a", "b") for start in starts])
+    assert len(set(styles.values())) == 8
+    assert len({colour for colour, _, _ in drawing.STYLES}) == len(drawing.STYLES)
 
 
 def test_strips_repeat_pixels_and_put_real_above_imagined(tmp_path):

@@ -1,9 +1,12 @@
 """What pretraining reports about a model, and whose behaviour its data come from."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import torch
 
-from meta_latent.data.collect import CorrelatedNoise, NoiseConfig, Scripted
+from meta_latent.data.collect import Noise, NoiseConfig, Scripted
 from meta_latent.data.replay import ReplayConfig, SequenceReplay
 from meta_latent.errors import UserError
 from meta_latent.experiment.pretraining import held_out
@@ -12,6 +15,7 @@ from meta_latent.experiment.pretraining.stages import Pretraining
 from meta_latent.experiment.runs import checkpoint
 from meta_latent.experiment.runs.run_folder import RunFolder
 from meta_latent.experiment.settings.suites import bind, common_spec
+from meta_latent.rng import Streams
 
 
 @pytest.fixture(scope="module")
@@ -48,13 +52,85 @@ def test_a_position_in_the_proprioception_is_read_out_and_noise_is_not(measured,
     assert held_out.measure(model, replay, episodes)["positions_1_minus_r2"] > 0.5
 
 
+def with_data(monkeypatch, change):
+    """Measure with other held-out data."""
+    original = held_out._tensors
+
+    def changed(*arguments):
+        data = original(*arguments)
+        change(data)
+        return data
+
+    monkeypatch.setattr(held_out, "_tensors", changed)
+
+
+@pytest.mark.parametrize("reward", [0.0, 1.0, -0.3, 1e6, 1e-6])
+def test_a_constant_reward_is_not_measured(measured, monkeypatch, reward):
+    model, replay, episodes = measured
+    before = held_out.measure(model, replay, episodes)
+    # As floats have it: the last digit may differ.
+    with_data(monkeypatch, lambda data: data["reward"].fill_(reward)[::2].mul_(1 + 1e-7))
+    found = held_out.measure(model, replay, episodes)
+    assert found["reward_1_minus_r2"] is None and found["reward_1_minus_r2_blind"] is None
+    assert found["positions_1_minus_r2"] == pytest.approx(before["positions_1_minus_r2"], rel=0.5)
+    said = held_out.describe(found)
+    assert "reward_1_minus_r2 not measured: constant, reward_1_minus_r2_blind not measured: constant" in said
+    assert f"positions_1_minus_r2 {found['positions_1_minus_r2']:.3g}" in said
+
+
+def test_a_rare_reward_is_measured(measured, monkeypatch):
+    model, replay, episodes = measured
+
+    def rare(data):
+        data["reward"].zero_()[0, -1] = 1.0
+
+    with_data(monkeypatch, rare)
+    assert 0 < held_out.measure(model, replay, episodes)["reward_1_minus_r2"] < 1e6
+
+
+def still(*columns, half=slice(None)):
+    """Inputs that hardly move: a hundredth of a millimetre."""
+    def change(data):
+        inputs = data["reward_inputs"]
+        for column in columns:
+            part = inputs[half, :, column]
+            part.copy_(0.3 + 1e-5 * part)
+    return change
+
+
+def test_objects_that_hardly_move_are_left_out(measured, monkeypatch):
+    """A door that stays shut; asked for by number, or among all."""
+    model, replay, episodes = measured
+    one = held_out.measure(model, replay, episodes, [1])
+    with monkeypatch.context() as patch:
+        with_data(patch, still(0))
+        for objects in ([0, 1], None):
+            found = held_out.measure(model, replay, episodes, objects)
+            assert 0 < found["positions_1_minus_r2"] < 1.5
+        assert held_out.measure(model, replay, episodes, [0, 1]) == pytest.approx(one)
+    middle = (len(held_out._tensors(model, replay, episodes)["reward"])) // 2
+    for part in (slice(None), slice(None, middle), slice(middle, None)):  # one half is fitted, one measured
+        with monkeypatch.context() as patch:
+            with_data(patch, still(0, half=part))
+            found = held_out.measure(model, replay, episodes, [0])
+            assert found["positions_1_minus_r2"] is None and found["open_loop_r2"] is None
+            assert "open_loop_r2 not measured: nothing moved" in held_out.describe(found)
+            assert found["reward_1_minus_r2"] is not None
+
+
+def test_nothing_that_moves_far_is_no_perfect_prediction(measured, monkeypatch):
+    model, replay, episodes = measured
+    monkeypatch.setattr(held_out, "MOVED", 1e6)
+    found = held_out.measure(model, replay, episodes)
+    assert found["open_loop_r2"] is None and found["positions_1_minus_r2"] is not None
+
+
 def behaviours(toy, folder, *overrides):
     experiment = toy.experiment(folder, *overrides)
     sources = [bind(experiment, source) for source in experiment.pretrain.sources]
     with RunFolder(folder / "run", {}) as run:
-        running = Pretraining(experiment, sources, common_spec(sources), run)
-        rng = np.random.default_rng(0)
-        return [running._behaviour(sources[i % len(sources)], i, rng) for i in range(40)]
+        running = Pretraining(experiment, sources, common_spec(sources), run, lambda *_: None)
+        return [running.collector.behaviour(sources[i % len(sources)], i) for i in range(40)]
 
 
 def test_a_source_has_its_own_share_of_scripted_episodes(toy, tmp_path):
@@ -65,13 +141,16 @@ def test_a_source_has_its_own_share_of_scripted_episodes(toy, tmp_path):
 
 
 def test_random_behaviour_is_what_the_configuration_says():
-    rng = np.random.default_rng(0)
-    noise = NoiseConfig((0.2, 0.9), 0.5, (0.0, -0.4))
-    drawn = [noise.draw(2, rng) for _ in range(50)]
-    assert {b.persistence for b in drawn} == {0.2, 0.9}
-    calm = NoiseConfig((0.2,), 0.1, (0.0, -0.4)).draw(2, rng)  # hardly ever clipped
-    calm.begin(rng)
-    actions = np.stack([calm.act({}, None, 0.0, False, {}) for _ in range(2000)])
-    assert np.allclose(actions[20:].mean(0), (0.0, -0.4), atol=0.02)
+    rng, first = Streams(0), SimpleNamespace(is_first=torch.ones(50, dtype=torch.bool))
+    noise = Noise(2, NoiseConfig((0.2, 0.9), 0.5, (0.0, -0.4)))
+    _, carry = noise.act(first, noise.begin_task(50), rng, True)
+    assert set(carry["persistence"].flatten().tolist()) == {0.2, 0.9}
+    calm, step = Noise(2, NoiseConfig((0.2,), 0.1, (0.0, -0.4))), first  # hardly ever clipped
+    carry, actions = calm.begin_task(50), []
+    for _ in range(60):
+        action, carry = calm.act(step, carry, rng, True)
+        actions.append(action)
+        step = SimpleNamespace(is_first=~first.is_first)
+    assert np.allclose(torch.stack(actions[20:]).mean((0, 1)), (0.0, -0.4), atol=0.02)
     with pytest.raises(UserError, match="drift has 1 values"):
-        CorrelatedNoise(2, drift=(1.0,))
+        Noise(2, NoiseConfig(drift=(1.0,)))

@@ -63,7 +63,7 @@ def test_resume_forgets_what_came_after_the_checkpoint(tmp_path):
     log.close()
 
     log = MetricLog(tmp_path)
-    log.truncate(json.loads(json.dumps(state)))
+    log.load_state(json.loads(json.dumps(state)))
     assert log.state() == state
     log.write("train", train(30, loss=-1.0))
     log.close()
@@ -76,7 +76,7 @@ def test_without_a_checkpoint_everything_is_forgotten(tmp_path):
     log.write("train", train(10, loss=1.0))
     log.close()
     log = MetricLog(tmp_path)
-    log.truncate(None)
+    log.reset()
     log.write("train", train(5, loss=2.0))
     log.close()
     assert [r["loss"] for r in metrics.read(tmp_path)] == [2]
@@ -96,7 +96,7 @@ def test_many_resumes_within_one_second_stay_in_order(tmp_path):
     states = [None]
     for step in range(1, 13):  # past 9, where the counter in TensorBoard's own file names sorts wrongly
         log = MetricLog(tmp_path)
-        log.truncate(states[-1])
+        log.reset() if states[-1] is None else log.load_state(states[-1])
         log.write("train", train(step, loss=float(step)))
         states.append(log.state())
         log.close()
@@ -110,7 +110,10 @@ def test_a_file_shorter_than_its_checkpoint_is_refused(tmp_path):
     log.close()
     (tmp_path / "metrics.jsonl").write_text("")
     with pytest.raises(UserError, match=f"expects {state['bytes']}"):
-        MetricLog(tmp_path).truncate(state)
+        MetricLog(tmp_path).load_state(state)
+    with pytest.raises(UserError, match="out=") as caught:
+        MetricLog(tmp_path).check(state)
+    assert "delete" not in str(caught.value)
 
 
 def test_reading_after_a_kill_and_after_damage(tmp_path):

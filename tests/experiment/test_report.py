@@ -10,67 +10,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fabricated_runs import ramp, write_cell, write_pretraining
 
 from meta_latent.errors import UserError
 from meta_latent.experiment.commands import report
-from meta_latent.experiment.report import figures, page
-from meta_latent.experiment.report import numbers as report_numbers
+from meta_latent.experiment.report import figures, page, pictures
+from meta_latent.experiment.report.analysis import analyse
+from meta_latent.experiment.report.build import build
+from meta_latent.experiment.report.gain import gain_points
+from meta_latent.experiment.report.numbers import Bootstrap
 from meta_latent.experiment.report.sources import read_run
 from meta_latent.experiment.runs import video
-
-EVERY, BUDGET, THRESHOLD, SECONDS_PER_STEP = 100, 1000, 0.8, 0.5
-
-
-def ramp(full_at, noise=0.0, seed=0, stop=True, budget=BUDGET, every=EVERY):
-    """[(env_steps, score)]: score = env_steps / full_at, at most 1; stops when 0.8 held twice, as a transfer
-    run does.
-    """
-    generator, rows = np.random.default_rng(seed), []
-    for steps in range(0, budget + 1, every):
-        rows.append((steps, float(min(1.0, steps / full_at) + noise * generator.normal())))
-        if stop and len(rows) > 1 and min(rows[-1][1], rows[-2][1]) >= THRESHOLD:
-            break
-    return rows
-
-
-def write_cell(root, folder_name, arm, seed, rows, status="done", **facts):
-    """One cell under ``root``/transfer; ``rows``: [(env_steps, score)]. Returns its folder."""
-    folder = Path(root) / "transfer" / folder_name / arm / str(seed)
-    folder.mkdir(parents=True)
-    algorithm, start = arm.split("/")
-    record = {
-        "status": status, "target": folder_name, "algorithm": algorithm, "start": start, "seed": seed,
-        "threshold": THRESHOLD, "floor": -10.0, "reference": 90.0, "budget_env_steps": BUDGET,
-        "versions": {"numpy": "0.synthetic"}, "commit": "fabricated",
-        "command": ["/x/meta-latent", "transfer", "a b"],
-    }  # fmt: skip
-    (folder / "run.json").write_text(json.dumps(record | facts))
-    lines = [{"kind": "train", "env_steps": 1, "updates": 1, "seconds": 0.1, "loss": 3.0}]
-    lines += [
-        {"kind": "evaluation", "env_steps": s, "updates": 2 * s, "seconds": s * SECONDS_PER_STEP,
-         "score": score,
-         "raw_return": 0.0, "success": 0.0}
-        for s, score in rows
-    ]  # fmt: skip
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return folder
-
-
-def write_pretraining(root, seed=0, env_steps=2400, held_out=None):
-    folder = Path(root) / "pretrain" / str(seed)
-    folder.mkdir(parents=True)
-    facts = {
-        "env_steps": env_steps,
-        "updates": 500,
-        "seconds": 600.0,
-        "model_sha256": f"fabricated-{seed}",
-        "held_out": held_out or {"one_minus_r2_of_objects": 0.123456, "image_mse": 0.01},
-    }
-    (folder / "pretraining.json").write_text(json.dumps(facts))
-    (folder / "run.json").write_text(
-        json.dumps({"status": "done", "seed": seed, "command": ["meta-latent", "pretrain", "x"]})
-    )
-    return folder
 
 
 def write_run(root, seeds=5):
@@ -91,12 +41,12 @@ def write_run(root, seeds=5):
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     root = write_run(tmp_path_factory.mktemp("runs") / "fabricated")
-    return root, report.build(root, resamples=200)
+    return root, build(root, resamples=200)
 
 
 def numbers(root):
     """The numbers alone, without the page and its figures."""
-    return report_numbers.analyse(read_run(root), report_numbers.Bootstrap(resamples=50))
+    return analyse(read_run(root), Bootstrap(resamples=50))
 
 
 def strict_json(path):
@@ -109,24 +59,19 @@ def strict_json(path):
 def test_report_json_has_the_documented_format(built):
     root, returned = built
     saved = strict_json(root / "report.json")
-    assert saved == json.loads(json.dumps(returned)) and saved["format"] == 1
+    assert saved == json.loads(json.dumps(returned)) and saved["format"] == 2
     assert set(saved["targets"]) == {"steady", "hard", "lost"}
     target = saved["targets"]["steady"]
     assert (target["threshold"], target["floor"], target["reference"]) == (0.8, -10, 90)
+    assert (target["thresholds"], target["clock"], target["episodes_per_trial"]) == ([0.8], "env_steps", 1)
     assert list(target["arms"]) == ["ivg/pretrained", "ivg/scratch"]
     arm = target["arms"]["ivg/pretrained"]
     assert {
-        "seeds",
-        "budget_env_steps",
-        "curve",
-        "env_steps_to_threshold",
-        "seconds_to_threshold",
-        "jumpstart",
-        "final_score",
-        "area_ratio",
-        "intervals",
-    } <= set(arm)
-    assert arm["seeds"] == [0, 1, 2, 3, 4] and arm["budget_env_steps"] == 1000
+        "seeds", "budget", "curve", "steps_to_threshold", "seconds_to_threshold", "steps_to_success",
+        "jumpstart", "final_score", "final_success", "area_ratio", "intervals", "returns_by_episode",
+        "success_by_episode", "metrics", "stopped_at",
+    } <= set(arm)  # fmt: skip
+    assert arm["seeds"] == [0, 1, 2, 3, 4] and arm["budget"] == 1000
     assert arm["curve"]["env_steps"] == [0, 100, 200, 300] and arm["curve"]["updates"] == [0, 200, 400, 600]
     assert arm["curve"]["seconds"] == [0, 50, 100, 150]
     assert arm["curve"]["score"] == [[0, pytest.approx(0.4), pytest.approx(0.8), 1]] * 5
@@ -139,12 +84,13 @@ def test_report_json_has_the_documented_format(built):
 def test_numbers_by_hand(built):
     arms = built[1]["targets"]["steady"]["arms"]
     fast, slow = arms["ivg/pretrained"], arms["ivg/scratch"]
-    assert fast["env_steps_to_threshold"] == [200] * 5 and slow["env_steps_to_threshold"] == [600] * 5
-    assert fast["seconds_to_threshold"] == [100] * 5
-    claim = fast["speedup"]["ivg/scratch"]
+    assert fast["steps_to_threshold"]["0.8"] == [200] * 5 and slow["steps_to_threshold"]["0.8"] == [600] * 5
+    assert fast["seconds_to_threshold"]["0.8"] == [100] * 5 and fast["reached"] == {"0.8": 5}
+    claim = fast["speedup"]["0.8"]["ivg/scratch"]
     assert (claim["ratio"], claim["lower_bound"], claim["interval"]) == (3, False, [3, 3])
-    assert claim["saved_env_steps"] == 400
-    assert fast["jumpstart"] == [0] * 5
+    assert claim["saved_steps"] == 400
+    # the evaluation at 0 comes before any update: the jumpstart is seen at 100
+    assert fast["jumpstart"] == [pytest.approx(100 / 250 - 100 / 750)] * 5
     assert fast["final_score"] == [pytest.approx((0.8 + 1) / 2)] * 5
     # common range 0..1000: ramp to 1 at 250 seen at 0, 100, 200, 300 (0, .4, .8, 1), then 0.8; scratch
     # arrives at 700
@@ -152,23 +98,22 @@ def test_numbers_by_hand(built):
     slow_scores = [min(1, s / 750) for s in range(0, 701, 100)]
     slow_area = 100 * (sum(slow_scores) - slow_scores[-1] / 2) + 300 * 0.8
     assert fast["area_ratio"]["ivg/scratch"] == pytest.approx(fast_area / slow_area)
-    assert slow["area_ratio"] == {} and slow["speedup"] == {}
+    assert slow["area_ratio"] == {} and slow["speedup"] == {"0.8": {}}
 
 
 def test_censored_base_is_a_lower_bound_and_censored_learner_no_claim(built):
-    hard = built[1]["targets"]["hard"]["arms"]["ivg/pretrained"]["speedup"]["ivg/scratch"]
+    hard = built[1]["targets"]["hard"]["arms"]["ivg/pretrained"]["speedup"]["0.8"]["ivg/scratch"]
     assert (hard["ratio"], hard["lower_bound"], hard["interval"]) == (5, True, [5, None])
     scratch = built[1]["targets"]["hard"]["arms"]["ivg/scratch"]
-    assert scratch["env_steps_to_threshold"] == [None] * 5 and scratch["intervals"][
-        "env_steps_to_threshold"
-    ] == [1000, None]
-    lost = built[1]["targets"]["lost"]["arms"]["ivg/pretrained"]["speedup"]["ivg/scratch"]
-    assert lost["ratio"] is None and lost["saved_env_steps"] is None
+    assert scratch["steps_to_threshold"]["0.8"] == [None] * 5
+    assert scratch["intervals"]["steps_to_threshold"]["0.8"] == [1000, None]
+    lost = built[1]["targets"]["lost"]["arms"]["ivg/pretrained"]["speedup"]["0.8"]["ivg/scratch"]
+    assert lost["ratio"] is None and lost["saved_steps"] is None
 
 
 def test_summary_is_made_of_the_numbers(built):
     text = built[1]["summary"]
-    assert text.startswith("By the medians over 5 seeds, ivg/pretrained reached the threshold in fewer")
+    assert text.startswith("By the medians over 5 seeds, ivg/pretrained reached the threshold 0.8 in")
     assert "than ivg/scratch on 2 of 3 targets:" in text and "intervals exclude 1." in text
     assert "One pretraining stands behind all of this" in text
     assert "at least 5.0× on hard" in text and "3.0× on steady" in text and "at least 3.0×" not in text
@@ -179,8 +124,9 @@ def test_summary_is_made_of_the_numbers(built):
 
 def test_aggregate_over_targets(built):
     entry = built[1]["aggregate"]["ivg/pretrained"]
-    assert (entry["targets"], entry["runs"], entry["reached"]) == (3, 15, 10)
-    assert entry["probability_of_being_faster"] == pytest.approx(2 / 3)
+    (first,) = entry["by_threshold"]
+    assert (entry["targets"], entry["runs"], first["reached"], first["thresholds"]) == (3, 15, 10, [0.8])
+    assert first["probability_of_being_faster"] == pytest.approx(2 / 3)
     # 15 final scores: five of 0.2375 (lost), ten of 0.9; three dropped at each end leave 2 and 7
     assert entry["final_score_iqm"] == pytest.approx((2 * 0.2375 + 7 * 0.9) / 9)
 
@@ -243,9 +189,10 @@ def test_page_is_self_contained_and_says_the_numbers(built):
     for expected in (result["summary"], "> 5.0×", "> 1,000", "0 / 5", "one_minus_r2_of_objects", "0.123",
                      "2,400", "fabricated", "meta-latent transfer 'a b'", "numpy 0.synthetic"):  # fmt: skip
         assert expected in words, expected
-    assert page.tags.count("svg") == 9
+    assert page.tags.count("svg") == 12
     names = {p.name for p in (root / "report").glob("*.png")}
-    kinds, targets = ("curves_env_steps", "curves_seconds", "times_to_threshold"), ("steady", "hard", "lost")
+    kinds = ("curves_env_steps", "curves_seconds", "success", "times_to_threshold")
+    targets = ("steady", "hard", "lost")
     assert names == {f"{kind}_{target}.png" for kind in kinds for target in targets}
     ids = re.findall(r'\bid="([^"]+)"', text)
     assert len(ids) == len(set(ids))
@@ -258,7 +205,7 @@ def test_text_from_runs_is_escaped(tmp_path):
         write_cell(tmp_path, "t", "ivg/pretrained", seed, ramp(250), **facts)
         write_cell(tmp_path, "t", "ivg/scratch", seed, ramp(700), status="failed", **facts)
     write_pretraining(tmp_path, held_out={evil: evil})
-    report.build(tmp_path, resamples=50)
+    build(tmp_path, resamples=50)
     text = (tmp_path / "report.html").read_text()
     assert "<script" not in text and "&lt;script&gt;" in text
     Page(text)
@@ -282,7 +229,7 @@ def test_damaged_unfinished_and_missing_cells_are_shown(tmp_path):
     empty = tmp_path / "transfer" / "t" / "sac" / "scratch" / "0"
     empty.mkdir(parents=True)
     (empty / "run.json").write_text("not json")
-    result = report.build(tmp_path, resamples=50)
+    result = build(tmp_path, resamples=50)
     warnings = "\n".join(result["warnings"])
     for expected in ("ivg/scratch, seed 0: interrupted", "seed 1: failed (RunError: loss)",
                      "non-finite evaluation at 200",
@@ -291,7 +238,7 @@ def test_damaged_unfinished_and_missing_cells_are_shown(tmp_path):
                      "2 of 2 runs did not reach", "cost of pretraining is not recorded"):  # fmt: skip
         assert expected in warnings, expected
     assert "damaged" not in warnings  # half a line at the end is a run that is being written
-    claim = result["targets"]["t"]["arms"]["ivg/pretrained"]["speedup"]["ivg/scratch"]
+    claim = result["targets"]["t"]["arms"]["ivg/pretrained"]["speedup"]["0.8"]["ivg/scratch"]
     assert (claim["ratio"], claim["lower_bound"]) == (
         1.0,
         True,
@@ -311,10 +258,8 @@ def test_disagreement_about_the_threshold_is_said(tmp_path):
 
 
 def test_target_names_with_slashes_and_pretraining_alone(tmp_path):
-    write_cell(
-        tmp_path / "a", "tabletop/push", "ivg/scratch", 0, ramp(300), target="tabletop/push", threshold=None
-    )
-    result = report.build(tmp_path / "a", resamples=50)
+    write_cell(tmp_path / "a", "tabletop/push", "ivg/scratch", 0, ramp(300), threshold=None)
+    result = build(tmp_path / "a", resamples=50)
     assert (
         list(result["targets"]) == ["tabletop/push"]
         and result["targets"]["tabletop/push"]["threshold"] is None
@@ -322,7 +267,7 @@ def test_target_names_with_slashes_and_pretraining_alone(tmp_path):
     folder = write_pretraining(tmp_path / "b")
     frames = np.zeros((3, 8, 8, 3), np.uint8)
     figures.strips(folder / "images" / "imagined_vs_real.png", frames, frames)
-    report.build(tmp_path / "b")
+    build(tmp_path / "b")
     assert "data:image/png;base64," in (tmp_path / "b" / "report.html").read_text()
 
 
@@ -339,12 +284,12 @@ def test_small_videos_are_embedded_and_others_linked(tmp_path, monkeypatch):
     frames = np.zeros((4, 64, 64, 3), np.uint8)
     for path in (folder / "videos" / "end.mp4", other / "videos" / "end of #1.mp4"):
         video.write_mp4(path, frames)
-    report.build(tmp_path, resamples=50)
+    build(tmp_path, resamples=50)
     references = Page((tmp_path / "report.html").read_text()).references
     assert sum(r.startswith("data:video/mp4") for r in references) == 1
     assert "transfer/t/ivg/scratch/1/videos/end%20of%20%231.mp4" in references
-    monkeypatch.setattr(page, "LARGEST_VIDEO", 10)
-    report.build(tmp_path, resamples=50)
+    monkeypatch.setattr(pictures, "LARGEST_VIDEO", 10)
+    build(tmp_path, resamples=50)
     references = Page((tmp_path / "report.html").read_text()).references
     assert (
         not any(r.startswith("data:video") for r in references)
@@ -389,15 +334,15 @@ def test_a_run_without_scratch_is_compared_with_that_of_another_run(tmp_path):
         write_pretraining(tmp_path / name, env_steps=steps)
         write_cell(tmp_path / name, "t", "ivg/pretrained", 0, ramp(ready))
     write_cell(tmp_path / "whole", "t", "ivg/scratch", 0, ramp(750))
-    draw = report_numbers.Bootstrap(resamples=50)
+    draw = Bootstrap(resamples=50)
     runs = [read_run(tmp_path / name) for name in ("whole", "little")]
-    found = {p.pretraining_env_steps: p.ratio.value for p in report.gain_points(runs, draw)}
+    found = {p.pretraining_env_steps: p.ratio.value for p in gain_points(runs, draw)}
     assert found == {900: 3, 100: 1.5}
     # Another threshold: not the same question.
     write_cell(tmp_path / "strict", "t", "ivg/pretrained", 0, ramp(500), threshold=0.7)
     write_pretraining(tmp_path / "strict", env_steps=50)
     runs.append(read_run(tmp_path / "strict"))
-    assert {p.pretraining_env_steps for p in report.gain_points(runs, draw)} == {900, 100}
+    assert {p.pretraining_env_steps for p in gain_points(runs, draw)} == {900, 100}
     for cell in runs[1].cells:  # the same name, but another size of pictures
         (cell.path / "config.yaml").write_text("suite: {image_size: 16}\n")
-    assert [p.pretraining_env_steps for p in report.gain_points(runs, draw)] == [900]
+    assert [p.pretraining_env_steps for p in gain_points(runs, draw)] == [900]

@@ -6,7 +6,7 @@ import pytest
 
 from meta_latent import files
 from meta_latent.experiment.learning import cells as transfer
-from meta_latent.experiment.pretraining import stages as pretrain
+from meta_latent.experiment.pretraining import pretrain
 from meta_latent.experiment.runs import run_folder
 
 ARMS = (

@@ -12,11 +12,12 @@ import time
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from meta_latent import cli, files
+from meta_latent.algorithms import ivg
 from meta_latent.experiment.learning import cells as transfer
-from meta_latent.experiment.pretraining import model_folder
-from meta_latent.experiment.pretraining import stages as pretrain
+from meta_latent.experiment.pretraining import model_folder, pretrain
 from meta_latent.experiment.runs import checkpoint, run_folder
 from meta_latent.models import losses
 
@@ -112,11 +113,12 @@ def test_a_non_finite_loss_names_its_term(toy, toy_model, tmp_path, command, mon
     assert run_folder.read_record(tmp_path / "toy" / "pretrain" / "0")["status"] == "failed"
 
 
-def test_a_non_finite_policy_loss_names_its_term(toy, toy_model, tmp_path, command):
-    cell = ("target=goal", "arm=ivg/pretrained", "run_seed=0", f"pretrained={toy_model / 'model'}",
-            "algorithms.ivg.reward_learning_rate=1e30")
+def test_a_non_finite_policy_loss_names_its_term(toy, toy_model, tmp_path, command, monkeypatch):
+    real = ivg.lambda_returns
+    monkeypatch.setattr(ivg, "lambda_returns", lambda *arguments: real(*arguments) * float("nan"))
+    cell = ("target=goal", "arm=ivg/pretrained", "run_seed=0", f"pretrained={toy_model / 'model'}")
     status, lines = command("transfer", "toy", f"out={tmp_path}", *cell)
-    assert status == 1 and "non-finite" in lines[-1] and "IVG" in lines[-1]
+    assert status == 1 and "non-finite" in lines[-1] and "policy term of IVG" in lines[-1]
 
 
 def test_another_config_is_refused_naming_the_key(toy, tmp_path, command):
@@ -167,6 +169,36 @@ def truncated(name):
     return edit
 
 
+def nested(folder):
+    """A card that no reader can follow."""
+    (folder / "model.json").write_text('{"format":' * 100_000)
+
+
+def weights(change, name="model.safetensors"):
+    """Other weights, under a card that names them."""
+    def edit(folder):
+        tensors = {key: change(value) for key, value in load_file(folder / name).items()}
+        save_file(tensors, folder / name)
+        card = json.loads((folder / "model.json").read_text())
+        (card if name == "model.safetensors" else card["policy"])["sha256"] = files.sha256(folder / name)
+        card["card_sha256"] = model_folder._card_sha256(card)
+        (folder / "model.json").write_text(json.dumps(card))
+    return edit
+
+
+def with_nan(tensor):
+    """One bad number among many."""
+    tensor = tensor.clone()
+    if tensor.is_floating_point():
+        tensor.view(-1)[-1] = float("nan")
+    return tensor
+
+
+def as_double(tensor):
+    """The same numbers, of another type."""
+    return tensor.double() if tensor.is_floating_point() else tensor
+
+
 def flipped(folder):
     """One bit of the weights."""
     data = bytearray((folder / "model.safetensors").read_bytes())
@@ -182,6 +214,9 @@ DAMAGES = {
     "truncated weights": (truncated("model.safetensors"), "truncated or edited"),
     "flipped bit": (flipped, "truncated or edited"),
     "edited spec": (edited("spec", {"images": 3}), "edited"),
+    "nested": (nested, "model.json is damaged"),
+    "not a number": (weights(with_nan), "holds NaN or infinity"),
+    "float64": (weights(as_double), "torch.float64, expected torch.float32"),
     "other format": (edited("format", 2), "format 2"),
 }
 
@@ -194,6 +229,34 @@ def test_a_damaged_model_folder_is_refused(toy, toy_model, tmp_path, command, da
     edit(folder)
     cell = ("target=goal", "arm=ivg/pretrained", "run_seed=0", f"pretrained={folder}")
     one_line(command("transfer", "toy", f"out={tmp_path}", *cell), 2, folder, message)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"), [(with_nan, "holds NaN"), (as_double, "expected torch.float32")]
+)
+def test_a_damaged_source_policy_is_refused(toy_model, tmp_path, change, message):
+    folder = tmp_path / "model"
+    shutil.copytree(toy_model / "model", folder)
+    weights(change, "policy.safetensors")(folder)
+    with pytest.raises(model_folder.UserError, match=message):
+        model_folder.load_policy(folder)
+    model_folder.load(folder)
+
+
+def test_a_partial_load_refuses_what_a_whole_one_refuses(toy_model, tmp_path):
+    folder, model = tmp_path / "model", model_folder.load(toy_model / "model")
+    shutil.copytree(toy_model / "model", folder)
+    weights(with_nan)(folder)
+    with pytest.raises(model_folder.UserError, match="holds NaN"):
+        model_folder.load_into(model, folder)
+    assert all(tensor.isfinite().all() for tensor in model.state_dict().values())
+
+
+def test_a_card_never_holds_what_json_lacks(toy_model, tmp_path):
+    model = model_folder.load(toy_model / "model")
+    model_folder.save(tmp_path / "model", model, {"budget": {"seconds": float("nan")}})
+    assert "NaN" not in (tmp_path / "model" / "model.json").read_text()
+    assert model_folder.read_card(tmp_path / "model")["budget"] == {"seconds": None}
 
 
 def test_a_model_of_another_spec_is_refused(toy, toy_model, tmp_path, command):
@@ -272,7 +335,7 @@ def test_killed_twenty_times(toy, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_real_process_is_interrupted(toy, toy_model, tmp_path, number):
     cell = (
         "transfer",

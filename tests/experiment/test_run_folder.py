@@ -1,6 +1,8 @@
 """Run folders: the lock, the config check, and the record of how a run ended."""
 
+import errno
 import json
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 
 from meta_latent import files
-from meta_latent.errors import UserError
+from meta_latent.errors import RunError, UserError
 from meta_latent.experiment.runs import run_folder
 from meta_latent.experiment.runs.run_folder import RunFolder
 
@@ -116,14 +118,56 @@ def test_another_process_is_refused_with_the_holders_pid_until_it_is_killed(tmp_
         RunFolder(tmp_path, CONFIG).close()
 
 
-def test_a_file_in_the_way(tmp_path):
+def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "a").write_text("")
-    for path in (tmp_path / "a", tmp_path / "a" / "b"):
+    for path in (tmp_path / "a", tmp_path / "a" / "b", "/proc/x", tmp_path / ("n" * 300)):
         with pytest.raises(UserError, match="cannot write to the run folder"):
             RunFolder(path, CONFIG)
 
 
-@pytest.mark.parametrize("text", ["{", "[]"])
+@pytest.mark.parametrize("call", ["os.mkdir", "os.open", "os.write", "os.ftruncate"])
+@pytest.mark.parametrize(
+    ("code", "error", "text"),
+    [
+        (errno.EROFS, UserError, "cannot write to the run folder .*: Read-only"),
+        (errno.EIO, UserError, "cannot write to the run folder .*: Input/output"),
+        (errno.ENOSPC, RunError, "disk is full"),
+        (errno.EDQUOT, RunError, "disk is full"),
+    ],
+)
+def test_a_disk_that_fails_at_the_first_step(tmp_path, monkeypatch, call, code, error, text):
+    """A read-only one, and one that is full when the lock is written."""
+    def fail(*arguments, **options):
+        raise OSError(code, os.strerror(code))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(call, fail)
+        with pytest.raises(error, match=text):
+            RunFolder(tmp_path / "run", CONFIG)
+    RunFolder(tmp_path / "run", CONFIG).close()  # and the lock is free
+
+
+@pytest.mark.parametrize("code", [errno.EROFS, errno.ENOSPC])
+def test_a_disk_that_fails_later(tmp_path, monkeypatch, code):
+    def hook(event, path):
+        raise OSError(code, "no")
+
+    monkeypatch.setattr(files, "fault_hook", hook)
+    with pytest.raises(RunError, match=r"config\.yaml"):
+        RunFolder(tmp_path, CONFIG)
+
+
+def test_a_record_never_holds_what_json_lacks(tmp_path):
+    with RunFolder(tmp_path, CONFIG) as folder:
+        held_out = {"a": [np.float32("inf")], "b": -np.inf}
+        folder.finish("done", threshold=float("nan"), held_out=held_out, n=1.5)
+    text = (tmp_path / "run.json").read_text()
+    assert "NaN" not in text and "Infinity" not in text
+    found = record(tmp_path)
+    assert found["threshold"] is None and found["held_out"] == {"a": [None], "b": None} and found["n"] == 1.5
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"a":' * 100_000])
 def test_a_damaged_record_is_a_user_error(tmp_path, text):
     (tmp_path / "run.json").write_text(text)
     with pytest.raises(UserError, match=r"run\.json"):

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from meta_latent.errors import UserError
-from meta_latent.experiment.runs.scheduler import ALLOCATOR, Cell, run_cells
+from meta_latent.experiment.runs.scheduler import ALLOCATOR, Cell, command, run_cells
 
 
 def cell(name, code="", after=(), log=None):
@@ -122,7 +122,7 @@ PARENT = """
 """
 
 
-@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_ctrl_c_lets_the_children_save_then_raises(tmp_path, kind):
     saved = tmp_path / "saved"
     code = [textwrap.dedent(text) for text in (PARENT, SAVING)]
@@ -131,9 +131,125 @@ def test_ctrl_c_lets_the_children_save_then_raises(tmp_path, kind):
         assert [parent.stdout.readline() for _ in range(2)] == ["started\n"] * 2
         time.sleep(0.7)  # the children need a moment to start
         parent.send_signal(kind)
+        if kind == signal.SIGHUP:  # a terminal that closes may say so twice; that must not kill the children
+            time.sleep(0.2)
+            parent.send_signal(kind)
         assert parent.wait(timeout=20) == 130
         assert "waiting for the running cells to save" in parent.stderr.read()
     assert saved.read_text() == "saved saved "
+
+
+def test_a_run_under_nohup_outlives_its_terminal():
+    """SIGHUP is ignored there, and stays so."""
+    code = "import signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN);" + textwrap.dedent(PARENT)
+    argv = [sys.executable, "-c", code, "import time; time.sleep(1)", ""]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as parent:
+        assert [parent.stdout.readline() for _ in range(2)] == ["started\n"] * 2
+        parent.send_signal(signal.SIGHUP)
+        assert parent.wait(timeout=20) == 0
+
+
+REASONS = {
+    "ours": ("print('meta-latent: no such thing'); print('some more'); sys.exit(2)",
+             "meta-latent: no such thing"),
+    "traceback": ("int('x')", "ValueError: invalid literal for int() with base 10: 'x'"),
+    "of a bare class": ("raise ZeroDivisionError", "ZeroDivisionError"),
+    "chained": ("""
+        try:
+            int('x')
+        except ValueError:
+            raise KeyError('the last one')""", "KeyError: 'the last one'"),
+    "noise at exit": ("""
+        class Context:
+            def __del__(self):
+                self.nothing
+        kept = Context()
+        raise RuntimeError('no pictures')""", "RuntimeError: no pictures"),
+    "noise before": ("""
+        class Context:
+            def __del__(self):
+                self.nothing
+        Context()
+        print('giving up')
+        sys.exit(1)""", "giving up"),
+    "nothing": ("sys.exit(3)", "exit status 3, without any output"),
+    "killed": ("print('step 7', flush=True); os.kill(os.getpid(), 9)",
+               "killed by SIGKILL; last line: step 7"),
+}
+
+
+@pytest.mark.parametrize("kind", REASONS)
+def test_a_failed_cell_says_why(kind):
+    code, reason = REASONS[kind]
+    events = []
+    assert run_cells([cell("a", "import os, sys\n" + textwrap.dedent(code))], 1, events.append) == {
+        "a": "failed"}
+    assert events[-1].last_line == reason
+
+
+def test_a_log_that_cannot_be_made_hides_no_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    logs = (tmp_path / "file" / "output.log", tmp_path / ("a" * 300))
+    for log in logs:
+        events = []
+        run_cells([cell("a", "print('x'); int('y')", log=log)], 1, events.append)
+        assert events[-1].last_line.startswith("ValueError")
+        assert run_cells([cell("a", "print('x' * 200000)", log=log)], 1, events.append) == {"a": "done"}
+        assert events[-1].last_line.startswith(f"cannot write {log}")
+
+
+COMMANDS = """
+    import sys
+    from meta_latent.experiment.runs.scheduler import Cell, run_cells
+    code = "import sys; print(sys.argv[1])"
+    cells = [Cell("a", (sys.executable, "-S", "-c", code, "д×"), (), __import__("pathlib").Path(sys.argv[1]))]
+    try:
+        print(run_cells(cells, 1, lambda event: print(event.kind, ascii(event.last_line))))
+    except Exception as error:
+        print(type(error).__name__, ascii(str(error)))
+"""
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"PYTHONIOENCODING": "ascii"},
+        {"LC_ALL": "C"},
+        {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "1"},
+    ],
+)
+def test_cells_may_be_called_anything_whatever_the_terminal_is(tmp_path, settings):
+    log = tmp_path / "ü" / "a.log"
+    argv = [sys.executable, "-c", textwrap.dedent(COMMANDS), str(log)]
+    shown = subprocess.run(argv, env={**os.environ, **settings}, capture_output=True, text=True)
+    assert "done '\\u0434\\xd7'" in shown.stdout and not shown.stderr
+    assert log.read_text(encoding="utf-8") == "д×\n"
+
+
+def test_a_system_that_cannot_write_a_name_says_so(tmp_path):
+    settings = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    argv = [sys.executable, "-c", textwrap.dedent(COMMANDS).replace('"д×"', "chr(1076)"), str(tmp_path / "a")]
+    shown = subprocess.run(argv, env={**os.environ, **settings}, capture_output=True, text=True)
+    assert shown.stdout.startswith("UserError") and "LC_ALL=C.UTF-8" in shown.stdout
+
+
+def test_a_users_files_beside_the_run_are_not_imported_in_place_of_pythons(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("queue", "profile", "numpy", "meta_latent"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('a stranger')")
+    events = []
+    run_cells([Cell("a", command("tasks", "toy/lqr"))], 1, events.append)
+    assert events[-1].kind == "done", events[-1].last_line
+
+
+def test_a_users_package_in_the_working_folder_is_imported(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_tasks.py").write_text(
+        "import task_suites; task_suites.gymnasium_task('mine/pole', 'CartPole-v1')"
+    )
+    events = []
+    run_cells([Cell("a", command("tasks", "mine/pole", "imports=[my_tasks]"))], 1, events.append)
+    assert events[-1].kind == "done", events[-1].last_line
 
 
 def test_an_error_of_the_caller_leaves_no_orphan():

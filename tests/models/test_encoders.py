@@ -46,6 +46,44 @@ def test_a_still_picture_calibrates_nothing_harmful():
     assert torch.isfinite(found.body.weight).all()
 
 
+def spots(change):
+    """(images (2, 3, 8, 8, 3), proprio (2, 3, 1)): one or two pixels brighten by `change`, others by 10."""
+    images, places = np.full((2, 3, 8, 8, 3), 20, np.uint8), {}
+    places[0, 1], places[0, 2] = [(1, 6)], [(4, 4), (2, 7)]
+    places[1, 1] = [(7, 0)]  # nothing changes before the last frame of this sequence
+    for (s, t), pixels in places.items():
+        images[s, t:] += np.uint8(10)  # a lamp: below what counts as motion
+        for k, (row, column) in enumerate(pixels):
+            images[s, t:, row, column] += np.uint8(change * (k + 1))
+    return images, np.random.default_rng(0).uniform(-1, 1, (2, 3, 1)).astype(np.float32)
+
+
+def test_the_body_point_is_a_ridge_regression_on_centres_of_motion():
+    images, proprio = spots(40)
+    place, centres, inputs = np.linspace(-1, 1, 8), [], []
+    for s, t in ((0, 1), (0, 2), (1, 1)):
+        change = np.abs(images[s, t].astype(int) - images[s, t - 1]).sum(-1)
+        weight = np.where(change > 100, change, 0) / change[change > 100].sum()
+        centres.append([(weight.sum(0) * place).sum(), (weight.sum(1) * place).sum()])
+        inputs.append([(proprio[s, t, 0] + proprio[s, t - 1, 0]) / 2, 1.0])
+    penalty = np.sqrt(1e-3 * 3) * np.eye(2)  # rows that ask for coefficients of zero
+    wanted = np.linalg.lstsq(np.vstack([inputs, penalty]), np.vstack([centres, np.zeros((2, 2))]))[0]
+    with seeded_construction(0):
+        found = KeypointEncoder((8, 8, 3), EncoderConfig(channels=(4,), keypoints=3), 1)
+    found.calibrate(torch.from_numpy(images), torch.from_numpy(proprio))
+    fitted = torch.cat([found.body.weight, found.body.bias[:, None]], 1).detach().numpy()
+    np.testing.assert_allclose(fitted, wanted.T, atol=1e-5)
+    assert np.abs(wanted).max() > 0.1
+
+
+def test_faint_changes_are_no_motion():
+    with seeded_construction(0):
+        found = KeypointEncoder((8, 8, 3), EncoderConfig(channels=(4,), keypoints=3), 1)
+    images, proprio = spots(0)
+    found.calibrate(torch.from_numpy(images), torch.from_numpy(proprio))
+    assert (found.body.weight == 0).all() and (found.body.bias == 0).all()
+
+
 def test_relations_are_functions_of_distances_alone():
     found = encoder(scale=2.0)
     points = torch.tensor([[0.1, 0.4], [-0.3, 0.2], [0.5, -0.5], [0.0, 0.0]])  # the body point is last

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import task_suites
-from meta_latent.data.collect import CorrelatedNoise, collect_episode
+from meta_latent.data.collect import Noise, NoiseConfig, play_episode
 from meta_latent.data.latents import LatentCache
 from meta_latent.data.replay import ReplayConfig, SequenceReplay
 from meta_latent.errors import RunError
@@ -16,7 +16,7 @@ from meta_latent.models import losses
 from meta_latent.models.config import CoreConfig, EncoderConfig, EnsembleConfig, ModelConfig
 from meta_latent.models.latent_state_model import LatentStateModel
 from meta_latent.models.learner import LearnerConfig, ModelLearner
-from meta_latent.rng import seeded_construction
+from meta_latent.rng import Streams, seeded_construction
 from meta_latent.types import Spec
 
 SUITE = task_suites.get("toy/lqr")
@@ -38,11 +38,10 @@ def model(core="rssm", encoder="keypoints", **more):
 
 
 def replay(count=8):
-    task = SUITE.sample("train", 1, 0)[0]
-    env, rng = SUITE.make(task), np.random.default_rng(0)
+    rows, rng = SUITE.make_vector(SUITE.sample("train", 1, 0)), np.random.default_rng(0)
     found = SequenceReplay(SPEC, ReplayConfig(), heads=3)
     for k in range(count):
-        found.add_episode(collect_episode(env, CorrelatedNoise(2), k, rng), rng.random(3) < 0.7)
+        found.add_episode(play_episode(rows, Noise(2, NoiseConfig()), k, Streams(k)), rng.random(3) < 0.7)
     return found
 
 

@@ -42,6 +42,24 @@ def test_a_discount_per_step_ends_episodes():
                                torch.tensor([[1 + 0.9, 1.0, 1 + 0.9 * 7]]))
 
 
+@pytest.mark.parametrize("mix", [0.0, 0.4, 1.0])
+def test_a_chance_to_go_on_weighs_all_that_comes_later(mix):
+    """Backwards by hand with discount 0.9 times a continuation per step; nothing counts behind a sure end."""
+    rng = torch.Generator().manual_seed(1)
+    rewards, values, goes_on = (torch.rand(4, 5, generator=rng, dtype=torch.float64) for _ in range(3))
+    goes_on[:, 2] = torch.tensor([0.0, 0.0, 1.0, 1.0])
+    rewards.requires_grad_()
+    found = lambda_returns(rewards, values, 0.9 * goes_on, mix)
+    for b in range(4):
+        ahead = values[b, -1]
+        for k in (4, 3, 2, 1, 0):
+            following = (1 - mix) * values[b, k] + mix * ahead
+            ahead = rewards[b, k] + 0.9 * goes_on[b, k] * following
+            torch.testing.assert_close(found[b, k], ahead)
+    gradient, = torch.autograd.grad(found[:, 0].sum(), rewards)
+    assert (gradient[:2, 3:] == 0).all() and ((gradient[2:, 3:] > 0).all() or mix == 0)
+
+
 def test_gradients_reach_rewards_and_values():
     rewards, values = torch.zeros(1, 2, requires_grad=True), torch.zeros(1, 2, requires_grad=True)
     lambda_returns(rewards, values, 0.5, 1.0)[0, 0].backward()

@@ -1,7 +1,11 @@
-"""How tests of several suites play whole episodes."""
+"""How tests of several suites play episodes and register environments of users."""
 
+import gymnasium
 import numpy as np
 import pytest
+
+import task_suites
+from task_suites import registry
 
 
 @pytest.fixture
@@ -39,3 +43,39 @@ def success_rate(rollout):
         return np.mean(done)
 
     return share
+
+
+@pytest.fixture
+def of(monkeypatch):
+    """of(make, name, **given) registers a user's environment for this test and gives what opens it."""
+    known, names = dict(registry._ENTRIES), set()
+
+    def opened(make, name="mine/theirs", **given):
+        monkeypatch.setattr(registry, "_ENTRIES", dict(known))
+        gymnasium.registry.pop(task_suites.gymnasium_id(name), None)
+        names.add(name)
+        task_suites.gymnasium_task(name, make, **given)
+        return lambda **options: task_suites.get(name, **options)
+
+    yield opened
+    for name in names:
+        gymnasium.registry.pop(task_suites.gymnasium_id(name), None)
+
+
+@pytest.fixture
+def random_steps():
+    """random_steps(suite) gives its first task and some random steps: (observation, reward, info)."""
+
+    def play(suite, seed=3, steps=8):
+        task = suite.sample("train", 1, seed=0)[0]
+        env, rng = suite.make(task), np.random.default_rng(seed)
+        observation, info = env.reset(seed=seed)
+        rows = [(observation, 0.0, info)]
+        for _ in range(steps):
+            observation, reward, _, _, info = env.step(rng.uniform(-1, 1, env.action_space.shape))
+            rows.append((observation, reward, info))
+            assert env.observation_space.contains(observation)
+        env.close()
+        return task, rows
+
+    return play

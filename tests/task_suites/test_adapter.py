@@ -125,33 +125,11 @@ def test_gymnasium_make_makes_it_too(suite):
     assert "mine/walk" in task_suites.names("own")
 
 
-def of(make, monkeypatch, name="mine/theirs", **given):
-    """The distribution of one of Gymnasium's own environments."""
-    others = {known: entry for known, entry in registry._ENTRIES.items() if known != name}
-    monkeypatch.setattr(registry, "_ENTRIES", others)
-    gymnasium.registry.pop(task_suites.gymnasium_id(name), None)
-    task_suites.gymnasium_task(name, make, **given)
-    return lambda **options: task_suites.get(name, **options)
-
-
-def play(suite, seed=3, steps=8):
-    task = suite.sample("train", 1, seed=0)[0]
-    env, rng = suite.make(task), np.random.default_rng(seed)
-    observation, info = env.reset(seed=seed)
-    rows = [(observation, 0.0, info)]
-    for _ in range(steps):
-        observation, reward, _, _, info = env.step(rng.uniform(-1, 1, env.action_space.shape))
-        rows.append((observation, reward, info))
-        assert env.observation_space.contains(observation)
-    env.close()
-    return task, rows
-
-
-def test_an_id_is_enough_and_its_own_reward_can_be_relabelled(monkeypatch):
-    mine = of("Pendulum-v1", monkeypatch)()
+def test_an_id_is_enough_and_its_own_reward_can_be_relabelled(random_steps, of):
+    mine = of("Pendulum-v1")()
     assert mine.max_episode_steps == 200 and mine.reward_input_names == (adapter.OWN_REWARD,)
     assert np.array_equal(mine.action_space.high, [1.0])
-    task, rows = play(mine)
+    task, rows = random_steps(mine)
     bare, rng = gymnasium.make("Pendulum-v1"), np.random.default_rng(3)
     bare.reset(seed=3)
     theirs = [bare.step(2 * rng.uniform(-1, 1, 1).astype(np.float32))[1] for _ in range(8)]
@@ -163,8 +141,8 @@ def test_an_id_is_enough_and_its_own_reward_can_be_relabelled(monkeypatch):
         mine.sample("test", 1, seed=0)
 
 
-def test_discrete_actions_are_chosen_by_the_largest(monkeypatch):
-    mine = of("CartPole-v1", monkeypatch)()
+def test_discrete_actions_are_chosen_by_the_largest(of):
+    mine = of("CartPole-v1")()
     assert mine.action_space.shape == (2,)
     env, bare = mine.make(mine.sample("train", 1, seed=0)[0]), gymnasium.make("CartPole-v1")
     env.reset(seed=1), bare.reset(seed=1)
@@ -178,10 +156,9 @@ def upright(inputs, action, weight):
     return weight * inputs[..., 0]
 
 
-def test_rewards_by_name_and_dynamics_make_tasks(monkeypatch):
+def test_rewards_by_name_and_dynamics_make_tasks(of):
     mine = of(
         "Pendulum-v1",
-        monkeypatch,
         reward={"upright": upright, "own": None},
         reward_inputs=lambda env: [np.cos(env.state[0])],
         reward_input_names=("height",),
@@ -211,8 +188,8 @@ def test_rendered_pictures_are_made_as_small_as_wanted(suite):
     assert env.observation_space.contains(env.reset(seed=0)[0])
 
 
-def test_gymnasiums_checker_passes(monkeypatch):
-    of("Pendulum-v1", monkeypatch)
+def test_gymnasiums_checker_passes(of):
+    of("Pendulum-v1")
     env = gymnasium.make("task_suites/mine-theirs-v0").unwrapped
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # advice to bound every Box
@@ -332,10 +309,10 @@ def walk(cells):
     return lambda: (cells, Walk())[1]
 
 
-def test_fingerprints_tell_makers_apart(monkeypatch):
+def test_fingerprints_tell_makers_apart(of, monkeypatch):
     def made(make):
         given = {"reward_inputs": lambda env: [env.place], "reward_input_names": ("place",)}
-        opened = of(make, monkeypatch, max_episode_steps=4, **given)
+        opened = of(make, max_episode_steps=4, **given)
         return opened().fingerprint()
 
     pendulum = functools.partial(gymnasium.make, "Pendulum-v1")
@@ -365,15 +342,15 @@ def test_what_cannot_be_drawn_has_no_render_mode_and_what_can_is_drawn(suite):
     assert env.render() is None
 
 
-def test_what_gymnasium_misses_is_named(monkeypatch):
+def test_what_gymnasium_misses_is_named(of, monkeypatch):
     def reset(self, **given):
         raise gymnasium.error.DependencyNotInstalled("pygame is not installed")
 
     monkeypatch.setattr(PendulumEnv, "reset", reset)
     with pytest.raises(task_suites.SuiteError, match="mine/theirs: pygame is not installed"):
-        of("Pendulum-v1", monkeypatch)()
+        of("Pendulum-v1")()
     with pytest.raises(task_suites.SuiteError, match="'image_size': there is none"):
-        of("Pendulum-v1", monkeypatch)(image_size=8)
+        of("Pendulum-v1")(image_size=8)
 
 
 def test_what_a_task_may_not_say_is_refused_before_it_is_played(suite):

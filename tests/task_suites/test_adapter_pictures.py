@@ -7,39 +7,16 @@ import numpy as np
 import pytest
 
 import task_suites
-from task_suites import registry
 from task_suites.adapted_env import Observer
 
 
-def of(make, monkeypatch, name="mine/theirs", **given):
-    """The distribution of one of Gymnasium's own environments."""
-    others = {known: entry for known, entry in registry._ENTRIES.items() if known != name}
-    monkeypatch.setattr(registry, "_ENTRIES", others)
-    gymnasium.registry.pop(task_suites.gymnasium_id(name), None)
-    task_suites.gymnasium_task(name, make, **given)
-    return lambda **options: task_suites.get(name, **options)
-
-
-def play(suite, seed=3, steps=8):
-    task = suite.sample("train", 1, seed=0)[0]
-    env, rng = suite.make(task), np.random.default_rng(seed)
-    observation, info = env.reset(seed=seed)
-    rows = [(observation, 0.0, info)]
-    for _ in range(steps):
-        observation, reward, _, _, info = env.step(rng.uniform(-1, 1, env.action_space.shape))
-        rows.append((observation, reward, info))
-        assert env.observation_space.contains(observation)
-    env.close()
-    return task, rows
-
-
-def test_mujoco_pictures_come_with_options_and_distractors(monkeypatch):
-    opened = of("HalfCheetah-v5", monkeypatch, pixels="mujoco")
+def test_mujoco_pictures_come_with_options_and_distractors(random_steps, of):
+    opened = of("HalfCheetah-v5", pixels="mujoco")
     plain = opened(image_size=24)
     distracted = opened(image_size=24, distractors={"video": 1.0, "camera": 0.5})
     assert plain.shows_distractors and plain.fingerprint() != opened(image_size=32).fingerprint()
     assert plain.fingerprint() == distracted.fingerprint()
-    (_, bare), (task, shown) = play(plain), play(distracted)
+    (_, bare), (task, shown) = random_steps(plain), random_steps(distracted)
     assert [item.name for item in task.distractors] == ["video", "camera"]
     for (a, paid, _), (b, other, _) in zip(bare, shown, strict=True):
         assert np.array_equal(a["proprio"], b["proprio"]) and paid == other
@@ -82,30 +59,30 @@ def test_numbers_become_proprio_also_beside_pictures(space):
         assert shown["proprio"].dtype == np.float32 and observer.space.contains(shown)
 
 
-def test_ids_are_drawn_where_they_can(monkeypatch):
-    of("HalfCheetah-v5", monkeypatch)
+def test_ids_are_drawn_where_they_can(of):
+    of("HalfCheetah-v5")
     env = gymnasium.make("task_suites/mine-theirs-v0", render_mode="rgb_array")
     env.reset(seed=0)
     assert env.render().shape == (480, 480, 3)
     env.close()
 
 
-def test_pictures_observed_are_what_a_film_shows(monkeypatch):
-    mine = of(lambda: gymnasium.make("HalfCheetah-v5"), monkeypatch, pixels="mujoco")(image_size=24)
+def test_pictures_observed_are_what_a_film_shows(of):
+    mine = of(lambda: gymnasium.make("HalfCheetah-v5"), pixels="mujoco")(image_size=24)
     env = mine.make(mine.tasks("train")[0])
     env.reset(seed=0)
     assert env.render().shape == (256, 256, 3)
     env.close()
-    theirs = of("task_suites/tabletop-reach-v0", monkeypatch, max_episode_steps=5)()
+    theirs = of("task_suites/tabletop-reach-v0", max_episode_steps=5)()
     env = theirs.make(theirs.tasks("train")[0])
     observation = env.reset(seed=0)[0]
     assert np.array_equal(env.render(), observation["image_fit"]) and "proprio" in observation
 
 
-def test_pictures_of_gymnasiums_renderer_survive_our_drawing(monkeypatch):
+def test_pictures_of_gymnasiums_renderer_survive_our_drawing(of):
     small = {"width": 24, "height": 24}
     make = functools.partial(gymnasium.make, "HalfCheetah-v5", render_mode="rgb_array", **small)
-    mine = of(make, monkeypatch, pixels="render")()
+    mine = of(make, pixels="render")()
     env = mine.make(mine.tasks("train")[0])
     before = env.reset(seed=0)[0]["image_render"]
     table = task_suites.get("tabletop/reach", image_size=16)

@@ -173,6 +173,21 @@ def test_the_users_backend_is_respected_and_its_absence_told_in_one_line():
     assert result.stderr.strip().splitlines()[-1].startswith("task_suites.errors.SuiteError: no pictures")
 
 
+@pytest.mark.parametrize(("backend", "said"), [("nonsense", "mujoco cannot start"), ("glfw", "no pictures")])
+@pytest.mark.parametrize("name", ["tabletop/reach", "meld/cheetah_velocity"])
+def test_a_backend_that_is_none_or_lacks_a_display_is_told_in_one_line(name, backend, said):
+    code = f"import task_suites; s = task_suites.get({name!r}); s.make(s.tasks('train')[0]).reset(seed=0)"
+    result = run(code, MUJOCO_GL=backend, DISPLAY="", WAYLAND_DISPLAY="")
+    last = result.stderr.strip().splitlines()[-1]
+    assert last.startswith(f"task_suites.errors.SuiteError: {said}") and backend in last
+    assert "MUJOCO_GL to a backend that works" in last
+
+
+def test_without_a_driver_the_reason_is_what_is_read_last():
+    result = run(USE, MUJOCO_GL="egl", __EGL_VENDOR_LIBRARY_FILENAMES="/nowhere")
+    assert result.stderr.strip().splitlines()[-1].startswith("task_suites.errors.SuiteError: no pictures")
+
+
 def test_physics_without_pictures_needs_no_backend():
     code = (
         USE.replace("image_size=32", "cameras=()").split("pictures =")[0]

@@ -46,8 +46,9 @@ def test_a_task_of_another_version_is_refused_and_one_of_before_versions_is_read
         (stored(goal=1), "field of task 'goal'"),
         (stored(reward="go"), "reward is 'go'"),
         (stored(reward={"name": "go"}), "reward: parameters is missing"),
-        (stored(distractors={"video": 1}), "distractors is"),
-        (stored(distractors=[3]), "distractor is 3"),
+        (stored(distractors={"video": 7}), "intensity is 7"),
+        (stored(distractors="video"), "distractors: got 'video'"),
+        (stored(distractors=[3]), "distractors: got 3"),
         (stored(distractors=[{"name": "video", "intensity": 1, "sed": 2}]), "'sed'; did you mean 'seed'"),
         (stored(distractors=[{"name": "video", "intensity": 7, "seed": 2}]), "intensity is 7"),
     ],
@@ -117,6 +118,18 @@ def test_bad_or_taken_names_are_refused(name):
 def test_the_distractors_option_is_checked(value):
     with pytest.raises(SuiteError, match="distractor"):
         task_suites.get("tabletop/reach", distractors=value)
+
+
+def test_a_mapping_of_distractors_is_read_wherever_a_task_is():
+    plain, expected = TASK.replace(distractors=()), (Distractor("video", 0.5), Distractor("lights", 1.0))
+    given = {"video": 0.5, "lights": 1}
+    assert Task(plain.family, plain.reward, distractors=given).distractors == expected
+    assert plain.replace(distractors=given).distractors == expected
+    listed = [{"name": "video", "intensity": 0.5}, {"name": "lights"}]
+    assert plain.replace(distractors=listed).distractors == expected
+    written = json.loads(plain.to_json())
+    assert Task.from_json(json.dumps({**written, "distractors": given})).distractors == expected
+    assert task_suites.as_distractors(given) == expected
 
 
 def test_the_distractors_option_is_put_on_sampled_tasks():

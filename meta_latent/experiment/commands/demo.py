@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from meta_latent.experiment.commands import report
 from meta_latent.experiment.learning import cells
 from meta_latent.experiment.pretraining import pretrain
-from meta_latent.experiment.runs.scheduler import Cell
+from meta_latent.experiment.runs.scheduler import Cell, command
 from meta_latent.experiment.settings import config
 from meta_latent.experiment.settings.schema import ExperimentConfig
 
@@ -16,7 +15,7 @@ from meta_latent.experiment.settings.schema import ExperimentConfig
 def run(name: str, overrides: list[str]) -> None:
     """Run the experiment `name` from pretraining to report; what is done already is not done again."""
     experiment = config.load(ExperimentConfig, [config.find("experiment", name)], overrides)
-    argv = (sys.executable, "-m", "meta_latent.cli", "pretrain", name, *overrides)
+    argv = command("pretrain", name, *overrides)
     before = (Cell("pretrain", argv, (), pretrain.folder_of(experiment) / "output.log"),)
     if experiment.pretrained is not None:
         before = ()

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from meta_latent import ranges
 from meta_latent.algorithms.registry import Arm
 from meta_latent.errors import UserError
 from meta_latent.experiment.learning import cells, starts
@@ -39,13 +40,9 @@ class EvaluateConfig(ExperimentConfig):
         fresh: null: the fixed episodes of the learning curve; a number: other ones, drawn with this seed.
     """
 
-    episodes: int | None = None
-    video: int = 1
-    fresh: int | None = None
-
-    def __post_init__(self):
-        if self.episodes is not None and self.episodes < 1 or self.video < 0:
-            raise ValueError(f"episodes={self.episodes} must be at least 1, video={self.video} at least 0")
+    episodes: int | None = ranges.count(None, most=100_000)
+    video: int = ranges.whole(1, most=1000)
+    fresh: int | None = ranges.seed(None)
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ import task_suites
 from meta_latent.errors import UserError
 from meta_latent.experiment.settings import config
 from meta_latent.experiment.settings.suites import open_distribution
-from task_suites import gallery
+from task_suites import gallery, make_references
+from task_suites.values import whole
 
 _PIXELS, _FRAMES = 128, 6
 
@@ -22,9 +24,9 @@ _PIXELS, _FRAMES = 128, 6
 def run(name: str | None, tag: str | None, overrides: Sequence[str]) -> int:
     """Print the names with `tag`, or show `name` with the options that `overrides` give it.
 
-    overrides: `picture=PATH` is where the picture goes, `imports=[package]` has been done already, all else
-    goes to `task_suites.get`. Raises UserError for an unknown name or a key without a name, SuiteError for a
-    wrong option.
+    overrides: `picture=PATH` is where the picture goes, `references=50` measures over so many episodes what
+    sets a scale, `imports=[package]` has been done already, all else goes to `task_suites.get`. Raises
+    UserError for an unknown name or a key without a name, SuiteError for a wrong option.
     """
     options = dict(config.parse_override(override) for override in overrides)
     options.pop("imports", None)
@@ -35,15 +37,44 @@ def run(name: str | None, tag: str | None, overrides: Sequence[str]) -> int:
         return 0
     if tag is not None:
         raise UserError(f"--tag lists task distributions: leave it out to show {name!r}")
-    picture = options.pop("picture", None)
+    picture, episodes = options.pop("picture", None), options.pop("references", None)
+    if episodes is not None:
+        print(measured(open_distribution(name, options), whole(episodes, "references", 1)))
+        return 0
     show(name, options, None if picture is None else str(picture))
     return 0
+
+
+def measured(suite: task_suites.TaskDistribution, episodes: int) -> str:
+    """Return lines about what random actions, doing nothing and the script earn in about `episodes` each.
+
+    For tasks of users also the line that makes these score 0 and 1.
+    """
+    found = make_references.mean_returns(suite, episodes)
+    means = {name: float(np.mean(returns)) for name, returns in found.items()}
+    count = len(found["random"])
+    each = max(1, episodes // count)
+    lines = [f"raw return, mean over tasks ({count}) and episodes ({each} each) (lowest to highest task)"]
+    for name, returns in found.items():
+        lines.append(f"{name + ':':13} {means[name]:.4g} ({min(returns):.4g} to {max(returns):.4g})")
+    if "own" not in task_suites.tags(suite.name):
+        return "\n".join(lines)
+    floor = max(means["random"], means["nothing"])
+    best = means.get("scripted")
+    if best is None:
+        lines.append("no script:    give scripted=, or put the return of a good policy in place of GOOD")
+        lines.append(f"to paste:     references=({floor:.6g}, GOOD)")
+    elif best > floor:
+        lines.append(f"to paste:     references=({floor:.6g}, {best:.6g})")
+    else:
+        lines.append("to paste:     nothing: the script earns no more than random actions or doing nothing")
+    return "\n".join(lines)
 
 
 def show(name: str, options: dict[str, Any], picture: str | None = None) -> None:
     """Print what the distribution `name` is; its picture goes to the file `picture`, or to a terminal."""
     suite = open_distribution(name, options)
-    print(describe(suite))
+    print(describe(suite, options))
     if picture is None and not sys.stdout.isatty():
         print("picture:      picture=FILE.png writes one")
         return
@@ -57,7 +88,7 @@ def show(name: str, options: dict[str, Any], picture: str | None = None) -> None
         print(blocks(frames[len(frames) // 2]))
         return
     chosen = np.linspace(0, len(frames) - 1, _FRAMES).round().astype(int)
-    path = Path(picture)
+    path = Path(os.path.expanduser(picture))
     try:
         from PIL import Image
 
@@ -67,14 +98,14 @@ def show(name: str, options: dict[str, Any], picture: str | None = None) -> None
     print(f"picture:      {path}, one episode from left to right")
 
 
-def describe(suite: task_suites.TaskDistribution) -> str:
-    """Return several lines about a distribution: spaces, tasks, rewards in words, scale."""
+def describe(suite: task_suites.TaskDistribution, options: Mapping[str, Any]) -> str:
+    """Return several lines about a distribution opened with `options`: spaces, tasks, rewards, scale."""
     name = suite.name
     lines = [
         ("name", name),
         ("tags", ", ".join(task_suites.tags(name))),
         ("gymnasium", task_suites.gymnasium_id(name)),
-        ("options", _options(suite)),
+        ("options", _options(suite, options)),
         ("episode", f"{suite.max_episode_steps} steps"),
         ("action", f"{suite.action_space.shape[0]} numbers in [-1, 1]"),
     ]
@@ -94,11 +125,11 @@ def describe(suite: task_suites.TaskDistribution) -> str:
     return "\n".join(f"{key + ':':13} {value}" for key, value in lines)
 
 
-def _options(suite: task_suites.TaskDistribution) -> str:
-    """The options with their present values, as far as the suite tells, else their defaults."""
-    known = task_suites.options_of(suite.name).items()
-    shown = (f"{key}={json.dumps(suite.options.get(key, usual), default=str)}" for key, usual in known)
-    return ", ".join(shown) or "none"
+def _options(suite: task_suites.TaskDistribution, given: Mapping[str, Any]) -> str:
+    """The options with their present values: as the suite tells, else as given, else their defaults."""
+    present = {**task_suites.options_of(suite.name), **given, **suite.options}
+    known = task_suites.options_of(suite.name)
+    return ", ".join(f"{key}={json.dumps(present[key], default=str)}" for key in known) or "none"
 
 
 def blocks(picture: np.ndarray, columns: int = 64) -> str:

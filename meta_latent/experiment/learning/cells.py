@@ -14,13 +14,13 @@ from meta_latent.experiment.learning.starts import adaptation_of
 from meta_latent.experiment.pretraining import model_folder, pretrain, source_data
 from meta_latent.experiment.runs.interrupts import deferred
 from meta_latent.experiment.runs.run_folder import RunFolder
-from meta_latent.experiment.runs.scheduler import Cell, Event, run_cells
+from meta_latent.experiment.runs.scheduler import Cell, Event, command, run_cells
 from meta_latent.experiment.settings import config
 from meta_latent.experiment.settings.schema import ExperimentConfig
 from meta_latent.experiment.settings.structure import plain
 from meta_latent.experiment.settings.suites import BoundTarget, bind, bind_target
 
-MAY_DIFFER = ("device",)
+MAY_DIFFER = ("device", "imports")
 """Keys that a resumed cell may change."""
 
 
@@ -59,7 +59,7 @@ def narrowed(
     """The part of the configuration that one cell depends on, with the checksums of what it starts from."""
     arm = Arm.parse(str(arm))
     whole, transfer = config.to_dict(experiment), experiment.transfer
-    narrow = {key: whole[key] for key in ("name", "device", "suite", "random", "model", "learner")}
+    narrow = {key: whole[key] for key in ("name", "imports", "device", "suite", "random", "model", "learner")}
     narrow |= {"target": target, "task": whole["transfer"]["targets"][target], "arm": str(arm), "seed": seed}
     narrow["algorithms"] = {arm.algorithm: plain(experiment.settings_of(arm.algorithm))}
     others = ("targets", "arms", "seeds", "budget_env_steps", "budget_updates", "adaptation", "thresholds")
@@ -70,6 +70,8 @@ def narrowed(
         narrow["transfer"]["thresholds"] = whole["transfer"]["thresholds"]
     else:
         narrow["task"] = {k: v for k, v in narrow["task"].items() if k != "thresholds"}
+    if data := experiment.transfer.targets[target].data:
+        narrow["data_sha256"] = source_data.read_card(Path(data))["sha256"]
     if pretrained is not None:
         narrow["model_sha256"] = model_folder.read_card(pretrained)["sha256"]
         if arm.with_data:
@@ -89,7 +91,7 @@ def cells(
         for arm in transfer.arms:
             for target in transfer.targets:
                 which = (f"target={target}", f"arm={arm}", f"run_seed={seed}")
-                argv = (sys.executable, "-m", "meta_latent.cli", "transfer", name, *overrides, *which)
+                argv = command("transfer", name, *overrides, *which)
                 waits = after if Arm.parse(arm).needs_model else ()
                 log = cell_folder(experiment, target, arm, seed) / "output.log"
                 found.append(Cell(f"{target}/{arm}/{seed}", argv, waits, log))
@@ -102,6 +104,8 @@ def schedule(
     """Run all cells of the experiment, `before` (pretraining) first where needed. RunError names the failed
     cells.
     """
+    if not experiment.transfer.targets:
+        raise UserError("transfer.targets is empty: there is nothing to learn; name one or more tasks")
     arms = [Arm.parse(arm) for arm in experiment.transfer.arms]
     for arm in arms:
         arm.entry.require_extra(arm.algorithm)

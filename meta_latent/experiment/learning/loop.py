@@ -102,7 +102,7 @@ class Learning:
                   desc=str(self.arm), disable=None) as bar:  # fmt: skip
             while not self._finished():
                 before = self._place()
-                self.collector.round(self.agent, self.replay, self.streams)
+                self._collect()
                 self._update()
                 self.progress["seconds"] = time.monotonic() - started
                 bar.update(self._now() - bar.n)
@@ -118,6 +118,13 @@ class Learning:
                 if interrupts.requested:
                     self.saved.save()
                     raise KeyboardInterrupt
+
+    def _collect(self) -> None:
+        if self.clock == "env_steps":
+            self.collector.round(self.agent, self.replay, self.streams)
+        elif self.agent.wants() is not None:  # the logged data are somebody's, to be read only
+            raise RunError(f"{self.arm} learns from logged data and wants environment steps: its `wants` has to be "
+                           "None")  # fmt: skip
 
     def _update(self) -> None:
         begun = time.monotonic()

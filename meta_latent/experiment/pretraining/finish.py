@@ -35,7 +35,7 @@ def write(run: Pretraining, clocks: dict) -> None:
     digest = _write_model(run, clocks)
     facts = {**clocks, "model_sha256": digest, "held_out": metrics}
     files.atomic_write_bytes(run.folder.path(FACTS), json.dumps(facts, indent=1).encode())
-    measured = ", ".join(f"{key} {value:.3g}" for key, value in metrics.items())
+    measured = held_out.describe(metrics)
     few = f"nothing measured: {len(held)} episodes; raise pretrain.env_steps or pretrain.held_out"
     print(f"held out: {measured or few}")
 

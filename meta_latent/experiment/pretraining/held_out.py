@@ -13,41 +13,70 @@ from meta_latent.models.losses import one_step
 from meta_latent.ops.imagination import imagine
 
 MOVED = 0.02
+"""How far an input must change over the horizon to count as moved (metres, where it is a position)."""
+
+_STILL = 1e-3
+"""Standard deviation below which an input hardly moves: there is nothing to locate."""
+
+_CONSTANT = 1e-4
+"""Standard deviation of the reward, relative to its root mean square, below which it is constant."""
+
+_OF_POSITIONS = ("positions_1_minus_r2", "open_loop_r2")
 
 
 @torch.no_grad()
 def measure(
     model, replay, episodes: np.ndarray, objects: list[int] | None = None, burn_in: int = 5, horizon: int = 5
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     """Metrics over the beginnings of episodes, as long as the median one (shorter ones are left out).
 
     Where that is less than `burn_in` and `horizon` take, both shrink: to no less than one imagined step.
 
     positions_1_minus_r2: least squares from the latent sample to the privileged reward inputs, fitted on one
-    half of the episodes and measured on the other, mean over `objects`: the inputs that locate objects (None:
-    all that vary). open_loop_r2: 1 - squared error of the same read-out after `horizon` imagined steps,
-    relative to the squared displacement, over those of them that moved by more than `MOVED`.
+    half of the episodes and measured on the other, mean over those of `objects` (the inputs that locate
+    objects; None: all) that vary in both.
+    open_loop_r2: 1 - squared error of the same read-out after `horizon` imagined steps, relative to the
+    squared displacement, over those of them that moved by more than `MOVED`.
     reward_1_minus_r2 (and _blind): one-step reward prediction of the sequence's own reward function with
     (without) the rewards as input, after `burn_in` steps.
+    None stands for what could not be measured: no object moved, or the reward is constant (see `describe`).
     """
     data = _tensors(model, replay, episodes)
     burn_in = min(burn_in, data["action"].shape[1] - 2)
     sight, blind = (model.filter(data["embeddings"], data["action"], data["reward"], data["present"] * flag)
                     for flag in (1.0, 0.0))
-    half = len(blind.mean) // 2
-    inputs = data["reward_inputs"]
-    if objects is None:
-        objects = (inputs.flatten(0, 1).var(0) > 1e-6).nonzero()[:, 0].tolist()
-    inputs = data["reward_inputs"] = inputs[..., objects]
-    readout = _least_squares(blind.mean[:half].flatten(0, 1), inputs[:half].flatten(0, 1))
-    guess = _apply(readout, blind.mean[half:])
-    result = {"positions_1_minus_r2": _unexplained(guess, inputs[half:]).mean().item()}
-    result["open_loop_r2"] = _open_loop(model, blind, data, readout, half, burn_in, horizon)
+    result = _positions(model, blind, data, objects, burn_in, horizon)
     target = data["reward"][:, burn_in + 1:]
+    varies = target.std() > _CONSTANT * target.square().mean().sqrt()
     for name, latent in (("reward_1_minus_r2", sight), ("reward_1_minus_r2_blind", blind)):
         reward = _one_step_reward(model, latent, data["action"])[:, burn_in:]
-        result[name] = _unexplained(reward.flatten()[:, None], target.flatten()[:, None]).item()
+        unexplained = _unexplained(reward.flatten()[:, None], target.flatten()[:, None])
+        result[name] = unexplained.item() if varies else None
     return result
+
+
+def describe(metrics: dict[str, float | None]) -> str:
+    """What `measure` found, in words for a line of output."""
+    return ", ".join(
+        f"{name} not measured: {'nothing moved' if name.startswith(_OF_POSITIONS) else 'constant'}"
+        if value is None else f"{name} {value:.3g}"
+        for name, value in metrics.items()
+    )
+
+
+def _positions(model, latent, data, objects: list[int] | None, start: int, horizon: int) -> dict:
+    """The metrics of the read-out from latents to what locates the objects."""
+    inputs, half = data["reward_inputs"], len(latent.mean) // 2
+    moves = torch.minimum(*(part.flatten(0, 1).std(0) for part in (inputs[:half], inputs[half:]))) > _STILL
+    chosen = [i for i in (range(len(moves)) if objects is None else objects) if moves[i]]
+    if not chosen:
+        return dict.fromkeys(_OF_POSITIONS)
+    inputs = inputs[..., chosen]
+    readout = _least_squares(latent.mean[:half].flatten(0, 1), inputs[:half].flatten(0, 1))
+    guess = _apply(readout, latent.mean[half:])
+    found = _unexplained(guess, inputs[half:]).mean().item()
+    return {"positions_1_minus_r2": found,
+            "open_loop_r2": _open_loop(model, latent, data["action"], inputs, readout, start, horizon)}
 
 
 def _tensors(model, replay, episodes) -> dict[str, torch.Tensor]:
@@ -77,24 +106,22 @@ def _apply(readout: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
 
 
 def _unexplained(guess: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Mean squared error per column, relative to the target's variance."""
     flat = target.reshape(-1, target.shape[-1])
     error = (guess.reshape(flat.shape) - flat).square().mean(0)
-    return error / flat.var(0).clamp_min(1e-12)
+    return error / flat.var(0)
 
 
-def _open_loop(model, latent, data, readout, half, start, horizon) -> float:
-    horizon = min(horizon, data["action"].shape[1] - start - 1)
+def _open_loop(model, latent, actions, inputs, readout, start, horizon) -> float | None:
+    horizon, half = min(horizon, actions.shape[1] - start - 1), len(latent.mean) // 2
     head = torch.arange(len(latent.sample), device=model.device) % model.heads
-    steps = imagine(model, latent[:, start], lambda k, _: data["action"][:, start + 1 + k], head, horizon)
+    steps = imagine(model, latent[:, start], lambda k, _: actions[:, start + 1 + k], head, horizon)
     guess = _apply(readout, steps[-1].next_latent.sample[half:])
-    before, after = data["reward_inputs"][half:, start], data["reward_inputs"][half:, start + horizon]
+    before, after = inputs[half:, start], inputs[half:, start + horizon]
     moved = (after - before).abs() > MOVED
-    return (
-        1.0
-        - (
-            (guess - after)[moved].square().sum() / (after - before)[moved].square().sum().clamp_min(1e-12)
-        ).item()
-    )
+    if not moved.any():
+        return None
+    return 1.0 - ((guess - after)[moved].square().sum() / (after - before)[moved].square().sum()).item()
 
 
 def _one_step_reward(model, latent, actions) -> torch.Tensor:

@@ -17,7 +17,6 @@ from safetensors.torch import save as serialise
 from meta_latent import files
 from meta_latent.errors import UserError
 from meta_latent.experiment.runs.run_folder import versions
-from meta_latent.experiment.settings import config as configuration
 from meta_latent.experiment.settings import structure
 from meta_latent.models.config import ModelConfig
 from meta_latent.models.latent_state_model import LatentStateModel
@@ -65,17 +64,18 @@ def save(folder: Path | str, model: LatentStateModel, facts: dict, policy: Polic
             "sha256": digest,
             "spec": model.spec.to_dict(),
             "versions": versions(),
-            "config": configuration.to_dict(model.config),
+            "config": structure.plain(model.config),
             "task_rewards": list(model.task_rewards),
             **facts,
         }
         if policy is not None:
             card["policy"] = {**policy.facts, "sha256": _write_tensors(temporary / POLICY, policy.tensors)}
         if source is not None:
-            (temporary / SOURCE).write_text(json.dumps(source))
+            (temporary / SOURCE).write_bytes(files.to_json(source))
             card["source_sha256"] = source["sha256"]
+        card = files.from_json(files.to_json(card))  # what is hashed is what will be read
         card["card_sha256"] = _card_sha256(card)
-        (temporary / CARD).write_text(json.dumps(card, indent=1))
+        (temporary / CARD).write_bytes(files.to_json(card, indent=1))
     return digest
 
 
@@ -100,13 +100,13 @@ def read_card(folder: Path | str) -> dict:
                 "model/ that `meta-latent pretrain` writes"
             )
     try:
-        card = json.loads(card_path.read_text())
+        card = files.from_json(card_path.read_bytes())
         if card["format"] != FORMAT:
             raise UserError(
                 f"{card_path} has format {card['format']}, this version reads {FORMAT}: pretrain again"
             )
         digest, intact = card["sha256"], card["card_sha256"] == _card_sha256(card)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(
             f"{card_path} is damaged ({type(error).__name__}): pretrain again or restore it"
         ) from error
@@ -122,6 +122,30 @@ def _card_sha256(card: dict) -> str:
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
+def _read_tensors(path: Path, own: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors of a file, on the CPU.
+
+    Raises UserError naming one that holds NaN or infinity, or has another dtype than the one of this name
+    in `own` (float32 where that has none).
+    """
+    try:
+        stored = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} cannot be read ({error}): pretrain again or restore it") from error
+    for name, tensor in stored.items():
+        expected = own[name].dtype if name in own else torch.float32
+        if tensor.dtype != expected and (name in own or tensor.is_floating_point()):
+            raise UserError(
+                f"{path}: {name} is {tensor.dtype}, expected {expected}; pretrain again or restore it"
+            )
+        if not tensor.isfinite().all():
+            raise UserError(
+                f"{path}: {name} holds NaN or infinity: its training went wrong or the file is damaged; "
+                "pretrain again or restore it"
+            )
+    return stored
+
+
 def load(folder: Path | str, device: str | torch.device = "cpu") -> LatentStateModel:
     """Open a pretrained model. Raises UserError (see `read_card`)."""
     folder = Path(folder)
@@ -130,7 +154,7 @@ def load(folder: Path | str, device: str | torch.device = "cpu") -> LatentStateM
         config = structure.build(ModelConfig, card["config"], lambda key: str(folder / CARD))
         with seeded_construction(0):
             model = LatentStateModel(Spec.from_dict(card["spec"]), config, tuple(card["task_rewards"]))
-        model.load_state_dict(load_file(folder / WEIGHTS))
+        model.load_state_dict(_read_tensors(folder / WEIGHTS, model.state_dict()))
     except (
         KeyError,
         IndexError,
@@ -155,11 +179,12 @@ def load_policy(folder: Path | str, device: str | torch.device = "cpu") -> dict[
     if "policy" not in card:
         raise UserError(f"{folder} holds no source policy; pretrain with pretrain.policy_updates=2000")
     path = folder / POLICY
-    if not path.is_file() or files.sha256(path) != card["policy"]["sha256"]:
+    facts = card["policy"] if isinstance(card["policy"], dict) else {}
+    if not path.is_file() or files.sha256(path) != facts.get("sha256"):
         raise UserError(
             f"{path} is missing, truncated or edited: its sha256 is not the one in {CARD}; restore it"
         )
-    return load_file(path, device=str(device))
+    return {name: tensor.to(device) for name, tensor in _read_tensors(path, {}).items()}
 
 
 def load_for(folder: Path | str, spec: Spec, device: str | torch.device = "cpu") -> LatentStateModel:
@@ -176,7 +201,8 @@ def load_into(model: LatentStateModel, folder: Path | str) -> LoadReport:
     happened.
     """
     read_card(folder)
-    stored, own = load_file(Path(folder) / WEIGHTS), model.state_dict()
+    own = model.state_dict()
+    stored = _read_tensors(Path(folder) / WEIGHTS, own)
     fitting = {k: v for k, v in stored.items() if k in own and own[k].shape == v.shape}
     model.load_state_dict(fitting, strict=False)
     return LoadReport(tuple(sorted(fitting)), tuple(sorted(own.keys() - fitting.keys())),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from pathlib import Path
 
@@ -55,7 +54,7 @@ def read_card(model_folder: Path) -> dict:
             "cannot use it; pretrain again or leave those arms out"
         )
     try:
-        card = json.loads(path.read_text())
+        card = files.from_json(path.read_bytes())
         if card["format"] != FORMAT:
             raise UserError(
                 f"{path} has format {card['format']}, this version reads {FORMAT}: pretrain again"

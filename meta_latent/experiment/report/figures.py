@@ -1,137 +1,23 @@
-"""Figures of a report (matplotlib, Agg): learning curves, times to threshold, gain against pretraining,
-strips.
-
-Every plot is a matplotlib Figure that is saved twice: as a PNG, and as an inline SVG whose colours are CSS
-variables, so that one figure serves light and dark pages. Colours are those of Okabe & Ito, told apart by
-colour-blind readers; arms differ in line style too.
+"""The figures of a report: learning curves, times to threshold, scores by episode, training metrics, gain
+against pretraining, strips of frames. How they are saved is in :mod:`meta_latent.experiment.report.drawing`.
 """
 
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from meta_latent.experiment.report.drawing import INK, MUTED, STYLES, new_axes, styled
 from meta_latent.files import atomic_write_bytes
 from meta_latent.ops import learning_speed as ls
 
-INK, MUTED, GRID = "#1d1f23", "#6b7078", "#e3e5e8"
-# Per style: colour on white, colour on a dark page, line style. The order is the order of preference.
-STYLES = (
-    ("#0072b2", "#5ab4f0", "-"),
-    ("#d55e00", "#ff8f4d", (0, (5, 1.5))),
-    ("#009e73", "#35c99b", "-."),
-    ("#b0609a", "#e2a0cd", (0, (1, 1))),
-    ("#b8860b", "#f0c04a", (0, (3, 1, 1, 1))),
-    ("#4a4f57", "#b4bac4", "--"),
-    ("#5b4bb3", "#a99cf5", (0, (6, 1.5, 1, 1.5))),
-    ("#8a4b20", "#d3a179", ":"),
-    ("#0f7d8c", "#5ccbd9", (0, (8, 2))),
-)
-PREFERRED = {"pretrained": 0, "scratch": 1, "policy": 2, "pretrained+data": 3, "scratch+data": 4}
-THEME = {INK: "--ink", MUTED: "--muted", GRID: "--line"} | {s[0]: f"--arm-{i}" for i, s in enumerate(STYLES)}
-SETTINGS = {
-    "font.family": ["DejaVu Sans"],
-    "font.size": 9.5,
-    "text.parse_math": False,
-    "svg.fonttype": "path",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": MUTED,
-    "axes.linewidth": 0.8,
-    "axes.labelcolor": INK,
-    "text.color": INK,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "axes.axisbelow": True,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "grid.color": GRID,
-    "grid.linewidth": 0.8,
-}
-
-
-def assign_styles(arms: Sequence[str]) -> dict[str, int]:
-    """One index into STYLES per arm (``ALGORITHM/START``): the usual one for its start, else the next free
-    one.
-    """
-    styles: dict[str, int] = {}
-    for arm in arms:
-        wanted = PREFERRED.get(arm.rsplit("/", 1)[-1], 0)
-        order = [wanted, *range(len(STYLES))]
-        styles[arm] = next(
-            (index for index in order if index not in styles.values()), len(styles) % len(STYLES)
-        )
-    return styles
-
-
-def _short(value: float, _=None) -> str:
-    """1500 -> '1.5k', 2000000 -> '2M'; for axis labels."""
-    for size, unit in ((1e6, "M"), (1e3, "k")):
-        if abs(value) >= size:
-            return f"{value / size:g}{unit}"
-    return f"{value:g}"
-
-
-def _axes(width: float, height: float, xlabel: str, ylabel: str):
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    axes.grid(True, axis="y")
-    axes.tick_params(length=3)
-    axes.set_xlabel(xlabel)
-    axes.set_ylabel(ylabel)
-    axes.xaxis.set_major_formatter(FuncFormatter(_short))
-    return figure, axes
-
-
-def _styled(build):
-    """Run a figure builder inside SETTINGS, without touching matplotlib's global settings."""
-
-    def wrapped(*args, **kwargs):
-        with matplotlib.rc_context(SETTINGS):
-            figure = build(*args, **kwargs)
-            figure.draw_without_rendering()  # lay out once, not again for every format it is saved in
-            figure.set_layout_engine("none")
-            return figure
-
-    wrapped.__doc__, wrapped.__name__ = build.__doc__, build.__name__
-    return wrapped
-
-
-def save_png(figure: Figure, path: str | Path, dpi: int = 160) -> Path:
-    """Write ``figure`` as a PNG on white, atomically; returns ``path``."""
-    path, buffer = Path(path), io.BytesIO()
-    with matplotlib.rc_context(SETTINGS):
-        figure.savefig(buffer, format="png", dpi=dpi, facecolor="white")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write_bytes(path, buffer.getvalue())
-    return path
-
-
-def inline_svg(figure: Figure, name: str) -> str:
-    """``figure`` as an ``<svg>`` element for an HTML page: no references to anything outside, theme colours
-    as CSS variables. ``name`` keeps the ids of several figures on one page apart.
-    """
-    buffer = io.StringIO()
-    with matplotlib.rc_context(SETTINGS | {"svg.hashsalt": name}):
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", svg)
-    svg = re.sub(r'(id="|href="#|url\(#)', lambda m: f"{m.group(1)}{name}-", svg)
-    for colour, variable in THEME.items():
-        svg = svg.replace(f"{colour};", f"var({variable});").replace(f'{colour}"', f'var({variable})"')
-    return svg
+CLOCKS = {"env_steps": "environment steps", "updates": "updates", "seconds": "seconds"}
 
 
 @dataclass(frozen=True)
@@ -144,75 +30,144 @@ class ArmCurves:
 
 
 def central_line(
-    curves: Sequence[ls.Curve],
-    threshold: float | None,
-    unit: str,
-    rng: np.random.Generator,
-    resamples: int = 500,
+    curves: Sequence[ls.Curve], unit: str, rng: np.random.Generator, resamples: int = 500
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """``(grid, iqm, low, high)``, each (G,): IQM over seeds and its pointwise bootstrap interval, where all
     count.
 
-    Only points where every run was watched or had held the threshold (it then counts AT the threshold): a
-    line over the runs that happen to be left would show a jump that no run made. NaN intervals below three
-    runs.
+    Only points where every run was watched: the line ends where the first run ends. Whatever stood in for a
+    run that is over would draw a level that no run has shown, and a line over the runs that happen to be left
+    would show a jump that no run made. NaN intervals below three runs.
     """
-    ends = [float(getattr(c, unit)[-1]) for c in curves]
     grid = np.unique(np.concatenate([getattr(c, unit) for c in curves]))
     if grid.size > 400:
         grid = np.linspace(grid[0], grid[-1], 400)
-    grid = grid[grid <= max(ends)]
-    scores = np.stack([ls.resample(c, grid, threshold, unit) for c in curves])
+    scores = np.stack([ls.resample(c, grid, unit) for c in curves])
     whole = np.isfinite(scores).all(axis=0)
-    grid, scores = grid[whole], scores[:, whole]
-    if len(curves) < 3 or grid.size == 0:
-        blank = np.full(grid.shape, np.nan)
-        return grid, ls.iqm(scores, axis=0) if grid.size else grid, blank, blank
-    rows = rng.integers(0, len(curves), size=(resamples, len(curves)))
+    return _with_band(grid[whole], scores[:, whole], rng, resamples)
+
+
+def _with_band(grid: np.ndarray, scores: np.ndarray, rng: np.random.Generator, resamples: int = 500):
+    """``grid`` (G,), the IQM of ``scores`` (S, G) over runs, and its bootstrap interval (low, high)."""
+    blank = np.full(grid.shape, np.nan)
+    if grid.size == 0:
+        return grid, blank, blank, blank
+    if len(scores) < 3:
+        return grid, ls.iqm(scores, axis=0), blank, blank
+    rows = rng.integers(0, len(scores), size=(resamples, len(scores)))
     drawn = np.sort(ls.iqm(scores[rows], axis=1), axis=0)
     tail = (1 - ls.LEVEL) / 2 * (resamples - 1)
     return grid, ls.iqm(scores, axis=0), drawn[int(tail)], drawn[int(np.ceil(resamples - 1 - tail))]
 
 
-@_styled
+def _central(axes, name: str, style: int, line: Sequence[np.ndarray], marker: str = "") -> None:
+    """Draw what :func:`central_line` gives: band and bold line."""
+    (colour, _, dashes), (grid, middle, low, high) = STYLES[style], line
+    axes.fill_between(grid, low, high, color=colour, alpha=0.16, linewidth=0)
+    bold = {"linewidth": 2.2, "marker": marker, "markersize": 5, "label": name, "zorder": 3}
+    axes.plot(grid, middle, color=colour, linestyle=dashes, **bold)
+
+
+def _legend(figure: Figure) -> None:
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8.5, handlelength=2.6)
+
+
+@styled
 def learning_curves(
     arms: Sequence[ArmCurves],
-    threshold: float | None,
+    thresholds: Sequence[float],
     unit: str,
     rng: np.random.Generator,
-    normalised: bool = True,
+    ylabel: str = "normalised score",
+    limits: tuple[float, float] | None = None,
 ) -> Figure:
-    """Score against ``unit`` ("env_steps" or "seconds"): thin lines are seeds, bold is the IQM with its
-    interval, dotted the threshold, and a dot marks where a run reached it.
+    """Scores against ``unit`` (a key of CLOCKS): thin lines are seeds, bold is the IQM with its interval as
+    far as all seeds went, dotted the thresholds, and a dot marks where a run reached one. ``limits``: of the
+    y axis, None = what the scores need.
     """
-    label = {"env_steps": "environment steps", "seconds": "seconds", "updates": "updates"}[unit]
-    figure, axes = _axes(4.4, 3.3, label, "normalised score" if normalised else "raw score")
+    figure, axes = new_axes(4.4, 3.3, CLOCKS[unit], ylabel)
+    for arm in arms:
+        colour = STYLES[arm.style][0]
+        for curve in arm.curves:
+            places = getattr(curve, unit)
+            axes.plot(places, curve.scores, color=colour, alpha=0.4, linewidth=0.8)
+            reached = [ls.crossing(curve, threshold) for threshold in thresholds]
+            for index in {index for index in reached if index is not None}:
+                dot = {"markersize": 4.5, "markeredgewidth": 0, "zorder": 4}
+                axes.plot(places[index], curve.scores[index], "o", color=colour, **dot)
+        _central(axes, arm.name, arm.style, central_line(arm.curves, unit, rng))
+    for index, threshold in enumerate(thresholds):
+        label = None if index else f"threshold {', '.join(f'{t:g}' for t in thresholds)}"
+        axes.axhline(threshold, color=MUTED, linewidth=1.2, linestyle=":", zorder=1, label=label)
+    axes.set_xlim(left=0)
+    axes.set_ylim(limits)
+    _legend(figure)
+    return figure
+
+
+@dataclass(frozen=True)
+class ArmValues:
+    """What :func:`by_number` draws of one arm: its name, its index into STYLES, values (S, E) of S runs."""
+
+    name: str
+    style: int
+    values: np.ndarray
+
+
+@styled
+def by_number(
+    arms: Sequence[ArmValues], xlabel: str, ylabel: str, rng: np.random.Generator, joined: bool = True
+) -> Figure:
+    """Values against a number from 1 on: the episode of a trial, or a task (``joined`` false: no line between
+    tasks). Thin are seeds, bold is the IQM with its interval.
+    """
+    figure, axes = new_axes(4.4, 3.3, xlabel, ylabel)
+    for arm in arms:
+        grid = np.arange(1, arm.values.shape[1] + 1, dtype=float)
+        if joined:
+            thin = {"alpha": 0.4, "linewidth": 0.8}
+            axes.plot(np.tile(grid, (len(arm.values), 1)).T, arm.values.T, color=STYLES[arm.style][0], **thin)
+            _central(axes, arm.name, arm.style, _with_band(grid, arm.values, rng), marker="o")
+        else:
+            places = np.tile(grid + 0.12 * (arm.style % 5 - 2), len(arm.values))
+            dots = {"linestyle": "", "marker": "o", "markersize": 4, "alpha": 0.7, "label": arm.name}
+            axes.plot(places, arm.values.ravel(), color=STYLES[arm.style][0], **dots)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    _legend(figure)
+    return figure
+
+
+@dataclass(frozen=True)
+class ArmMetric:
+    """What :func:`training_metric` draws of one arm: its index into STYLES, places (G,), values (S, G)."""
+
+    style: int
+    places: np.ndarray
+    values: np.ndarray  # NaN where nothing was recorded
+
+
+@styled
+def training_metric(arms: Sequence[ArmMetric], unit: str) -> Figure:
+    """A small figure of one training metric against ``unit``: thin lines are seeds, bold is their median as
+    far as all seeds went.
+    """
+    figure, axes = new_axes(3.0, 1.9, CLOCKS[unit], "")
     for arm in arms:
         colour, _, dashes = STYLES[arm.style]
-        grid, line, low, high = central_line(arm.curves, threshold, unit, rng)
-        axes.fill_between(grid, low, high, color=colour, alpha=0.16, linewidth=0)
-        for curve in arm.curves:
-            axes.plot(getattr(curve, unit), curve.scores, color=colour, alpha=0.4, linewidth=0.8)
-            reached = None if threshold is None else ls.threshold_index(curve.scores, threshold)
-            if reached is not None:
-                at = getattr(curve, unit)[reached]
-                axes.plot(
-                    at, curve.scores[reached], "o", color=colour, markersize=4.5, markeredgewidth=0, zorder=4
-                )
-        axes.plot(grid, line, color=colour, linestyle=dashes, linewidth=2.2, label=arm.name, zorder=3)
-    if threshold is not None:
-        axes.axhline(
-            threshold, color=MUTED, linewidth=1.2, linestyle=":", zorder=1, label=f"threshold {threshold:g}"
-        )
+        seen = np.isfinite(arm.values)
+        for row, there in zip(arm.values, seen, strict=True):
+            axes.plot(arm.places[there], row[there], color=colour, alpha=0.4, linewidth=0.8)
+        whole = seen.all(axis=0)  # as in learning curves: only as far as every seed went
+        middle = np.median(arm.values[:, whole], axis=0)
+        axes.plot(arm.places[whole], middle, color=colour, linestyle=dashes, linewidth=1.8)
     axes.set_xlim(left=0)
-    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8.5, handlelength=2.6)
     return figure
 
 
 @dataclass(frozen=True)
 class TimeRow:
     """One row of :func:`times_to_threshold`. ``reached``: the runs' times; ``censored``: how long the others
-    were watched; ``median``: ``(low, high)``; ``interval``: ``(low, high)``; inf = open.
+    were watched; ``median``: ``(low, high)``; ``interval``: ``(low, high)`` or None; inf = open.
     """
 
     label: str
@@ -220,68 +175,51 @@ class TimeRow:
     reached: tuple[float, ...]
     censored: tuple[float, ...]
     median: tuple[float, float]
-    interval: tuple[float, float]
+    interval: tuple[float, float] | None
 
 
-@_styled
-def times_to_threshold(rows: Sequence[TimeRow]) -> Figure:
-    """Environment steps to threshold, one row per target and arm: bar = interval, diamond = median, small
+@styled
+def times_to_threshold(rows: Sequence[TimeRow], unit: str = "env_steps") -> Figure:
+    """Time to threshold in ``unit``, one row per arm and threshold: bar = interval, diamond = median, small
     dots = runs.
 
     Censored: an open arrow points right from where the run was last seen; an open interval ends in an arrow
     too.
     """
-    figure, axes = _axes(4.4, 0.9 + 0.42 * len(rows), "environment steps to threshold (fewer is better)", "")
-    finite = [v for r in rows for v in (*r.reached, *r.censored, *r.median, *r.interval) if np.isfinite(v)]
-    right = max(finite, default=1.0) * 1.1 or 1.0
+    figure, axes = new_axes(4.4, 0.9 + 0.42 * len(rows), f"{CLOCKS[unit]} to threshold", "")
+    shown = (v for r in rows for v in (*r.reached, *r.censored, *r.median, *(r.interval or ())))
+    right = max((v for v in shown if np.isfinite(v)), default=1.0) * 1.1 or 1.0
     for y, row in enumerate(rows):
         colour = STYLES[row.style][0]
-        low, high = row.interval
-        if np.isfinite(low):
-            axes.plot(
-                [low, min(high, right)], [y, y], color=colour, alpha=0.35, linewidth=6, solid_capstyle="butt"
-            )
-            if not np.isfinite(high):
-                axes.plot(
-                    right, y, ">", color=colour, alpha=0.5, markersize=7, markeredgewidth=0, clip_on=False
-                )
-        axes.plot(
-            row.reached,
-            np.full(len(row.reached), y + 0.2),
-            "o",
-            color=colour,
-            alpha=0.7,
-            markersize=3.2,
-            markeredgewidth=0,
-        )
-        axes.plot(
-            row.censored,
-            np.full(len(row.censored), y + 0.2),
-            ">",
-            color=colour,
-            fillstyle="none",
-            markersize=5,
-            markeredgewidth=1,
-        )
-        if np.isfinite(row.median[1]):
-            axes.plot(row.median[1], y, "D", color=colour, markersize=6.5, markeredgewidth=0, zorder=4)
+        _interval_bar(axes, y, row.interval, right, colour)
+        runs = {"color": colour, "linestyle": ""}
+        axes.plot(row.reached, np.full(len(row.reached), y + 0.2), "o", alpha=0.7, markersize=3.2,
+                  markeredgewidth=0, **runs)  # fmt: skip
+        axes.plot(row.censored, np.full(len(row.censored), y + 0.2), ">", fillstyle="none", markersize=5,
+                  markeredgewidth=1, **runs)  # fmt: skip
+        low, high = row.median
+        if np.isfinite(high):
+            axes.plot(high, y, "D", color=colour, markersize=6.5, markeredgewidth=0, zorder=4)
         else:
-            axes.plot(
-                row.median[0],
-                y,
-                ">",
-                color=colour,
-                fillstyle="none",
-                markersize=9,
-                markeredgewidth=1.6,
-                zorder=4,
-            )
+            open_arrow = {"fillstyle": "none", "markersize": 9, "markeredgewidth": 1.6, "zorder": 4}
+            axes.plot(low, y, ">", color=colour, **open_arrow)
     axes.set_yticks(range(len(rows)), [row.label for row in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlim(0, right)
     axes.grid(True, axis="x")
     axes.grid(False, axis="y")
     return figure
+
+
+def _interval_bar(axes, y: float, interval: tuple[float, float] | None, right: float, colour: str) -> None:
+    """A horizontal bar that ends in an arrow at ``right`` where ``interval`` is open; nothing without one."""
+    if interval is None or not np.isfinite(interval[0]):
+        return
+    low, high = interval
+    axes.plot([low, min(high, right)], [y, y], color=colour, alpha=0.35, linewidth=6, solid_capstyle="butt")
+    if not np.isfinite(high):
+        arrow = {"alpha": 0.5, "markersize": 7, "markeredgewidth": 0, "clip_on": False}
+        axes.plot(right, y, ">", color=colour, **arrow)
 
 
 @dataclass(frozen=True)
@@ -293,15 +231,13 @@ class GainPoint:
     ratio: ls.Ratio
 
 
-@_styled
+@styled
 def gain_against_pretraining(points: Sequence[GainPoint]) -> Figure:
     """Speed-up to threshold (logarithmic) against pretraining env steps, one line per target, with intervals.
 
     Lower bounds are open upward triangles; points without a claim are crosses on the line of no difference.
     """
-    figure, axes = _axes(
-        4.8, 3.5, "pretraining environment steps", "times fewer environment steps to threshold"
-    )
+    figure, axes = new_axes(4.8, 3.5, "pretraining environment steps", "speed-up to the threshold")
     axes.set_yscale("log", base=2)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}×"))
     axes.axhline(1.0, color=MUTED, linewidth=1.2, linestyle=":")
@@ -322,19 +258,12 @@ def gain_against_pretraining(points: Sequence[GainPoint]) -> Figure:
             if ratio.value is None:
                 axes.plot(x, 1.0, "x", color=colour, markersize=7)
                 continue
-            low, high = ratio.interval
-            top = high if np.isfinite(high) else ratio.value * 1.6
-            axes.plot(
-                [x, x], [max(low, 1 / 64), top], color=colour, alpha=0.4, linewidth=4, solid_capstyle="butt"
-            )
-            axes.plot(
-                x,
-                ratio.value,
-                "^" if ratio.lower_bound else "o",
-                color=colour,
-                markersize=7,
-                fillstyle="none" if ratio.lower_bound else "full",
-            )
+            if ratio.interval is not None:
+                low, high = ratio.interval
+                ends = [max(low, 1 / 64), high if np.isfinite(high) else ratio.value * 1.6]
+                axes.plot([x, x], ends, color=colour, alpha=0.4, linewidth=4, solid_capstyle="butt")
+            marker, fill = ("^", "none") if ratio.lower_bound else ("o", "full")
+            axes.plot(x, ratio.value, marker, color=colour, markersize=7, fillstyle=fill)
     axes.set_xlim(left=0)
     axes.legend(frameon=False, fontsize=8.5)
     return figure

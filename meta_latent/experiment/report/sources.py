@@ -6,22 +6,33 @@ report of nine good cells and a broken one shows nine cells and says what is wro
 
 from __future__ import annotations
 
-import json
-import math
+import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from meta_latent.ops.learning_speed import Curve
+from meta_latent.errors import UserError
+from meta_latent.experiment.report.pretrained import (
+    Pretraining,
+    Start,
+    find_pretraining,
+    read_pretraining,
+    seed_order,
+)
+from meta_latent.experiment.report.records import Log, number, numbers, read_json, read_log
+from meta_latent.experiment.runs.run_folder import CONFIG, RECORD
+from meta_latent.experiment.settings import config
+from meta_latent.files import TEMPORARY
+from meta_latent.ops.learning_speed import AXES, Curve, threshold_index
 
-CELL_FILES = ("run.json", "metrics.jsonl", "config.yaml")
+METRICS = "metrics.jsonl"
+CELL_FILES = (RECORD, METRICS, CONFIG)
+CELL_DEPTH = 4  # TARGET/ALGORITHM/START/SEED
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One learner on one target with one seed: folder, facts of run.json, curve (None = no evaluation),
-    notes.
-    """
+    """One learner on one target with one seed: folder, facts of run.json, what its log holds, notes."""
 
     path: Path
     target: str
@@ -29,20 +40,29 @@ class Cell:
     seed: str
     status: str  # "done", "failed", "interrupted", "running" or "unknown"
     facts: dict[str, Any]
-    curve: Curve | None
+    clock: str = AXES[0]  # "env_steps" or "updates": what the curve runs over and the budget counts
+    log: Log = field(default_factory=Log)
     notes: tuple[str, ...] = ()
 
+    @property
+    def curve(self) -> Curve | None:
+        """The learning curve; None = no evaluation."""
+        return self.log.curve
 
-@dataclass(frozen=True)
-class Pretraining:
-    """One pretraining run: seed, status, facts of pretraining.json, images and notes."""
+    @property
+    def thresholds(self) -> tuple[float, ...] | None:
+        """The scores that the run was asked to reach; () = none, None = not recorded."""
+        if "thresholds" in self.facts:
+            return numbers(self.facts["thresholds"])
+        if "threshold" in self.facts:
+            one = self.facts["threshold"]
+            return () if one is None else numbers([one])
+        return None
 
-    path: Path
-    seed: str
-    status: str
-    facts: dict[str, Any]
-    images: tuple[Path, ...]
-    notes: tuple[str, ...] = ()
+    @property
+    def budget(self) -> float | None:
+        """In units of the clock; None where it is not recorded."""
+        return number(self.facts.get("budget", self.facts.get("budget_env_steps")))
 
 
 @dataclass(frozen=True)
@@ -52,95 +72,40 @@ class Run:
     path: Path
     cells: tuple[Cell, ...] = ()
     pretraining: tuple[Pretraining, ...] = ()
-    facts: tuple[dict[str, Any], ...] = field(
-        default=()
-    )  # run.json of every cell and pretraining, for provenance
-
-
-def _natural(seed: str) -> tuple[int, str]:
-    return (int(seed), "") if seed.isdigit() else (10**9, seed)
-
-
-def read_json(path: Path, notes: list[str]) -> dict[str, Any]:
-    """The object in ``path``; {} and a note when it is missing or damaged."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        notes.append(f"{path.name} is missing")
-    except (OSError, ValueError) as error:
-        notes.append(f"{path.name} cannot be read ({type(error).__name__})")
-    else:
-        if isinstance(content, dict):
-            return content
-        notes.append(f"{path.name} does not hold an object")
-    return {}
-
-
-def _evaluations(path: Path, notes: list[str]) -> list[tuple[float, float, float, float]]:
-    """(env_steps, updates, seconds, score) of every evaluation in metrics.jsonl, by env_steps, the last one
-    winning.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except FileNotFoundError:
-        notes.append("metrics.jsonl is missing")
-        return []
-    rows: dict[float, tuple[float, float, float, float]] = {}
-    damaged = 0
-    for number, line in enumerate(lines):
-        try:
-            record = json.loads(line)
-            if record.get("kind") == "evaluation":
-                clocks = (float(record[key]) for key in ("env_steps", "updates", "seconds"))
-                score = record["score"]  # null is how the log writes a non-finite number
-                row = (*clocks, math.nan if score is None else float(score))
-                rows[row[0]] = row
-        except (ValueError, KeyError, TypeError, AttributeError):
-            damaged += number < len(lines) - 1  # a run that is being written ends on half a line
-    if damaged:
-        notes.append(f"{damaged} damaged lines in metrics.jsonl were left out")
-    return [rows[key] for key in sorted(rows)]
-
-
-def read_curve(path: Path, notes: list[str]) -> Curve | None:
-    """The learning curve in ``path`` (metrics.jsonl), cut before the first non-finite score; None = no
-    evaluation.
-    """
-    rows = _evaluations(path, notes)
-    for index, row in enumerate(rows):
-        if not all(math.isfinite(value) for value in row):
-            notes.append(f"non-finite evaluation at {row[0]:g} env_steps: the curve ends before it")
-            rows = rows[:index]
-            break
-    if not rows:
-        return None
-    try:
-        return Curve(*(list(column) for column in zip(*rows, strict=True)))
-    except ValueError as error:
-        notes.append(f"the evaluations make no curve: {error}")
-        return None
+    facts: tuple[dict[str, Any], ...] = ()  # run.json of every cell and pretraining, for provenance
+    notes: tuple[str, ...] = ()
 
 
 def _read_cell(folder: Path, root: Path) -> Cell | None:
+    """A cell without its log; None where the folder lies where no cell can lie."""
     parts = folder.relative_to(root).parts
-    if len(parts) < 4:
+    if len(parts) < CELL_DEPTH:
         return None
     notes: list[str] = []
-    facts = read_json(folder / "run.json", notes)
-    curve = read_curve(folder / "metrics.jsonl", notes)
-    status = str(facts.get("status", "unknown"))
+    facts = read_json(folder / RECORD, notes)
     target = str(facts.get("target") or "/".join(parts[:-3]))
     arm = f"{facts.get('algorithm') or parts[-3]}/{facts.get('start') or parts[-2]}"
-    return Cell(folder, target, arm, parts[-1], status, facts, curve, tuple(notes))
+    status = str(facts.get("status", "unknown"))
+    return Cell(folder, target, arm, parts[-1], status, facts, notes=tuple(notes))
 
 
-def _read_pretraining(folder: Path) -> Pretraining:
-    notes: list[str] = []
-    run = read_json(folder / "run.json", [])
-    facts = read_json(folder / "pretraining.json", notes)
-    status = str(run.get("status", "done" if facts else "unknown"))
-    images = tuple(sorted((folder / "images").glob("*.png")))
-    return Pretraining(folder, folder.name, status, {**run, **facts}, images, tuple(notes))
+def _with_log(cell: Cell, clock: str) -> Cell:
+    notes = list(cell.notes)
+    log = read_log(cell.path / METRICS, clock, number(cell.facts.get("stopped_at")), notes)
+    if "stopped_at" not in cell.facts and log.curve is not None:
+        log = dataclasses.replace(log, curve=_stopped(log.curve, cell.facts))
+    return dataclasses.replace(cell, clock=clock, log=log, notes=tuple(notes))
+
+
+def _stopped(curve: Curve, facts: dict[str, Any]) -> Curve:
+    """An older run's curve with what its run.json did not say: a finished run that held its one threshold
+    before its budget was spent stopped there.
+    """
+    budget, threshold = number(facts.get("budget_env_steps")), number(facts.get("threshold"))
+    early = facts.get("status") == "done" and budget is not None and curve.at[-1] < budget
+    if early and threshold is not None and threshold_index(curve.scores, threshold) is not None:
+        return dataclasses.replace(curve, stopped_at=threshold)
+    return curve
 
 
 def _cell_folders(root: Path) -> list[Path]:
@@ -151,30 +116,38 @@ def _cell_folders(root: Path) -> list[Path]:
         if folder != root and any((folder / name).is_file() for name in CELL_FILES):
             found.append(folder)
         elif folder.is_dir():
-            waiting += [
-                child for child in folder.iterdir() if child.is_dir() and not child.name.startswith(".")
-            ]
+            waiting += [child for child in folder.iterdir() if child.is_dir() and TEMPORARY not in child.name]
     return found
 
 
-def _borrowed_pretraining(cells: list[Cell]) -> list[Pretraining]:
-    """Pretraining that cells took from elsewhere: run.json names the model's folder under ``pretrained``."""
-    folders = []
-    for cell in cells:
-        named = cell.facts.get("pretrained")
-        if isinstance(named, str) and named:
-            folders += [f for f in (Path(named), Path(named).parent) if (f / "pretraining.json").is_file()][
-                :1
-            ]
-    return [_read_pretraining(folder) for folder in dict.fromkeys(folders)]
+def holds_runs(path: Path) -> bool:
+    """Whether ``path`` is a run folder with at least one cell or one pretraining in it."""
+    root = path / "transfer"
+    cells = (len(f.relative_to(root).parts) >= CELL_DEPTH for f in _cell_folders(root))
+    return any(cells) or any(read_pretraining(folder) for folder in (path / "pretrain").glob("*"))
+
+
+def _start(cell: Cell) -> Start | None:
+    """The model that a cell opened; None where it names none."""
+    given, digest = cell.facts.get("pretrained"), cell.facts.get("model_sha256")
+    if "model_sha256" not in cell.facts:  # older runs, and unfinished ones, say it in their settings only
+        try:
+            digest = config.read_yaml(cell.path / CONFIG).get("model_sha256")
+        except UserError:
+            digest = None
+    given, digest = (value if isinstance(value, str) and value else None for value in (given, digest))
+    return Start(given or "", digest, cell.path) if given or digest else None
 
 
 def read_run(path: str | Path) -> Run:
     """Everything a report needs from run folder ``path``; an empty Run when there is nothing."""
     path = Path(path)
     cells = [_read_cell(folder, path / "transfer") for folder in _cell_folders(path / "transfer")]
-    cells = sorted((c for c in cells if c), key=lambda c: (c.target, c.arm, _natural(c.seed)))
-    folders = sorted((p for p in (path / "pretrain").glob("*") if p.is_dir()), key=lambda p: _natural(p.name))
-    pretraining = [_read_pretraining(folder) for folder in folders] or _borrowed_pretraining(cells)
+    cells = sorted((c for c in cells if c), key=lambda c: (c.target, c.arm, seed_order(c.seed)))
+    # A run that has not finished records no clock: it has that of its arm's other runs.
+    clocks = {c.arm: c.facts["clock"] for c in cells if c.facts.get("clock") in AXES}
+    cells = [_with_log(c, clocks.get(c.arm, AXES[0])) for c in cells]
+    starts = {(s.given, s.sha256): s for s in map(_start, cells) if s}
+    pretraining, notes = find_pretraining(path, list(starts.values()))
     facts = [p.facts for p in pretraining] + [c.facts for c in cells]
-    return Run(path, tuple(cells), tuple(pretraining), tuple(f for f in facts if f))
+    return Run(path, tuple(cells), tuple(pretraining), tuple(f for f in facts if f), tuple(notes))

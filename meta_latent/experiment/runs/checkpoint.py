@@ -121,7 +121,7 @@ def fitting(folder: Path | str, previous: bool = False) -> Iterator[dict[str, An
 
 def _read_index(path: Path) -> dict[str, Any]:
     try:
-        index = json.loads(path.read_bytes())
+        index = files.from_json(path.read_bytes())
         version = index["format"]
         intact = version != FORMAT or _tree_sha256(index["state"]) == index["state_sha256"]
         intact = (
@@ -129,7 +129,7 @@ def _read_index(path: Path) -> dict[str, Any]:
             and Path(index["tensors"]).name == index["tensors"]
             and isinstance(index["tensors_sha256"], str)
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise _damaged(path) from error
     if version != FORMAT:
         raise UserError(f"{path} has checkpoint format {version!r}; this version reads format {FORMAT}")

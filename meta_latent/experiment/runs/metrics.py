@@ -137,7 +137,7 @@ def read(run_folder: Path | str, kind: str | None = None) -> list[dict[str, Any]
         if not line.endswith(b"\n"):
             break
         try:
-            record = json.loads(line)
+            record = files.from_json(line)
         except ValueError as error:
             raise UserError(f"{path}, line {number}: not valid JSON ({error})") from error
         if kind is None or record["kind"] == kind:

@@ -1,9 +1,9 @@
 """Run folders: the truth about one run, locked while it runs, refused under another config."""
 
+import contextlib
 import datetime
 import fcntl
 import importlib.metadata
-import json
 import os
 import platform
 import subprocess
@@ -18,7 +18,7 @@ import meta_latent
 from meta_latent import files
 from meta_latent.errors import RunError, UserError
 from meta_latent.experiment.runs import checkpoint
-from meta_latent.experiment.settings import config as configuration
+from meta_latent.experiment.settings.config import read_yaml, to_dict
 
 CONFIG = "config.yaml"
 RECORD = "run.json"
@@ -50,33 +50,28 @@ class RunFolder:
         self, path: Path | str, config: Any, *, seed: int | None = None, may_differ: tuple[str, ...] = ()
     ):
         self.root = Path(path)
-        self.config = config if isinstance(config, dict) else configuration.to_dict(config)
-        try:
+        self.config = config if isinstance(config, dict) else to_dict(config)
+        with _writable(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
             self._lock = _lock(self.root)
-        except (PermissionError, NotADirectoryError, FileExistsError) as error:
-            raise UserError(
-                f"cannot write to the run folder {self.root}: {error.strerror}; choose another with out="
-            ) from error
-        try:
-            files.remove_leftovers(self.root)
-            self.record = read_record(self.root)
-            self._check_config(may_differ)
-            self.done = self.record.get("status") == "done"
-            if not self.done:
-                self._start(seed)
-        except BaseException:
-            self.close()
-            raise
+            try:
+                self._open(seed, may_differ)
+            except BaseException:
+                self.close()
+                raise
 
     def path(self, *parts: str) -> Path:
         """Path of a file in this folder, as `path("videos", "final.mp4")`; makes the folders above it."""
         result = self.root.joinpath(*parts)
-        result.parent.mkdir(parents=True, exist_ok=True)
+        with files.full_disk_named(result):
+            result.parent.mkdir(parents=True, exist_ok=True)
         return result
 
     def finish(self, status: str, **facts: Any) -> None:
-        """Record `status` (one of `STATUSES`) and further JSON-able facts in `run.json`."""
+        """Record `status` (one of `STATUSES`) and further JSON-able facts in `run.json`.
+
+        Numbers that are not finite are written as null.
+        """
         if status not in STATUSES:
             raise ValueError(f"status {status!r} is not one of {STATUSES}")
         self.record.update(facts, status=status, updated=_now())
@@ -102,13 +97,21 @@ class RunFolder:
         finally:
             self.close()
 
+    def _open(self, seed: int | None, may_differ: tuple[str, ...]) -> None:
+        files.remove_leftovers(self.root)
+        self.record = read_record(self.root)
+        self._check_config(may_differ)
+        self.done = self.record.get("status") == "done"
+        if not self.done:
+            self._start(seed)
+
     def _check_config(self, may_differ: tuple[str, ...]) -> None:
         path = self.root / CONFIG
         failed = self.record.get("status") == "failed"
         if path.exists() and (not failed or checkpoint.exists(self.root / CHECKPOINT)):
             refuse_difference(
-                self.root, configuration.read_yaml(path), self.config, may_differ,
-                "choose another folder with out=, give the same value, or delete the folder")  # fmt: skip
+                self.root, read_yaml(path), self.config, may_differ,
+                "give the same value, or choose another folder with out=")  # fmt: skip
         files.atomic_write_bytes(path, OmegaConf.to_yaml(OmegaConf.create(self.config)).encode())
 
     def _start(self, seed: int | None) -> None:
@@ -121,9 +124,7 @@ class RunFolder:
         self._write_record()
 
     def _write_record(self) -> None:
-        files.atomic_write_bytes(
-            self.root / RECORD, json.dumps(self.record, indent=1, default=_jsonable).encode()
-        )
+        files.atomic_write_bytes(self.root / RECORD, files.to_json(self.record, indent=1))
 
 
 def read_record(folder: Path | str) -> dict[str, Any]:
@@ -132,11 +133,13 @@ def read_record(folder: Path | str) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        record = json.loads(path.read_bytes())
+        record = files.from_json(path.read_bytes())
     except ValueError as error:
-        raise UserError(f"{path} is not valid JSON ({error}); restore it or delete the folder") from error
+        raise UserError(
+            f"{path} is not valid JSON ({error}); restore it, or choose another folder with out="
+        ) from error
     if not isinstance(record, dict):
-        raise UserError(f"{path} should hold a JSON object; restore it or delete the folder")
+        raise UserError(f"{path} should hold a JSON object; restore it, or choose another folder with out=")
     return record
 
 
@@ -191,20 +194,41 @@ def commit() -> str | None:
     return head + "+changes" if changed else head
 
 
+@contextlib.contextmanager
+def _writable(folder: Path) -> Iterator[None]:
+    """Turns what keeps us from writing into `folder` into a `UserError`; a full disk into a `RunError`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in files.FULL_DISK:
+            with files.full_disk_named(folder):
+                raise error
+        raise UserError(
+            f"cannot write to the run folder {folder}: {error.strerror or error}; choose another with out="
+        ) from error
+
+
 def _lock(folder: Path) -> int:
     # The kernel releases the lock with the process, so a kill leaves nothing to clean up.
     descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     try:
+        _claim(descriptor, folder)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _claim(descriptor: int, folder: Path) -> None:
+    try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         pid = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
-        os.close(descriptor)
         raise UserError(
             f"{folder} is in use by process {pid}; wait for it, stop it, or choose another folder with out="
         ) from None
     os.ftruncate(descriptor, 0)
     os.write(descriptor, str(os.getpid()).encode())
-    return descriptor
 
 
 def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
@@ -220,14 +244,6 @@ def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 def _same(a: Any, b: Any) -> bool:
     return a == b or (a != a and b != b)  # NaN equals itself here
-
-
-def _jsonable(value: Any) -> Any:
-    if hasattr(value, "item"):  # NumPy scalars and 0-dimensional tensors
-        return value.item()
-    if isinstance(value, Path):
-        return str(value)
-    raise TypeError(f"run.json cannot hold {value!r} ({type(value).__name__})")
 
 
 def _now() -> str:

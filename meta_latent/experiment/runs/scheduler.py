@@ -7,13 +7,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tqdm import tqdm
 
 from meta_latent.errors import UserError
+from meta_latent.experiment.runs import interrupts
 
 ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "20000000000", "MALLOC_TOP_PAD_": "268435456"}
 """glibc settings that save a third of a convolution's time (page faults); they count only if set before
@@ -41,8 +42,8 @@ class Cell:
 class Event:
     """What happened to a cell. kind: "started", "done", "failed" or "skipped" (a cell it needs failed).
 
-    exit_status: of a finished cell (negative: killed by that signal). last_line: of its output. seconds: it
-    ran.
+    exit_status: of a finished cell (negative: killed by that signal). last_line: of its output; of a failed
+    one the line that says why. seconds: it ran.
     """
 
     kind: str
@@ -58,7 +59,7 @@ class _Running:
     process: subprocess.Popen
     slot: int
     started: float = field(default_factory=time.monotonic)
-    last_line: str = ""
+    output: "_Output" = field(default_factory=lambda: _Output())
     reader: threading.Thread | None = None
 
 
@@ -70,8 +71,9 @@ def run_cells(
 ) -> dict[str, str]:
     """Run `cells` on `workers` processes and return {name: "done" | "failed" | "skipped"}.
 
-    A failed cell does not stop the others; cells that need it are skipped. Ctrl-C or SIGTERM passes SIGINT
-    to the children, waits until they have saved, then raises `KeyboardInterrupt`; a second Ctrl-C kills them.
+    A failed cell does not stop the others; cells that need it are skipped. Ctrl-C, SIGTERM or a lost
+    terminal passes SIGINT to the children, waits until they have saved, then raises `KeyboardInterrupt`; a
+    second Ctrl-C kills them.
     progress: one line per worker and one in all on stderr; None: only on a terminal.
     Raises `UserError` for a repeated name, an unknown or circular dependency, or fewer than one worker.
     """
@@ -79,7 +81,7 @@ def run_cells(
     outcome: dict[str, str] = {}
     waiting, running = list(cells), []
     emit = on_event or (lambda event: None)
-    with _terminate_like_interrupt(), _Display(len(cells), workers, progress) as display:
+    with interrupts.raised(), _Display(len(cells), workers, progress) as display:
         try:
             while waiting or running:
                 waiting = _skip(waiting, outcome, emit, display)
@@ -102,12 +104,16 @@ def run_cells(
 
 def cell_environment() -> dict[str, str]:
     """Environment of a cell: ours, with one thread per process and the allocator settings of `ALLOCATOR`."""
-    return {**os.environ, **dict.fromkeys(_THREADS, "1"), **ALLOCATOR, "PYTHONUNBUFFERED": "1"}
+    python = {"PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}  # we read it, whatever our terminal is
+    return {**os.environ, **dict.fromkeys(_THREADS, "1"), **ALLOCATOR, **python}
 
 
 def _check(cells: Sequence[Cell], workers: int) -> None:
     if workers < 1:
         raise UserError(f"workers={workers}, expected at least 1")
+    for cell in cells:
+        for word in (*cell.argv, str(cell.log or "")):
+            _check_encoding(word)
     names = [cell.name for cell in cells]
     for name in names:
         if names.count(name) > 1:
@@ -121,6 +127,16 @@ def _check(cells: Sequence[Cell], workers: int) -> None:
         settled.update(cell.name for cell in free)
     if circle := [name for name in names if name not in settled]:
         raise UserError(f"cells wait for each other in a circle: {', '.join(circle)}")
+
+
+def _check_encoding(word: str) -> None:
+    try:
+        os.fsencode(word)
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"{word!a} cannot be written in this system's encoding, {error.encoding}: set LC_ALL=C.UTF-8 or "
+            "use ASCII letters"
+        ) from error
 
 
 def _skip(waiting: list[Cell], outcome: dict[str, str], emit: Callable, display: "_Display") -> list[Cell]:
@@ -148,6 +164,15 @@ def _start_ready(
             emit(Event("started", cell))
 
 
+def command(*words: str) -> tuple[str, ...]:
+    """The command line `meta-latent WORDS` for a cell, with this Python.
+
+    -P: what lies in the working folder, such as a user's own queue.py, is not imported in place of what the
+    cell needs (`imports=` looks there by itself).
+    """
+    return (sys.executable, "-P", "-m", "meta_latent", *words)
+
+
 def _start(cell: Cell, slot: int) -> _Running:
     # A session of its own: a terminal's Ctrl-C reaches us alone, and we send the child exactly one SIGINT.
     process = subprocess.Popen(
@@ -157,6 +182,7 @@ def _start(cell: Cell, slot: int) -> _Running:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        encoding="utf-8",
         errors="replace",
         start_new_session=True,
     )
@@ -166,37 +192,73 @@ def _start(cell: Cell, slot: int) -> _Running:
     return item
 
 
+class _Output:
+    """What is remembered of a cell's output: the last line, and the last one that says why it failed."""
+
+    def __init__(self) -> None:
+        self.last_line = self.error = ""
+        self._in_traceback = self._ignored = False
+
+    def add(self, line: str) -> None:
+        """Take the next line."""
+        if not line.strip():
+            return
+        self.last_line = line.strip()
+        if line.startswith("meta-latent: "):
+            self.error = self.last_line
+        elif line.startswith("Exception ignored"):  # in a finalizer, after the error that matters
+            self._ignored = True
+        elif line.startswith("Traceback "):
+            self._in_traceback = True
+        elif self._in_traceback and not line[0].isspace():
+            if not self._ignored:
+                self.error = self.last_line
+            self._in_traceback = self._ignored = False
+
+    def reason(self, exit_status: int) -> str:
+        """One line: why a cell with this exit status failed."""
+        if exit_status < 0:
+            with contextlib.suppress(ValueError):
+                return f"killed by {signal.Signals(-exit_status).name}; last line: {self.last_line}"
+        return self.error or self.last_line or f"exit status {exit_status}, without any output"
+
+
 def _read_output(item: _Running) -> None:
     assert item.process.stdout is not None
     with contextlib.ExitStack() as stack:
-        output = stack.enter_context(item.process.stdout)
-        log = None
+        output, log = stack.enter_context(item.process.stdout), None
+        unwritten = ""
         if item.cell.log is not None:
-            item.cell.log.parent.mkdir(parents=True, exist_ok=True)
-            log = stack.enter_context(open(item.cell.log, "a"))
+            try:
+                item.cell.log.parent.mkdir(parents=True, exist_ok=True)
+                log = stack.enter_context(open(item.cell.log, "a", encoding="utf-8"))
+            except OSError as error:
+                unwritten = f"cannot write {item.cell.log}: {error.strerror}"
         for line in output:  # universal newlines: a progress bar's carriage returns end lines too
-            if line.strip():
-                item.last_line = line.strip()
+            item.output.add(line)
             if log is not None:
                 try:
                     log.write(line)
                     log.flush()
                 except OSError as error:  # a full disk must not stop the reading, which would block the child
-                    item.last_line, log = f"cannot write {item.cell.log}: {error.strerror}", None
+                    unwritten, log = f"cannot write {item.cell.log}: {error.strerror}", None
+        if unwritten:
+            item.output.add(unwritten)
 
 
 def _collect(item: _Running, outcome: dict[str, str], emit: Callable, display: "_Display") -> None:
     if item.reader is not None:
         item.reader.join(timeout=5)
-    status = item.process.returncode
+    status, output = item.process.returncode, item.output
     kind = "done" if status == 0 else "failed"
     outcome[item.cell.name] = kind
-    emit(Event(kind, item.cell, status, item.last_line, time.monotonic() - item.started))
+    line = output.last_line if status == 0 else output.reason(status)
+    emit(Event(kind, item.cell, status, line, time.monotonic() - item.started))
     display.advance()
 
 
 def _interrupt(running: list[_Running]) -> None:
-    print("interrupted: waiting for the running cells to save (Ctrl-C again kills them)", file=sys.stderr)
+    interrupts.say("interrupted: waiting for the running cells to save (Ctrl-C again kills them)")
     for item in running:
         if item.process.poll() is None:
             item.process.send_signal(signal.SIGINT)
@@ -206,19 +268,6 @@ def _interrupt(running: list[_Running]) -> None:
     except KeyboardInterrupt:
         for item in running:
             item.process.kill()
-
-
-@contextlib.contextmanager
-def _terminate_like_interrupt() -> Iterator[None]:
-    """Inside, SIGTERM (a batch system's time limit) raises `KeyboardInterrupt`."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 class _Display:
@@ -243,7 +292,7 @@ class _Display:
             item = next((item for item in running if item.slot == slot), None)
             text = "idle"
             if item is not None:
-                text = f"{item.cell.name} [{time.monotonic() - item.started:.0f} s] {item.last_line}"
+                text = f"{item.cell.name} [{time.monotonic() - item.started:.0f} s] {item.output.last_line}"
             line.set_description_str(f"  {text[:100]}")
 
     def advance(self) -> None:

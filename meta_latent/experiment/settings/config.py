@@ -127,7 +127,6 @@ class _Merge:
     def onto(self, base: Any, value: Any, expected: Any, key: str, origin: str) -> Any:
         """`value` merged onto `base`, after the files it names were read; neither is changed."""
         if _names_file(value, expected):
-            self._forget(key)
             return self._file(value, expected, key)
         empties = isinstance(value, Mapping) and not value and structure.is_open_mapping(expected)
         if empties or not isinstance(value, Mapping):
@@ -135,7 +134,7 @@ class _Merge:
             self._origins[key] = origin
         if isinstance(value, list | tuple):
             return [
-                self.onto(None, v, structure.type_at(expected, str(i)), _join(key, i), origin)
+                self.onto(None, v, structure.type_of(expected, str(i)), _join(key, i), origin)
                 for i, v in enumerate(value)
             ]
         if not isinstance(value, Mapping):
@@ -150,7 +149,7 @@ class _Merge:
             base = structure.defaults(expected, value)
         result = dict(base)
         for name, item in value.items():
-            inner = structure.type_at(expected, str(name))
+            inner = structure.type_of(expected, str(name))
             result[str(name)] = self.onto(result.get(str(name)), item, inner, _join(key, name), origin)
         return result
 
@@ -160,7 +159,7 @@ class _Merge:
         return self._override(tree, schema, "", head, rest, value)
 
     def _override(self, node: Any, expected: Any, above: str, head: str, rest: str, value: Any) -> Any:
-        key, inner = _join(above, head), structure.type_at(expected, head)
+        key, inner = _join(above, head), structure.type_of(expected, head)
         is_item = isinstance(node, list) and head.isdigit() and int(head) < len(node)
         if isinstance(node, list) and not is_item:
             raise UserError(

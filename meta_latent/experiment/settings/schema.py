@@ -204,8 +204,9 @@ class TransferConfig:
                     raise ValueError(f"{name} has no {key!r}{nearest(key, budgets)}")
         starts = {arm.start.removesuffix(registry.DATA) for arm in registry.arms()}
         for key in self.adaptation:
-            if key not in (*starts, *arms):
-                raise ValueError(f"adaptation has no {key!r}{nearest(key, [*starts, *arms])}")
+            if key not in (*starts, *arms):  # a start's settings count with source data too
+                meant = key if "/" in key else key.removesuffix(registry.DATA)
+                raise ValueError(f"adaptation has no {key!r}{nearest(meant, [*starts, *arms])}")
 
     def budget(self, target: str, arm: str) -> int:
         """Units of its algorithm's clock that `arm` may spend on `target`: the most specific budget."""

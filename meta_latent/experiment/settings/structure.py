@@ -30,6 +30,14 @@ class Keyed:
 
     schema_of: Callable[[str], type]
 
+    def choices(self) -> tuple[str, ...]:
+        """The known keys."""
+        try:
+            self.schema_of("")
+        except KeyError as error:
+            return tuple(map(str, error.args))
+        return ()
+
 
 def build(schema: type, values: Mapping[str, Any], origin: Origin, key: str = "") -> Any:
     """An instance of the dataclass `schema` from nested `values`.
@@ -141,7 +149,7 @@ def kind_changes(expected: Any, before: Mapping[str, Any], value: Mapping[str, A
 def type_at(schema: Any, key: str) -> Any:
     """Type that `schema` expects at a dotted key; Any where unknown (`build` reports unknown keys later)."""
     for name in key.split(".") if key else []:
-        schema = _step(schema, name)
+        schema = type_of(schema, name)
     return schema
 
 
@@ -201,15 +209,22 @@ def describe(expected: Any) -> str:
 def _setting(field: dataclasses.Field, value: Any, expected: Any, origin: Origin, key: str) -> Any:
     """The value of one field: short forms written out, converted, and held against the field's limits."""
     prepare, limits = field.metadata.get(PREPARE), limits_of(field)
-    value = convert(prepare(value) if prepare else value, expected, origin, key)
+    if prepare is not None and (full := prepare(value)) is not value:
+        # Its keys are not those that were given: what is inside came from where the short form did.
+        place, value = origin(key), full
+
+        def origin(_: str) -> str:
+            return place
+
+    value = convert(value, expected, origin, key)
     try:
         return value if limits is None else limits.read(value)
     except Outside as error:
         where = _join(key, error.key)
         if error.is_name:
-            got = f"{where} (in {origin(where)}): the name {error.value!r}"
+            got = f"{key} (in {origin(where)}): the name {error.value!r}"
         else:
-            got = f"{where}={_shown(error.value)} (in {origin(where)})"
+            got = f"{where}={_shown(plain(error.value))} (in {origin(where)})"
         raise UserError(f"{got} should be {error.expected}") from error
 
 
@@ -323,7 +338,8 @@ def _mismatch(value: Any, expected: Any, origin: Origin, key: str, hint: str = "
     return UserError(f"{got} should be {describe(expected)}{hint}{quote}")
 
 
-def _step(schema: Any, name: str) -> Any:
+def type_of(schema: Any, name: str) -> Any:
+    """`type_at` of one field, key or place, whose name may hold dots."""
     for member in _members(schema):
         kind, arguments = typing.get_origin(member) or member, typing.get_args(member)
         if dataclasses.is_dataclass(member):

@@ -1,0 +1,197 @@
+"""What a page shows beside its numbers: figures of each target, small figures of training metrics, imagined
+frames, videos; all embedded, so that the page is one file.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import math
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from meta_latent.experiment.report import drawing, figures
+from meta_latent.experiment.report.numbers import Bootstrap, level, success_curves
+from meta_latent.experiment.report.sources import Cell, Run
+from meta_latent.ops.learning_speed import Curve
+
+LARGEST_VIDEO = 1_500_000  # bytes; a larger one is linked, not embedded
+LARGEST_VIDEOS = 25_000_000  # bytes of all embedded videos together
+LONGEST_SLUG = 80
+
+
+def slug(name: str) -> str:
+    """``name`` as a part of file names and ids: itself where it can be one, else with a checksum, so that no
+    two names share a slug.
+    """
+    plain = re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_")[:LONGEST_SLUG]
+    if plain == name:
+        return name
+    return f"{plain}_{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()[:8]}".lstrip("_")
+
+
+def curves_png(folder: Path, name: str, target: dict[str, Any]) -> Path:
+    """Where the learning curves of the target ``name`` lie in a run folder, or will."""
+    return folder / "report" / f"curves_{target['clock']}_{slug(name)}.png"
+
+
+def _groups(run: Run, name: str, target: dict[str, Any]) -> dict[str, list[Cell]]:
+    """The runs of a target per arm, as its numbers were made of them."""
+    cells = [c for c in run.cells if c.target == name and c.curve and c.clock == target["clock"]]
+    return {arm: [c for c in cells if c.arm == arm] for arm in target["arms"]}
+
+
+def _arms(groups: dict[str, Sequence[Curve]], styles: dict[str, int]) -> list[figures.ArmCurves]:
+    return [figures.ArmCurves(arm, styles[arm], tuple(curves)) for arm, curves in groups.items() if curves]
+
+
+def target_figures(
+    run: Run, name: str, target: dict[str, Any], styles: dict[str, int], draw: Bootstrap
+) -> list[dict[str, str]]:
+    """Figures of one target as inline SVG; each is also written to report/NAME.png."""
+    plots = [*_curve_plots(run, name, target, styles, draw), *_number_plots(name, target, styles, draw)]
+    rows = [row for at in target["thresholds"] for row in _time_rows(target, at, styles)]
+    if rows:
+        figure = figures.times_to_threshold(rows, target["clock"])
+        label = f"{figures.CLOCKS[target['clock']].capitalize()} to threshold on {name}"
+        plots.append(("times_to_threshold", figure, label))
+    for kind, figure, _ in plots:
+        drawing.save_png(figure, run.path / "report" / f"{kind}_{slug(name)}.png")
+    return [
+        {"svg": drawing.inline_svg(figure, f"{kind}-{slug(name)}"), "label": label}
+        for kind, figure, label in plots
+    ]
+
+
+def score_name(target: dict[str, Any]) -> str:
+    """What a score of this target is called: normalised only where the task has a scale."""
+    return "normalised score" if target["normalised"] else "raw score"
+
+
+def _curve_plots(run: Run, name: str, target: dict[str, Any], styles, draw: Bootstrap) -> list[tuple]:
+    """(kind, figure, label) of scores against both clocks, and of success where it was recorded."""
+    cells, clock = _groups(run, name, target), target["clock"]
+    arms = _arms({arm: [c.curve for c in group] for arm, group in cells.items()}, styles)
+    solved = _arms({arm: success_curves(group) for arm, group in cells.items()}, styles)
+    found = []
+    for unit in (clock, "seconds"):
+        rng, label = draw.rng(name, "curves", unit), f"Score on {name} against {figures.CLOCKS[unit]}"
+        figure = figures.learning_curves(arms, target["thresholds"], unit, rng, score_name(target))
+        found.append((f"curves_{unit}", figure, label))
+    if solved:
+        rng = draw.rng(name, "success")
+        figure = figures.learning_curves(solved, (), clock, rng, "success", limits=(-0.04, 1.04))
+        found.append(("success", figure, f"Success on {name} against {figures.CLOCKS[clock]}"))
+    return found
+
+
+def _number_plots(name: str, target: dict[str, Any], styles, draw: Bootstrap) -> list[tuple]:
+    """(kind, figure, label) of scores by episode of a trial and by task, where there are several."""
+    found = []
+    if target["episodes_per_trial"] > 1:
+        scale = (target["floor"], target["reference"]) if target["normalised"] else (0.0, 1.0)
+        arms = _values(target, "returns_by_episode", styles, scale)
+        if arms:
+            rng, label = draw.rng(name, "episodes"), "episode of the trial"
+            figure = figures.by_number(arms, label, score_name(target), rng)
+            found.append(("by_episode", figure, f"Score on {name} against the episode of a trial"))
+    arms = [arm for arm in _values(target, "score_by_task", styles, (0.0, 1.0)) if arm.values.shape[1] > 1]
+    if arms:
+        figure = figures.by_number(arms, "task", score_name(target), draw.rng(name, "tasks"), joined=False)
+        found.append(("by_task", figure, f"Score on {name} per task"))
+    return found
+
+
+def _values(target: dict[str, Any], key: str, styles, scale: tuple[float, float]) -> list[figures.ArmValues]:
+    """Per arm the rows that its runs recorded under ``key``, all as long as the longest; scaled."""
+    found, (floor, reference) = [], scale
+    for arm, entry in target["arms"].items():
+        rows = [row for row in entry[key] if row]
+        rows = [row for row in rows if len(row) == max(map(len, rows))]
+        if rows:
+            values = (np.array(rows, dtype=float) - floor) / (reference - floor)
+            found.append(figures.ArmValues(arm, styles[arm], values))
+    return found
+
+
+def _time_rows(target: dict[str, Any], threshold: float, styles: dict[str, int]) -> list[figures.TimeRow]:
+    at, several, found = level(threshold), len(target["thresholds"]) > 1, []
+    for arm, entry in target["arms"].items():
+        times, curve = entry["steps_to_threshold"][at], entry["curve"]
+        places = [
+            max(place for place, v in zip(curve[target["clock"]], row, strict=True) if v is not None)
+            for row in curve["score"]
+        ]
+        median, interval = (entry[kind]["steps_to_threshold"][at] for kind in ("medians", "intervals"))
+        low, high = (math.inf if end is None else end for end in median)
+        ends = None if interval is None else tuple(math.inf if end is None else end for end in interval)
+        found.append(figures.TimeRow(
+            f"{arm} ≥ {at}" if several else arm, styles[arm], tuple(t for t in times if t is not None),
+            tuple(p for p, t in zip(places, times, strict=True) if t is None), (low, high), ends,
+        ))  # fmt: skip
+    return found
+
+
+def metric_figures(name: str, target: dict[str, Any], styles: dict[str, int]) -> list[dict[str, Any]]:
+    """A small figure per declared training metric: its name, meaning and the arms that have it. The same name
+    with another meaning is another metric.
+    """
+    found: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+    for arm, entry in target["arms"].items():
+        for metric, values in entry["metrics"].items():
+            found.setdefault((metric, values["meaning"]), {})[arm] = values
+    return [
+        {
+            "svg": drawing.inline_svg(_metric_plot(arms, target["clock"], styles), f"metric{k}-{slug(name)}"),
+            "name": metric, "meaning": meaning, "label": f"Training metric {metric} on {name}",
+            "arms": [{"arm": arm, "style": str(styles[arm])} for arm in arms],
+        }
+        for k, ((metric, meaning), arms) in enumerate(found.items())
+    ]  # fmt: skip
+
+
+def _metric_plot(arms: dict[str, dict[str, Any]], clock: str, styles: dict[str, int]) -> Figure:
+    drawn = [
+        figures.ArmMetric(styles[arm], np.array(v["steps"], dtype=float), np.array(v["values"], dtype=float))
+        for arm, v in arms.items()
+    ]
+    return figures.training_metric(drawn, clock)
+
+
+def _data_uri(path: Path, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
+
+
+def strips(run: Run) -> list[dict[str, str]]:
+    """The pretrainings' pictures of real above imagined frames."""
+    return [
+        {"src": _data_uri(path, "image/png"), "label": f"seed {p.seed}: {path.stem.replace('_', ' ')}"}
+        for p in run.pretraining for path in p.images
+    ]  # fmt: skip
+
+
+def videos(run: Run) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
+    """(embedded, linked): the first seed's videos of every target and arm are embedded while they are small
+    enough.
+    """
+    embedded, linked, shown, total = [], [], set(), 0
+    for cell in run.cells:
+        files = sorted((cell.path / "videos").glob("*.mp4"))
+        first = (cell.target, cell.arm) not in shown
+        for path in files:
+            size = path.stat().st_size
+            entry = {"label": f"{cell.target}, {cell.arm}, seed {cell.seed}: {path.stem}"}
+            if first and size < LARGEST_VIDEO and total + size < LARGEST_VIDEOS:
+                total += size
+                shown.add((cell.target, cell.arm))
+                embedded.append(entry | {"src": _data_uri(path, "video/mp4")})
+            else:
+                linked.append(entry | {"src": quote(os.path.relpath(path, run.path).replace(os.sep, "/"))})
+    return embedded, linked

@@ -1,0 +1,123 @@
+"""What runs wrote, read with distrust: JSON files and metrics.jsonl, however unfinished or damaged they are.
+
+Nothing here raises for bad content: whatever is wrong becomes a sentence in ``notes``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from meta_latent.ops.learning_speed import UNITS, Curve
+
+LARGEST = 1e30
+"""No return is as large; sums and figures of larger numbers overflow."""
+
+
+def number(value: Any) -> float | None:
+    """``value`` as a float; None for what is no number, or not within ±`LARGEST`."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if -LARGEST <= value <= LARGEST else None  # NaN fails both
+
+
+def numbers(value: Any) -> tuple[float, ...] | None:
+    """The numbers of a list; None if it is no list or holds anything else."""
+    found = [number(entry) for entry in value] if isinstance(value, list) else [None]
+    return None if None in found else tuple(found)
+
+
+def read_json(path: Path, notes: list[str]) -> dict[str, Any]:
+    """The object in ``path``; {} and a note when it is missing or damaged."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        notes.append(f"{path.name} is missing")
+    except (OSError, ValueError, RecursionError) as error:
+        notes.append(f"{path.name} cannot be read ({type(error).__name__})")
+    else:
+        if isinstance(content, dict):
+            return content
+        notes.append(f"{path.name} does not hold an object")
+    return {}
+
+
+@dataclass(frozen=True)
+class Log:
+    """What metrics.jsonl holds of one run.
+
+    ``curve``: its evaluations, E of them, cut before the first score that is no finite number; None = none.
+    ``success`` (E,): share of episodes that ended solved, NaN where it was not recorded. ``last``: the last
+    evaluation of the curve as it was recorded. ``train``: the records between evaluations, in order: clocks,
+    and each metric's mean since the last evaluation.
+    """
+
+    curve: Curve | None = None
+    success: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    last: dict[str, Any] = field(default_factory=dict)
+    train: tuple[dict[str, Any], ...] = ()
+
+
+def read_log(path: Path, clock: str, stopped_at: float | None, notes: list[str]) -> Log:
+    """The log in ``path``; its curve runs over ``clock``. Of two records at one place the later counts."""
+    records: dict[str, dict[float, dict[str, Any]]] = {"evaluation": {}, "train": {}}
+    lines = _lines(path, notes)
+    damaged = 0
+    for position, line in enumerate(lines):
+        try:
+            record = json.loads(line)
+            if record.get("kind") in records:
+                places = {name: float(record[name]) for name in UNITS}
+                if record["kind"] == "evaluation":  # null is how the log writes a number that is not finite
+                    record["score"] = math.nan if record["score"] is None else float(record["score"])
+                records[record["kind"]][places[clock]] = record | places
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+            damaged += position < len(lines) - 1  # a run that is being written ends on half a line
+    if damaged:
+        notes.append(f"{damaged} damaged lines in metrics.jsonl were left out")
+    found, train = ([by_place[place] for place in sorted(by_place)] for by_place in records.values())
+    found = _sound(found, clock, notes)
+    curve = _curve(found, clock, stopped_at, notes)
+    if curve is None:
+        return Log(train=tuple(train))
+    success = [number(record.get("success")) for record in found]
+    return Log(curve, np.array([math.nan if s is None else s for s in success]), found[-1], tuple(train))
+
+
+def _lines(path: Path, notes: list[str]) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        notes.append("metrics.jsonl is missing")
+    except OSError as error:
+        notes.append(f"metrics.jsonl cannot be read ({type(error).__name__})")
+    return []
+
+
+def _sound(records: list[dict[str, Any]], clock: str, notes: list[str]) -> list[dict[str, Any]]:
+    """The evaluations before the first one that holds no number to count with."""
+    for index, record in enumerate(records):
+        if any(number(record[name]) is None for name in (*UNITS, "score")):
+            what = "too large" if math.isfinite(record["score"]) else "non-finite"
+            notes.append(f"{what} evaluation at {record[clock]:g} {clock}: the curve ends before it")
+            return records[:index]
+    return records
+
+
+def _curve(
+    records: list[dict[str, Any]], clock: str, stopped_at: float | None, notes: list[str]
+) -> Curve | None:
+    if not records:
+        return None
+    try:
+        columns = {name: [record[name] for record in records] for name in UNITS}
+        scores = [record["score"] for record in records]
+        return Curve(**columns, scores=scores, axis=clock, stopped_at=stopped_at)
+    except ValueError as error:
+        notes.append(f"the evaluations make no curve: {error}")
+        return None

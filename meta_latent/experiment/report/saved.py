@@ -1,0 +1,89 @@
+"""Reading ``report.json`` again, also that of an older version: always in the form of the present one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from meta_latent.errors import UserError
+from meta_latent.experiment.report.analysis import FORMAT
+from meta_latent.experiment.report.numbers import level
+
+
+def read(path: str | Path) -> dict[str, Any]:
+    """The content of the ``report.json`` at ``path``.
+
+    Raises UserError if there is none, or it is damaged or of an unknown format.
+    """
+    path = Path(path)
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing: run meta-latent report {path.parent} first") from error
+    except ValueError as error:
+        raise UserError(f"{path} is not valid JSON ({error}): write it again, meta-latent report") from error
+    return upgraded(report)
+
+
+def upgraded(report: dict[str, Any]) -> dict[str, Any]:
+    """``report``, of format 1 or 2, in format 2; the argument is left as it is. Raises UserError."""
+    if report.get("format") == FORMAT:
+        return report
+    if report.get("format") != 1:
+        raise UserError(f"report.json has format {report.get('format')!r}, expected 1 or {FORMAT}")
+    targets = {name: _target(target) for name, target in report["targets"].items()}
+    places = {name: target["thresholds"] for name, target in targets.items()}
+    aggregate = {
+        arm: _aggregate(entry, sorted({t for n in places for t in places[n] if arm in targets[n]["arms"]}))
+        for arm, entry in report["aggregate"].items()
+    }
+    cells = [_renamed(cell, {"env_steps": "steps"}) for cell in report["cells"]]
+    changed = {"format": FORMAT, "targets": targets, "aggregate": aggregate, "cells": cells}
+    return {**report, **changed, "thresholds_given": []}
+
+
+def _renamed(entry: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+    return {names.get(key, key): value for key, value in entry.items()}
+
+
+def _target(target: dict[str, Any]) -> dict[str, Any]:
+    thresholds = [] if target["threshold"] is None else [target["threshold"]]
+    arms = {name: _arm(arm, thresholds) for name, arm in target["arms"].items()}
+    facts = {"thresholds": thresholds, "clock": "env_steps", "episodes_per_trial": 1, "test_tasks": 0}
+    facts["normalised"] = None not in (target["floor"], target["reference"])
+    return {**target, **facts, "arms": arms}
+
+
+def _arm(arm: dict[str, Any], thresholds: list[float]) -> dict[str, Any]:
+    """One threshold's values become mappings from that threshold; what was not recorded is empty."""
+
+    def at(value):
+        return {level(threshold): value for threshold in thresholds}
+
+    empty, medians = [None] * len(arm["seeds"]), dict(arm["medians"])
+    intervals, names = dict(arm["intervals"]), {"budget_env_steps": "budget"}
+    names |= {"common_range_env_steps": "common_range", "env_steps_to_threshold": "steps_to_threshold"}
+    new = _renamed(arm, names)
+    for old, key in (("env_steps", "steps_to_threshold"), ("seconds", "seconds_to_threshold")):
+        exact = medians.pop(f"{old}_to_threshold", None)
+        medians[key] = at([medians.pop(f"{old}_to_threshold_at_least", None), exact])
+        intervals[key] = at(intervals.pop(f"{old}_to_threshold", None))
+        new[key] = at(new[key])
+    claims = {base: _renamed(c, {"saved_env_steps": "saved_steps"}) for base, c in arm["speedup"].items()}
+    new |= {"speedup": at(claims), "reached": at(arm["reached"])}
+    new["final_score_iqm"] = medians.pop("final_score")  # it was called a median and was none
+    new |= {"steps_to_success": {}, "final_success": empty, "final_success_iqm": None, "metrics": {}}
+    new |= {key: empty for key in ("returns_by_episode", "success_by_episode", "score_by_task")}
+    if len(arm["seeds"]) == 1:  # it was given intervals of no width
+        intervals = {key: at(None) if isinstance(ends, dict) else None for key, ends in intervals.items()}
+        new["speedup"] = at({base: claim | {"interval": None} for base, claim in claims.items()})
+    return new | {"medians": medians, "intervals": intervals, "stopped_at": empty}
+
+
+def _aggregate(entry: dict[str, Any], thresholds: list[float]) -> dict[str, Any]:
+    moved = ("reached", "base", "probability_of_being_faster", "break_even")
+    found = {key: entry[key] for key in moved if key in entry}
+    found |= {"thresholds": thresholds, "targets": entry["targets"], "runs": entry["runs"]}
+    rest = {key: value for key, value in entry.items() if key not in moved}
+    return rest | {"by_threshold": [found] if thresholds else []}

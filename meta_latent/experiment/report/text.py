@@ -1,0 +1,98 @@
+"""Numbers and commands as text, the same on the page, in the terminal and in committed results."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+from meta_latent.experiment.report.numbers import level
+
+NOTHING = "–"
+PROGRAM = "meta-latent"
+
+
+def count(value: float | None) -> str:
+    """12345.6 -> '12,346'."""
+    return NOTHING if value is None else f"{value:,.0f}"
+
+
+def score(value: float | None) -> str:
+    """Two decimals below ten, fewer above, with a true minus sign."""
+    if value is None:
+        return NOTHING
+    text = f"{value:.2f}" if abs(value) < 10 else f"{value:,.1f}"
+    return "0.00" if text == "-0.00" else text.replace("-", "−")
+
+
+def percent(value: float | None) -> str:
+    """0.95 -> '95 %'."""
+    return NOTHING if value is None else f"{100 * value:.0f} %"
+
+
+def threshold(value: float) -> str:
+    """All digits that a threshold was given with, with a true minus sign."""
+    return level(value).replace("-", "−")
+
+
+def plain_number(value: Any) -> str:
+    """Three digits of a number with a true minus sign; other values as they are, None as '–'."""
+    if value is None:
+        return NOTHING
+    return f"{value:.3g}".replace("-", "−") if isinstance(value, int | float) else str(value)
+
+
+def duration(seconds: float | None) -> str:
+    """75 -> '75 s', 600 -> '10 min', 9000 -> '2.5 h'."""
+    if seconds is None:
+        return NOTHING
+    for size, unit in ((5400, "min"), (172800, "h")):
+        if seconds < size:
+            return (
+                f"{seconds:.0f} s"
+                if seconds < 120
+                else f"{seconds / (60 if unit == 'min' else 3600):.3g} {unit}"
+            )
+    return f"{seconds / 86400:.3g} days"
+
+
+def times(value: float | None, lower_bound: bool = False) -> str:
+    """A ratio: '3.4×', or '> 3.4×' for a lower bound."""
+    if value is None:
+        return NOTHING
+    return ("> " if lower_bound else "") + (
+        f"{value:.2f}×" if value < 2 else f"{value:.1f}×" if value < 100 else f"{value:,.0f}×"
+    )
+
+
+def interval(ends: Sequence[float | None] | None, show=score) -> str:
+    """'[low, high]'; an open end is '∞', no interval '–'."""
+    if ends is None:
+        return NOTHING
+    low, high = ends
+    return f"[{show(low) if low is not None else '∞'}, {show(high) if high is not None else '∞'}]"
+
+
+def median(bounds: Sequence[float | None] | None, show=count) -> str:
+    """A median known by its bounds ``(low, high)``: exact where they are equal, else '> low'."""
+    if bounds is None or bounds[0] is None:
+        return NOTHING
+    low, high = bounds
+    return show(high) if high == low else f"> {show(low)}"
+
+
+def command(words: Any, without: Collection[str] = ()) -> str:
+    """What to type for a recorded ``sys.argv``; ``without``: keys whose overrides are left out. "" = nothing.
+
+    A cell was started as a module of this package, however the user began: it is written as the program.
+    """
+    if isinstance(words, str):
+        return words
+    if not isinstance(words, list) or not words:
+        return ""
+    name = Path(str(words[0])).name
+    program = ["python", name] if name.endswith(".py") else [name]
+    program = [PROGRAM] if name in ("cli.py", "__main__.py") else program
+    kept = [str(word) for word in words[1:] if str(word).partition("=")[0] not in without]
+    return shlex.join([*program, *kept])

@@ -1,0 +1,267 @@
+"""Single updates of IVG and SAC on a point on a line, its networks so small that all follows by hand.
+
+All is in float64, so that finite differences are sharp.
+"""
+
+import dataclasses
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from meta_latent.algorithms.ivg import IVG, IVGConfig
+from meta_latent.algorithms.sac import SAC, SACConfig
+from meta_latent.data.latents import LatentCache
+from meta_latent.data.replay import ReplayConfig, SequenceReplay
+from meta_latent.policies.latent_agent import AdaptationConfig, LatentParts
+from meta_latent.rng import Streams, seeded_construction
+from meta_latent.types import Spec
+
+PUSH = 0.5
+SPEC = Spec({}, proprio=1, action_size=1)
+
+
+@dataclasses.dataclass
+class Point:
+    """A place on the line (B, 1) as a latent without memory, and as its own distribution."""
+
+    sample: torch.Tensor
+
+    @property
+    def memory(self):
+        return self.sample[..., :0]
+
+    relations = memory
+
+    def mean(self):
+        return self
+
+
+class Line:
+    """next place = place + PUSH * action. `cut`: its gradient stops at every step, which is wrong."""
+
+    spec, device = SPEC, torch.device("cpu")
+    latent_size, feature_size, relation_size, heads = 1, 1, 0, 1
+
+    def __init__(self, cut=False):
+        self.cut = cut
+
+    def embed(self, images, proprio):
+        return proprio.double()
+
+    def filter(self, embeddings, actions, rewards, present):
+        return Point(embeddings)
+
+    def transition(self, latent, action, head):
+        return Point((latent.sample.detach() if self.cut else latent.sample) + PUSH * action)
+
+    def features(self, latent):
+        return latent.sample
+
+    def relations(self, sample):
+        return sample[..., :0]
+
+    def unpack(self, flat):
+        return Point(flat)
+
+
+@pytest.fixture(autouse=True)
+def float64():
+    """Everything a test makes is float64."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)
+
+
+def cached(places, actions, rewards, terminal=False):
+    """A cache of one episode; element 0 of `actions` and `rewards` led to nothing and is 0."""
+    count = len(places)
+    last, first = np.arange(count) == count - 1, np.arange(count) == 0
+    replay = SequenceReplay(SPEC, ReplayConfig())
+    replay.add_episode({
+        "proprio": np.array(places)[:, None], "action": np.array(actions)[:, None], "reward": rewards,
+        "reward_present": ~first, "reward_inputs": np.zeros((count, 0)), "is_first": first,
+        "is_task_first": first, "is_last": last, "is_terminal": last & terminal})  # fmt: skip
+    cache = LatentCache()
+    cache.extend(Line(), replay)
+    return cache
+
+
+def make(kind, config, cache, cut=False):
+    with seeded_construction(0):
+        return kind(config, LatentParts(Line(cut), None, AdaptationConfig(), cache))
+
+
+def linear(network, *coefficients):
+    """Make a network without hidden layers (all heads of an ensemble) the function
+    coefficients[:-1] . inputs + coefficients[-1].
+    """
+    weight, bias = network.parameters()
+    weight.data.copy_(torch.tensor(coefficients[:-1]).reshape(weight.shape[-2:]))
+    bias.data.fill_(coefficients[-1])
+
+
+# A walk by the model's own dynamics, whose rewards are linear in the place reached and the action.
+ACTIONS = np.random.default_rng(0).uniform(-1, 1, 9) * (np.arange(9) > 0)
+PLACES = 0.2 + PUSH * ACTIONS.cumsum()
+TRUTH = (1.5, -2.0, 0.25)  # reward = 1.5 * next place - 2 * action + 0.25
+REWARDS = (TRUTH[0] * PLACES + TRUTH[1] * ACTIONS + TRUTH[2]) * (np.arange(9) > 0)
+
+LINEAR = IVGConfig(layers=0, reward_heads=2, pessimism=0.0, horizon=4, batch_size=8, reward_batch_size=40,
+                   discount=0.9, mix=0.7, temperature=1e-12)
+ALMOST_SURE = dataclasses.replace(LINEAR, min_stddev=1e-9, max_stddev=1e-9)
+
+
+@pytest.mark.parametrize(("shift", "fits"), [(0, True), (-1, False), (1, False)])
+def test_the_reward_head_is_fitted_to_the_reward_of_the_step_that_led_to_the_state(shift, fits):
+    agent = make(IVG, LINEAR, cached(PLACES, ACTIONS, np.roll(REWARDS, shift)))
+    linear(agent.networks["reward"], *TRUTH)
+    losses = agent.fit_reward(Streams(0))
+    assert (losses["reward_loss"] < 1e-12) == (losses["reward_loss_imagined"] < 1e-12) == fits
+
+
+def test_imagined_rewards_are_read_where_the_model_goes_and_observed_ones_where_it_went():
+    """The last two places are not those that the model expects, and the rewards are of what was seen."""
+    places = PLACES + np.array([0] * 7 + [1.0, 1.0])
+    agent = make(IVG, LINEAR, cached(places, ACTIONS, TRUTH[0] * places + TRUTH[1] * ACTIONS + TRUTH[2]))
+    linear(agent.networks["reward"], *TRUTH)
+    losses = agent.fit_reward(Streams(0))
+    assert losses["reward_loss"] < 1e-12 and losses["reward_loss_imagined"] > 0.01
+
+
+@pytest.mark.parametrize("pessimism", [0.0, 0.5])
+def test_pessimism_takes_away_the_spread_of_the_heads(pessimism):
+    agent = make(IVG, dataclasses.replace(LINEAR, pessimism=pessimism),
+                 cached(PLACES, ACTIONS, REWARDS))
+    weight, bias = agent.networks["reward"].parameters()
+    weight.data.zero_()
+    bias.data.copy_(torch.tensor([0.0, 1.0]).reshape(bias.shape))
+    reward = agent.follow_value_gradient(Streams(0))["imagined_reward"]
+    assert reward == pytest.approx(0.5 - pessimism * math.sqrt(0.5))  # the stddev of 0 and 1 is sqrt(1/2)
+
+
+def by_hand(config, start, policy, reward, target, value):
+    """Mean return, mean reward and mean squared error of the value along the one imagined trajectory."""
+    places, rewards = [start], []
+    for _ in range(config.horizon):
+        action = math.tanh(policy[0] * places[-1] + policy[1])
+        places.append(places[-1] + PUSH * action)
+        rewards.append(reward[0] * places[-1] + reward[1] * action + reward[2])
+    returns, ahead = [], target[0] * places[-1] + target[1]
+    for k in reversed(range(config.horizon)):
+        bootstrap = target[0] * places[k + 1] + target[1]
+        ahead = rewards[k] + config.discount * ((1 - config.mix) * bootstrap + config.mix * ahead)
+        returns.insert(0, ahead)
+    errors = [value[0] * s + value[1] - g for s, g in zip(places, returns, strict=False)]
+    return np.mean(returns), np.mean(rewards), np.mean(np.square(errors))
+
+
+@pytest.mark.parametrize("target", [(0.7, -1.0), (0.7, 99.0)])
+def test_returns_and_value_errors_of_an_almost_sure_policy(target):
+    """Returns bootstrap from the slow copy; the value is fitted where the return begins."""
+    policy, value, start = (0.8, -0.3), (-0.4, 2.0), 0.25
+    agent = make(IVG, ALMOST_SURE, cached([start] * 3, [0.0] * 3, [0.0] * 3))
+    for name, coefficients in (("reward", TRUTH), ("value", value), ("target_value", target)):
+        linear(agent.networks[name], *coefficients)
+    weight, bias = agent.networks["policy"].parameters()
+    weight.data[0, 0], bias.data[0] = policy
+    found = agent.follow_value_gradient(Streams(0))
+    wanted = by_hand(ALMOST_SURE, start, policy, TRUTH, target, value)
+    names = ("imagined_return", "imagined_reward", "value_loss")
+    assert [found[name] for name in names] == pytest.approx(wanted, rel=1e-6)
+
+
+def test_the_slow_copy_follows_the_value_at_its_rate():
+    agent = make(IVG, dataclasses.replace(LINEAR, target_rate=0.25), cached(PLACES, ACTIONS, REWARDS))
+    for name, coefficients in (("value", (2.0, 2.0)), ("target_value", (-1.0, -1.0))):
+        linear(agent.networks[name], *coefficients)
+    agent.optimisers["value"] = torch.optim.SGD(agent.networks["value"].parameters(), 0.0)
+    agent.follow_value_gradient(Streams(0))
+    assert [p.item() for p in agent.networks["target_value"].parameters()] == [-0.25, -0.25]
+
+
+def test_the_bonus_is_the_temperature_times_the_entropy():
+    """One step: G = reward + bonus + discount * value, with equal noise at both temperatures."""
+    found = []
+    for temperature in (1e-12, 3.0):
+        config = dataclasses.replace(LINEAR, horizon=1, temperature=temperature)
+        agent = make(IVG, config, cached(PLACES, ACTIONS, REWARDS))
+        found.append(agent.follow_value_gradient(Streams(0)))
+    assert found[0]["entropy"] == pytest.approx(found[1]["entropy"])
+    difference = found[1]["imagined_return"] - found[0]["imagined_return"]
+    assert difference == pytest.approx(3.0 * found[0]["entropy"]) and abs(difference) > 0.1
+
+
+def differences(update, objective, count):
+    """d objective / d parameter of the policy, two-sided, one number after the other."""
+    found = []
+    for index in range(count):
+        ends = []
+        for step in (1e-5, -1e-5):
+            agent = update.make()
+            vector = torch.nn.utils.parameters_to_vector(agent.networks["policy"].parameters()).detach()
+            vector[index] += step
+            torch.nn.utils.vector_to_parameters(vector, agent.networks["policy"].parameters())
+            ends.append(objective(update.run(agent)))
+        found.append((ends[0] - ends[1]) / 2e-5)
+    return torch.tensor(found)
+
+
+def ascent(update):
+    """How far one update moves the policy when its optimiser takes the plain gradient."""
+    agent = update.make()
+    parameters = list(agent.networks["policy"].parameters())
+    agent.optimisers["policy"] = torch.optim.SGD(parameters, 1.0)
+    before = torch.nn.utils.parameters_to_vector(parameters).detach().clone()
+    update.run(agent)
+    return torch.nn.utils.parameters_to_vector(parameters).detach() - before
+
+
+@pytest.mark.parametrize(("cut", "equal"), [(False, True), (True, False)])
+def test_ivg_follows_the_gradient_of_the_imagined_return(cut, equal):
+    """Through policy, model, reward and value; with a model that stops gradients it would be another one."""
+    config = IVGConfig(layers=1, hidden=4, reward_hidden=4, reward_heads=2, horizon=4, batch_size=6,
+                       temperature=0.1, gradient_clip=1e9)
+    cache = cached(PLACES, ACTIONS, REWARDS)
+    update = SimpleNamespace(make=lambda: make(IVG, config, cache, cut),
+                             run=lambda agent: agent.follow_value_gradient(Streams(0)))
+    moved = ascent(update)
+    numeric = differences(update, lambda metrics: metrics["imagined_return"], len(moved))
+    assert torch.allclose(moved, numeric, rtol=1e-4, atol=1e-7) == equal and numeric.abs().max() > 1e-3
+
+
+def test_sac_follows_the_gradient_of_value_and_entropy():
+    config = SACConfig(layers=1, hidden=4, steps=2, batch_size=6, temperature=0.3, gradient_clip=1e9)
+    cache = cached(PLACES, ACTIONS, REWARDS)
+
+    def build():
+        agent = make(SAC, config, cache)
+        agent.optimisers["critic"] = torch.optim.SGD(agent.networks["critic"].parameters(), 0.0)
+        return agent
+
+    update = SimpleNamespace(make=build, run=lambda agent: agent.soft_update(Streams(0)))
+    moved = ascent(update)
+    numeric = differences(update, lambda metrics: metrics["value"] + 0.3 * metrics["entropy"], len(moved))
+    torch.testing.assert_close(moved, numeric, rtol=1e-4, atol=1e-7)
+    only_value = differences(update, lambda metrics: metrics["value"], len(moved))
+    assert not torch.allclose(moved, only_value, rtol=1e-2)
+
+
+@pytest.mark.parametrize(("terminal", "ahead"), [(True, 0.0), (False, 0.125 * (10.0 + 0.5 * 2.0))])
+def test_sac_targets_over_a_terminal_state_and_over_a_time_limit(terminal, ahead):
+    """Three rewards at discount 1/2, then the smaller slow critic (10) and the bonus, unless it is over."""
+    cache = cached([0.1, 0.2, 0.3, 0.4], [0.0, 0.5, 0.5, 0.5], [0.0, 1.0, 2.0, 4.0], terminal)
+    config = SACConfig(layers=0, steps=3, discount=0.5, batch_size=4, temperature=0.5)
+    agent = make(SAC, config, cache)
+    agent.actor.sample = lambda features, rng: (  # always this action, of log density -2
+        0.5 + 0.0 * agent.actor(features)[0], -2.0 + 0.0 * agent.actor(features)[0][:, 0])
+    for critic, biases in ((agent.networks["target_critic"], (10.0, 12.0)),
+                           (agent.networks["critic"], (7.0, -3.0))):
+        linear(critic.first, 0.0, 0.0, biases[0])
+        linear(critic.second, 0.0, 0.0, biases[1])
+    target = 1.0 + 0.5 * 2.0 + 0.25 * 4.0 + ahead
+    wanted = ((7.0 - target) ** 2 + (-3.0 - target) ** 2) / 2
+    assert agent.soft_update(Streams(0))["critic_loss"] == pytest.approx(wanted)

@@ -1,0 +1,182 @@
+"""What a report finds: the run folder meant, the pretraining that its runs started from, damaged files."""
+
+import contextlib
+import errno
+import io
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from fabricated_runs import new_facts, ramp, write_cell, write_pretraining
+
+from meta_latent import files
+from meta_latent.errors import RunError, UserError
+from meta_latent.experiment.commands import report
+from meta_latent.experiment.report import pictures
+from meta_latent.experiment.report.analysis import analyse
+from meta_latent.experiment.report.build import build
+from meta_latent.experiment.report.gain import gain_points, write_gain
+from meta_latent.experiment.report.numbers import Bootstrap
+from meta_latent.experiment.report.sources import read_run
+
+
+def numbers(root):
+    return analyse(read_run(root), Bootstrap(resamples=50))
+
+
+def started(root, given, sha256="abc", seed=0):
+    """A finished cell that opened the model ``given``."""
+    facts = {"pretrained": given, "model_sha256": sha256, "facts": new_facts}
+    return write_cell(root, "t", "a/pretrained", seed, ramp(250), **facts)
+
+
+def test_a_relative_pretrained_is_found_from_anywhere_by_its_checksum(tmp_path, monkeypatch):
+    write_pretraining(tmp_path / "here" / "runs" / "base", sha256="abc")
+    started(tmp_path / "here" / "runs" / "x", "runs/base/pretrain/0/model")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    # another pretraining lies at the same relative path
+    write_pretraining(tmp_path / "elsewhere" / "runs" / "base", env_steps=9, sha256="other")
+    for folder in (tmp_path / "here" / "runs" / "x", Path("../here/runs/x")):
+        assert numbers(folder)["pretraining"]["env_steps"] == 2400
+    started(tmp_path / "elsewhere" / "runs" / "y", "runs/base/pretrain/0/model")
+    found = numbers(tmp_path / "elsewhere" / "runs" / "y")
+    assert found["pretraining"] is None
+    assert any("sha256 abc (pretrained=runs/base" in w and "not counted" in w for w in found["warnings"])
+
+
+def test_an_older_run_says_its_checksum_in_its_settings_only(tmp_path):
+    write_pretraining(tmp_path / "runs" / "base", sha256="abc")
+    cell = write_cell(tmp_path / "runs" / "x", "t", "a/pretrained", 0, ramp(250),
+                      pretrained="runs/base/pretrain/0/model")  # fmt: skip
+    assert numbers(tmp_path / "runs" / "x")["pretraining"] is None  # nothing to know it by
+    (cell / "config.yaml").write_text("model_sha256: abc\n")
+    assert numbers(tmp_path / "runs" / "x")["pretraining"]["env_steps"] == 2400
+    (cell / "config.yaml").write_text("model_sha256: other\n")
+    assert numbers(tmp_path / "runs" / "x")["pretraining"] is None
+
+
+def test_a_pretraining_in_the_folder_that_no_run_started_from_is_not_charged(tmp_path):
+    write_pretraining(tmp_path / "x", env_steps=7, sha256="unused")
+    write_pretraining(tmp_path / "base", sha256="abc")
+    started(tmp_path / "x", str(tmp_path / "base" / "pretrain" / "0" / "model"))
+    found = numbers(tmp_path / "x")
+    assert found["pretraining"]["env_steps"] == 2400 and found["pretraining"]["model_sha256"] == "abc"
+    assert any("No run started from the model that" in warning for warning in found["warnings"])
+
+
+@pytest.mark.parametrize("run", ["A/transfer/runs/toy", "runs/transfer", "pretrain/x", "runs/demo"])
+@pytest.mark.parametrize("target", ["t", "pretrain", "transfer"])
+def test_the_run_folder_is_found_whatever_it_is_called(tmp_path, monkeypatch, run, target):
+    monkeypatch.chdir(tmp_path)
+    cell = write_cell(run, target, "a/scratch", 0, ramp(300))
+    (cell / "videos").mkdir()
+    parts = [part for part in (cell / "videos", *(cell / "videos").parents) if part.is_relative_to(run)]
+    assert len(parts) == 7
+    assert {report.find(str(part)) for part in parts} == {Path(run)}
+    monkeypatch.chdir(cell)
+    assert report.find(".") == tmp_path / run
+
+
+def test_a_name_under_runs_is_not_hidden_by_an_empty_folder_of_that_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_cell("runs/demo", "t", "a/scratch", 0, ramp(300))
+    Path("demo").mkdir()
+    assert report.find("demo") == Path("runs/demo")
+
+
+def test_a_hidden_target_is_seen_and_leftovers_are_not(tmp_path):
+    cell = write_cell(tmp_path, ".hidden", "a/scratch", 0, ramp(300))
+    leftover = tmp_path / "transfer" / ".t.tmp-12" / "a" / "scratch" / "0"
+    leftover.mkdir(parents=True)
+    (leftover / "run.json").write_text((cell / "run.json").read_text())
+    assert list(build(tmp_path, resamples=50)["targets"]) == [".hidden"]
+    assert len(read_run(tmp_path).cells) == 1
+
+
+def test_targets_with_similar_names_have_pictures_and_ids_of_their_own(tmp_path):
+    names = ["a b", "a_b", "a.b", "äb", "äö", "日本", "x" * 200, "x" * 201]
+    assert len({pictures.slug(name).lower() for name in names}) == len(names)
+    assert pictures.slug("a_b") == "a_b"
+    assert all(pictures.slug(name).isascii() and pictures.slug(name) for name in names)
+    assert max(len(pictures.slug(name)) for name in names) < 120
+    for name in names[:2]:
+        write_cell(tmp_path, name, "a/scratch", 0, ramp(300))
+    build(tmp_path, resamples=50)
+    assert len(list((tmp_path / "report").glob("curves_env_steps_*.png"))) == 2
+    ids = [part.split('"')[0] for part in (tmp_path / "report.html").read_text().split(' id="')[1:]]
+    assert len(ids) == len(set(ids))
+
+
+def test_numbers_and_seeds_that_are_none_are_survived(tmp_path):
+    """Superscript digits, numbers that overflow, deep nesting, and values of a wrong kind."""
+    rows = [(0, 0.0), (100, 0.5), (200, 1e308), (300, 1e308)]
+    write_cell(tmp_path, "t", "a/scratch", 0, rows)
+    huge = {"threshold": 1e308, "floor": 1e308, "budget_env_steps": 10**400}
+    write_cell(tmp_path, "t", "a/scratch", "²", ramp(300), **huge)
+    odd = {"versions": ["x"], "command": 7, "metrics": "none", "clock": [], "compared_with": ["x"]}
+    odd |= {"thresholds": ["x"], "floor": True, "error": {}}
+    write_cell(tmp_path, "t", "a/scratch", 1, ramp(300), facts=new_facts, **odd)
+    deep = write_cell(tmp_path, "t", "a/scratch", 2, ramp(300))
+    (deep / "run.json").write_text("[" * 200_000)
+    with (deep / "metrics.jsonl").open("a") as log:
+        log.write("[" * 200_000 + '\n{"kind": "evaluation", "env_steps": 1' + "0" * 400 + "}\n{}\n")
+    write_pretraining(tmp_path, held_out=["x"])
+    found = build(tmp_path, resamples=50)
+    arm = found["targets"]["t"]["arms"]["a/scratch"]
+    assert arm["seeds"] == [0, 1, 2, "²"] and arm["curve"]["score"][0][:4] == [0, 0.5, None, None]
+    assert any("too large evaluation at 200" in warning for warning in found["warnings"])
+    assert found["targets"]["t"]["thresholds"] == [0.8]
+
+
+def test_options_of_the_command(tmp_path, capsys):
+    write_cell(tmp_path, "t", "a/scratch", 0, ramp(300))
+    report.run(tmp_path, "thresholds=[0.9, 0.25]", "resamples=50")
+    saved = json.loads((tmp_path / "report.json").read_text())
+    assert saved["targets"]["t"]["thresholds"] == [0.25, 0.9]
+    report.run(tmp_path, "thresholds=0.25", "resamples=50")
+    for wrong in ("seed=²", "seed=-1", "resamples=9", "thresholds=[]", "thresholds=a", "thresholds=nan",
+                  "thresholds=1e400", "threshold=0.5"):  # fmt: skip
+        with pytest.raises(UserError, match="report: ") as error:
+            report.run(tmp_path, wrong)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp437"])
+def test_a_terminal_without_our_signs_is_written_to(tmp_path, monkeypatch, encoding):
+    for seed in range(2):
+        write_cell(tmp_path / "ü日", "t", "a/pretrained", seed, ramp(250))
+        write_cell(tmp_path / "ü日", "t", "a/scratch", seed, ramp(750))
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    with contextlib.redirect_stdout(stream):
+        report.run(tmp_path / "ü日", "resamples=50")
+    stream.flush()
+    assert "3.0x on t" in stream.buffer.getvalue().decode(encoding)
+    assert sys.stdout is not stream
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, monkeypatch):
+    def read_only(event, path):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    for name, steps in (("little", 100), ("much", 900)):
+        write_pretraining(tmp_path / name, env_steps=steps)
+        write_cell(tmp_path / name, "t", "a/pretrained", 0, ramp(250))
+        write_cell(tmp_path / name, "t", "a/scratch", 0, ramp(750))
+    monkeypatch.setattr(files, "fault_hook", read_only)
+    with pytest.raises(RunError, match=r"could not write .*much.*: Read-only"):
+        build(tmp_path / "much", resamples=50)
+    points = gain_points([read_run(tmp_path / name) for name in ("little", "much")], Bootstrap(50))
+    assert {point.ratio.interval for point in points} == {None}
+    with pytest.raises(RunError, match=r"could not write .*gain_against_pretraining.*: Read-only"):
+        write_gain(points, [tmp_path], tmp_path)
+
+
+def test_commands_are_those_that_a_user_types(tmp_path):
+    command = ["/x/site-packages/meta_latent/cli.py", "transfer", "demo", "target=t"]
+    write_cell(tmp_path, "t", "a/scratch", 0, ramp(300), command=command)
+    build(tmp_path, resamples=50)
+    text = (tmp_path / "report.html").read_text()
+    assert "meta-latent transfer demo target=t" in text and "cli.py" not in text
