@@ -185,7 +185,7 @@ def _rows(arm: str, found: dict, target: dict) -> list[list[str]]:
         speedup = times(claim.get("ratio"), claim.get("lower_bound", False))
         if claim.get("ratio") is not None:
             speedup = _with(speedup, claim["interval"], times)
-        seconds = median(found["medians"]["seconds_to_threshold"][at], duration)
+        seconds = median(found["medians"]["seconds_to_thresholds"][at], duration)
         rows.append([at, arm, *_steps(found, at), seconds, speedup, score(found["final_score_iqm"])])
     return rows
 
@@ -196,8 +196,8 @@ def _with(text: str, ends: list | None, show) -> str:
 
 def _steps(arm: dict, at: str) -> list[str]:
     """How many seeds reached the threshold, and when."""
-    steps = median(arm["medians"]["steps_to_threshold"][at])
-    steps = _with(steps, arm["intervals"]["steps_to_threshold"][at], count)
+    steps = median(arm["medians"]["steps_to_thresholds"][at])
+    steps = _with(steps, arm["intervals"]["steps_to_thresholds"][at], count)
     return [f"{arm['reached'][at]} / {len(arm['seeds'])}", steps]
 
 

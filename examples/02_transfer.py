@@ -15,9 +15,9 @@ CONFIG = {
     "learner": {"batch_size": 4, "length": 4, "transition_batch_size": 64},
     "pretrain": {"sources": [{"suite": "toy/lqr"}], "env_steps": 3000, "joint_updates": 200,
                  "filter_updates": 100, "transition_updates": 600},
+    "algorithms": {"ivg": {"first_updates": 300, "updates_per_step": 2.0, "hidden": 64}},
     "transfer": {
-        "targets": {"new_goal": {"suite": "toy/lqr"}}, "arms": list(ARMS), "threshold": 0.4,
-        "ivg": {"first_updates": 300, "updates_per_step": 2.0, "hidden": 64},
+        "targets": {"new_goal": {"suite": "toy/lqr"}}, "arms": list(ARMS), "thresholds": [0.4],
         "adaptation": {"scratch": {"joint": 0.5, "first_joint": 100, "first_transition": 300}},
         "budget_env_steps": {"default": 500}, "evaluation": {"interval_env_steps": 50, "episodes": 10}},
 }  # fmt: skip

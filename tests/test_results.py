@@ -154,7 +154,7 @@ def test_committed_results_of_format_1_read_as_format_2():
             assert target["thresholds"] == [old["targets"][name]["threshold"]]
             for arm, entry in target["arms"].items():
                 before = old["targets"][name]["arms"][arm]
-                assert entry["steps_to_threshold"] == {at: before["env_steps_to_threshold"]}
+                assert entry["steps_to_thresholds"] == {at: before["env_steps_to_threshold"]}
                 assert entry["final_score_iqm"] == before["medians"]["final_score"]
                 assert entry["reached"] == {at: before["reached"]} and entry["budget"] > 0
                 ratios = {base: claim["ratio"] for base, claim in before["speedup"].items()}

@@ -67,7 +67,7 @@ def test_report_json_has_the_documented_format(built):
     assert list(target["arms"]) == ["ivg/pretrained", "ivg/scratch"]
     arm = target["arms"]["ivg/pretrained"]
     assert {
-        "seeds", "budget", "curve", "steps_to_threshold", "seconds_to_threshold", "steps_to_success",
+        "seeds", "budget", "curve", "steps_to_thresholds", "seconds_to_thresholds", "steps_to_success",
         "jumpstart", "final_score", "final_success", "area_ratio", "intervals", "returns_by_episode",
         "success_by_episode", "metrics", "stopped_at",
     } <= set(arm)  # fmt: skip
@@ -84,8 +84,8 @@ def test_report_json_has_the_documented_format(built):
 def test_numbers_by_hand(built):
     arms = built[1]["targets"]["steady"]["arms"]
     fast, slow = arms["ivg/pretrained"], arms["ivg/scratch"]
-    assert fast["steps_to_threshold"]["0.8"] == [200] * 5 and slow["steps_to_threshold"]["0.8"] == [600] * 5
-    assert fast["seconds_to_threshold"]["0.8"] == [100] * 5 and fast["reached"] == {"0.8": 5}
+    assert fast["steps_to_thresholds"]["0.8"] == [200] * 5 and slow["steps_to_thresholds"]["0.8"] == [600] * 5
+    assert fast["seconds_to_thresholds"]["0.8"] == [100] * 5 and fast["reached"] == {"0.8": 5}
     claim = fast["speedup"]["0.8"]["ivg/scratch"]
     assert (claim["ratio"], claim["lower_bound"], claim["interval"]) == (3, False, [3, 3])
     assert claim["saved_steps"] == 400
@@ -105,8 +105,8 @@ def test_censored_base_is_a_lower_bound_and_censored_learner_no_claim(built):
     hard = built[1]["targets"]["hard"]["arms"]["ivg/pretrained"]["speedup"]["0.8"]["ivg/scratch"]
     assert (hard["ratio"], hard["lower_bound"], hard["interval"]) == (5, True, [5, None])
     scratch = built[1]["targets"]["hard"]["arms"]["ivg/scratch"]
-    assert scratch["steps_to_threshold"]["0.8"] == [None] * 5
-    assert scratch["intervals"]["steps_to_threshold"]["0.8"] == [1000, None]
+    assert scratch["steps_to_thresholds"]["0.8"] == [None] * 5
+    assert scratch["intervals"]["steps_to_thresholds"]["0.8"] == [1000, None]
     lost = built[1]["targets"]["lost"]["arms"]["ivg/pretrained"]["speedup"]["0.8"]["ivg/scratch"]
     assert lost["ratio"] is None and lost["saved_steps"] is None
 

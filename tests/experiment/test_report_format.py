@@ -47,8 +47,8 @@ def test_every_threshold_has_its_own_times_and_ratio(tmp_path):
     target = report["targets"]["t"]
     fast, slow = target["arms"]["a/pretrained"], target["arms"]["b/scratch"]
     assert target["thresholds"] == [0.5, 0.8] and target["threshold"] == 0.5
-    assert fast["steps_to_threshold"] == {"0.5": [200] * 3, "0.8": [200] * 3}
-    assert slow["steps_to_threshold"] == {"0.5": [400] * 3, "0.8": [600] * 3}
+    assert fast["steps_to_thresholds"] == {"0.5": [200] * 3, "0.8": [200] * 3}
+    assert slow["steps_to_thresholds"] == {"0.5": [400] * 3, "0.8": [600] * 3}
     assert {at: claim["b/scratch"]["ratio"] for at, claim in fast["speedup"].items()} == {"0.5": 2, "0.8": 3}
     assert [p["thresholds"] for p in report["aggregate"]["a/pretrained"]["by_threshold"]] == [[0.5], [0.8]]
     assert "At the threshold 0.8 it was faster on 1 of 1: 3.0× on t." in report["summary"]
@@ -64,9 +64,9 @@ def test_thresholds_can_be_given_anew_and_runs_that_stopped_below_are_censored_t
     report = numbers(tmp_path, [0.5, 0.9])
     arms = report["targets"]["t"]["arms"]
     assert report["targets"]["t"]["thresholds"] == [0.5, 0.9] == report["thresholds_given"]
-    assert arms["a/pretrained"]["steps_to_threshold"]["0.9"] == [None] * 3
-    assert arms["a/pretrained"]["medians"]["steps_to_threshold"]["0.9"] == [300, None]
-    assert arms["b/scratch"]["steps_to_threshold"]["0.9"] == [None] * 3 + [700]
+    assert arms["a/pretrained"]["steps_to_thresholds"]["0.9"] == [None] * 3
+    assert arms["a/pretrained"]["medians"]["steps_to_thresholds"]["0.9"] == [300, None]
+    assert arms["b/scratch"]["steps_to_thresholds"]["0.9"] == [None] * 3 + [700]
     said = "3 of 4 runs did not reach the threshold 0.9; 3 of them had stopped at 0.8 and count as censored"
     assert f"t, b/scratch: {said} where they stopped." in report["warnings"]
     assert arms["a/pretrained"]["speedup"]["0.5"]["b/scratch"]["ratio"] == 2
@@ -120,8 +120,8 @@ def test_learning_from_logged_data_is_counted_in_updates(tmp_path):
     report = build(tmp_path, resamples=50)
     target = report["targets"]["t"]
     assert target["clock"] == "updates" and target["arms"]["a/scratch"]["seeds"] == [0, 1]
-    assert target["arms"]["a/pretrained"]["steps_to_threshold"] == {"0.5": [500, 500]}
-    assert target["arms"]["a/scratch"]["medians"]["steps_to_threshold"] == {"0.5": [3000, None]}
+    assert target["arms"]["a/pretrained"]["steps_to_thresholds"] == {"0.5": [500, 500]}
+    assert target["arms"]["a/scratch"]["medians"]["steps_to_thresholds"] == {"0.5": [3000, None]}
     assert target["arms"]["a/scratch"]["budget"] == 3000
     curve = target["arms"]["a/pretrained"]["curve"]
     assert curve["updates"] == list(range(0, 3001, 500)) and curve["env_steps"] == [900] * 7
@@ -223,7 +223,7 @@ def test_nothing_before_the_first_update_counts(tmp_path):
     for seed in range(2):
         write_cell(tmp_path, "t", "a/pretrained", seed, rows, facts=new_facts, evaluation=early)
     arm = numbers(tmp_path)["targets"]["t"]["arms"]["a/pretrained"]
-    assert arm["steps_to_threshold"] == {"0.8": [300, 300]} and arm["first_score"] == [0.1, 0.1]
+    assert arm["steps_to_thresholds"] == {"0.8": [300, 300]} and arm["first_score"] == [0.1, 0.1]
 
 
 def test_the_score_is_named_as_it_is_computed(tmp_path):

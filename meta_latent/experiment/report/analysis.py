@@ -228,7 +228,7 @@ def _negated_times(target: dict[str, Any], arm: str, other: str, at: str) -> np.
     """
     common = min(target["arms"][name]["budget"] for name in (arm, other))
     entry, values = target["arms"][arm], []
-    for time, scores in zip(entry["steps_to_threshold"][at], entry["curve"]["score"], strict=True):
+    for time, scores in zip(entry["steps_to_thresholds"][at], entry["curve"]["score"], strict=True):
         watched = entry["curve"][target["clock"]][np.isfinite(scores)][-1]
         if time is not None and time <= common:
             values.append(-time)

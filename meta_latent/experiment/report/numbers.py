@@ -149,10 +149,16 @@ def _arm(question: Question, arm: str, cells: Sequence[Cell], draw: Bootstrap) -
         "intervals": {"final_score": draw.interval([final], ls.iqm, question.target, arm, "final")},
     }
     name = (question.target, arm)
-    for key, unit in (("steps_to_threshold", question.clock), ("seconds_to_threshold", "seconds")):
+    for key, unit in (("steps_to_thresholds", question.clock), ("seconds_to_thresholds", "seconds")):
         _add_times(result, key, unit, curves, question.thresholds, draw, name)
-    reached = {key: sum(t is not None for t in times) for key, times in result["steps_to_threshold"].items()}
+    reached = {key: sum(t is not None for t in times) for key, times in result["steps_to_thresholds"].items()}
     result["reached"] = reached
+    # The first threshold's times under the names that format 1 had.
+    first = level(question.thresholds[0]) if question.thresholds else None
+    for name_1, key in ((f"{question.clock}_to_threshold", "steps_to_thresholds"),
+                        ("seconds_to_threshold", "seconds_to_thresholds")):  # fmt: skip
+        result[name_1] = result[key].get(first, [None] * len(cells))
+    result[f"budget_{question.clock}"] = result["budget"]
     levels = SUCCESS_LEVELS if success else ()
     _add_times(result, "steps_to_success", question.clock, success, levels, draw, name)
     return result
@@ -247,7 +253,7 @@ def _not_reached(question: Question, arm: str, result: dict[str, Any]) -> list[s
     """Per threshold how many runs did not reach it, and how many of these had stopped at a lower one."""
     found = []
     for threshold in question.thresholds:
-        times = result["steps_to_threshold"][level(threshold)]
+        times = result["steps_to_thresholds"][level(threshold)]
         missed = [at for at, time in zip(result["stopped_at"], times, strict=True) if time is None]
         stopped = sorted({at for at in missed if at is not None and at < threshold})
         if not missed:

@@ -79,13 +79,13 @@ def _speed_row(arm: str, entry: dict[str, Any], style: int, at: str, cost: dict 
         paid = f"{most}{math.ceil(cost['env_steps'] / saved):,}" if saved > 0 else "never"
     return {
         "arm": arm, "style": str(style), "base": base or "",
-        "steps": text.median(medians["steps_to_threshold"][at]),
-        "steps_interval": interval(intervals["steps_to_threshold"][at], count),
+        "steps": text.median(medians["steps_to_thresholds"][at]),
+        "steps_interval": interval(intervals["steps_to_thresholds"][at], count),
         "reached": f"{entry['reached'][at]} / {len(entry['seeds'])}",
         "speedup": times(ratio, claim.get("lower_bound", False)), "reason": claim.get("reason", ""),
         "speedup_interval": interval(claim.get("interval"), times),
-        "seconds": text.median(medians["seconds_to_threshold"][at], duration),
-        "seconds_interval": interval(intervals["seconds_to_threshold"][at], duration),
+        "seconds": text.median(medians["seconds_to_thresholds"][at], duration),
+        "seconds_interval": interval(intervals["seconds_to_thresholds"][at], duration),
         "break_even": paid,
     }  # fmt: skip
 

@@ -124,12 +124,12 @@ def _values(target: dict[str, Any], key: str, styles, scale: tuple[float, float]
 def _time_rows(target: dict[str, Any], threshold: float, styles: dict[str, int]) -> list[figures.TimeRow]:
     at, several, found = level(threshold), len(target["thresholds"]) > 1, []
     for arm, entry in target["arms"].items():
-        times, curve = entry["steps_to_threshold"][at], entry["curve"]
+        times, curve = entry["steps_to_thresholds"][at], entry["curve"]
         places = [
             max(place for place, v in zip(curve[target["clock"]], row, strict=True) if v is not None)
             for row in curve["score"]
         ]
-        median, interval = (entry[kind]["steps_to_threshold"][at] for kind in ("medians", "intervals"))
+        median, interval = (entry[kind]["steps_to_thresholds"][at] for kind in ("medians", "intervals"))
         low, high = (math.inf if end is None else end for end in median)
         ends = None if interval is None else tuple(math.inf if end is None else end for end in interval)
         found.append(figures.TimeRow(

@@ -63,13 +63,13 @@ def _arm(arm: dict[str, Any], thresholds: list[float]) -> dict[str, Any]:
 
     empty, medians = [None] * len(arm["seeds"]), dict(arm["medians"])
     intervals, names = dict(arm["intervals"]), {"budget_env_steps": "budget"}
-    names |= {"common_range_env_steps": "common_range", "env_steps_to_threshold": "steps_to_threshold"}
-    new = _renamed(arm, names)
-    for old, key in (("env_steps", "steps_to_threshold"), ("seconds", "seconds_to_threshold")):
+    names["common_range_env_steps"] = "common_range"
+    new = {**_renamed(arm, names), "budget_env_steps": arm["budget_env_steps"]}
+    for old, key in (("env_steps", "steps_to_thresholds"), ("seconds", "seconds_to_thresholds")):
         exact = medians.pop(f"{old}_to_threshold", None)
         medians[key] = at([medians.pop(f"{old}_to_threshold_at_least", None), exact])
         intervals[key] = at(intervals.pop(f"{old}_to_threshold", None))
-        new[key] = at(new[key])
+        new[key] = at(arm[f"{old}_to_threshold"])
     claims = {base: _renamed(c, {"saved_env_steps": "saved_steps"}) for base, c in arm["speedup"].items()}
     new |= {"speedup": at(claims), "reached": at(arm["reached"])}
     new["final_score_iqm"] = medians.pop("final_score")  # it was called a median and was none
