@@ -108,7 +108,7 @@ def test_the_wheel_holds_every_source_and_data_file(wheel):
 def test_an_installed_copy_finds_its_configs(wheel, tmp_path):
     zipfile.ZipFile(wheel).extractall(tmp_path / "installed")
     code = (
-        "import meta_latent; from meta_latent.experiment import config;"
+        "import meta_latent; from meta_latent.experiment.settings import config;"
         "print(meta_latent.__file__);"
         "print(*[config.find('experiment', name) for name in config.choices('experiment')])"
     )
