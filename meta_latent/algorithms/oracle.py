@@ -21,6 +21,7 @@ from meta_latent.algorithms.registry import Algorithm, Setting
 from meta_latent.models.observations import ObservationEncoder
 from meta_latent.nets import Standardiser, update_target
 from meta_latent.policies.actors import GaussianActor, Temperature
+from meta_latent.policies.base_agent import BaseAgent
 from meta_latent.policies.critics import Twin
 from meta_latent.policies.optimised import Optimised
 from meta_latent.ranges import between, count, counts, nonnegative, positive, share, whole
@@ -74,10 +75,8 @@ class Critic(nn.Module):
         return torch.cat([self.encoder(step), self.standard(task)], -1)
 
 
-class Oracle:
+class Oracle(BaseAgent):
     """See the module's docstring. Build inside `rng.seeded_construction`."""
-
-    heads = 1
 
     def __init__(self, config: OracleConfig, setting: Setting):
         self.config, self.device = config, setting.device
@@ -92,12 +91,9 @@ class Oracle:
         rates = {"critic": config.learning_rate, "policy": config.learning_rate,
                  "temperature": config.temperature_learning_rate}  # fmt: skip
         self.learned = Optimised("oracle", networks, rates, setting.device)
-        self.updates, self.seen_steps, self.debt = 0, 0, float(config.first_updates)
+        self.seen_steps, self.debt = 0, float(config.first_updates)
 
     # Acting
-
-    def begin_task(self, batch_size: int) -> None:
-        """There is nothing to remember: the task is told at every step."""
 
     @torch.no_grad()
     def act(self, step: Step, carry: None, rng: Streams, explore: bool) -> tuple[torch.Tensor, None]:
@@ -113,10 +109,6 @@ class Oracle:
     def wants(self) -> int:
         """`steps_per_round` environment steps before the next update."""
         return self.config.steps_per_round
-
-    def adapt(self, trial, rng: Streams) -> Oracle:
-        """The agent itself: it knows the task."""
-        return self
 
     def update(self, replay, rng: Streams) -> Metrics:
         """`updates_per_step` updates for each step that arrived since the last call, the first ones more."""
@@ -165,13 +157,13 @@ class Oracle:
 
     def state(self) -> dict:
         """Everything that a bit-equal continuation needs."""
-        return self.learned.state() | {"updates": self.updates, "seen_steps": self.seen_steps, "debt": self.debt}
+        return super().state() | self.learned.state() | {"seen_steps": self.seen_steps, "debt": self.debt}
 
     def load_state(self, state: dict) -> None:
         """Continue from `state()`."""
+        super().load_state(state)
         self.learned.load_state(state)
-        self.updates, self.seen_steps = int(state["updates"]), int(state["seen_steps"])
-        self.debt = float(state["debt"])
+        self.seen_steps, self.debt = int(state["seen_steps"]), float(state["debt"])
 
 
 ALGORITHM = Algorithm(

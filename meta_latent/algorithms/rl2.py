@@ -6,11 +6,12 @@ alone, so that what an episode found out serves the next ones. Trained on-policy
 (Schulman et al. 2017, arXiv 1707.06347), gradients through whole trials.
 
 Returns run over the whole trial: an episode that ends inside of it, by a time limit or for good, cuts nothing, since
-exploring pays in later episodes; a trial's end is an end, nothing is bootstrapped there. Deviations: PPO as Wang et
-al. did not and Duan et al. did not either (A3C, TRPO); GAE; the policy reads the embedding beside the memory; a
-flag says whether a reward is shown; an episode's last observation is read too, its action ignored, so that the last
-reward is not lost; values are learned standardised by a running mean and deviation of returns (Yu et al. 2022,
-arXiv 2103.01955); the entropy bonus is that of the squashed policy, from one sample.
+exploring pays in later episodes; a trial's end is an end, nothing is bootstrapped there. Deviations: PPO where Duan
+et al. took TRPO and Wang et al. A3C; the policy reads the embedding beside the memory; a flag says whether a reward
+is shown; an episode's last observation is read too, its action ignored, so that the last reward is not lost; what
+the network reads is scaled by the first round's deviations (that round was played without); values are learned
+standardised by a running mean and deviation of returns (Yu et al. 2022, arXiv 2103.01955); the entropy bonus is
+that of the squashed policy, from one sample.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ from torch import nn
 
 from meta_latent.algorithms.registry import Algorithm, Setting
 from meta_latent.models.observations import ObservationEncoder
-from meta_latent.nets import MLP
+from meta_latent.nets import MLP, Standardiser
 from meta_latent.ops.advantages import generalised_advantages
 from meta_latent.policies.actors import GaussianActor
+from meta_latent.policies.base_agent import BaseAgent
 from meta_latent.policies.optimised import Optimised
 from meta_latent.ranges import count, counts, nonnegative, positive, share, whole
 from meta_latent.rng import Streams
@@ -37,19 +39,18 @@ class RL2Config:
 
     steps_per_round: environment steps between updates, learned from once. epochs: passes over them, in
     `minibatches` parts of whole trials each. mix: lambda of GAE. clip: how far the ratio of new and old
-    probabilities counts. reward_scale: multiplies rewards where the network reads them. return_rate: how fast the
-    mean and deviation of returns follow. channels, embedding: of the convolutions and of what they give per camera.
+    probabilities counts. return_rate: how fast the mean and deviation of returns follow. channels, embedding: of the
+    convolutions and of what they give per camera.
     """
 
-    steps_per_round: int = count(4000)
-    epochs: int = count(6, most=1000)
+    steps_per_round: int = count(2000)
+    epochs: int = count(8, most=1000)
     minibatches: int = count(4, most=10_000)
-    discount: float = share(0.99)
-    mix: float = share(0.95)
+    discount: float = share(0.95)
+    mix: float = share(0.9)
     clip: float = positive(0.2, most=100)
     value_weight: float = nonnegative(0.5, most=1000)
     entropy_weight: float = nonnegative(0.01, most=1000)
-    reward_scale: float = positive(1.0)
     return_rate: float = share(0.1, above=True)
     channels: tuple[int, ...] = counts((16, 32), most=4096, may_be_empty=True)
     embedding: int = count(32, most=16_384)
@@ -66,7 +67,7 @@ class RecurrentPolicy(nn.Module):
     def __init__(self, config: RL2Config, spec: Spec):
         super().__init__()
         self.encoder = ObservationEncoder(spec, config.channels, config.embedding)
-        self.reward_scale, size = config.reward_scale, self.encoder.size + config.memory
+        self.rewards, size = Standardiser(1), self.encoder.size + config.memory
         self.memory = nn.GRU(self.encoder.size + spec.action_size + 3, config.memory, batch_first=True)
         self.actor = GaussianActor(size, spec.action_size, config.hidden, config.layers)
         self.value = MLP(size, 1, config.hidden, config.layers, output_scale=0.1)
@@ -76,14 +77,20 @@ class RecurrentPolicy(nn.Module):
     def forward(self, step: Step, memory: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Steps (B, T) of trials and the memory (B, M) before them -> features (B, T, F) and the memory after."""
         seen = self.encoder(step)
-        reward = step.reward * step.reward_present * self.reward_scale
-        flags = torch.stack([reward, step.reward_present, step.is_first.float()], -1)
-        remembered, last = self.memory(torch.cat([seen, step.action, flags], -1), memory[None].contiguous())
+        reward = self.rewards(step.reward[..., None]) * step.reward_present[..., None]
+        flags = torch.stack([step.reward_present, step.is_first.float()], -1)
+        read = torch.cat([seen, step.action, reward, flags], -1)
+        remembered, last = self.memory(read, memory[None].contiguous())
         return torch.cat([seen, remembered], -1), last[0]
 
     def values(self, features: torch.Tensor) -> torch.Tensor:
         """Standardised returns (...,) that are expected."""
         return self.value(features)[..., 0]
+
+    def calibrate(self, trials: SequenceBatch) -> None:
+        """Scale what is read, observations and rewards, by what these trials hold."""
+        self.encoder.calibrate(trials, trials.valid)
+        self.rewards.fit(trials.reward[trials.reward_present > 0][:, None])
 
     @torch.no_grad()
     def follow(self, returns: torch.Tensor, rate: float) -> None:
@@ -96,7 +103,7 @@ class RecurrentPolicy(nn.Module):
 class Round:
     """What one round is learned from; n trials of T steps, `decided` (n, T) where an action was taken.
 
-    action, log_prob, advantage, value, target: of these steps, zeros elsewhere; the last two standardised.
+    action, log_prob, advantage, target (of values): of these steps, zeros elsewhere; the last two standardised.
     """
 
     trials: SequenceBatch
@@ -114,16 +121,14 @@ class Round:
         return Round(SequenceBatch(**chosen), **{name: value[index] for name, value in own.items()})
 
 
-class RL2:
+class RL2(BaseAgent):
     """See the module's docstring. Build inside `rng.seeded_construction`."""
-
-    heads = 1
 
     def __init__(self, config: RL2Config, setting: Setting):
         self.config, self.device, self.episodes = config, setting.device, setting.episodes_per_trial
         self.policy = RecurrentPolicy(config, setting.spec)
         self.learned = Optimised("rl2", {"policy": self.policy}, {"policy": config.learning_rate}, setting.device)
-        self.updates = self.seen = 0
+        self.seen = 0
 
     # Acting
 
@@ -145,16 +150,12 @@ class RL2:
         """`steps_per_round` environment steps of this very policy before the next update."""
         return self.config.steps_per_round
 
-    def adapt(self, trial, rng: Streams) -> RL2:
-        """The agent itself: what it learns of a task is in its memory."""
-        return self
-
     def update(self, replay, rng: Streams) -> Metrics:
         """Learn from the trials that arrived since the last call, each once; all epochs in one call."""
         fresh, self.seen = replay.view(since=self.seen), replay.added
         trials = fresh.trials(None, self.episodes).to(self.device)
         if not self.updates:  # the policy that acted knew no scales, and hardly looked
-            self.policy.encoder.calibrate(trials, trials.valid)
+            self.policy.calibrate(trials)
         played, metrics = self.prepare(trials), Averages()
         count = len(played.decided)
         for _ in range(self.config.epochs):
@@ -201,12 +202,13 @@ class RL2:
 
     def state(self) -> dict:
         """Everything that a bit-equal continuation needs; `seen` episodes are not learned from again."""
-        return self.learned.state() | {"updates": self.updates, "seen": self.seen}
+        return super().state() | self.learned.state() | {"seen": self.seen}
 
     def load_state(self, state: dict) -> None:
         """Continue from `state()`."""
+        super().load_state(state)
         self.learned.load_state(state)
-        self.updates, self.seen = int(state["updates"]), int(state["seen"])
+        self.seen = int(state["seen"])
 
 
 def surrogate(log_ratio: torch.Tensor, advantage: torch.Tensor, clip: float) -> torch.Tensor:
