@@ -171,7 +171,8 @@ class Learning:
     def _evaluate(self, bar) -> None:
         score = self.evaluation.score(self.agent)
         self.progress["evaluated"] = self._now()
-        self.progress["scores"] = [*self.progress["scores"], score.score]
+        if self.agent.updates:  # what was never updated has learned nothing: no threshold is its own
+            self.progress["scores"] = [*self.progress["scores"], score.score]
         self.log.write("train", {**self._clocks(), **self.averages.means(),
                                  "update_seconds": self.progress["update_seconds"]})  # fmt: skip
         self.averages.reset()
