@@ -89,7 +89,8 @@ class Agent(Protocol):
 
         for episode in trial:
             ...                                                  # play with `adapted`, a new carry each time
-            adapted = adapted.adapt(trial_so_far, rng)           # another agent for this trial's task
+            adapted = adapted.adapt(trial_so_far, rng)           # another agent for this trial's task (its index
+                                                                 # says nothing: it may be none of training's)
 
     `updates` counts the algorithm's updates; `heads` ensemble members whose data differ (1: none).
     """

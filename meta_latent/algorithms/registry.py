@@ -111,6 +111,9 @@ class Algorithm:
             for name in (given,) if isinstance(given, str) else given:
                 if name not in known:
                     raise UserError(f"an algorithm {what} {name!r}; choose from {', '.join(known)}")
+        for start in (*self.compared_with, *self.compared_with.values()):
+            if start not in self.starts:
+                raise UserError(f"compared_with names {start!r}; the starts are {', '.join(self.starts)}")
         if not self.starts:
             raise UserError("an algorithm starts from nothing; give it starts=('scratch',)")
         if not (isinstance(self.config, type) and dataclasses.is_dataclass(self.config)):

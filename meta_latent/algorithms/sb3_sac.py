@@ -46,7 +46,7 @@ class StableSAC:
         from stable_baselines3 import SAC
         from stable_baselines3.common.logger import Logger
 
-        self.config, self.debt, self.seen, self.filled = config, 0.0, 0, 0
+        self.config, self.debt, self.seen, self.filled, self.evicted = config, 0.0, 0, 0, 0
         extractor = {"channels": config.channels, "features": config.features}
         self.model = SAC(
             "MultiInputPolicy",
@@ -107,7 +107,13 @@ class StableSAC:
         return {name: logged[name] for name in METRICS if name in logged}
 
     def _fill(self, replay) -> int:
-        """Add to their buffer what it lacks; how many of these steps no update was due for yet."""
+        """Add to their buffer what it lacks; how many of these steps no update was due for yet.
+
+        Once the replay has forgotten episodes, theirs is made anew of what is left, as after a resume.
+        """
+        if replay.evicted != self.evicted:
+            self.model.replay_buffer.reset()
+            self.filled, self.evicted = 0, replay.evicted
         steps, fresh = 0, replay.view(since=self.filled)
         for index in range(len(fresh.episodes)):
             added = self._add(fresh.read(index))

@@ -110,7 +110,7 @@ class LatentCache:
         """Windows of H + 1 within one episode each, uniform over all. UserError: all episodes are shorter."""
         lengths = np.array(self.lengths)
         episode, offset = draw_windows(lengths, horizon + 1, batch_size, rng, "lower learner.horizon, or what "
-                                       "the algorithm unrolls (algorithms.ivg.horizon, algorithms.sac.steps)")
+                                       "the algorithm unrolls (such as its horizon or steps under algorithms.NAME)")
         start = (lengths.cumsum() - lengths)[episode] + offset
         rows = torch.from_numpy(start[:, None] + np.arange(horizon + 1))
         *columns, mask = self.flat()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -160,6 +161,18 @@ class SequenceReplay:
         other.episodes, other.evicted = [self.episodes[int(i)] for i in episodes], 0
         return other
 
+    def relabel(self, reward: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> None:
+        """Make all episodes those of one task, number 0, paid by `reward` (reward_inputs (n, R), action (n, A)).
+
+        In memory; what is on the disk stays as it is.
+        """
+        for segment in self.segments:
+            arrays = {key: segment.read(key, 0, segment.steps) for key in ("reward_inputs", "action", "reward_present")}
+            paid = np.asarray(reward(arrays["reward_inputs"], arrays["action"]), np.float32)
+            segment.arrays["reward"] = paid * arrays["reward_present"]
+            segment.arrays["task_index"] = np.zeros(segment.steps, np.int32)
+        self.episodes = [replace(episode, task=0) for episode in self.episodes]
+
     def lengths(self) -> np.ndarray:
         """Observations per episode."""
         return np.array([e.length for e in self.episodes], np.int64)
@@ -277,6 +290,8 @@ class SequenceReplay:
 
     def transitions(self) -> Transitions:
         """Every transition in order, for models with their own split and early stop; no images."""
+        if not self.episodes:
+            return self._no_transitions()
         parts: dict[str, list[np.ndarray]] = {f.name: [] for f in fields(Transitions)}
         for i in range(len(self.episodes)):
             e = self.read(i)
@@ -289,6 +304,14 @@ class SequenceReplay:
             for name, values in found.items():
                 parts[name].append(values)
         return Transitions(**{name: torch.from_numpy(np.concatenate(values)) for name, values in parts.items()})
+
+    def _no_transitions(self) -> Transitions:
+        sizes = {"proprio": (self.spec.proprio,), "action": (self.spec.action_size,),
+                 "reward_inputs": (self.spec.reward_inputs,)}  # fmt: skip
+        kinds = {"terminal": torch.bool, "task_index": torch.int64, "episode": torch.int64}
+        return Transitions(**{
+            f.name: torch.zeros(0, *sizes.get(f.name.removeprefix("next_"), ()), dtype=kinds.get(f.name))
+            for f in fields(Transitions)})  # fmt: skip
 
     # Saving
 

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from meta_latent.errors import UserError
 from meta_latent.models.config import EncoderConfig
 
 MOVED = 60
@@ -173,6 +174,9 @@ class ConvEncoder(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         channels, side = 3, shape[0]
+        if not min(shape[:2]) >> len(config.channels):
+            raise UserError(f"channels={list(config.channels)}: each convolution halves the picture, and {shape[0]} x "
+                            f"{shape[1]} pixels cannot be halved {len(config.channels)} times; give fewer channels")
         for width in config.channels:
             layers += [nn.Conv2d(channels, width, 4, stride=2, padding=1), nn.ELU()]
             channels, side = width, side // 2

@@ -7,7 +7,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -101,8 +101,12 @@ class LatentAgent(BaseAgent):
 
     @torch.no_grad()
     def act(self, step: Step, carry, rng: Streams, explore: bool):
-        """Filter one step, then act: -> action (B, A) in [-1, 1] on the CPU, and the new carry, a latent."""
-        carry = self.model.observe(carry, step.to(self.model.device))
+        """Filter one step, then act: -> action (B, A) in [-1, 1] on the CPU, and the new carry, a latent.
+
+        Every episode is filtered on its own, as are those that cached latents are learned from: what a trial's
+        earlier episodes found out is not remembered.
+        """
+        carry = self.model.observe(carry, replace(step, is_task_first=step.is_first).to(self.model.device))
         return self.choose(carry, rng, explore).cpu(), carry
 
     def choose(self, latent, rng: Streams, explore: bool) -> torch.Tensor:

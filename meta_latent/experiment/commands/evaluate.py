@@ -120,7 +120,8 @@ def evaluate(settings: EvaluateConfig) -> Result:
 def _film(target: BoundTarget, arm: Arm, transfer, agent, number: int, seed_of: Callable, path: Path) -> Path | None:
     """Play trial `number` of the first test task and write it as a video; None where nothing is drawn."""
     film, one = Film(), dataclasses.replace(target, test_tasks=target.test_tasks[:1])
-    alone = Evaluation(one, arm.entry, transfer.evaluation, 1, 1, lambda trial, episode: seed_of(number, episode))
+    first = number * (transfer.evaluation.rollouts if arm.entry.adapts else 1)
+    alone = Evaluation(one, arm.entry, transfer.evaluation, 1, 1, lambda k, episode: seed_of(first + k, episode))
     with contextlib.closing(alone):
         alone.play(agent, film)
     return film.write(path)

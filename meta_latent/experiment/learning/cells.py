@@ -41,13 +41,23 @@ def run_cell(experiment: ExperimentConfig, target: str, arm: str, seed: int) -> 
     folder = cell_folder(experiment, target, parsed, seed)
     with RunFolder(folder, settings, seed=seed, may_differ=MAY_DIFFER) as opened:
         if not opened.done:
+            opened.finish("running", **starting_model(pretrained))
             with deferred() as interrupts:
                 Learning(experiment, bound, parsed, seed, pretrained, opened).run(interrupts)
+
+
+def starting_model(pretrained: Path | None) -> dict:
+    """What `run.json` says of the model that a cell starts from."""
+    if pretrained is None:
+        return {"pretrained": None, "model_sha256": None}
+    return {"pretrained": str(pretrained.resolve()), "model_sha256": model_folder.read_card(pretrained)["sha256"]}
 
 
 def check(experiment: ExperimentConfig, target: BoundTarget, arm: Arm) -> None:
     """Raise UserError if the algorithm cannot learn this target, as far as that is known before it starts."""
     data = experiment.transfer.targets[target.name].data
+    if data and len(target.tasks) > 1:
+        raise UserError(f"target {target.name}: logged data are of one task; leave out tasks or data")
     if ("data" in arm.entry.needs) != bool(data):
         what = "learns from logged data" if not data else "collects its own data"
         raise UserError(f"{arm} {what}: {'set' if not data else 'leave out'} transfer.targets.{target.name}.data")

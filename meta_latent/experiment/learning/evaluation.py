@@ -19,6 +19,8 @@ from meta_latent.protocols import Agent
 from meta_latent.rng import Streams, derive
 from meta_latent.types import Spec
 
+UNKNOWN = -1
+"""Task index of a test task's episodes: it is none of the tasks that were trained on."""
 SeedOf = Callable[[int, int], int]
 """(trial number, episode of the trial) -> the seed it starts from."""
 
@@ -107,12 +109,14 @@ class Evaluation:
             success.append(played.success.mean())
             if e + 1 < self.target.episodes_per_trial:
                 for (episode,) in played.episodes:
-                    trial.add_episode(episode)
+                    trial.add_episode(episode, task_index=UNKNOWN)
                 agent = agent.adapt(trial, rng)
         return Played(np.array([returns]), np.array([success]))
 
     def score(self, agent: Agent, watch=None) -> Score:
-        """Play every trial, without exploration, and average."""
+        """Play every trial and average; without exploration, but for algorithms that adapt, whose episodes are
+        drawn from their policies.
+        """
         returns, success = self.play(agent, watch)
         last = self.normalised(returns[..., -1])
         return Score(

@@ -19,7 +19,7 @@ from meta_latent.errors import RunError
 from meta_latent.experiment.learning import starts
 from meta_latent.experiment.learning.collector import Collector, CollectorConfig
 from meta_latent.experiment.learning.evaluation import Evaluation, Score
-from meta_latent.experiment.pretraining import model_folder, source_data
+from meta_latent.experiment.pretraining import source_data
 from meta_latent.experiment.runs.metrics import MetricLog
 from meta_latent.experiment.runs.resumable import Progress, Resumable
 from meta_latent.experiment.runs.run_folder import RunFolder
@@ -30,8 +30,10 @@ from meta_latent.ops.learning_speed import threshold_index
 from meta_latent.rng import Streams, derive
 from meta_latent.types import Averages, Spec
 
-IDLE_ROUNDS = 1000
-"""Rounds without data or updates after which an algorithm counts as stuck."""
+IDLE_ROUNDS, DRY_ROUNDS = 1000, 100_000
+"""Rounds without data or updates, and without data alone, after which an algorithm counts as stuck."""
+SAVE_SECONDS = 600
+"""Between checkpoints at most, where evaluations are further apart."""
 
 
 class Learning:
@@ -75,7 +77,10 @@ class Learning:
         if self.clock == "updates":
             folder = experiment.transfer.targets[self.target.name].data
             card = source_data.read_card(Path(folder))
-            return source_data.open_replay(Path(folder), spec, card["heads"], len(card["state"]["episodes"]))
+            replay = source_data.open_replay(Path(folder), spec, card["heads"], len(card["state"]["episodes"]))
+            bound = self.target.tasks[0]  # the logged rewards are those of the tasks that were played
+            replay.relabel(lambda inputs, action: bound.distribution.reward(bound.task, inputs, action))
+            return replay
         print(f"{self.target.name} {self.arm} seed {self.seed}: at most {self.budget:,} steps, "
               f"{predicted_bytes(spec, self.budget) / 1e6:,.0f} MB of replay")  # fmt: skip
         return SequenceReplay(spec, self.config.replay, self.folder.path("replay"), self.agent.heads)
@@ -97,7 +102,7 @@ class Learning:
             self._finish()
 
     def _learn(self, interrupts) -> None:
-        started, idle = time.monotonic() - self.progress["seconds"], 0
+        started, saved, idle, dry = time.monotonic() - self.progress["seconds"], time.monotonic(), 0, 0
         with tqdm(total=self.budget, initial=self._now(), unit=self.clock.removesuffix("s"),
                   desc=str(self.arm), disable=None) as bar:  # fmt: skip
             while not self._finished():
@@ -107,14 +112,18 @@ class Learning:
                 self.progress["seconds"] = time.monotonic() - started
                 bar.update(self._now() - bar.n)
                 idle = idle + 1 if self._place() == before else 0
-                if idle == IDLE_ROUNDS:
-                    raise RunError(f"{self.arm} asks for no data and makes no updates: its `wants` is None and "
-                                   "`updates` stands still")  # fmt: skip
+                dry = dry + 1 if self._now() == before[0] and self.clock == "env_steps" else 0
+                if idle == IDLE_ROUNDS or dry == DRY_ROUNDS:
+                    raise RunError(f"{self.arm} asks for no data any more: its `wants` stays None; an algorithm that "
+                                   "learns from logged data is registered with needs={'data'}")  # fmt: skip
                 if self._due():
                     # The clock of a learning curve stands still while it is measured.
                     self._evaluate(bar)
                     started = time.monotonic() - self.progress["seconds"]
+                if self._place() != before and (self.progress["evaluated"] == self._now()
+                                                or time.monotonic() - saved > SAVE_SECONDS):  # fmt: skip
                     self.saved.save()
+                    saved = time.monotonic()
                 if interrupts.requested:
                     self.saved.save()
                     raise KeyboardInterrupt
@@ -191,7 +200,6 @@ class Learning:
         self.saved.save()
         references, base = self.evaluation.references, self.arm.base
         floor, reference = (None, None) if references is None else np.mean(references, 0).tolist()
-        card = None if self.pretrained is None else model_folder.read_card(self.pretrained)
         self.folder.finish(
             "done",
             target=self.target.name,
@@ -211,8 +219,6 @@ class Learning:
             **self._clocks(),
             update_seconds=self.progress["update_seconds"],
             metrics=dict(self.arm.entry.metrics),
-            pretrained=None if self.pretrained is None else str(self.pretrained.resolve()),
-            model_sha256=None if card is None else card["sha256"],
         )
 
 

@@ -35,10 +35,11 @@ def load_agent(folder: Path | str, device: str = "cpu") -> Agent:
     experiment, arm = _experiment(stored, device), Arm.parse(stored["arm"])
     pretrained = None
     if arm.needs_model:
-        pretrained = Path(read_record(folder).get("pretrained") or "")
-        if not (pretrained / "model.json").is_file():
-            raise UserError(f"{folder} starts from the model in {pretrained or 'a folder it does not name'}, "
-                            "which is not there; restore it")  # fmt: skip
+        named = read_record(folder).get("pretrained")
+        if not named or not (Path(named) / "model.json").is_file():
+            raise UserError(f"{folder} starts from the model in {named or 'a folder it does not name'}, which is not "
+                            "there; restore it")  # fmt: skip
+        pretrained = Path(named)
     agent = starts.build(experiment, bind_target(experiment, stored["target"]), arm, stored["seed"], pretrained)
     with checkpoint.fitting(folder / CHECKPOINT) as state:
         agent.load_state(state["agent"])

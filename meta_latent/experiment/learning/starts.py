@@ -117,20 +117,21 @@ def functions_of(target: BoundTarget) -> Functions:
     """
     def grouped(function):
         def call(task_index, inputs, action):
-            index = np.broadcast_to(np.asarray(task_index), inputs.shape[:-1])
-            present = np.unique(index)
-            if len(present) == 1:
-                return function(target.tasks[present[0]], inputs, action)
-            parts = None
-            for k in present:
-                rows = index == k
-                rows = torch.from_numpy(rows) if isinstance(inputs, torch.Tensor) else rows
+            tensors = isinstance(inputs, torch.Tensor)
+            index = torch.as_tensor(task_index).cpu().numpy()
+            index = index.reshape(*index.shape, *[1] * (inputs.ndim - 1 - index.ndim))  # (B,) with (B, T, R)
+            index = np.broadcast_to(index, inputs.shape[:-1])
+            if index.size and not 0 <= index.min() <= index.max() < len(target.tasks):
+                raise ValueError(f"task_index from {index.min()} to {index.max()}: there are {len(target.tasks)} tasks")
+            paid = None
+            for k in np.unique(index):
+                rows = torch.from_numpy(index == k).to(inputs.device) if tensors else index == k
                 values = function(target.tasks[k], inputs[rows], action[rows])
-                if parts is None:
-                    new = torch.zeros if isinstance(inputs, torch.Tensor) else np.zeros
-                    parts = new(inputs.shape[:-1], dtype=values.dtype)
-                parts[rows] = values
-            return parts
+                if paid is None:
+                    shape = tuple(inputs.shape[:-1])
+                    paid = values.new_zeros(shape) if tensors else np.zeros(shape, values.dtype)
+                paid[rows] = values
+            return paid
 
         return call
 

@@ -91,9 +91,9 @@ def load_agent(folder: Path | str, device: str | torch.device = "cpu") -> IVG:
     card = model_folder.read_card(folder)
     stored = model_folder.load_policy(folder, device)
     model = model_folder.load(folder, device)
-    config = structure.build(
-        IVGConfig, card["policy"]["config"], lambda key: str(Path(folder) / model_folder.CARD)
-    )
+    # Models of earlier versions name how the model adapts, which the policy never depended on.
+    settings = {key: value for key, value in card["policy"]["config"].items() if key != "adaptation"}
+    config = structure.build(IVGConfig, settings, lambda key: str(Path(folder) / model_folder.CARD))
     with seeded_construction(0):
         agent = IVG(config, LatentParts(model, ModelLearner(model, LearnerConfig()), NOTHING, LatentCache()))
     for name in NETWORKS:
