@@ -1,12 +1,14 @@
 """RL^2: its objective in closed form, memory within trials and nowhere else, and that it learns."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 import task_suites
 from meta_latent.algorithms.registry import Setting
-from meta_latent.algorithms.rl2 import RL2, RL2Config, surrogate, trial_advantages
+from meta_latent.algorithms.rl2 import RL2, RL2Config, _timed, surrogate, trial_advantages
 from meta_latent.data.collect import Noise, NoiseConfig, play
 from meta_latent.data.replay import ReplayConfig, SequenceReplay
 from meta_latent.experiment.learning.collector import Collector, CollectorConfig
@@ -94,11 +96,9 @@ def test_learning_sees_what_acting_saw():
         def act(self, step, carry, rng, explore):
             action, after = super().act(step, carry, rng, explore)
             with torch.no_grad():
-                features, _ = self.policy(one_instant(step), carry)
+                features, _ = self.policy(_timed(step), carry)
                 self.said.append(self.policy.actor.log_prob(features[:, 0], action))
             return action, after
-
-    from meta_latent.algorithms.rl2 import _timed as one_instant
 
     agent = build()
     agent.__class__, agent.said = Recording, []
@@ -117,8 +117,6 @@ def test_trials_know_nothing_of_each_other_and_of_their_own_future():
     changed[0] += 5.0
     changed[1, 9:] += 5.0
     changed *= trials.reward_present
-    from dataclasses import replace
-
     other, _ = agent.policy(replace(trials, reward=changed), agent.begin_task(4))
     assert not torch.equal(other[0], whole[0])
     assert torch.equal(other[1, :9], whole[1, :9]) and not torch.equal(other[1, 9:], whole[1, 9:])
@@ -166,10 +164,9 @@ def test_it_resumes_bit_for_bit_and_learns_from_no_episode_twice():
 
 def test_values_are_counted_in_deviations_of_returns():
     agent = build()
-    agent.update_once = agent.prepare(played(agent))
-    first = agent.policy.offset.item()
-    assert first < 0 and agent.policy.scale.item() > 0.01
-    target = agent.update_once.target[agent.update_once.decided]
+    round_ = agent.prepare(played(agent))
+    assert agent.policy.offset.item() < 0 and agent.policy.scale.item() > 0.01
+    target = round_.target[round_.decided]
     assert abs(float(target.mean())) < 1e-4 and float(target.std(correction=0)) == pytest.approx(1, abs=1e-3)
 
 
@@ -185,3 +182,13 @@ def test_it_learns_a_single_task_in_seconds():
     found = play(rows, agent, seeds, Streams(1), explore=False, show={"reward"}).returns.mean()
     best = -0.8 * 6 + 6 * 0.2 + 5 * 0.2  # staying in the middle pays -4.8; straight there about -1.3
     assert found > best
+
+
+def test_rewards_are_read_by_their_deviation():
+    seen = []
+    for scale in (1.0, 50.0):
+        agent, trials = build(), played(build())
+        trials = replace(trials, reward=trials.reward * scale)
+        agent.policy.calibrate(trials)
+        seen.append(agent.policy(trials, agent.begin_task(4))[0])
+    torch.testing.assert_close(*seen, atol=1e-4, rtol=1e-4)
