@@ -242,3 +242,27 @@ def test_behaviours_depend_on_their_generator_alone():
         assert np.array_equal(a, b) and not np.array_equal(a, c) and np.abs(a).max() <= 1
     with pytest.raises(UserError, match="3 values"):
         Noise(2, NoiseConfig(drift=(0.0, 0.0, 1.0)))
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+def test_relabelled_episodes_are_of_one_task_and_paid_anew(tmp_path, mapped):
+    replay = filled(folder=tmp_path, memory_map=mapped, segment=20)
+    replay.flush()
+    before = [replay.read(k) for k in range(6)]
+    replay.relabel(lambda inputs, action: 2 * inputs[:, 0] + action[:, 0])
+    for k in range(6):
+        episode = replay.read(k)
+        wanted = (2 * episode["reward_inputs"][:, 0] + episode["action"][:, 0]) * episode["reward_present"]
+        np.testing.assert_allclose(episode["reward"], wanted)
+        assert episode["task_index"] == 0 and before[k]["task_index"] == k % 4
+        assert np.array_equal(episode["proprio"], before[k]["proprio"])
+    assert len(replay.view(tasks=[0]).episodes) == 6
+    again = SequenceReplay(SPEC, ReplayConfig(memory_map=mapped, segment=20), tmp_path, 3)
+    again.load_state(replay.state())
+    assert np.array_equal(again.read(1)["reward"], before[1]["reward"])  # the files are as they were
+
+
+def test_no_episodes_make_no_transitions():
+    none, some = filled().view(tasks=[99]).transitions(), filled().transitions()
+    for name, values in vars(some).items():
+        assert vars(none)[name].shape == (0, *values.shape[1:]) and vars(none)[name].dtype == values.dtype

@@ -73,7 +73,9 @@ FAST = [
     [
         pytest.param(*pair, marks=() if pair in FAST else pytest.mark.slow)
         for pair in dict.fromkeys([*FAST, *EVERY])
-    ],
+    ]
+    + [pytest.param("sb3_sac/scratch", (*more, "algorithms.sb3_sac.batch_size=8"), marks=pytest.mark.baselines)
+       for more in ((), EVICTING)],
 )
 def test_transfer_interrupted_after_every_episode(toy, toy_model, tmp_path, monkeypatch, arm, more):
     overrides = (f"pretrained={toy_model / 'model'}", *more)

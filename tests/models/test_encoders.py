@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from meta_latent.errors import UserError
 from meta_latent.models.config import EncoderConfig
 from meta_latent.models.encoders import BlobDecoder, ConvEncoder, KeypointEncoder
 from meta_latent.rng import seeded_construction
@@ -128,3 +129,10 @@ def test_blobs_are_round_gaussians_where_the_embedding_says():
         squares = (x - at_x / decoder.scale) ** 2 + (y - at_y / decoder.scale) ** 2
         expected += presence * torch.exp(-0.5 * squares / width**2) * colour[:, None, None]
     torch.testing.assert_close(decoder(embedding)[0], expected)
+
+
+def test_more_convolutions_than_the_picture_can_be_halved_are_refused():
+    config = EncoderConfig(kind="conv", channels=(4,) * 5)
+    with pytest.raises(UserError, match="16 x 16 pixels cannot be halved 5 times"):
+        ConvEncoder((16, 16, 3), config, 0)
+    assert ConvEncoder((16, 16, 3), EncoderConfig(kind="conv", channels=(4,) * 4), 0).size == config.embedding

@@ -8,7 +8,7 @@ import torch
 
 import task_suites
 from meta_latent.algorithms.sac import SAC, SACConfig
-from meta_latent.data.collect import Noise, NoiseConfig, play_episode
+from meta_latent.data.collect import Noise, NoiseConfig, play, play_episode
 from meta_latent.data.latents import LatentCache
 from meta_latent.data.replay import ReplayConfig, SequenceReplay
 from meta_latent.data.source import SourceData
@@ -151,3 +151,23 @@ def test_exploring_draws_from_the_policy_and_evaluating_takes_the_mean_of_its_av
     assert not torch.allclose(evaluated, agent.actor.mean_action(features), atol=1e-3)
     a, b, c = (agent.act(step, agent.begin_task(2), Streams(seed), explore=True)[0] for seed in (1, 1, 2))
     assert torch.equal(a, b) and not torch.allclose(a, c) and not torch.allclose(a, evaluated)
+
+
+def test_acting_remembers_an_episode_and_not_the_ones_before_it():
+    """As the cached latents that are learned from: also in trials of several episodes."""
+    agent, rows = make(), SUITE.make_vector(SUITE.sample("train", 1, 0))
+    seen, observe = [], agent.model.observe
+
+    def spy(*arguments):
+        seen.append(observe(*arguments))
+        return seen[-1]
+
+    agent.model.observe = spy
+    played = play(rows, agent, np.array([[3, 4]]), Streams(0), explore=True, keep=True)
+    replay = empty()
+    for episode in played.episodes[0]:
+        replay.add_episode(episode)
+    agent.cache.extend(agent.model, replay)
+    acted = torch.cat([latent.memory for latent in seen])  # an inner episode's last observation among them
+    torch.testing.assert_close(acted, agent.cache.flat()[1][: len(acted)])
+    assert len(acted) == 2 * (STEPS + 1) - 1
