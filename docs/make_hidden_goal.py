@@ -86,7 +86,7 @@ def picture(targets: dict) -> plt.Figure:
         right.set(title=f"{name}: at the end", xlabel="episode of the trial", ylabel="return",
                   xticks=range(1, target["episodes_per_trial"] + 1))  # fmt: skip
         right.set_xlim(0.7, target["episodes_per_trial"] + 0.3)
-        left.legend(loc="upper left")
+        left.legend(loc="lower right")
         right.legend()
     return figure
 

@@ -33,7 +33,14 @@ def load(path: str | Path, device: str = "cpu") -> LatentStateModel | Agent:
     from meta_latent.experiment.learning import saved
     from meta_latent.experiment.pretraining import model_folder
 
-    return saved.load_agent(path, device) if saved.is_cell(path) else model_folder.load(path, device)
+    if saved.is_cell(path):
+        return saved.load_agent(path, device)
+    if not Path(path).is_dir():
+        raise UserError(f"there is no folder {path}")
+    if not (Path(path) / model_folder.CARD).is_file():
+        raise UserError(f"{path} is neither a model (the folder model/ of a pretraining; {model_folder.CARD} is "
+                        "missing) nor a run (runs/NAME/transfer/TARGET/ALGORITHM/START/SEED)")  # fmt: skip
+    return model_folder.load(path, device)
 
 
 def configure(source: str | Path | dict[str, Any], *overrides: str) -> ExperimentConfig:

@@ -123,7 +123,7 @@ def bind_target(config: ExperimentConfig, name: str) -> BoundTarget:
 def common_spec(bound: list[BoundTask]) -> Spec:
     """The spec that all tasks share, or a UserError naming the first that differs."""
     if not bound:
-        raise UserError("no tasks: pretrain.sources or transfer.targets is empty")
+        raise UserError("pretrain.sources is empty: this experiment pretrains nothing; meta-latent transfer runs it")
     spec = Spec.of(bound[0].distribution)
     for other in bound[1:]:
         reason = spec.mismatch(Spec.of(other.distribution))
