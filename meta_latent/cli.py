@@ -24,7 +24,7 @@ DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
 _EXPERIMENTS = {
     "pretrain": "pretrain a latent state model on a distribution of tasks",
     "transfer": "learn target tasks, from a pretrained model and from scratch",
-    "evaluate": "score a saved agent, or record videos of it",
+    "evaluate": "score a saved agent, or film it; also takes episodes=, video= (how many films), fresh= (a seed)",
     "demo": "pretrain, transfer and report in minutes on a CPU",
 }
 _HEAVY = ("pretrain", "transfer", "demo")
