@@ -56,11 +56,11 @@ def starting_model(pretrained: Path | None) -> dict:
 def check(experiment: ExperimentConfig, target: BoundTarget, arm: Arm) -> None:
     """Raise UserError if the algorithm cannot learn this target, as far as that is known before it starts."""
     data = experiment.transfer.targets[target.name].data
-    if data and len(target.tasks) > 1:
-        raise UserError(f"target {target.name}: logged data are of one task; leave out tasks or data")
     if ("data" in arm.entry.needs) != bool(data):
         what = "learns from logged data" if not data else "collects its own data"
         raise UserError(f"{arm} {what}: {'set' if not data else 'leave out'} transfer.targets.{target.name}.data")
+    if data and len(target.tasks) > 1:
+        raise UserError(f"target {target.name}: logged data are of one task; leave out tasks or data")
 
 
 def narrowed(
