@@ -37,20 +37,22 @@ class IVGConfig:
     """Hyper-parameters; durations in environment steps or updates.
 
     Attributes:
-        horizon: N, imagined steps. discount, mix: of the returns (mix is lambda).
-        temperature, target_entropy: first weight of the entropy bonus, tuned to hold this many nats per
-            action value.
-        reward_heads, pessimism: the reward is the mean of this many heads minus `pessimism` times their
-            spread, so that the policy gains nothing where target data are silent.
-        batch_size: imagined trajectories per update (like `reward_batch_size`, fastest as a multiple of the
-            number of transition heads). updates_per_step: updates per environment step.
-        first_updates: updates when learning starts. hidden, layers: of value and policy networks;
-            reward_hidden: of each reward head;
-        reward_batch_size: windows of `horizon` steps per update of theirs.
-        reward_weight_decay: decoupled; some hundred samples of a few episodes are easily overfitted.
-        target_rate: of the target value network. average_rate: of the policy's running average, which is
-            what acts without exploration. gradient_clip: largest norm per network.
-        min_stddev, max_stddev: bounds of the policy's spread before the squashing.
+        horizon: N, imagined steps.
+        discount: of later rewards, per step. mix: lambda of the returns, 1 for N-step returns.
+        temperature: first weight of the entropy bonus. target_entropy: nats per action value that it is tuned to hold.
+        reward_heads: the reward is the mean of this many. pessimism: how many times their spread is taken from it, so
+            that the policy gains nothing where target data are silent.
+        reward_hidden: width of each reward head. reward_batch_size: windows of `horizon` steps per update of theirs.
+        batch_size: imagined trajectories per update (fastest as a multiple of the number of transition heads).
+        updates_per_step: updates per environment step. first_updates: updates when learning starts.
+        hidden: width of value and policy networks. layers: hidden layers of these and of the reward heads.
+        reward_learning_rate: of the reward heads. reward_weight_decay: decoupled; some hundred samples of a few
+            episodes are easily overfitted. value_learning_rate: of the value. policy_learning_rate: of the policy.
+        temperature_learning_rate: of the weight of the entropy bonus.
+        target_rate: how fast the target value network follows. average_rate: how fast the policy's running average
+            follows, which is what acts without exploration. gradient_clip: largest norm per network.
+        min_stddev: least spread of the policy before the squashing. max_stddev: largest spread of the policy before the
+            squashing.
     """
 
     horizon: int = count(5, most=1000)

@@ -34,10 +34,17 @@ CALIBRATION = 512
 
 @dataclass(frozen=True)
 class OracleConfig:
-    """Hyper-parameters; `updates_per_step` updates of critics and policy for each new environment step.
+    """Hyper-parameters.
 
-    steps_per_round: environment steps between updates. target_entropy: per action value, in nats.
-    target_rate: of the target critics. channels, embedding: of the convolutions and of what they give per camera.
+    Attributes:
+        discount: of later rewards, per step. temperature: first weight of the entropy bonus.
+        target_entropy: nats per action value that it is tuned to hold. batch_size: transitions per update.
+        updates_per_step: updates per environment step. first_updates: updates when learning starts.
+        steps_per_round: environment steps between updates.
+        channels: feature maps of each convolution, () for one linear map. embedding: values per camera.
+        hidden: width of critics and policy. layers: their hidden layers. learning_rate: of critics and policy.
+        temperature_learning_rate: of the weight of the entropy bonus.
+        target_rate: how fast the target critics follow. gradient_clip: largest norm per network.
     """
 
     discount: float = share(0.9, below=True)

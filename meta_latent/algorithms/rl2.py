@@ -37,10 +37,15 @@ from meta_latent.types import Averages, Metrics, SequenceBatch, Spec, Step
 class RL2Config:
     """Hyper-parameters.
 
-    steps_per_round: environment steps between updates, learned from once. epochs: passes over them, in
-    `minibatches` parts of whole trials each. mix: lambda of GAE. clip: how far the ratio of new and old
-    probabilities counts. return_rate: how fast the mean and deviation of returns follow. channels, embedding: of the
-    convolutions and of what they give per camera.
+    Attributes:
+        steps_per_round: environment steps between updates, learned from once. epochs: passes over them.
+        minibatches: parts of whole trials that a pass is made in. discount: of later rewards, per step.
+        mix: lambda of GAE. clip: how far the ratio of new and old probabilities counts.
+        value_weight: of the values' error. entropy_weight: of the entropy bonus.
+        return_rate: how fast the mean and deviation of returns follow.
+        channels: feature maps of each convolution, () for one linear map. embedding: values per camera.
+        memory: units of the recurrent network. hidden: width of actor and value. layers: their hidden layers.
+        learning_rate: of everything. gradient_clip: largest norm of a gradient.
     """
 
     steps_per_round: int = count(2000)

@@ -26,10 +26,16 @@ from meta_latent.types import Averages, Metrics
 
 @dataclass(frozen=True)
 class SACConfig:
-    """Hyper-parameters; `updates_per_step` updates of critics and policy for each new environment step.
+    """Hyper-parameters.
 
-    target_rate: of the target critics. average_rate: of the policy's running average, which is what is
-    evaluated.
+    Attributes:
+        discount: of later rewards, per step. steps: n of the n-step returns.
+        temperature: first weight of the entropy bonus. target_entropy: nats per action value that it is tuned to hold.
+        batch_size: windows per update. updates_per_step: updates per environment step.
+        first_updates: updates when learning starts. hidden: width of critics and policy. layers: their hidden layers.
+        learning_rate: of critics and policy. temperature_learning_rate: of the weight of the entropy bonus.
+        target_rate: how fast the target critics follow. average_rate: how fast the policy's running average follows,
+            which is what is evaluated. gradient_clip: largest norm per network.
     """
 
     discount: float = share(0.93, below=True)

@@ -24,7 +24,14 @@ from meta_latent.types import Metrics, Spec, Step
 
 @dataclass(frozen=True)
 class StableSACConfig:
-    """Hyper-parameters, named as ours; `channels`: of the strided convolutions, `features`: per camera."""
+    """Hyper-parameters, named as ours.
+
+    Attributes:
+        discount: of later rewards, per step. learning_rate: of all networks. batch_size: transitions per update.
+        updates_per_step: updates per environment step. target_rate: how fast the target critics follow.
+        hidden: width of critics and policy. layers: their hidden layers.
+        channels: feature maps of each strided convolution. features: values per camera.
+    """
 
     discount: float = share(0.95)
     learning_rate: float = positive(7e-4, most=10)
