@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -45,6 +46,19 @@ def test_every_committed_result_is_whole():
         assert all(entry["arms"] for entry in facts["report"]["targets"].values())
         picture = path.with_suffix(".png").read_bytes()
         assert hashlib.sha256(picture).hexdigest() == facts["picture_sha256"], path
+
+
+def test_readme_says_what_hidden_goal_found():
+    """Medians over seeds: both episodes of RL^2, the oracle's last, the script's."""
+    text = (ROOT / "README.md").read_text()
+    targets = json.loads((ROOT / "docs" / "results" / "hidden_goal.json").read_text())["report"]["targets"]
+    said = {"sparse": "{:.1f} and {:.1f} of at most {script:.1f}, the oracle {oracle:.1f}",
+            "dense": "{:.1f} and {:.1f}, the oracle {oracle:.1f}, a script that knows the goal {script:.1f}"}
+    for name, words in said.items():
+        arms = targets[name]["arms"]
+        rl2, oracle = (np.median(arms[f"{arm}/scratch"]["returns_by_episode"], 0) for arm in ("rl2", "oracle"))
+        assert words.format(*rl2, oracle=oracle[-1], script=targets[name]["scripted_optimum"]) in text
+        assert min(arms["oracle/scratch"]["final_score"]) >= 0.9
 
 
 def test_links_of_the_documents_lead_somewhere():

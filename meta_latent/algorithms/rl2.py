@@ -22,6 +22,7 @@ import torch
 from torch import nn
 
 from meta_latent.algorithms.registry import Algorithm, Setting
+from meta_latent.errors import UserError
 from meta_latent.models.observations import ObservationEncoder
 from meta_latent.nets import MLP, Standardiser
 from meta_latent.ops.advantages import generalised_advantages
@@ -157,7 +158,12 @@ class RL2(BaseAgent):
 
     def update(self, replay, rng: Streams) -> Metrics:
         """Learn from the trials that arrived since the last call, each once; all epochs in one call."""
-        fresh, self.seen = replay.view(since=self.seen), replay.added
+        fresh, arrived = replay.view(since=self.seen), replay.added - self.seen
+        if len(fresh.episodes) < arrived:
+            raise UserError(f"of the {arrived} episodes of this round the replay kept {len(fresh.episodes)}: raise "
+                            "transfer.replay.capacity to several times algorithms.rl2.steps_per_round="
+                            f"{self.config.steps_per_round}")  # fmt: skip
+        self.seen = replay.added
         trials = fresh.trials(None, self.episodes).to(self.device)
         if not self.updates:  # the policy that acted knew no scales, and hardly looked
             self.policy.calibrate(trials)

@@ -17,6 +17,7 @@ from torch import nn
 
 from meta_latent.algorithms.registry import Algorithm, Setting
 from meta_latent.models.learner import ModelLearner
+from meta_latent.policies.base_agent import BaseAgent
 from meta_latent.ranges import count, counts, nonnegative, positive, share, whole
 from meta_latent.rng import Streams, seeded_globals
 from meta_latent.types import Metrics, Spec, Step
@@ -44,10 +45,8 @@ class StableSACConfig:
     features: int = count(64, most=16_384)
 
 
-class StableSAC:
+class StableSAC(BaseAgent):
     """Their SAC as an agent of ours: `act` is their policy, `update` fills their buffer and calls their `train`."""
-
-    heads = 1
 
     def __init__(self, config: StableSACConfig, setting: Setting):
         from stable_baselines3 import SAC
@@ -79,9 +78,6 @@ class StableSAC:
 
     # Acting
 
-    def begin_task(self, batch_size: int) -> None:
-        """There is nothing to remember."""
-
     def act(self, step: Step, carry: None, rng: Streams, explore: bool):
         """-> actions (B, A) in [-1, 1]; the mean unless `explore`."""
         observation = {f"image_{camera}": images.numpy() for camera, images in step.images.items()}
@@ -92,14 +88,6 @@ class StableSAC:
         return torch.from_numpy(np.asarray(actions, np.float32)), carry
 
     # Learning
-
-    def wants(self) -> int:
-        """One more episode before the next update."""
-        return 0
-
-    def adapt(self, trial, rng: Streams) -> StableSAC:
-        """The agent itself."""
-        return self
 
     def update(self, replay, rng: Streams) -> Metrics:
         """Their updates for the steps that arrived since the last call."""

@@ -11,6 +11,7 @@ from meta_latent.algorithms.registry import Setting
 from meta_latent.algorithms.rl2 import RL2, RL2Config, _timed, surrogate, trial_advantages
 from meta_latent.data.collect import Noise, NoiseConfig, play
 from meta_latent.data.replay import ReplayConfig, SequenceReplay
+from meta_latent.errors import UserError
 from meta_latent.experiment.learning.collector import Collector, CollectorConfig
 from meta_latent.experiment.settings.suites import BoundTarget, BoundTask
 from meta_latent.ops.advantages import generalised_advantages
@@ -192,3 +193,16 @@ def test_rewards_are_read_by_their_deviation():
         agent.policy.calibrate(trials)
         seen.append(agent.policy(trials, agent.begin_task(4))[0])
     torch.testing.assert_close(*seen, atol=1e-4, rtol=1e-4)
+
+
+def test_a_replay_that_cannot_hold_a_round_is_refused():
+    agent, streams = build(), Streams(0)
+    for capacity, fits in ((1000, True), (20, False)):
+        replay = SequenceReplay(SPEC, ReplayConfig(capacity=capacity, segment=14))
+        agent.seen = 0
+        collector().round(agent, replay, streams)
+        if fits:
+            agent.update(replay, streams)
+        else:
+            with pytest.raises(UserError, match="transfer.replay.capacity.*steps_per_round=48"):
+                agent.update(replay, streams)

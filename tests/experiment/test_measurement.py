@@ -15,6 +15,7 @@ import task_suites
 from meta_latent.algorithms.sac import SAC
 from meta_latent.data.replay import ReplayConfig, SequenceReplay
 from meta_latent.experiment.runs import checkpoint, metrics
+from meta_latent.experiment.runs.resumable import Resumable
 from meta_latent.types import Spec
 from task_suites import registry
 
@@ -118,3 +119,20 @@ def test_evaluated_episodes_end_at_their_terminal_states(toy, tmp_path, rope):
     assert rope == sorted(rope) == sorted(returns) and len(rope) == 5 and len(set(rope)) > 2
     measured = metrics.read(folder, "evaluation")[-1]
     assert measured["raw_return"] == pytest.approx(np.mean(returns))
+
+
+def test_checkpoints_are_as_rare_as_evaluations_also_while_nothing_is_collected(toy, tmp_path, monkeypatch):
+    """An agent that first makes thirty updates without data, then learns as usual: two evaluations, and the end."""
+    saves, save, update, wants = [], Resumable.save, SAC.update, SAC.wants
+    monkeypatch.setattr(Resumable, "save", lambda self: saves.append(1) or save(self))
+    monkeypatch.setattr(SAC, "wants", lambda self: None if self.updates < 30 else wants(self))
+
+    def first_without(self, replay, rng):
+        if self.updates >= 30:
+            return update(self, replay, rng)
+        self.updates += 1
+        return {}
+
+    monkeypatch.setattr(SAC, "update", first_without)
+    folder = toy.transfer(tmp_path, "sac/scratch")
+    assert len(metrics.read(folder, "evaluation")) == 2 and len(saves) == 3

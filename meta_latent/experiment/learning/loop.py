@@ -116,12 +116,12 @@ class Learning:
                 if idle == IDLE_ROUNDS or dry == DRY_ROUNDS:
                     raise RunError(f"{self.arm} asks for no data any more: its `wants` stays None; an algorithm that "
                                    "learns from logged data is registered with needs={'data'}")  # fmt: skip
-                if self._due():
+                due = self._due()
+                if due:
                     # The clock of a learning curve stands still while it is measured.
                     self._evaluate(bar)
                     started = time.monotonic() - self.progress["seconds"]
-                if self._place() != before and (self.progress["evaluated"] == self._now()
-                                                or time.monotonic() - saved > SAVE_SECONDS):  # fmt: skip
+                if due or time.monotonic() - saved > SAVE_SECONDS:
                     self.saved.save()
                     saved = time.monotonic()
                 if interrupts.requested:
