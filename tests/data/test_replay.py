@@ -249,10 +249,10 @@ def test_relabelled_episodes_are_of_one_task_and_paid_anew(tmp_path, mapped):
     replay = filled(folder=tmp_path, memory_map=mapped, segment=20)
     replay.flush()
     before = [replay.read(k) for k in range(6)]
-    replay.relabel(lambda inputs, action: 2 * inputs[:, 0] + action[:, 0])
+    replay.relabel(lambda inputs, action: 2 * inputs[:, 0] + action[:, 0] + 5)
     for k in range(6):
         episode = replay.read(k)
-        wanted = (2 * episode["reward_inputs"][:, 0] + episode["action"][:, 0]) * episode["reward_present"]
+        wanted = (2 * episode["reward_inputs"][:, 0] + episode["action"][:, 0] + 5) * episode["reward_present"]
         np.testing.assert_allclose(episode["reward"], wanted)
         assert episode["task_index"] == 0 and before[k]["task_index"] == k % 4
         assert np.array_equal(episode["proprio"], before[k]["proprio"])
