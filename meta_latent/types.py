@@ -134,14 +134,14 @@ class SequenceBatch(Step):
         reward_inputs: (B, T, R) privileged values for relabelling.
         task_index: (B,) int64, which of the tasks the sequence was collected on, and so its reward function.
         head_mask: (B, K) bool, the ensemble heads that may train on the sequence.
-        first_frame: (B,) int64, place of the first step among all frames of the replay (to find cached
-            values); None for trials.
+        frames: (B, T) int64, places among all frames that the replay holds now (to find cached values); 0 where
+            a trial is padded.
         valid: (B, T) bool, False where a trial is over and padded with zeros; None for windows, which are full.
     """
 
     task_index: torch.Tensor | None = None
     head_mask: torch.Tensor | None = None
-    first_frame: torch.Tensor | None = None
+    frames: torch.Tensor | None = None
     valid: torch.Tensor | None = None
 
     def without_rewards(self) -> SequenceBatch:
@@ -150,7 +150,7 @@ class SequenceBatch(Step):
         return replace(self, reward=hidden, reward_present=hidden.clone())
 
     def joined(self, other: SequenceBatch) -> SequenceBatch:
-        """The sequences of both, one after the other; `first_frame` then belongs to two replays."""
+        """The sequences of both, one after the other; `frames` then belong to two replays."""
         pairs = {f.name: (getattr(self, f.name), getattr(other, f.name)) for f in fields(self)}
         return SequenceBatch(
             **{

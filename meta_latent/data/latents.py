@@ -39,12 +39,8 @@ class LatentWindows:
         return LatentWindows(*(getattr(self, f.name)[order] for f in fields(self)))
 
 
-class LatentCache:
-    """Latents of whole episodes, flat over time. Each is filtered on its own: computed again, it is
-    bit-equal.
-
-    An update of the encoder or of the core invalidates the cache: call `clear` and `extend` again.
-    """
+class _OfEpisodes:
+    """Columns of what is computed once from whole episodes, flat over time, and follows a replay's evictions."""
 
     def __init__(self):
         self.clear()
@@ -57,13 +53,59 @@ class LatentCache:
         self._flat: tuple[torch.Tensor, ...] | None = None
 
     def __len__(self) -> int:
-        """Latents held."""
+        """Frames held."""
         return sum(self.lengths)
 
     @property
     def episodes(self) -> int:
         """Episodes held."""
         return len(self.lengths)
+
+    def _missing(self, replay: SequenceReplay) -> range:
+        """Places of the episodes to append; those that the replay evicted are forgotten."""
+        gone = min(max(replay.evicted - self.first, 0), self.episodes)
+        if gone:
+            start = sum(self.lengths[:gone])
+            self.parts = [tuple(column[start:].clone() for column in self.flat())]
+            self.lengths, self._flat = self.lengths[gone:], None
+        self.first = replay.evicted
+        return range(self.episodes, len(replay.episodes))
+
+    def _append(self, *columns: torch.Tensor) -> None:
+        self.parts.append(columns)
+        self.lengths.append(len(columns[0]))
+        self._flat = None
+
+    def flat(self) -> tuple[torch.Tensor, ...]:
+        """Every column (N, ...), in the order of the replay's frames."""
+        if self._flat is None:
+            self._flat = tuple(torch.cat(column) for column in zip(*self.parts, strict=True))
+            self.parts = [self._flat] if self.parts else []
+        return self._flat
+
+
+class EmbeddingCache(_OfEpisodes):
+    """Embeddings of a replay's frames. An update of the encoder invalidates it: call `clear` and `extend` again."""
+
+    @torch.no_grad()
+    def extend(self, model, replay: SequenceReplay, chunk: int = 2048) -> None:
+        """Embed the replay's episodes that are not cached yet and append them; evicted ones leave the cache."""
+        for index in self._missing(replay):
+            self._append(embed_episode(model, replay, replay.read(index), chunk))
+
+    def embeddings(self, frames: torch.Tensor) -> torch.Tensor:
+        """(...,) places among the replay's frames, as batches name them, -> (..., Z)."""
+        (held,) = self.flat()
+        return held[frames.to(held.device)]
+
+
+class LatentCache(_OfEpisodes):
+    """Latents of whole episodes, flat over time. Each is filtered on its own: computed again, it is
+    bit-equal.
+
+    `flat` holds samples (N, Z), memories (N, M), actions (N, A), rewards (N,), terminal (N,), head_mask (N, K).
+    An update of the encoder or of the core invalidates the cache: call `clear` and `extend` again.
+    """
 
     @torch.no_grad()
     def extend(self, model, replay: SequenceReplay, chunk: int = 2048,
@@ -72,8 +114,7 @@ class LatentCache:
         evicted leave the cache. `relabel`: an episode's arrays -> its rewards (T +
         1,), instead of its own.
         """
-        self._forget(replay.evicted)
-        for index in range(self.episodes, len(replay.episodes)):
+        for index in self._missing(replay):
             episode = replay.read(index)
             embeddings = embed_episode(model, replay, episode, chunk)
             actions, rewards, present = (torch.from_numpy(np.array(episode[k])).to(model.device)
@@ -87,24 +128,7 @@ class LatentCache:
                 rewards = relabel(episode).to(model.device)
             mask = torch.from_numpy(episode["head_mask"]).to(model.device).expand(len(actions), -1)
             terminal = torch.from_numpy(episode["is_terminal"]).to(model.device)
-            self.parts.append((latent.sample[0], latent.memory[0], actions, rewards, terminal, mask))
-            self.lengths.append(len(actions))
-        self._flat = None
-
-    def _forget(self, evicted: int) -> None:
-        gone = min(max(evicted - self.first, 0), self.episodes)
-        if gone:
-            start = sum(self.lengths[:gone])
-            self.parts = [tuple(column[start:].clone() for column in self.flat())]
-            self.lengths, self._flat = self.lengths[gone:], None
-        self.first = evicted
-
-    def flat(self) -> tuple[torch.Tensor, ...]:
-        """samples (N, Z), memories (N, M), actions (N, A), rewards (N,), terminal (N,), head_mask (N, K)."""
-        if self._flat is None:
-            self._flat = tuple(torch.cat(column) for column in zip(*self.parts, strict=True))
-            self.parts = [self._flat] if self.parts else []
-        return self._flat
+            self._append(latent.sample[0], latent.memory[0], actions, rewards, terminal, mask)
 
     def windows(self, batch_size: int, horizon: int, rng: np.random.Generator) -> LatentWindows:
         """Windows of H + 1 within one episode each, uniform over all. UserError: all episodes are shorter."""

@@ -228,18 +228,19 @@ class SequenceReplay:
                 arrays[key] = np.empty((batch_size, length, *shape), dtype)
                 for rows in by_segment.values():
                     arrays[key][rows] = held[rows[0]].segment.windows(key, starts[rows], length)
-        first_frame = (lengths.cumsum() - lengths)[episode] + offset
+        first = (lengths.cumsum() - lengths)[episode] + offset
         batch = self._batch(self._unpacked(arrays))
-        return replace(batch, first_frame=torch.from_numpy(first_frame))
+        return replace(batch, frames=torch.from_numpy(first[:, None] + np.arange(length)))
 
     def trials(
-        self, batch_size: int | None, episodes: int, rng: np.random.Generator | None = None, mixed: bool = False
-    ) -> SequenceBatch:
+        self, batch_size: int | None, episodes: int, rng: np.random.Generator | None = None, mixed: bool = False,
+        images: bool = True,
+    ) -> SequenceBatch:  # fmt: skip
         """(B, T) trials of one task each: `episodes` of its episodes one after the other, zeros where `valid` is
         False.
 
         batch_size: drawn with replacement; None: every trial once, in order, without `rng`. mixed: any episodes
-        of one task instead of those that were played after each other.
+        of one task instead of those that were played after each other. images: False leaves them out.
         Raises UserError if no trial is that long.
         """
         if mixed:
@@ -257,7 +258,19 @@ class SequenceReplay:
             drawn = rng.integers(len(pools), size=batch_size)
             chosen = [list(rng.choice(pools[k], episodes, replace=False)) if mixed else pools[k][:episodes]
                       for k in drawn]
-        return self._joined([[self.read(int(i)) for i in places] for places in chosen])
+        batch = self._joined([[self._of_trial(int(i), images) for i in places] for places in chosen])
+        return replace(batch, frames=self._frames_of(chosen, batch.valid))
+
+    def _of_trial(self, episode: int, images: bool) -> dict[str, np.ndarray]:
+        return {k: v for k, v in self.read(episode).items() if images or not k.startswith("image_")}
+
+    def _frames_of(self, trials: list[list[int]], valid: torch.Tensor) -> torch.Tensor:
+        """Where the frames of trials of these episodes lie among all, zero where `valid` (B, T) is False."""
+        lengths = self.lengths()
+        starts, frames = lengths.cumsum() - lengths, np.zeros(valid.shape, np.int64)
+        places = [starts[i] + np.arange(lengths[i]) for trial in trials for i in trial]
+        frames[valid.numpy()] = np.concatenate(places)
+        return torch.from_numpy(frames)
 
     def _joined(self, trials: list[list[dict[str, np.ndarray]]]) -> SequenceBatch:
         """Trials as one batch, padded to the longest."""

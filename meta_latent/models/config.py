@@ -64,14 +64,15 @@ class LossConfig:
     """Weights of the named loss terms and the lengths of open-loop predictions.
 
     Attributes:
-        image, embedding, divergence, open_loop, task_reward, reward, continuation: weights (0 leaves a term
-            out).
+        image, embedding, divergence, open_loop, task_reward, reward, continuation, counterfactual: weights (0
+            leaves a term out).
         pixel_contrast: a pixel's weight is 1 + this * (pixel - its mean over the batch)^2.
         divergence_balance: share of the divergence's gradient that goes to the prior (Dreamer v2's KL
             balancing).
         free_nats: no divergence gradient below this many nats per step (rssm).
         embedding_stddev: stddev of p(embedding | sample) (rssm).
         open_loop_steps: steps of open-loop prediction. decoded_steps: how many of them are decoded to images.
+        counterfactual_frames: other frames of the same sequence whose rewards every memory predicts.
     """
 
     image: float = nonnegative(100.0)
@@ -87,6 +88,8 @@ class LossConfig:
     task_reward: float = nonnegative(1.0)
     reward: float = nonnegative(5.0)
     continuation: float = nonnegative(1.0)
+    counterfactual: float = nonnegative(0.0)
+    counterfactual_frames: int = count(4, most=1000)
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,7 @@ class ModelConfig:
         normalise_proprio: proprioception enters the latent with mean 0 and stddev 1, fitted before the first
             update. Losses and noise count every value of the latent alike: without it a hand's centimetres
             drown beside a joint's radians per second.
+        normalise_rewards: rewards are read and predicted with mean 0 and stddev 1, fitted likewise.
     """
 
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
@@ -111,3 +115,4 @@ class ModelConfig:
     head_layers: int = whole(2, most=64)
     continuation: bool = False
     normalise_proprio: bool = False
+    normalise_rewards: bool = False

@@ -50,6 +50,7 @@ class LatentStateModel(nn.Module):
             {c: make_decoder(s, config.encoder, spec.proprio) for c, s in spec.images.items()}
         )
         self.proprio = Standardiser(spec.proprio) if config.normalise_proprio else nn.Identity()
+        self.rewards = Standardiser(1) if config.normalise_rewards else nn.Identity()
         self.latent_size = sum(e.size for e in self.encoders.values()) + spec.proprio
         self.relation_size = sum(e.relation_size for e in self.encoders.values())
         self.core = RecurrentCore(
@@ -85,12 +86,24 @@ class LatentStateModel(nn.Module):
         parts = [encoder(images[camera], proprio) for camera, encoder in self.encoders.items()]
         return torch.cat([*parts, self.proprio(proprio)], -1) if self.spec.proprio else torch.cat(parts, -1)
 
-    def calibrate(self, images: dict[str, torch.Tensor], proprio: torch.Tensor) -> None:
-        """Set what has a closed form, from sequences: camera -> (B, T, H, W, 3) uint8, and (B, T, P)."""
+    def calibrate(self, images: dict[str, torch.Tensor], proprio: torch.Tensor, rewards: torch.Tensor) -> None:
+        """Set what has a closed form, from sequences: camera -> (B, T, H, W, 3) uint8, (B, T, P), and the
+        rewards (n,) that were paid in them.
+        """
         for camera, encoder in self.encoders.items():
             encoder.calibrate(images[camera], proprio)
         if isinstance(self.proprio, Standardiser):
             self.proprio.fit(proprio)
+        if isinstance(self.rewards, Standardiser) and len(rewards) > 1:
+            self.rewards.fit(rewards[:, None])
+
+    def scaled(self, rewards: torch.Tensor) -> torch.Tensor:
+        """Rewards (...,) on the scale on which they are read and predicted."""
+        return self.rewards(rewards[..., None])[..., 0]
+
+    def unscaled(self, values: torch.Tensor) -> torch.Tensor:
+        """The inverse of `scaled`, within its limits."""
+        return values * self.rewards.stddev + self.rewards.mean if self.config.normalise_rewards else values
 
     def initial(self, batch_size: int) -> Latent:
         """The latent before anything was observed."""
@@ -109,7 +122,8 @@ class LatentStateModel(nn.Module):
         mean, stddev = self.core.posterior(embedding)
         sample = self.core.draw(mean, stddev, rng)
         present = step.reward_present * self.config.reward_input
-        memory = self.core.remember(latent.memory * keep[:, None], sample, step.action, step.reward, present)
+        reward = self.scaled(step.reward)
+        memory = self.core.remember(latent.memory * keep[:, None], sample, step.action, reward, present)
         return self.core.latent(sample, mean, stddev, memory)
 
     def filter(self, embeddings, actions, rewards, present, rng=None, memory=None) -> Latent:
@@ -119,7 +133,7 @@ class LatentStateModel(nn.Module):
         mean, stddev = self.core.posterior(embeddings)
         sample = self.core.draw(mean, stddev, rng)
         present = present * self.config.reward_input
-        memory = self.core.remember_sequence(sample, actions, rewards, present, memory)
+        memory = self.core.remember_sequence(sample, actions, self.scaled(rewards), present, memory)
         return self.core.latent(sample, mean, stddev, memory)
 
     # Imagination
@@ -146,7 +160,8 @@ class LatentStateModel(nn.Module):
             continuation = torch.ones(inputs.shape[:-1], device=inputs.device)
         else:
             continuation = self.continuation_head(inputs)[..., 0].sigmoid()
-        return Prediction(self.reward_head(inputs)[..., 0], self.task_reward_head(inputs), continuation)
+        rewards = self.unscaled(self.reward_head(inputs)[..., 0]), self.unscaled(self.task_reward_head(inputs))
+        return Prediction(*rewards, continuation)
 
     def step_inputs(
         self, memory: torch.Tensor, action: torch.Tensor, next_latent: Latent

@@ -10,7 +10,9 @@ import numpy as np
 import torch
 
 from meta_latent.errors import RunError
-from meta_latent.models import losses
+from meta_latent.models import losses, trials
+from meta_latent.models.config import LossConfig
+from meta_latent.models.core import Latent
 from meta_latent.models.latent_state_model import LatentStateModel
 from meta_latent.nets import pack_optimiser, unpack_optimiser
 from meta_latent.ranges import count, positive
@@ -62,7 +64,8 @@ class ModelLearner:
     def calibrate(self, batch) -> None:
         """Set what can be set in closed form before the first joint update, from (B, T) pixel sequences."""
         batch = batch.to(self.model.device)
-        self.model.calibrate(batch.images, batch.proprio)
+        paid = batch.reward[batch.reward_present > 0]
+        self.model.calibrate(batch.images, batch.proprio, paid)
 
     def joint(self, batch, rng: torch.Generator, task_rewards=None, scale: float = 1.0) -> dict[str, float]:
         """One update of everything on (B, T) pixel sequences. `scale` multiplies the learning rate."""
@@ -81,6 +84,15 @@ class ModelLearner:
         head = losses.draw_heads(windows.head_mask, rng)
         error = losses.transition_loss(self.model, windows.samples, windows.memories, windows.actions, head)
         return self._step("transition", {"transition": error}, scale)
+
+    def trials(
+        self, batch, shown, weights: LossConfig, rng: torch.Generator, embeddings: torch.Tensor | None = None
+    ) -> tuple[dict[str, float], Latent]:
+        """One update on whole trials, see `models.trials.trial_loss`: of everything on pixels, or of core and heads
+        on `embeddings` (B, T, Z); what it measured, and the beliefs (B, T) that it began with, outside the graph.
+        """
+        terms, belief = trials.trial_loss(self.model, batch, shown, weights, rng, embeddings)
+        return self._step("joint" if embeddings is None else "filter", terms, 1.0), belief.detach()
 
     def _step(self, stage: str, terms: dict[str, torch.Tensor], scale: float) -> dict[str, float]:
         optimiser, parameters = self.optimisers[stage], self.parameters[stage]

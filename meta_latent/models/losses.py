@@ -23,6 +23,7 @@ METRICS = {
     "embedding": "negative log likelihood of what was seen, given the posterior",
     "divergence": "how far one-step predictions are from what was observed (KL in nats, or squared error)",
     "reward": "weighted squared error of predicted rewards",
+    "counterfactual": "weighted squared error of the rewards of other frames of the trial, from every memory in it",
     "task_reward": "the same for the sources' reward functions",
     "continuation": "cross entropy of whether the episode goes on",
     "open_loop": "squared error of latents predicted several steps ahead, unseen",
@@ -132,9 +133,9 @@ def _reward_terms(model, before, ahead, batch, task_rewards, weights) -> dict[st
     inputs = model.step_inputs(before.memory, batch.action[:, 1:], ahead)
     valid = batch.reward_present[:, 1:]
     guess = model.reward_head(inputs)[..., 0]
-    terms = {"reward": weights.reward * valid * (guess - batch.reward[:, 1:]).square()}
+    terms = {"reward": weights.reward * valid * (guess - model.scaled(batch.reward[:, 1:])).square()}
     if task_rewards is not None:
-        error = (model.task_reward_head(inputs) - task_rewards[:, 1:]).square().mean(-1)
+        error = (model.task_reward_head(inputs) - model.scaled(task_rewards[:, 1:])).square().mean(-1)
         terms["task_reward"] = weights.task_reward * error
     if model.continuation_head is not None:
         logits = model.continuation_head(inputs)[..., 0]

@@ -32,14 +32,18 @@ class AdaptationConfig:
     policy update.
 
     Attributes:
-        joint, transition: updates per environment step of the learner's stages (0: that part stays frozen).
-        first_joint, first_transition: updates before the first policy update.
+        joint, filter, transition: updates per environment step of the learner's stages (0: that part stays frozen):
+            everything on pixels; core and heads on cached embeddings, for algorithms that infer tasks; the
+            transition heads on cached latents, for those that imagine.
+        first_joint, first_filter, first_transition: updates before the first policy update.
         transition_scale: multiplies the learning rate of the transition heads.
     """
 
     joint: float = nonnegative(0.0, most=1000)
+    filter: float = nonnegative(0.0, most=1000)
     transition: float = nonnegative(1.0, most=1000)
     first_joint: int = whole(0)
+    first_filter: int = whole(0)
     first_transition: int = whole(0)
     transition_scale: float = nonnegative(0.5, most=1000)
 
@@ -73,6 +77,9 @@ class LatentAgent(BaseAgent):
         parts: what it is built from. actor: maps features to actions (`GaussianActor`); None: `choose` does.
     """
 
+    remembers_trials = False
+    """Whether the belief survives an episode's end."""
+
     def __init__(self, parts: LatentParts, actor: nn.Module | None = None):
         self.model, self.learner, self.adaptation = parts.model, parts.learner, parts.adaptation
         self.cache, self.source, self.actor = parts.cache, parts.source, actor
@@ -84,7 +91,7 @@ class LatentAgent(BaseAgent):
             self.networks["average_policy"] = self.average_actor
         self.optimisers: dict[str, torch.optim.Optimizer] = {}
         self.updates = 0
-        self.debt = {"joint": 0.0, "transition": 0.0, "improve": 0.0}
+        self.debt = {"joint": 0.0, "filter": 0.0, "transition": 0.0, "improve": 0.0}
         self.seen_steps = 0
         self.began = False
 
@@ -103,10 +110,12 @@ class LatentAgent(BaseAgent):
     def act(self, step: Step, carry, rng: Streams, explore: bool):
         """Filter one step, then act: -> action (B, A) in [-1, 1] on the CPU, and the new carry, a latent.
 
-        Every episode is filtered on its own, as are those that cached latents are learned from: what a trial's
-        earlier episodes found out is not remembered.
+        Unless it `remembers_trials`, every episode is filtered on its own, as are those that cached latents are
+        learned from.
         """
-        carry = self.model.observe(carry, replace(step, is_task_first=step.is_first).to(self.model.device))
+        if not self.remembers_trials:
+            step = replace(step, is_task_first=step.is_first)
+        carry = self.model.observe(carry, step.to(self.model.device))
         return self.choose(carry, rng, explore).cpu(), carry
 
     def choose(self, latent, rng: Streams, explore: bool) -> torch.Tensor:

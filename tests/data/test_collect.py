@@ -176,7 +176,7 @@ def test_trials_are_whole_padded_and_in_order():
     batch = filled().trials(None, 3)
     lengths = [3 * (LENGTHS[k % 3] + 1) for k in range(4)]
     assert batch.valid.sum(1).tolist() == lengths and batch.valid.shape == (4, max(lengths))
-    assert batch.task_index.tolist() == [0, 1, 0, 1] and batch.first_frame is None
+    assert batch.task_index.tolist() == [0, 1, 0, 1]
     for b, length in enumerate(lengths):
         assert batch.valid[b, :length].all()
         steps = LENGTHS[b % 3]

@@ -63,7 +63,7 @@ def check_batch(batch, length=4):
     assert torch.equal(batch.task_index, episode[:, 0].long() % 4)
     mask = torch.stack([episode[:, 0] % 2, torch.ones(len(step)), torch.zeros(len(step))], -1).bool()
     assert torch.equal(batch.head_mask, mask)
-    assert torch.equal(batch.first_frame, (8 * episode + step)[:, 0].long())
+    assert torch.equal(batch.frames, (8 * episode + step).long())
     assert batch.reward.shape[1] == length
 
 
@@ -99,7 +99,7 @@ def test_batches_hold_what_was_collected(tmp_path, mapped, segment):
 
 def test_windows_are_uniform_and_stay_among_the_chosen():
     batch = filled().subset([1, 4]).sequences(20_000, 5, np.random.default_rng(0))
-    places, counts = torch.unique(batch.first_frame, return_counts=True)
+    places, counts = torch.unique(batch.frames[:, 0], return_counts=True)
     assert places.tolist() == [0, 1, 2, 3, 8, 9, 10, 11]  # counted in the replay of the chosen ones
     assert (counts - 2500).abs().max() < 5 * (20_000 / 8 * 7 / 8) ** 0.5
 

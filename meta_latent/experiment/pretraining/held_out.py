@@ -128,7 +128,7 @@ def _one_step_reward(model, latent, actions) -> torch.Tensor:
     head = torch.arange(len(actions), device=model.device) % model.heads
     before, action = latent[:, :-1], actions[:, 1:]
     inputs = model.step_inputs(before.memory, action, one_step(model, before, action, head))
-    return model.reward_head(inputs)[..., 0]
+    return model.unscaled(model.reward_head(inputs)[..., 0])
 
 
 @torch.no_grad()

@@ -134,13 +134,11 @@ class Pretraining:
 
     def _filter(self, interrupts) -> None:
         sizes, replay, embeddings = self.experiment.learner, self.trained(), self._embeddings()
-        ahead = torch.arange(sizes.filter_length)
 
         def update(scale: float) -> dict[str, float]:
             batch = replay.sequences(sizes.filter_batch_size, sizes.filter_length, self.streams.numpy("filter"),
                                      images=False)  # fmt: skip
-            cached = embeddings[batch.first_frame[:, None] + ahead]
-            return self.learner.filter(batch.to(self.model.device), cached, self.streams.torch("filter"),
+            return self.learner.filter(batch.to(self.model.device), embeddings[batch.frames], self.streams.torch("filter"),
                                        self._relabelled(batch), scale)  # fmt: skip
 
         self._updates("filter", self.config.filter_updates, update, interrupts)

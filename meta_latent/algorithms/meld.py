@@ -1,0 +1,237 @@
+"""MELD: infer the task by filtering images AND rewards in a latent state model; act on the belief.
+
+Zhao et al., "MELD: Meta-Reinforcement Learning from Images via Latent State Models", CoRL 2020 (arXiv 2010.13957)
+and its code, on the shared `LatentStateModel`. The belief runs through all episodes of a trial and is cleared
+between tasks; soft actor-critic (Haarnoja et al. 2018, arXiv 1812.05905) reads its parameters, outside the model's
+graph; nothing is learned at test time, inference is the adaptation. SLAC (Lee et al. 2020, arXiv 1907.00953) is the
+same without rewards as observations, `no_carry` the same with the belief cleared between episodes.
+
+Deviations from MELD's code: the core is ours (`models.core`), which acts on the mean where MELD samples; the
+counterfactual reward term (`models.trials`; `counterfactual_weight=0` leaves it out); the critic reads the reward
+that the action led to, where MELD's reads the one before; bootstrapped through time limits; trials are replayed as
+they were played (`recombine`: MELD's way, any episodes of a task); rewards of most replayed trials are recomputed for
+another training task (`relabel`); where `filter` and not `joint` of `transfer.adaptation` says how the model learns,
+the encoder does not and embeddings are cached; evaluated is a running average of the policy.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from meta_latent.algorithms.registry import Algorithm, Setting
+from meta_latent.data.latents import EmbeddingCache
+from meta_latent.errors import UserError
+from meta_latent.models.core import Latent
+from meta_latent.models.losses import METRICS as MODEL_METRICS
+from meta_latent.models.trials import follows, reward_guess
+from meta_latent.nets import update_target
+from meta_latent.policies.actors import GaussianActor, Temperature
+from meta_latent.policies.critics import Twin
+from meta_latent.policies.latent_agent import CALIBRATION, LatentAgent
+from meta_latent.ranges import between, count, nonnegative, positive, share, whole
+from meta_latent.rng import Streams
+from meta_latent.types import Averages, Metrics, SequenceBatch
+
+
+@dataclass(frozen=True)
+class MELDConfig:
+    """Hyper-parameters.
+
+    Attributes:
+        steps_per_round: environment steps between updates. updates_per_step: of policy and critics, per environment
+            step. first_updates: of them when learning starts. batch_size: trials per update.
+        pixel_batch_size: trials per update of the model on pixels. transitions: of a batch of trials, per update of
+            policy and critics. relabel: share of replayed trials that are paid as another training task pays.
+        recombine: trials of any episodes of a task, instead of those that followed each other.
+        reward_weight: of predicted rewards in the model's loss. counterfactual_weight: of those of other frames of
+            the trial. counterfactual_frames: how many of them each belief predicts.
+        reward_scale: multiplies the critics' rewards. discount: of later rewards, per step.
+        temperature: first weight of the entropy bonus. target_entropy: nats per action value that it is tuned to hold.
+        hidden: width of critics and policy. layers: their hidden layers. learning_rate: of critics and policy.
+        temperature_learning_rate: of the weight of the entropy bonus. target_rate: how fast the target critics follow.
+        average_rate: how fast the policy's running average follows, which is what is evaluated.
+        gradient_clip: largest norm per network.
+    """
+
+    steps_per_round: int = whole(200)
+    updates_per_step: float = nonnegative(0.15, most=1000)
+    first_updates: int = whole(0)
+    batch_size: int = count(32, most=100_000)
+    pixel_batch_size: int = count(32, most=100_000)
+    transitions: int = count(512, most=1_000_000)
+    relabel: float = share(0.9)
+    recombine: bool = False
+    reward_weight: float = nonnegative(62.0)
+    counterfactual_weight: float = nonnegative(62.0)
+    counterfactual_frames: int = count(4, most=1000)
+    reward_scale: float = positive(1.0)
+    discount: float = share(0.9, below=True)
+    temperature: float = positive(0.1)
+    target_entropy: float = between(-1.0, -100, 100)
+    hidden: int = count(128, most=16_384)
+    layers: int = whole(2, most=64)
+    learning_rate: float = positive(1e-3, most=10)
+    temperature_learning_rate: float = positive(1e-3, most=10)
+    target_rate: float = share(0.01, above=True)
+    average_rate: float = share(0.1, above=True)
+    gradient_clip: float = positive(10.0, most=1e9)
+
+
+class MELD(LatentAgent):
+    """See the module's docstring. Build inside `rng.seeded_construction`.
+
+    reads_rewards: rewards are observations. remembers_trials: the belief survives an episode's end.
+    """
+
+    def __init__(self, config: MELDConfig, setting: Setting, reads_rewards: bool = True, remembers_trials: bool = True):
+        parts = setting.latent_parts()
+        model, actions = parts.model, setting.spec.action_size
+        if reads_rewards and not model.config.reward_input:
+            raise UserError("MELD infers tasks from rewards, and this model was made without them as an input; use one "
+                            "with model.reward_input=true, or the algorithm slac")  # fmt: skip
+        self.config, self.reads_rewards, self.remembers_trials = config, reads_rewards, remembers_trials
+        self.tasks, self.functions = setting.tasks, setting.functions
+        self.episodes = setting.episodes_per_trial if remembers_trials else 1
+        self.model = model
+        inputs = self.features(model.initial(1)).shape[-1]
+        actor = GaussianActor(inputs, actions, config.hidden, config.layers)
+        super().__init__(parts, actor)
+        self.weights = replace(
+            model.config.loss, reward=config.reward_weight, counterfactual=config.counterfactual_weight,
+            counterfactual_frames=config.counterfactual_frames)  # fmt: skip
+        self.seen = EmbeddingCache()
+        self.critic = Twin(inputs + actions, config.hidden, config.layers)
+        self.target_critic = deepcopy(self.critic)
+        self.temperature = Temperature(config.temperature, config.target_entropy * actions)
+        networks = {"critic": self.critic, "policy": actor, "temperature": self.temperature,
+                    "target_critic": self.target_critic}  # fmt: skip
+        rates = {"critic": config.learning_rate, "policy": config.learning_rate,
+                 "temperature": config.temperature_learning_rate}  # fmt: skip
+        self.own(networks, rates)
+
+    # Acting
+
+    def features(self, latent: Latent) -> torch.Tensor:
+        """What policy and critics read: the belief's parameters, and relations, (..., F)."""
+        return torch.cat([self.model.features(latent, "belief"), latent.relations], -1)
+
+    # Learning
+
+    def wants(self) -> int:
+        """`steps_per_round` environment steps before the next update."""
+        return self.config.steps_per_round
+
+    def update(self, replay, rng: Streams) -> Metrics:
+        """Learn for the steps that arrived: the model first, then policy and critics on the beliefs that its last
+        updates began with, so that a forward pass serves both.
+        """
+        steps, self.seen_steps = replay.env_steps - self.seen_steps, replay.env_steps
+        first, self.began = not self.began, True
+        own, metrics = self.adaptation, Averages()
+        joint = self.due("joint", own.joint, steps) + own.first_joint * first
+        filters = self.due("filter", own.filter, steps) + own.first_filter * first
+        if first and joint:
+            self.learner.calibrate(replay.sequences(CALIBRATION, 2, rng.numpy("model")))
+        self.improve(steps, first, rng, metrics, replay=replay, stages=["joint"] * joint + ["filter"] * filters)
+        return metrics.means()
+
+    def improve(self, steps: int, first: bool, rng: Streams, metrics: Averages, replay=None, stages=()) -> None:
+        """The model's updates `stages`, and `updates_per_step` updates of policy and critics."""
+        count = self.due("improve", self.config.updates_per_step, steps) + self.config.first_updates * first
+        rounds = max(count, len(stages))
+        for k in range(rounds):
+            trials, belief = self.infer(stages[k] if k < len(stages) else "", replay, rng, metrics)
+            if k >= rounds - count:
+                metrics.add(self.soft_update(trials, belief, rng))
+                self.updates += 1
+
+    def infer(self, stage: str, replay, rng: Streams, metrics: Averages) -> tuple[SequenceBatch, Latent]:
+        """Replayed trials and the beliefs (B, T) along them, which a stage of the model learns from: "joint"
+        everything, from pixels, "filter" core and heads, "" nothing.
+        """
+        trials = self.draw(replay, rng, pixels=stage == "joint")
+        shown = trials if self.reads_rewards else trials.without_rewards()
+        if stage == "joint":
+            measured, belief = self.learner.trials(trials, shown, self.weights, rng.torch("model"))
+            self.seen.clear()
+        else:
+            self.seen.extend(self.model, replay)
+            embeddings = self.seen.embeddings(trials.frames)
+            if not stage:
+                with torch.no_grad():
+                    return trials, self.model.filter(embeddings, shown.action, shown.reward, shown.reward_present)
+            measured, belief = self.learner.trials(trials, shown, self.weights, rng.torch("model"), embeddings)
+        metrics.add(measured)
+        return trials, belief
+
+    def draw(self, replay, rng: Streams, pixels: bool) -> SequenceBatch:
+        """Whole trials, most of them paid as another training task would have paid."""
+        config, draws = self.config, rng.numpy("trials")
+        count = config.pixel_batch_size if pixels else config.batch_size
+        mixed = config.recombine or not self.remembers_trials
+        trials = replay.trials(count, self.episodes, draws, mixed, images=pixels)
+        chosen = np.flatnonzero(draws.random(count) < config.relabel)
+        if len(chosen):
+            tasks = draws.integers(self.tasks, size=len(chosen))
+            paid = self.functions.reward(tasks, trials.reward_inputs[chosen], trials.action[chosen])
+            reward = trials.reward.clone()
+            reward[chosen] = paid.float() * trials.reward_present[chosen]
+            trials = replace(trials, reward=reward)
+        return trials.to(self.model.device)
+
+    def soft_update(self, trials: SequenceBatch, belief: Latent, rng: Streams) -> Metrics:
+        """One update of critics, policy and temperature on transitions of these trials; none leads over a reset."""
+        config, draws = self.config, rng.torch("update")
+        row, time = follows(trials).nonzero(as_tuple=True)
+        chosen = torch.randint(len(row), (config.transitions,), generator=draws).to(row.device)
+        row, time = row[chosen], time[chosen]
+        features = self.features(belief)
+        now, after = features[row, time], features[row, time + 1]
+        with torch.no_grad():
+            action, log_prob = self.actor.sample(after, draws)
+            soft = self.target_critic(after, action).min(-1).values - self.temperature.value() * log_prob
+            alive = ~trials.is_terminal[row, time + 1]
+            target = config.reward_scale * trials.reward[row, time + 1] + config.discount * soft * alive
+        error = self.critic(now, trials.action[row, time + 1]) - target[:, None]
+        critic_loss = self.optimise("critic", error.square().mean(), config.gradient_clip)
+        action, log_prob = self.actor.sample(now, draws)
+        value = self.critic(now, action).min(-1).values
+        self.optimise("policy", (self.temperature.value() * log_prob - value).mean(), config.gradient_clip)
+        self.optimise("temperature", self.temperature.loss(log_prob), config.gradient_clip)
+        update_target(self.target_critic, self.critic, config.target_rate)
+        self.average_policy(config.average_rate)
+        return {"critic_loss": critic_loss, "value": float(value.detach().mean()),
+                "entropy": float(-log_prob.detach().mean()), "temperature": float(self.temperature.value())}  # fmt: skip
+
+    # Saving
+
+    def load_state(self, state: dict) -> None:
+        """Continue from `state()`; embeddings are computed again."""
+        super().load_state(state)
+        self.seen.clear()
+
+
+def entry(reads_rewards: bool, remembers_trials: bool) -> Algorithm:
+    """What is registered of MELD, or of what it is without one of its parts."""
+    return Algorithm(
+        config=MELDConfig,
+        build=lambda config, setting: MELD(config, setting, reads_rewards, remembers_trials),
+        starts=("scratch", "pretrained"),
+        metrics=MODEL_METRICS | {
+            "critic_loss": "squared error of the critics",
+            "value": "mean of the lower critic at the policy's actions",
+            "entropy": "entropy of the policy, in nats",
+            "temperature": "weight of the entropy bonus",
+        },
+        needs=frozenset({"functions"}),
+        sees=frozenset({"reward"} if reads_rewards else ()),
+    )
+
+
+ALGORITHM = entry(reads_rewards=True, remembers_trials=True)
+SLAC = entry(reads_rewards=False, remembers_trials=True)
+NO_CARRY = entry(reads_rewards=True, remembers_trials=False)
