@@ -90,6 +90,11 @@ class Standardiser(nn.Module):
         """(..., size) -> (..., size)."""
         return ((x - self.mean) / self.stddev).clamp(-self.LIMIT, self.LIMIT)
 
+    @property
+    def fitted(self) -> bool:
+        """Whether `fit` was called."""
+        return bool((self.mean != 0).any() or (self.stddev != 1).any())
+
     @torch.no_grad()
     def fit(self, x: torch.Tensor) -> None:
         """Take mean and stddev from (..., size)."""

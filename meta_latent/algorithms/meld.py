@@ -26,9 +26,10 @@ from meta_latent.algorithms.registry import Algorithm, Setting
 from meta_latent.data.latents import EmbeddingCache
 from meta_latent.errors import UserError
 from meta_latent.models.core import Latent
+from meta_latent.models.counterfactual import counterfactual_errors
 from meta_latent.models.losses import METRICS as MODEL_METRICS
-from meta_latent.models.trials import follows, reward_guess
-from meta_latent.nets import update_target
+from meta_latent.models.trials import embed, follows
+from meta_latent.nets import Standardiser, update_target
 from meta_latent.policies.actors import GaussianActor, Temperature
 from meta_latent.policies.critics import Twin
 from meta_latent.policies.latent_agent import CALIBRATION, LatentAgent
@@ -59,7 +60,7 @@ class MELDConfig:
 
     steps_per_round: int = whole(200)
     updates_per_step: float = nonnegative(0.15, most=1000)
-    first_updates: int = whole(0)
+    first_updates: int = whole(1)
     batch_size: int = count(32, most=100_000)
     pixel_batch_size: int = count(32, most=100_000)
     transitions: int = count(512, most=1_000_000)
@@ -97,7 +98,8 @@ class MELD(LatentAgent):
         self.tasks, self.functions = setting.tasks, setting.functions
         self.episodes = setting.episodes_per_trial if remembers_trials else 1
         self.model = model
-        inputs = self.features(model.initial(1)).shape[-1]
+        inputs = self.parameters_of(model.initial(1)).shape[-1]
+        self.scales = Standardiser(inputs)
         actor = GaussianActor(inputs, actions, config.hidden, config.layers)
         super().__init__(parts, actor)
         self.weights = replace(
@@ -108,7 +110,7 @@ class MELD(LatentAgent):
         self.target_critic = deepcopy(self.critic)
         self.temperature = Temperature(config.temperature, config.target_entropy * actions)
         networks = {"critic": self.critic, "policy": actor, "temperature": self.temperature,
-                    "target_critic": self.target_critic}  # fmt: skip
+                    "target_critic": self.target_critic, "scales": self.scales}  # fmt: skip
         rates = {"critic": config.learning_rate, "policy": config.learning_rate,
                  "temperature": config.temperature_learning_rate}  # fmt: skip
         self.own(networks, rates)
@@ -116,7 +118,11 @@ class MELD(LatentAgent):
     # Acting
 
     def features(self, latent: Latent) -> torch.Tensor:
-        """What policy and critics read: the belief's parameters, and relations, (..., F)."""
+        """What policy and critics read: the belief's parameters, and relations, (..., F), all of one scale."""
+        return self.scales(self.parameters_of(latent))
+
+    def parameters_of(self, latent: Latent) -> torch.Tensor:
+        """The same as they are."""
         return torch.cat([self.model.features(latent, "belief"), latent.relations], -1)
 
     # Learning
@@ -131,11 +137,14 @@ class MELD(LatentAgent):
         """
         steps, self.seen_steps = replay.env_steps - self.seen_steps, replay.env_steps
         first, self.began = not self.began, True
+        if first:  # what the warm-up's steps are worth, `first_...` say
+            steps = 0
         own, metrics = self.adaptation, Averages()
         joint = self.due("joint", own.joint, steps) + own.first_joint * first
         filters = self.due("filter", own.filter, steps) + own.first_filter * first
-        if first and joint:
-            self.learner.calibrate(replay.sequences(CALIBRATION, 2, rng.numpy("model")))
+        if first:
+            steps_of = replay.sequences(CALIBRATION, 2, rng.numpy("model"), images=bool(joint))
+            (self.learner.calibrate if joint else self.learner.calibrate_rewards)(steps_of)
         self.improve(steps, first, rng, metrics, replay=replay, stages=["joint"] * joint + ["filter"] * filters)
         return metrics.means()
 
@@ -144,6 +153,8 @@ class MELD(LatentAgent):
         count = self.due("improve", self.config.updates_per_step, steps) + self.config.first_updates * first
         rounds = max(count, len(stages))
         for k in range(rounds):
+            if first and k == rounds - count:
+                self._fit_scales(replay, rng)
             trials, belief = self.infer(stages[k] if k < len(stages) else "", replay, rng, metrics)
             if k >= rounds - count:
                 metrics.add(self.soft_update(trials, belief, rng))
@@ -154,7 +165,7 @@ class MELD(LatentAgent):
         everything, from pixels, "filter" core and heads, "" nothing.
         """
         trials = self.draw(replay, rng, pixels=stage == "joint")
-        shown = trials if self.reads_rewards else trials.without_rewards()
+        shown = self.shown(trials)
         if stage == "joint":
             measured, belief = self.learner.trials(trials, shown, self.weights, rng.torch("model"))
             self.seen.clear()
@@ -167,6 +178,10 @@ class MELD(LatentAgent):
             measured, belief = self.learner.trials(trials, shown, self.weights, rng.torch("model"), embeddings)
         metrics.add(measured)
         return trials, belief
+
+    def _fit_scales(self, replay, rng: Streams) -> None:
+        trials, belief = self.infer("", replay, rng, Averages())
+        self.scales.fit(self.parameters_of(belief)[trials.valid])
 
     def draw(self, replay, rng: Streams, pixels: bool) -> SequenceBatch:
         """Whole trials, most of them paid as another training task would have paid."""
@@ -182,6 +197,10 @@ class MELD(LatentAgent):
             reward[chosen] = paid.float() * trials.reward_present[chosen]
             trials = replace(trials, reward=reward)
         return trials.to(self.model.device)
+
+    def shown(self, trials: SequenceBatch) -> SequenceBatch:
+        """What the memory is fed of these trials."""
+        return trials if self.reads_rewards else trials.without_rewards()
 
     def soft_update(self, trials: SequenceBatch, belief: Latent, rng: Streams) -> Metrics:
         """One update of critics, policy and temperature on transitions of these trials; none leads over a reset."""
@@ -205,7 +224,21 @@ class MELD(LatentAgent):
         update_target(self.target_critic, self.critic, config.target_rate)
         self.average_policy(config.average_rate)
         return {"critic_loss": critic_loss, "value": float(value.detach().mean()),
-                "entropy": float(-log_prob.detach().mean()), "temperature": float(self.temperature.value())}  # fmt: skip
+                "entropy": float(-log_prob.detach().mean()), "temperature": float(self.temperature.value())}
+
+    # Looking
+
+    @torch.no_grad()
+    def inspect(self, trials) -> dict[str, list[float]]:
+        """Per observation of a trial, what the beliefs along these trials say of the rewards of all its frames:
+        `counterfactual_error`, 1 - R^2 of what was paid, and `belief_distance`, the root mean square difference from
+        what the trial's last belief says.
+        """
+        batch = trials.trials(None, self.episodes, mixed=not self.remembers_trials).to(self.model.device)
+        shown, embeddings = self.shown(batch), embed(self.model, batch)
+        belief = self.model.filter(embeddings, shown.action, shown.reward, shown.reward_present)
+        error, distance = counterfactual_errors(self.model, belief.memory, embeddings, batch)
+        return {"counterfactual_error": error.tolist(), "belief_distance": distance.tolist()}
 
     # Saving
 
@@ -220,7 +253,7 @@ def entry(reads_rewards: bool, remembers_trials: bool) -> Algorithm:
     return Algorithm(
         config=MELDConfig,
         build=lambda config, setting: MELD(config, setting, reads_rewards, remembers_trials),
-        starts=("scratch", "pretrained"),
+        starts=("scratch", "pretrained", "encoder", "sequence"),
         metrics=MODEL_METRICS | {
             "critic_loss": "squared error of the critics",
             "value": "mean of the lower critic at the policy's actions",

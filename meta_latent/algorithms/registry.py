@@ -30,7 +30,8 @@ SHOWN = ("reward", "task")
 """What an algorithm may be shown while it acts, beside observations and its own actions."""
 NEEDS = ("functions", "data", "density")
 DATA, SCRATCH = "+data", "scratch"
-STARTS = (SCRATCH, "pretrained", "policy", SCRATCH + DATA, "pretrained" + DATA, "policy" + DATA)
+PARTS = ("encoder", "sequence")
+STARTS = (SCRATCH, "pretrained", *PARTS, "policy", SCRATCH + DATA, "pretrained" + DATA, "policy" + DATA)
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,8 @@ class Algorithm:
         config: frozen dataclass of its settings, each with a default and a range (`meta_latent.ranges`).
         build: (config, setting) -> agent; runs with all initial weights seeded.
         starts: what its arms, NAME/START, start from: "scratch", "pretrained" (the model's weights), "policy"
-            (the source policy too), each with or without "+data" (source episodes beside the target's).
+            (the source policy too), each with or without "+data" (source episodes beside the target's); "encoder"
+            or "sequence": that part of the pretrained model alone, the rest of it new.
         compared_with: start -> start it is measured against; left out: X+data -> scratch+data, every other
             -> scratch.
         metrics: name -> what it means; `Agent.update` returns no other name.

@@ -30,6 +30,10 @@ class Prediction:
     continuation: torch.Tensor
 
 
+PIXELS = ("encoders.", "decoders.", "proprio.")
+"""How the names of parameters and buffers begin that turn observations into embeddings, and back."""
+
+
 class LatentStateModel(nn.Module):
     """See the module's first line.
 
@@ -86,15 +90,16 @@ class LatentStateModel(nn.Module):
         parts = [encoder(images[camera], proprio) for camera, encoder in self.encoders.items()]
         return torch.cat([*parts, self.proprio(proprio)], -1) if self.spec.proprio else torch.cat(parts, -1)
 
-    def calibrate(self, images: dict[str, torch.Tensor], proprio: torch.Tensor, rewards: torch.Tensor) -> None:
-        """Set what has a closed form, from sequences: camera -> (B, T, H, W, 3) uint8, (B, T, P), and the
-        rewards (n,) that were paid in them.
-        """
+    def calibrate(self, images: dict[str, torch.Tensor], proprio: torch.Tensor) -> None:
+        """Set what has a closed form, from sequences: camera -> (B, T, H, W, 3) uint8, and (B, T, P)."""
         for camera, encoder in self.encoders.items():
             encoder.calibrate(images[camera], proprio)
         if isinstance(self.proprio, Standardiser):
             self.proprio.fit(proprio)
-        if isinstance(self.rewards, Standardiser) and len(rewards) > 1:
+
+    def calibrate_rewards(self, rewards: torch.Tensor) -> None:
+        """Take the scale of rewards from some that were paid, (n,), if it is not known yet."""
+        if isinstance(self.rewards, Standardiser) and not self.rewards.fitted and len(rewards) > 1:
             self.rewards.fit(rewards[:, None])
 
     def scaled(self, rewards: torch.Tensor) -> torch.Tensor:

@@ -13,7 +13,7 @@ from meta_latent.errors import RunError
 from meta_latent.models import losses, trials
 from meta_latent.models.config import LossConfig
 from meta_latent.models.core import Latent
-from meta_latent.models.latent_state_model import LatentStateModel
+from meta_latent.models.latent_state_model import PIXELS, LatentStateModel
 from meta_latent.nets import pack_optimiser, unpack_optimiser
 from meta_latent.ranges import count, positive
 
@@ -51,10 +51,9 @@ class ModelLearner:
     def __init__(self, model: LatentStateModel, config: LearnerConfig):
         self.model, self.config = model, config
         named = list(model.named_parameters())
-        pixels = ("encoders.", "decoders.")
         self.parameters = {
             "joint": [p for _, p in named],
-            "filter": [p for name, p in named if not name.startswith(pixels)],
+            "filter": [p for name, p in named if not name.startswith(PIXELS)],
             "transition": list(model.core.transitions.parameters())}
         self.optimisers = {
             stage: torch.optim.Adam(p, config.learning_rate, fused=True)
@@ -64,8 +63,12 @@ class ModelLearner:
     def calibrate(self, batch) -> None:
         """Set what can be set in closed form before the first joint update, from (B, T) pixel sequences."""
         batch = batch.to(self.model.device)
-        paid = batch.reward[batch.reward_present > 0]
-        self.model.calibrate(batch.images, batch.proprio, paid)
+        self.model.calibrate(batch.images, batch.proprio)
+        self.calibrate_rewards(batch)
+
+    def calibrate_rewards(self, batch) -> None:
+        """The part of `calibrate` that a frozen encoder needs as well."""
+        self.model.calibrate_rewards(batch.reward[batch.reward_present > 0].to(self.model.device))
 
     def joint(self, batch, rng: torch.Generator, task_rewards=None, scale: float = 1.0) -> dict[str, float]:
         """One update of everything on (B, T) pixel sequences. `scale` multiplies the learning rate."""

@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional
 
 from meta_latent.models.core import Latent, gaussian_kl, gaussian_log_prob
+from meta_latent.models.counterfactual import counterfactual_term
 from meta_latent.models.encoders import to_float
 from meta_latent.models.latent_state_model import LatentStateModel
 from meta_latent.ops.imagination import imagine
@@ -89,6 +90,9 @@ def loss(
     ahead = one_step(model, before, batch.action[:, 1:], head)
     terms["divergence"] = weights.divergence * divergence(model, posterior[:, 1:], ahead.mean, ahead.stddev)
     terms |= _reward_terms(model, before, ahead, batch, task_rewards, weights)
+    if weights.counterfactual:
+        terms["counterfactual"] = weights.counterfactual * counterfactual_term(
+            model, posterior.memory, embeddings, batch, weights.counterfactual_frames, rng)  # fmt: skip
     start, target_index, rolled = open_loop(
         model, posterior, batch.action, head, weights.open_loop_steps, rng
     )

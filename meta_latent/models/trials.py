@@ -13,6 +13,7 @@ import torch
 
 from meta_latent.models.config import LossConfig
 from meta_latent.models.core import Latent, gaussian_log_prob
+from meta_latent.models.counterfactual import counterfactual_term, masked, reward_guess
 from meta_latent.models.latent_state_model import LatentStateModel
 from meta_latent.models.losses import divergence, draw_heads, image_loss, one_step
 from meta_latent.types import SequenceBatch
@@ -65,41 +66,3 @@ def embed(model: LatentStateModel, batch: SequenceBatch) -> torch.Tensor:
     """(B, T, Z) embeddings of the frames of (B, T) sequences."""
     images = {camera: x.flatten(0, 1) for camera, x in batch.images.items()}
     return model.embed(images, batch.proprio.flatten(0, 1)).unflatten(0, batch.reward.shape)
-
-
-def masked(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """`values` (B, T) such that their mean is the mean over the places of `mask` (B, T) alone."""
-    return values * mask / mask.float().mean().clamp_min(1e-6)
-
-
-def reward_guess(model: LatentStateModel, memory, embedding, action) -> torch.Tensor:
-    """Scaled rewards (...,) of frames with these embeddings (..., Z), reached by `action` (..., A), in the task that
-    `memory` (..., M) knows of.
-    """
-    inputs = torch.cat([embedding, model.relations(embedding), memory, action], -1)
-    return model.reward_head(inputs)[..., 0]
-
-
-def counterfactual_term(
-    model: LatentStateModel, memory: torch.Tensor, embeddings: torch.Tensor, batch: SequenceBatch,
-    frames: int, rng: torch.Generator,
-) -> torch.Tensor:  # fmt: skip
-    """Squared error (B, T) of the rewards of other frames of the same sequence, past and future, that the memory at
-    each frame predicts: `frames` of them, drawn anew for each.
-
-    The next reward follows from the last one; those of frames far away follow from the task alone, so that the
-    memory has to hold it (as VariBAD's decoder, Zintgraf et al. 2020, arXiv 1910.08348). A frame is told by its raw
-    embedding: the sample of a posterior that reads the memory would tell the task.
-    """
-    paid, reads = batch.reward_present > 0, torch.ones_like(batch.is_first)
-    if batch.valid is not None:
-        paid, reads = paid & batch.valid, batch.valid
-    size, length = paid.shape
-    chances = paid.float().cpu() + (~paid.any(1, keepdim=True)).float().cpu()
-    drawn = torch.multinomial(chances, length * frames, True, generator=rng)
-    index = drawn.view(size, length, -1).to(memory.device)
-    rows = torch.arange(size, device=memory.device)[:, None, None]
-    there = memory[:, :, None].expand(-1, -1, index.shape[-1], -1)
-    guess = reward_guess(model, there, embeddings[rows, index], batch.action[rows, index])
-    error = (guess - model.scaled(batch.reward[rows, index])).square().mean(-1)
-    return masked(error, reads & paid.any(1, keepdim=True))

@@ -197,7 +197,7 @@ def test_standardised_proprioception_is_fitted_by_calibrate_and_saved_with_the_w
     m, plain, sequence = model(normalise_proprio=True), model(), steps(4, 6)
     images = {c: torch.stack([s.images[c] for s in sequence], 1) for c in SPEC.images}
     proprio = torch.stack([s.proprio for s in sequence], 1) * 0.01 + 0.7
-    m.calibrate(images, proprio, torch.zeros(0))
+    m.calibrate(images, proprio)
     seen = m.embed(sequence[0].images, proprio[:, 0])[:, -4:]
     torch.testing.assert_close(seen, (proprio[:, 0] - proprio.mean((0, 1))) / proprio.flatten(0, 1).std(0))
     again = model(normalise_proprio=True)

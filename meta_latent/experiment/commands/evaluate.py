@@ -133,7 +133,7 @@ Opened = tuple[BoundTarget, Arm, Path, Callable]
 def _source_policy(settings: EvaluateConfig) -> Opened:
     path = pretrain.model_path(settings)
     agent = source_policy.load_agent(path, settings.device)
-    bound = bind(settings, settings.pretrain.sources[settings.pretrain.policy_source])
+    bound = bind(settings, settings.pretrain.each_source[settings.pretrain.policy_source])
     reason = agent.model.spec.mismatch(Spec.of(bound.distribution))
     if reason:
         raise UserError(f"{path} does not fit {bound.name}: {reason}")

@@ -124,7 +124,7 @@ def schedule(
         for arm in arms:
             check(experiment, bound, arm)
         _say_what_counts(experiment, bound)
-    for source in experiment.pretrain.sources if before else ():
+    for source in experiment.pretrain.each_source if before else ():
         bind(experiment, source)
     if not before and any(arm.needs_model for arm in arms):
         model_folder.read_card(pretrain.model_path(experiment))

@@ -4,6 +4,8 @@
 |---|---|---|
 | scratch | new | everything learns |
 | pretrained | the pretrained one | transition heads learn, the encoder stays frozen |
+| encoder | the pretrained encoder and decoders; what remembers and predicts is new | core and heads learn |
+| sequence | the pretrained core and heads; encoder and decoders are new | everything learns |
 | policy | the pretrained one, and its source policy | the same, fine-tuning that policy |
 | ...+data | as before | source episodes stand in model batches and imagination starts too |
 
@@ -18,14 +20,14 @@ import numpy as np
 import torch
 
 import task_suites
-from meta_latent.algorithms.registry import Arm, Functions, Setting
+from meta_latent.algorithms.registry import PARTS, Arm, Functions, Setting
 from meta_latent.data.latents import LatentCache
 from meta_latent.data.source import SourceData
 from meta_latent.errors import UserError
 from meta_latent.experiment.pretraining import model_folder, source_data, source_policy
 from meta_latent.experiment.settings.schema import ExperimentConfig
 from meta_latent.experiment.settings.suites import BoundTarget
-from meta_latent.models.latent_state_model import LatentStateModel
+from meta_latent.models.latent_state_model import PIXELS, LatentStateModel
 from meta_latent.models.learner import ModelLearner
 from meta_latent.policies.latent_agent import AdaptationConfig, LatentParts
 from meta_latent.protocols import Agent
@@ -80,6 +82,8 @@ def latent_parts(experiment: ExperimentConfig, spec: Spec, arm: Arm, pretrained:
         model = LatentStateModel(spec, experiment.model).to(experiment.device)
     else:
         model = model_folder.load_for(pretrained, spec, experiment.device)
+        if arm.start in PARTS:
+            model = with_part(model, arm.start)
     if "density" in arm.entry.needs and not model.core.stochastic:
         raise UserError(f"{arm} needs a model whose transitions have a density, not {model.config.core.kind!r}; "
                         "set model.core.kind=rssm")  # fmt: skip
@@ -99,10 +103,19 @@ def latent_parts(experiment: ExperimentConfig, spec: Spec, arm: Arm, pretrained:
     return LatentParts(model, learner, adaptation, LatentCache(), source, load_policy)
 
 
+def with_part(model: LatentStateModel, part: str) -> LatentStateModel:
+    """A new model of the same sizes with the "encoder" (and decoders) or the "sequence" model of `model`."""
+    new = LatentStateModel(model.spec, model.config, model.task_rewards).to(model.device)
+    taken = {k: v for k, v in model.state_dict().items() if k.startswith(PIXELS) == (part == "encoder")}
+    new.load_state_dict(taken, strict=False)
+    return new
+
+
 def adaptation_of(experiment: ExperimentConfig, arm: Arm) -> AdaptationConfig:
     """How the model of `arm` keeps learning: the most specific of `transfer.adaptation`, else the start's own."""
     own, start = experiment.transfer.adaptation, arm.start.removesuffix("+data")
-    return own.get(str(arm), own.get(start, SCRATCH if arm.from_scratch else FROZEN_ENCODER))
+    everything = arm.from_scratch or start == "sequence"
+    return own.get(str(arm), own.get(start, SCRATCH if everything else FROZEN_ENCODER))
 
 
 def task_vectors(tasks) -> torch.Tensor:

@@ -47,10 +47,10 @@ def narrowed(experiment: ExperimentConfig) -> dict:
 
 def pretrain(experiment: ExperimentConfig) -> Path:
     """Run (or resume, or skip if done) the pretraining of `experiment`; returns the model folder."""
-    bound = [bind(experiment, source) for source in experiment.pretrain.sources]
+    bound = [bind(experiment, source) for source in experiment.pretrain.each_source]
     spec = common_spec(bound)
     check_lengths(experiment, max(source.distribution.max_episode_steps for source in bound) + 1)
-    for source, settings in zip(bound, experiment.pretrain.sources, strict=True):
+    for source, settings in zip(bound, experiment.pretrain.each_source, strict=True):
         if sources.scripted_share(experiment.pretrain, settings):
             source.distribution.scripted(source.task)  # fails here, with words, where there is none
     capacity, steps = experiment.pretrain.replay.capacity, experiment.pretrain.env_steps

@@ -59,7 +59,7 @@ class SourceCollector:
         """Scripted episodes at regular turns of each source; else correlated noise."""
         actions = source.distribution.action_space.shape[0]
         turn, which = divmod(index, len(self.sources))
-        share = scripted_share(self.config, self.config.sources[which])
+        share = scripted_share(self.config, self.config.each_source[which])
         if int((turn + 1) * share) > int(turn * share):
             script = source.distribution.scripted(source.task)
             return Scripted([script], actions, self.config.scripted_noise)

@@ -138,7 +138,8 @@ class Pretraining:
         def update(scale: float) -> dict[str, float]:
             batch = replay.sequences(sizes.filter_batch_size, sizes.filter_length, self.streams.numpy("filter"),
                                      images=False)  # fmt: skip
-            return self.learner.filter(batch.to(self.model.device), embeddings[batch.frames], self.streams.torch("filter"),
+            rng = self.streams.torch("filter")
+            return self.learner.filter(batch.to(self.model.device), embeddings[batch.frames], rng,
                                        self._relabelled(batch), scale)  # fmt: skip
 
         self._updates("filter", self.config.filter_updates, update, interrupts)

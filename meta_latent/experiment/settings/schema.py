@@ -4,7 +4,7 @@ others.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 from meta_latent import ranges
@@ -87,11 +87,13 @@ class TargetConfig(TaskConfig):
 class SourceConfig(TaskConfig):
     """A source task; its distractors' seeds are drawn anew for every episode.
 
+    tasks: from number `index` on, so many tasks, each a source of its own.
     scripted: this source's share of scripted episodes (None: that of `PretrainConfig`); 0 where a target has
         the same reward, so that no source data hold a policy that solves it.
     """
 
     split: Literal["train", "test"] = "train"
+    tasks: int = ranges.count(1, most=1000)
     scripted: float | None = ranges.share(None)
 
 
@@ -129,13 +131,17 @@ class PretrainConfig:
     checkpoint_updates: int = ranges.count(250)
     replay: ReplayConfig = field(default_factory=lambda: ReplayConfig(capacity=1_000_000))
 
+    @property
+    def each_source(self) -> tuple[SourceConfig, ...]:
+        """`sources` with one task each."""
+        return tuple(replace(s, index=s.index + k, tasks=1) for s in self.sources for k in range(s.tasks))
+
     def __post_init__(self):
         if self.on_policy and not self.policy_updates:
             raise ValueError(f"on_policy={self.on_policy} needs policy_updates > 0")
-        if self.sources and not 0 <= self.policy_source < len(self.sources):
-            raise ValueError(
-                f"policy_source={self.policy_source}, but there are {len(self.sources)} sources, from 0 on"
-            )
+        count = len(self.each_source)
+        if count and not 0 <= self.policy_source < count:
+            raise ValueError(f"policy_source={self.policy_source}, but there are {count} sources, from 0 on")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,67 @@
+"""Rewards of frames that were not just reached: what a memory knows of its task.
+
+The next reward follows from the last one; those of frames far away follow from the task alone, so that a memory that
+predicts them has to hold it (as the decoder of VariBAD, Zintgraf et al. 2020, arXiv 1910.08348; neither MELD nor
+Dreamer has such a term).
+"""
+
+from __future__ import annotations
+
+import torch
+
+from meta_latent.models.latent_state_model import LatentStateModel
+from meta_latent.types import SequenceBatch
+
+
+def masked(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """`values` (B, T) such that their mean is the mean over the places of `mask` (B, T) alone."""
+    return values * mask / mask.float().mean().clamp_min(1e-6)
+
+
+def reward_guess(model: LatentStateModel, memory, embedding, action) -> torch.Tensor:
+    """Scaled rewards (...,) of frames with these embeddings (..., Z), reached by `action` (..., A), in the task that
+    `memory` (..., M) knows of.
+    """
+    inputs = torch.cat([embedding, model.relations(embedding), memory, action], -1)
+    return model.reward_head(inputs)[..., 0]
+
+
+def counterfactual_term(
+    model: LatentStateModel, memory: torch.Tensor, embeddings: torch.Tensor, batch: SequenceBatch,
+    frames: int, rng: torch.Generator,
+) -> torch.Tensor:  # fmt: skip
+    """Squared error (B, T) of the rewards of other frames of the same sequence, past and future, that the memory at
+    each frame predicts: `frames` of them, drawn anew for each.
+
+    A frame is told by its raw embedding: the sample of a posterior that reads the memory would tell the task.
+    """
+    paid, reads = batch.reward_present > 0, torch.ones_like(batch.is_first)
+    if batch.valid is not None:
+        paid, reads = paid & batch.valid, batch.valid
+    size, length = paid.shape
+    chances = paid.float().cpu() + (~paid.any(1, keepdim=True)).float().cpu()
+    drawn = torch.multinomial(chances, length * frames, True, generator=rng)
+    index = drawn.view(size, length, -1).to(memory.device)
+    rows = torch.arange(size, device=memory.device)[:, None, None]
+    there = memory[:, :, None].expand(-1, -1, index.shape[-1], -1)
+    guess = reward_guess(model, there, embeddings[rows, index], batch.action[rows, index])
+    error = (guess - model.scaled(batch.reward[rows, index])).square().mean(-1)
+    return masked(error, reads & paid.any(1, keepdim=True))
+
+
+def counterfactual_errors(
+    model: LatentStateModel, memory: torch.Tensor, embeddings: torch.Tensor, batch: SequenceBatch
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What memories (B, T, M) along whole trials of equal length say of the rewards of all their frames, per step of
+    the trial, over all trials: (T,) 1 - R^2, and (T,) root mean square difference from what the last memory says,
+    relative to the rewards' standard deviation.
+    """
+    size, length = batch.reward.shape
+    paid = (batch.reward_present > 0) & (batch.valid if batch.valid is not None else True)
+    reward, guesses = model.scaled(batch.reward), []
+    for t in range(length):
+        guesses.append(reward_guess(model, memory[:, t, None].expand(-1, length, -1), embeddings, batch.action))
+    last, variance = guesses[-1], reward[paid].var(correction=0).clamp_min(1e-8)
+    error = torch.stack([(guess - reward)[paid].square().mean() for guess in guesses]) / variance
+    distance = torch.stack([(guess - last)[paid].square().mean() for guess in guesses]) / variance
+    return error, distance.sqrt()
