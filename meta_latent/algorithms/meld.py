@@ -132,33 +132,36 @@ class MELD(LatentAgent):
         return self.config.steps_per_round
 
     def update(self, replay, rng: Streams) -> Metrics:
-        """Learn for the steps that arrived: the model first, then policy and critics on the beliefs that its last
-        updates began with, so that a forward pass serves both.
+        """Learn for the steps that arrived: every update of the model is followed by its share of those of policy and
+        critics, on the beliefs that it began with: a forward pass serves both.
         """
         steps, self.seen_steps = replay.env_steps - self.seen_steps, replay.env_steps
-        first, self.began = not self.began, True
-        if first:  # what the warm-up's steps are worth, `first_...` say
-            steps = 0
-        own, metrics = self.adaptation, Averages()
-        joint = self.due("joint", own.joint, steps) + own.first_joint * first
-        filters = self.due("filter", own.filter, steps) + own.first_filter * first
-        if first:
-            steps_of = replay.sequences(CALIBRATION, 2, rng.numpy("model"), images=bool(joint))
-            (self.learner.calibrate if joint else self.learner.calibrate_rewards)(steps_of)
-        self.improve(steps, first, rng, metrics, replay=replay, stages=["joint"] * joint + ["filter"] * filters)
+        metrics = Averages()
+        if not self.began:
+            self._begin(replay, rng, metrics)
+            return metrics.means()
+        stages = ["joint"] * self.due("joint", self.adaptation.joint, steps)
+        stages += ["filter"] * self.due("filter", self.adaptation.filter, steps)
+        count = self.due("improve", self.config.updates_per_step, steps)
+        stages = stages or [""] * count
+        for k, stage in enumerate(stages):
+            trials, belief = self.infer(stage, replay, rng, metrics)
+            for _ in range(count * (k + 1) // len(stages) - count * k // len(stages)):
+                self.improve(trials, belief, rng, metrics)
         return metrics.means()
 
-    def improve(self, steps: int, first: bool, rng: Streams, metrics: Averages, replay=None, stages=()) -> None:
-        """The model's updates `stages`, and `updates_per_step` updates of policy and critics."""
-        count = self.due("improve", self.config.updates_per_step, steps) + self.config.first_updates * first
-        rounds = max(count, len(stages))
-        for k in range(rounds):
-            if first and k == rounds - count:
-                self._fit_scales(replay, rng)
-            trials, belief = self.infer(stages[k] if k < len(stages) else "", replay, rng, metrics)
-            if k >= rounds - count:
-                metrics.add(self.soft_update(trials, belief, rng))
-                self.updates += 1
+    def _begin(self, replay, rng: Streams, metrics: Averages) -> None:
+        """What comes before the first update of the policy, and the `first_updates`: all that the warm-up is worth."""
+        joint, self.began = self.adaptation.first_joint, True
+        learns_pixels = joint > 0 or self.adaptation.joint > 0
+        steps = replay.sequences(CALIBRATION, 2, rng.numpy("model"), images=learns_pixels)
+        (self.learner.calibrate if learns_pixels else self.learner.calibrate_rewards)(steps)
+        for stage in ["joint"] * joint + ["filter"] * self.adaptation.first_filter:
+            self.infer(stage, replay, rng, metrics)
+        trials, belief = self.infer("", replay, rng, metrics)
+        self.scales.fit(self.parameters_of(belief)[trials.valid])
+        for _ in range(self.config.first_updates):
+            self.improve(*self.infer("", replay, rng, metrics), rng, metrics)
 
     def infer(self, stage: str, replay, rng: Streams, metrics: Averages) -> tuple[SequenceBatch, Latent]:
         """Replayed trials and the beliefs (B, T) along them, which a stage of the model learns from: "joint"
@@ -179,10 +182,6 @@ class MELD(LatentAgent):
         metrics.add(measured)
         return trials, belief
 
-    def _fit_scales(self, replay, rng: Streams) -> None:
-        trials, belief = self.infer("", replay, rng, Averages())
-        self.scales.fit(self.parameters_of(belief)[trials.valid])
-
     def draw(self, replay, rng: Streams, pixels: bool) -> SequenceBatch:
         """Whole trials, most of them paid as another training task would have paid."""
         config, draws = self.config, rng.numpy("trials")
@@ -202,7 +201,7 @@ class MELD(LatentAgent):
         """What the memory is fed of these trials."""
         return trials if self.reads_rewards else trials.without_rewards()
 
-    def soft_update(self, trials: SequenceBatch, belief: Latent, rng: Streams) -> Metrics:
+    def improve(self, trials: SequenceBatch, belief: Latent, rng: Streams, metrics: Averages) -> None:
         """One update of critics, policy and temperature on transitions of these trials; none leads over a reset."""
         config, draws = self.config, rng.torch("update")
         row, time = follows(trials).nonzero(as_tuple=True)
@@ -223,8 +222,9 @@ class MELD(LatentAgent):
         self.optimise("temperature", self.temperature.loss(log_prob), config.gradient_clip)
         update_target(self.target_critic, self.critic, config.target_rate)
         self.average_policy(config.average_rate)
-        return {"critic_loss": critic_loss, "value": float(value.detach().mean()),
-                "entropy": float(-log_prob.detach().mean()), "temperature": float(self.temperature.value())}
+        self.updates += 1
+        metrics.add({"critic_loss": critic_loss, "value": float(value.detach().mean()),
+                     "entropy": float(-log_prob.detach().mean()), "temperature": float(self.temperature.value())})
 
     # Looking
 

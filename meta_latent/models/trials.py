@@ -55,10 +55,10 @@ def trial_loss(
         terms["counterfactual"] = weights.counterfactual * counterfactual_term(
             model, belief.memory, embeddings, batch, weights.counterfactual_frames, rng)  # fmt: skip
     if not cached and batch.images:
-        decoded, images = model.decode_float(belief.sample.flatten(0, 1)), {}
-        for camera, seen in batch.images.items():
-            images[camera] = image_loss(decoded[camera], seen.flatten(0, 1), weights.pixel_contrast)
-        terms["image"] = weights.image * masked(sum(images.values()).view_as(batch.reward), batch.valid)
+        decoded = model.decode_float(belief.sample[batch.valid])
+        terms["image"] = weights.image * sum(
+            image_loss(decoded[camera], images[batch.valid], weights.pixel_contrast)
+            for camera, images in batch.images.items())  # fmt: skip
     return terms, belief
 
 

@@ -1,0 +1,201 @@
+"""MELD: whose belief survives what, what the critics learn from, what is relabelled; and that it learns."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import task_suites
+from meta_latent.algorithms.meld import MELD, MELDConfig
+from meta_latent.algorithms.registry import Functions, Setting
+from meta_latent.data.collect import Noise, NoiseConfig, play
+from meta_latent.data.latents import LatentCache
+from meta_latent.data.replay import ReplayConfig, SequenceReplay
+from meta_latent.errors import UserError
+from meta_latent.models.config import CoreConfig, EncoderConfig, EnsembleConfig, ModelConfig
+from meta_latent.models.latent_state_model import LatentStateModel
+from meta_latent.models.learner import LearnerConfig, ModelLearner
+from meta_latent.policies.latent_agent import AdaptationConfig, LatentParts
+from meta_latent.rng import Streams, derive, seeded_construction
+from meta_latent.types import Averages, Spec
+
+STEPS, EPISODES = 4, 2
+SUITE = task_suites.get("toy/hidden_goal", goals="ring", reward="dense", episode_steps=STEPS, image_size=8)
+TASKS, SPEC = SUITE.sample("train", 5, 0), Spec.of(SUITE)
+
+
+def paid(task_index, inputs, action):
+    """The rewards of TASKS, by the suite's own function."""
+    rows = [SUITE.reward(TASKS[int(k)], inputs[b], action[b]) for b, k in enumerate(task_index)]
+    return torch.stack(rows)
+
+
+def build(adaptation=None, model=None, reads_rewards=True, remembers_trials=True, **config):
+    own = {"reward_input": True} | (model or {})
+    made = ModelConfig(EncoderConfig("conv", channels=(4,), embedding=5), CoreConfig("deterministic", 6, 4),
+                       EnsembleConfig(1, 8, 1), head_hidden=16, **own)  # fmt: skip
+    adaptation = adaptation or AdaptationConfig(transition=0.0, filter=0.2, first_joint=2)
+
+    def parts():
+        latent_model = LatentStateModel(SPEC, made)
+        return LatentParts(latent_model, ModelLearner(latent_model, LearnerConfig()), adaptation, LatentCache())
+
+    setting = Setting(SPEC, "scratch", "cpu", 0, len(TASKS), torch.zeros(len(TASKS), 0), STEPS, EPISODES, 1000,
+                      Functions(paid, None, False), parts)  # fmt: skip
+    small = {"hidden": 8, "batch_size": 6, "pixel_batch_size": 3, "transitions": 64, "steps_per_round": 16} | config
+    with seeded_construction(derive(0, "agent")):
+        return MELD(MELDConfig(**small), setting, reads_rewards, remembers_trials)
+
+
+def filled(actor=None, trials=10, episodes=EPISODES):
+    replay, seeds = SequenceReplay(SPEC, ReplayConfig()), np.arange(trials * episodes).reshape(trials, episodes)
+    which = [k % len(TASKS) for k in range(trials)]
+    rows = SUITE.make_vector([TASKS[k] for k in which])
+    found = play(rows, actor or Noise(2, NoiseConfig()), seeds, Streams(1), explore=True, show={"reward"}, keep=True)
+    for k, trial in zip(which, found.episodes, strict=True):
+        for episode in trial:
+            replay.add_episode(episode, None, k)
+    return replay
+
+
+class Watched:
+    """An agent whose beliefs are kept, one per observation that it was shown."""
+
+    def __init__(self, agent):
+        self.agent, self.beliefs = agent, []
+
+    def begin_task(self, batch_size):
+        return self.agent.begin_task(batch_size)
+
+    def act(self, step, carry, rng, explore):
+        action, carry = self.agent.act(step, carry, rng, explore)
+        self.beliefs.append(carry)
+        return action, carry
+
+
+# The belief
+
+
+@pytest.mark.parametrize("remembers_trials", [True, False])
+def test_beliefs_while_acting_are_those_that_are_learned_from(remembers_trials):
+    agent = build(remembers_trials=remembers_trials, relabel=0.0)
+    watched = Watched(agent)
+    replay = filled(watched, trials=3)
+    acted = torch.stack([belief.memory for belief in watched.beliefs], 1)
+    batch = replay.trials(None, EPISODES)
+    shown = agent.shown(batch)
+    pieces = [slice(0, None)] if remembers_trials else [slice(0, STEPS + 1), slice(STEPS + 1, None)]
+    parts = []
+    for piece in pieces:
+        images = {c: x[:, piece].flatten(0, 1) for c, x in batch.images.items()}
+        embeddings = agent.model.embed(images, batch.proprio[:, piece].flatten(0, 1)).unflatten(0, (3, -1))
+        parts.append(agent.model.filter(embeddings, shown.action[:, piece], shown.reward[:, piece],
+                                        shown.reward_present[:, piece]).memory)  # fmt: skip
+    torch.testing.assert_close(acted, torch.cat(parts, 1)[:, :-1])  # the very last observation needs no action
+
+
+def test_a_belief_survives_an_episodes_end_unless_it_is_not_carried():
+    for remembers in (True, False):
+        agent = build(remembers_trials=remembers)
+        step = replay_step(filled(trials=2))
+        dirty = agent.begin_task(2).map(lambda x: x + 1.0)
+        _, after = agent.act(step, dirty, Streams(0), False)
+        _, fresh = agent.act(step, agent.begin_task(2), Streams(0), False)
+        assert torch.equal(after.memory, fresh.memory) == (not remembers)
+        _, cleared = agent.act(replace(step, is_task_first=torch.ones(2, dtype=torch.bool)), dirty, Streams(0), False)
+        assert torch.equal(cleared.memory, fresh.memory)
+
+
+def replay_step(replay):
+    """The first observations of the second episodes of two trials, as a step."""
+    batch, t = replay.trials(None, EPISODES), STEPS + 1
+    assert batch.is_first[:, t].all() and not batch.is_task_first[:, t].any()
+    return replace(batch, **{
+        name: {c: x[:, t] for c, x in value.items()} if isinstance(value, dict) else value[:, t]
+        for name, value in vars(batch).items()
+        if value is not None and name not in ("task_index", "head_mask", "frames", "valid")})  # fmt: skip
+
+
+def test_slac_is_blind_to_rewards_and_meld_is_not():
+    batch = filled(trials=2).trials(None, EPISODES)
+    other = replace(batch, reward=batch.reward + batch.reward_present)
+    for reads in (True, False):
+        agent = build(reads_rewards=reads)
+        beliefs = []
+        for trials in (batch, other):
+            shown = agent.shown(trials)
+            embeddings = torch.zeros(2, batch.reward.shape[1], 5)
+            beliefs.append(agent.model.filter(embeddings, shown.action, shown.reward, shown.reward_present).memory)
+        assert torch.equal(*beliefs) == (not reads)
+
+
+def test_a_model_that_never_read_rewards_is_refused():
+    with pytest.raises(UserError, match=r"model.reward_input=true"):
+        build(model={"reward_input": False})
+    build(model={"reward_input": False}, reads_rewards=False)
+
+
+# Learning
+
+
+def test_the_policy_learns_and_the_model_does_not_from_it():
+    agent, replay, rng = build(relabel=0.0), filled(), Streams(0)
+    before = {k: v.clone() for k, v in agent.model.state_dict().items()}
+    policy = [p.clone() for p in agent.actor.parameters()]
+    trials, belief = agent.infer("", replay, rng, Averages())
+    agent.improve(trials, belief, rng, Averages())
+    assert all(torch.equal(v, before[k]) for k, v in agent.model.state_dict().items())
+    assert any(not torch.equal(p, q) for p, q in zip(policy, agent.actor.parameters(), strict=True))
+
+
+def test_critics_learn_from_the_reward_that_the_action_led_to_and_from_no_reset(monkeypatch):
+    """The targets with no value of what comes: exactly the rewards of transitions, and never that of a reset."""
+    agent, replay, rng = build(relabel=0.0, discount=0.0, transitions=2000, temperature=1e-6), filled(), Streams(0)
+    trials, belief = agent.infer("", replay, rng, Averages())
+    told = torch.where(trials.is_first, 1e6, torch.arange(trials.reward.shape[1]).float())
+    marked, seen = replace(trials, reward=told), []
+    monkeypatch.setattr(agent, "critic", lambda features, action: torch.zeros(len(features), 2, requires_grad=True))
+    monkeypatch.setattr(agent, "optimise", lambda name, loss, clip: seen.append((name, float(loss.detach()))) or 0.0)
+    monkeypatch.setattr("meta_latent.algorithms.meld.update_target", lambda *_: None)
+    agent.improve(marked, belief, rng, Averages())
+    places = [t for t in range(2 * STEPS + 2) if t not in (0, STEPS + 1)]
+    assert dict(seen)["critic"] == pytest.approx(np.mean(np.square(places)), rel=0.1)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_relabelled_trials_are_paid_as_a_training_task_pays(share):
+    agent, rng = build(relabel=share, batch_size=40), Streams(0)
+    trials = agent.draw(filled(), rng, pixels=False)
+    own = paid(trials.task_index, trials.reward_inputs, trials.action) * trials.reward_present
+    if not share:
+        torch.testing.assert_close(trials.reward, own)
+        return
+    every = torch.stack([paid([k] * 40, trials.reward_inputs, trials.action) for k in range(len(TASKS))])
+    apart = ((every * trials.reward_present - trials.reward).abs().amax(-1) < 1e-5).float()
+    assert (apart.sum(0) == 1).all()  # each as one task, all the way
+    assert (apart.sum(1) > 0).all()  # and all tasks come up
+    assert (trials.reward * (1 - trials.reward_present) == 0).all()
+
+
+def test_stages_learn_as_often_as_the_adaptation_says(monkeypatch):
+    adaptation = AdaptationConfig(joint=0.05, filter=0.2, transition=0.0, first_joint=2, first_filter=3)
+    agent, replay, rng, seen = build(adaptation, updates_per_step=0.5, first_updates=4), filled(), Streams(0), []
+    real = agent.infer
+    monkeypatch.setattr(agent, "infer", lambda stage, *rest: seen.append(stage) or real(stage, *rest))
+    agent.update(replay, rng)
+    assert seen == ["joint"] * 2 + ["filter"] * 3 + [""] * 5 and agent.updates == 4  # one more for the scales
+    seen.clear()
+    for episode in range(5):  # 5 x 4 steps
+        arrays = dict(replay.read(episode))
+        replay.add_episode(arrays, None, int(arrays["task_index"]))
+    agent.update(replay, rng)
+    assert seen == ["joint"] + ["filter"] * 4 and agent.updates == 4 + 10
+
+
+def test_what_it_says_of_held_out_trials_has_one_number_per_observation():
+    agent = build()
+    found = agent.inspect(filled(trials=4))
+    assert set(found) == {"counterfactual_error", "belief_distance"}
+    assert all(len(values) == EPISODES * (STEPS + 1) and np.isfinite(values).all() for values in found.values())
+    assert found["belief_distance"][-1] == 0

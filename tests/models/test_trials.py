@@ -1,0 +1,164 @@
+"""The loss on whole trials: what it masks, what it may know, and the rewards of other frames."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+import task_suites
+from meta_latent.data.collect import Noise, NoiseConfig, play
+from meta_latent.data.replay import ReplayConfig, SequenceReplay
+from meta_latent.models import trials
+from meta_latent.models.config import CoreConfig, EncoderConfig, EnsembleConfig, LossConfig, ModelConfig
+from meta_latent.models.counterfactual import counterfactual_errors, counterfactual_term, masked, reward_guess
+from meta_latent.models.latent_state_model import LatentStateModel
+from meta_latent.models.learner import LearnerConfig, ModelLearner
+from meta_latent.rng import Streams, seeded_construction
+from meta_latent.types import Spec
+
+STEPS = 4
+SUITE = task_suites.get("toy/hidden_goal", goals="ring", reward="dense", episode_steps=STEPS, image_size=8)
+SPEC, TASKS = Spec.of(SUITE), SUITE.sample("train", 6, 0)
+WEIGHTS = LossConfig(reward=2.0, counterfactual=3.0, counterfactual_frames=5)
+
+
+def model(kind="rssm", **more):
+    config = ModelConfig(EncoderConfig("conv", channels=(4,), embedding=5), CoreConfig(kind, 6, 4),
+                         EnsembleConfig(2, 8, 1), head_hidden=16, **more)  # fmt: skip
+    with seeded_construction(0):
+        return LatentStateModel(SPEC, config)
+
+
+@pytest.fixture(scope="module")
+def batch():
+    """Six trials of two episodes; the last two frames of the first trial are cut off, as if it had ended sooner."""
+    replay = SequenceReplay(SPEC, ReplayConfig(), heads=2)
+    seeds = np.arange(12).reshape(6, 2)
+    played = play(SUITE.make_vector(TASKS), Noise(2, NoiseConfig()), seeds, Streams(0), explore=True, keep=True)
+    for k, trial in enumerate(played.episodes):
+        for episode in trial:
+            replay.add_episode(episode, None, k)
+    found = replay.trials(None, 2)
+    valid = found.valid.clone()
+    valid[0, -2:] = False
+    return dataclasses.replace(found, valid=valid)
+
+
+def rng():
+    return torch.Generator().manual_seed(0)
+
+
+def test_resets_and_padding_are_no_transitions(batch):
+    moves = trials.follows(batch)
+    assert moves.shape == (6, 2 * STEPS + 1)
+    assert not moves[:, STEPS].any()  # from the first episode's last frame to the second one's first
+    assert moves[1:].sum() == 5 * 2 * STEPS and moves[0].sum() == 2 * STEPS - 2
+
+
+@pytest.mark.parametrize("kind", ["rssm", "deterministic"])
+def test_what_is_padded_counts_for_nothing(batch, kind):
+    m = model(kind)
+    other = dataclasses.replace(
+        batch, reward=torch.where(batch.valid, batch.reward, 1e3), action=torch.where(batch.valid[..., None],
+        batch.action, 7.0), images={c: x * batch.valid[..., None, None, None] for c, x in batch.images.items()})  # fmt: skip
+    terms, same = (trials.trial_loss(m, b, b, WEIGHTS, rng())[0] for b in (batch, other))
+    assert {"reward", "counterfactual", "image", "divergence"} <= set(terms)
+    for name, values in terms.items():
+        torch.testing.assert_close(values.mean(), same[name].mean())
+
+
+def test_the_terms_are_means_over_what_counts(batch):
+    values, mask = torch.arange(12.0).view(3, 4), torch.arange(12).view(3, 4) % 3 == 0
+    torch.testing.assert_close(masked(values, mask).mean(), values[mask].mean())
+    m = model("deterministic")
+    for p in m.reward_head[-1].parameters():
+        p.data.zero_()
+    terms, _ = trials.trial_loss(m, batch, batch, WEIGHTS, rng())
+    paid = batch.reward[:, 1:][trials.follows(batch)]
+    torch.testing.assert_close(terms["reward"].mean(), 2.0 * paid.square().mean())
+
+
+def test_a_fed_reward_does_not_reach_its_own_prediction_and_does_reach_the_next(batch):
+    m = model("deterministic")
+    fed = batch.reward.clone().requires_grad_()
+    shown, embeddings = dataclasses.replace(batch, reward=fed), trials.embed(m, batch)
+    belief = m.filter(embeddings, shown.action, shown.reward, shown.reward_present)
+    guess = reward_guess(m, belief.memory[:, :-1], embeddings[:, 1:], batch.action[:, 1:])
+    (slope,) = torch.autograd.grad(guess[:, 2].sum(), fed)  # of the reward that arrives with frame 3
+    assert slope[:, 2].abs().min() > 0 and (slope[:, 3:] == 0).all()
+
+
+def test_the_memory_runs_on_over_a_reset(batch):
+    m = model("deterministic")
+    belief = m.filter(trials.embed(m, batch), batch.action, batch.reward, batch.reward_present)
+    alone = m.filter(trials.embed(m, batch)[:, STEPS + 1 :], batch.action[:, STEPS + 1 :], batch.reward[:, STEPS + 1 :],
+                     batch.reward_present[:, STEPS + 1 :])  # fmt: skip
+    assert (belief.memory[:, STEPS + 1] - alone.memory[:, 0]).abs().max() > 1e-3
+
+
+def test_counterfactual_rewards_are_those_of_paid_frames_of_the_same_trial(batch):
+    """A head that says 0, and rewards that tell where they stand: the mean is that over paid frames, whoever asks."""
+    m = model("deterministic")
+    for p in m.reward_head[-1].parameters():
+        p.data.zero_()
+    paid = (batch.reward_present > 0) & batch.valid
+    told = torch.where(paid, 1.0 + torch.arange(6.0)[:, None].expand_as(batch.reward), 1e4)
+    marked, memory = dataclasses.replace(batch, reward=told), torch.zeros(6, 2 * STEPS + 2, 6)
+    found = counterfactual_term(m, memory, trials.embed(m, batch), marked, 3, rng())
+    wanted = (1.0 + torch.arange(6.0)).square()[:, None].expand_as(found)
+    torch.testing.assert_close(found[batch.valid], (wanted / batch.valid.float().mean())[batch.valid])
+    assert (found[~batch.valid] == 0).all()
+
+
+def test_frames_of_the_future_and_of_the_past_are_asked_for(batch):
+    """Whatever is asked at the first instant, each paid frame comes up, and no other."""
+    m, paid = model("deterministic"), (batch.reward_present > 0) & batch.valid
+    for p in m.reward_head[-1].parameters():
+        p.data.zero_()
+    seen = []
+    for place in range(batch.reward.shape[1]):
+        one = torch.zeros_like(batch.reward)
+        one[:, place] = 1.0
+        found = counterfactual_term(m, torch.zeros(*one.shape, 6), trials.embed(m, batch),
+                                    dataclasses.replace(batch, reward=one), 200, rng())  # fmt: skip
+        seen.append(found[:, 0] > 0)
+    assert torch.equal(torch.stack(seen, 1), paid)
+
+
+def test_the_error_of_a_memory_that_knows_is_zero_and_of_one_that_knows_the_mean_is_one(batch, monkeypatch):
+    m, whole = model("deterministic"), dataclasses.replace(batch, valid=torch.ones_like(batch.valid))
+    embeddings, paid = trials.embed(m, whole), whole.reward_present > 0
+    knows = torch.zeros(6, 2 * STEPS + 2, 6)
+    knows[:, 3:, 0] = 1.0  # from the fourth instant on
+
+    def guess(_, memory, embedding, action):
+        mean = whole.reward[paid].mean()
+        return torch.where(memory[..., 0] > 0, whole.reward, mean)
+
+    monkeypatch.setattr("meta_latent.models.counterfactual.reward_guess", guess)
+    error, distance = counterfactual_errors(m, knows, embeddings, whole)
+    torch.testing.assert_close(error, (torch.arange(2 * STEPS + 2) < 3).float())
+    torch.testing.assert_close(distance, (torch.arange(2 * STEPS + 2) < 3).float())
+
+
+@pytest.mark.parametrize("kind", ["rssm", "deterministic"])
+def test_one_batch_can_be_learned_by_heart(batch, kind):
+    m = model(kind, normalise_rewards=True)
+    learner, draws = ModelLearner(m, LearnerConfig(learning_rate=1e-2)), rng()
+    learner.calibrate_rewards(batch)
+    first = learner.trials(batch, batch, WEIGHTS, draws)[0]
+    for _ in range(150):
+        last = learner.trials(batch, batch, WEIGHTS, draws)[0]
+    assert last["counterfactual"] < 0.3 * first["counterfactual"] and last["reward"] < 0.3 * first["reward"]
+    assert last["image"] < first["image"]
+
+
+def test_with_cached_embeddings_encoder_and_decoder_stay_as_they_are(batch):
+    m = model()
+    before = {k: v.clone() for k, v in m.state_dict().items()}
+    learner = ModelLearner(m, LearnerConfig())
+    measured, belief = learner.trials(batch, batch, WEIGHTS, rng(), trials.embed(m, batch).detach())
+    moved = {k.split(".")[0] for k, v in m.state_dict().items() if not torch.equal(v, before[k])}
+    assert moved == {"core", "reward_head"} and "image" not in measured
+    assert not belief.memory.requires_grad
