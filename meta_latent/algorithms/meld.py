@@ -26,7 +26,7 @@ from meta_latent.algorithms.registry import Algorithm, Setting
 from meta_latent.data.latents import EmbeddingCache
 from meta_latent.errors import UserError
 from meta_latent.models.core import Latent
-from meta_latent.models.counterfactual import counterfactual_errors
+from meta_latent.models.counterfactual import counterfactual_errors, reward_guess
 from meta_latent.models.losses import METRICS as MODEL_METRICS
 from meta_latent.models.trials import embed, follows
 from meta_latent.nets import Standardiser, update_target
@@ -235,10 +235,27 @@ class MELD(LatentAgent):
         what the trial's last belief says.
         """
         batch = trials.trials(None, self.episodes, mixed=not self.remembers_trials).to(self.model.device)
-        shown, embeddings = self.shown(batch), embed(self.model, batch)
-        belief = self.model.filter(embeddings, shown.action, shown.reward, shown.reward_present)
+        belief, embeddings = self.beliefs(batch)
         error, distance = counterfactual_errors(self.model, belief.memory, embeddings, batch)
         return {"counterfactual_error": error.tolist(), "belief_distance": distance.tolist()}
+
+    @torch.no_grad()
+    def believed_rewards(self, trials: SequenceBatch, frames: SequenceBatch) -> torch.Tensor:
+        """What the beliefs along `trials` (B, T) expect to be paid in `frames` (1, N), reached by their actions:
+        rewards (B, T, N). Frames of a grid over the workspace make a map of where each belief looks for the goal.
+        """
+        memory = self.beliefs(trials.to(self.model.device))[0].memory
+        frames = frames.to(self.model.device)
+        embeddings, actions = embed(self.model, frames)[0], frames.action[0]
+        shape = (*memory.shape[:2], len(actions))
+        guess = reward_guess(self.model, memory[:, :, None].expand(*shape, -1), embeddings.expand(*shape, -1),
+                             actions.expand(*shape, -1))  # fmt: skip
+        return self.model.unscaled(guess).cpu()
+
+    def beliefs(self, trials: SequenceBatch) -> tuple[Latent, torch.Tensor]:
+        """Beliefs (B, T) along trials, as they are while acting, and embeddings (B, T, Z)."""
+        shown, embeddings = self.shown(trials), embed(self.model, trials)
+        return self.model.filter(embeddings, shown.action, shown.reward, shown.reward_present), embeddings
 
     # Saving
 

@@ -59,9 +59,10 @@ def test_resets_and_padding_are_no_transitions(batch):
 @pytest.mark.parametrize("kind", ["rssm", "deterministic"])
 def test_what_is_padded_counts_for_nothing(batch, kind):
     m = model(kind)
+    valid = batch.valid
     other = dataclasses.replace(
-        batch, reward=torch.where(batch.valid, batch.reward, 1e3), action=torch.where(batch.valid[..., None],
-        batch.action, 7.0), images={c: x * batch.valid[..., None, None, None] for c, x in batch.images.items()})  # fmt: skip
+        batch, reward=torch.where(valid, batch.reward, 1e3), action=torch.where(valid[..., None], batch.action, 7.0),
+        images={c: x * valid[..., None, None, None] for c, x in batch.images.items()})  # fmt: skip
     terms, same = (trials.trial_loss(m, b, b, WEIGHTS, rng())[0] for b in (batch, other))
     assert {"reward", "counterfactual", "image", "divergence"} <= set(terms)
     for name, values in terms.items():

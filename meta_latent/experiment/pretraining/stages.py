@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -126,21 +127,19 @@ class Pretraining:
             self.learner.calibrate(replay.sequences(1000, 2, rng))
 
         def update(scale: float) -> dict[str, float]:
-            batch = replay.sequences(sizes.batch_size, sizes.length, rng)
-            return self.learner.joint(batch.to(self.model.device), self.streams.torch("joint"),
-                                      self._relabelled(batch), scale)  # fmt: skip
+            batch, rewards = self._relabelled(replay.sequences(sizes.batch_size, sizes.length, rng), rng)
+            return self.learner.joint(batch, self.streams.torch("joint"), rewards, scale)
 
         self._updates("joint", self.config.joint_updates, update, interrupts)
 
     def _filter(self, interrupts) -> None:
-        sizes, replay, embeddings = self.experiment.learner, self.trained(), self._embeddings()
+        sizes, replay, rng = self.experiment.learner, self.trained(), self.streams.numpy("filter")
+        embeddings = self._embeddings()
 
         def update(scale: float) -> dict[str, float]:
-            batch = replay.sequences(sizes.filter_batch_size, sizes.filter_length, self.streams.numpy("filter"),
-                                     images=False)  # fmt: skip
-            rng = self.streams.torch("filter")
-            return self.learner.filter(batch.to(self.model.device), embeddings[batch.frames], rng,
-                                       self._relabelled(batch), scale)  # fmt: skip
+            drawn = replay.sequences(sizes.filter_batch_size, sizes.filter_length, rng, images=False)
+            batch, rewards = self._relabelled(drawn, rng)
+            return self.learner.filter(batch, embeddings[batch.frames], self.streams.torch("filter"), rewards, scale)
 
         self._updates("filter", self.config.filter_updates, update, interrupts)
 
@@ -195,12 +194,20 @@ class Pretraining:
         parts = [embed_episode(self.model, replay, replay.read(i)) for i in range(len(replay.episodes))]
         return torch.cat(parts)
 
-    def _relabelled(self, batch: SequenceBatch) -> torch.Tensor:
-        """(B, T, N) rewards of every source function, from the privileged inputs."""
+    def _relabelled(self, batch: SequenceBatch, rng: np.random.Generator) -> tuple[SequenceBatch, torch.Tensor]:
+        """The batch, a share of it paid as another source pays, and (B, T, N) rewards of every source function, from
+        the privileged inputs.
+        """
         by_name = {source.name: source for source in self.sources}
         rewards = [torch.as_tensor(source.distribution.reward(source.task, batch.reward_inputs, batch.action))
                    for source in by_name.values()]  # fmt: skip
-        return torch.stack(rewards, -1).float().to(self.model.device)
+        every = torch.stack(rewards, -1).float()
+        if self.config.relabel:
+            size = len(every)
+            other = every[torch.arange(size), :, torch.from_numpy(rng.integers(every.shape[-1], size=size))]
+            chosen = torch.from_numpy(rng.random(size) < self.config.relabel)[:, None]
+            batch = replace(batch, reward=torch.where(chosen, other * batch.reward_present, batch.reward))
+        return batch.to(self.model.device), every.to(self.model.device)
 
     # Saving
 

@@ -107,6 +107,8 @@ class PretrainConfig:
         scripted, on_policy: shares of episodes by the suite's scripted policy (plus noise) and by an IVG
             policy trained on the sources; the rest is correlated random actions.
         scripted_noise: strength of the noise on scripted actions.
+        relabel: share of training sequences that are paid as another source pays, so that a model that reads rewards
+            has more tasks to infer.
         held_out: share of episodes kept for the report and never trained on.
         policy_updates: updates of an IVG policy for source number `policy_source`, in imagination, at the
             end (0: none); its settings are `algorithms.ivg`. With `on_policy`, also before the second round of
@@ -121,6 +123,7 @@ class PretrainConfig:
     scripted: float = ranges.share(0.25)
     on_policy: float = ranges.share(0.0, below=True)
     scripted_noise: float = ranges.nonnegative(0.5, most=100)
+    relabel: float = ranges.share(0.0)
     held_out: float = ranges.share(0.08, below=True)
     head_share: float = ranges.share(0.8, above=True)
     joint_updates: int = ranges.whole(1000)
