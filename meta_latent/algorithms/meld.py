@@ -167,8 +167,7 @@ class MELD(LatentAgent):
         """Replayed trials and the beliefs (B, T) along them, which a stage of the model learns from: "joint"
         everything, from pixels, "filter" core and heads, "" nothing.
         """
-        trials = self.draw(replay, rng, pixels=stage == "joint")
-        shown = self.shown(trials)
+        trials, shown = self.draw(replay, rng, pixels=stage == "joint")
         if stage == "joint":
             measured, belief = self.learner.trials(trials, shown, self.weights, rng.torch("model"))
             self.seen.clear()
@@ -182,20 +181,31 @@ class MELD(LatentAgent):
         metrics.add(measured)
         return trials, belief
 
-    def draw(self, replay, rng: Streams, pixels: bool) -> SequenceBatch:
-        """Whole trials, most of them paid as another training task would have paid."""
+    def draw(self, replay, rng: Streams, pixels: bool) -> tuple[SequenceBatch, SequenceBatch]:
+        """Whole trials, most of them paid as another training task would have paid, with the rewards that are learned
+        from, and with those that the memory is fed (which may be sparse where the others are dense, or hidden).
+        """
         config, draws = self.config, rng.numpy("trials")
         count = config.pixel_batch_size if pixels else config.batch_size
         mixed = config.recombine or not self.remembers_trials
         trials = replay.trials(count, self.episodes, draws, mixed, images=pixels)
+        tasks, reward = trials.task_index.numpy().copy(), trials.reward.clone()
         chosen = np.flatnonzero(draws.random(count) < config.relabel)
         if len(chosen):
-            tasks = draws.integers(self.tasks, size=len(chosen))
-            paid = self.functions.reward(tasks, trials.reward_inputs[chosen], trials.action[chosen])
-            reward = trials.reward.clone()
-            reward[chosen] = paid.float() * trials.reward_present[chosen]
-            trials = replace(trials, reward=reward)
-        return trials.to(self.model.device)
+            tasks[chosen] = draws.integers(self.tasks, size=len(chosen))
+            reward[chosen] = self._paid(self.functions.reward, tasks, trials, chosen)
+        trials = replace(trials, reward=reward)
+        shown = self.shown(trials)
+        if self.functions.training_reward is not None:
+            every = np.arange(count)
+            trials = replace(trials, reward=self._paid(self.functions.training_reward, tasks, trials, every))
+        return trials.to(self.model.device), shown.to(self.model.device)
+
+    @staticmethod
+    def _paid(function, tasks: np.ndarray, trials: SequenceBatch, rows: np.ndarray) -> torch.Tensor:
+        """What `function` pays `rows` of the trials, as those of `tasks`, where rewards are paid at all."""
+        paid = function(tasks[rows], trials.reward_inputs[rows], trials.action[rows])
+        return paid.float() * trials.reward_present[rows]
 
     def shown(self, trials: SequenceBatch) -> SequenceBatch:
         """What the memory is fed of these trials."""

@@ -166,7 +166,7 @@ def test_critics_learn_from_the_reward_that_the_action_led_to_and_from_no_reset(
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_relabelled_trials_are_paid_as_a_training_task_pays(share):
     agent, rng = build(relabel=share, batch_size=40), Streams(0)
-    trials = agent.draw(filled(), rng, pixels=False)
+    trials, _ = agent.draw(filled(), rng, pixels=False)
     own = paid(trials.task_index, trials.reward_inputs, trials.action) * trials.reward_present
     if not share:
         torch.testing.assert_close(trials.reward, own)

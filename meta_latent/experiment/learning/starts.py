@@ -14,6 +14,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -128,32 +130,37 @@ def functions_of(target: BoundTarget) -> Functions:
 
     Raises UserError, with the numbers, if a reward is not what the environment pays on real steps.
     """
-    def grouped(function):
-        def call(task_index, inputs, action):
-            tensors = isinstance(inputs, torch.Tensor)
-            index = torch.as_tensor(task_index).cpu().numpy()
-            index = index.reshape(*index.shape, *[1] * (inputs.ndim - 1 - index.ndim))  # (B,) with (B, T, R)
-            index = np.broadcast_to(index, inputs.shape[:-1])
-            if index.size and not 0 <= index.min() <= index.max() < len(target.tasks):
-                raise ValueError(f"task_index from {index.min()} to {index.max()}: there are {len(target.tasks)} tasks")
-            paid = None
-            for k in np.unique(index):
-                rows = torch.from_numpy(index == k).to(inputs.device) if tensors else index == k
-                values = function(target.tasks[k], inputs[rows], action[rows])
-                if paid is None:
-                    shape = tuple(inputs.shape[:-1])
-                    paid = values.new_zeros(shape) if tensors else np.zeros(shape, values.dtype)
-                paid[rows] = values
-            return paid
-
-        return call
-
     _check_reward(target)
+    pays = [partial(bound.distribution.reward, bound.task) for bound in target.tasks]
+    trained_on = [partial(bound.distribution.reward, bound.task) for bound in target.training_tasks]
     return Functions(
-        reward=grouped(lambda bound, inputs, action: bound.distribution.reward(bound.task, inputs, action)),
-        terminated=grouped(lambda b, inputs, action: b.distribution.terminated(b.task, inputs, action)),
+        reward=_grouped(pays),
+        terminated=_grouped([partial(bound.distribution.terminated, bound.task) for bound in target.tasks]),
         observed=_observed(target),
+        training_reward=_grouped(trained_on) if trained_on else None,
     )
+
+
+def _grouped(functions: Sequence[Callable]) -> Callable:
+    """(task_index (...,), inputs (..., R), action (..., A)) -> (...,): each row by its own task's function."""
+    def call(task_index, inputs, action):
+        tensors = isinstance(inputs, torch.Tensor)
+        index = torch.as_tensor(task_index).cpu().numpy()
+        index = index.reshape(*index.shape, *[1] * (inputs.ndim - 1 - index.ndim))  # (B,) with (B, T, R)
+        index = np.broadcast_to(index, inputs.shape[:-1])
+        if index.size and not 0 <= index.min() <= index.max() < len(functions):
+            raise ValueError(f"task_index from {index.min()} to {index.max()}: there are {len(functions)} tasks")
+        paid = None
+        for k in np.unique(index):
+            rows = torch.from_numpy(index == k).to(inputs.device) if tensors else index == k
+            values = functions[k](inputs[rows], action[rows])
+            if paid is None:
+                shape = tuple(inputs.shape[:-1])
+                paid = values.new_zeros(shape) if tensors else np.zeros(shape, values.dtype)
+            paid[rows] = values
+        return paid
+
+    return call
 
 
 def _real_steps(target: BoundTarget, count: int = 8) -> list[tuple[dict, np.ndarray, float, dict]]:

@@ -65,6 +65,8 @@ class TargetConfig(TaskConfig):
         data: a model folder whose source episodes are the logged data that algorithms without an environment
             learn from.
         thresholds: scores that count, instead of the experiment's: raw ones, where the task has no references.
+        training_options: further options of the suite, under which policies are trained: with {sparse: false}, agents
+            see and are tested on sparse rewards, and critics learn from dense ones (MELD's recipe).
     """
 
     tasks: int = ranges.count(1)
@@ -72,8 +74,11 @@ class TargetConfig(TaskConfig):
     episodes_per_trial: int = ranges.count(1, most=10_000)
     data: str = names.path("", may_be_empty=True)
     thresholds: tuple[float, ...] | None = ranges.numbers(None, -1e9, 1e9, may_be_empty=True, may_repeat=False)
+    training_options: dict[str, Any] = names.suite_options()
 
     def __post_init__(self):
+        if self.training_options and self.tasks == 1:
+            raise ValueError("training_options are for distributions of tasks; give tasks and test_tasks")
         if (self.tasks > 1) != (self.test_tasks > 0):
             raise ValueError(
                 f"tasks={self.tasks} and test_tasks={self.test_tasks}: a distribution (tasks over 1) is tested "

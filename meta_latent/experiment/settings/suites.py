@@ -6,7 +6,7 @@ import dataclasses
 
 import task_suites
 from meta_latent.errors import UserError
-from meta_latent.experiment.settings.schema import ExperimentConfig, TaskConfig
+from meta_latent.experiment.settings.schema import ExperimentConfig, TargetConfig, TaskConfig
 from meta_latent.experiment.settings.structure import nearest
 from meta_latent.types import Spec
 
@@ -76,13 +76,14 @@ def bind(config: ExperimentConfig, wanted: TaskConfig, name: str = "") -> BoundT
 @dataclasses.dataclass(frozen=True)
 class BoundTarget:
     """What is learned: the tasks that data come from, and those that every evaluation is on (the same one, where
-    there is one task).
+    there is one task). training_tasks: `tasks` with the rewards that policies are trained on, where those are others.
     """
 
     name: str
     tasks: tuple[BoundTask, ...]
     test_tasks: tuple[BoundTask, ...]
     episodes_per_trial: int
+    training_tasks: tuple[BoundTask, ...] = ()
 
     @property
     def distribution(self) -> task_suites.TaskDistribution:
@@ -117,7 +118,24 @@ def bind_target(config: ExperimentConfig, name: str) -> BoundTarget:
     shared = {task.task for task in splits[0]} & {task.task for task in splits[1]}
     if shared:
         raise UserError(f"target {name}: {len(shared)} tasks of {wanted.suite} are in both splits")
-    return BoundTarget(name, *splits, wanted.episodes_per_trial)
+    return BoundTarget(name, *splits, wanted.episodes_per_trial, _training_tasks(config, wanted, splits[0]))
+
+
+def _training_tasks(config: ExperimentConfig, wanted: TargetConfig, tasks: tuple[BoundTask, ...]):
+    """The same tasks under the target's `training_options`. Raises UserError if those change more than rewards."""
+    if not wanted.training_options:
+        return ()
+    options = {**config.suite, **wanted.options, **wanted.training_options}
+    distribution = open_distribution(wanted.suite, options)
+    found = []
+    for task, other in zip(tasks, distribution.sample("train", len(tasks), seed=0), strict=True):
+        mine, theirs = task.task.reward.parameters, other.reward.parameters
+        differ = [k for k in mine if k in theirs and k not in wanted.training_options and mine[k] != theirs[k]]
+        if differ or task.task.dynamics != other.dynamics:
+            raise UserError(f"training_options of {wanted.suite} change {', '.join(differ) or 'dynamics'} of its "
+                            "tasks; they may change nothing but how the same goals are paid")  # fmt: skip
+        found.append(BoundTask(task.name, distribution, other))
+    return tuple(found)
 
 
 def common_spec(bound: list[BoundTask]) -> Spec:
