@@ -16,6 +16,7 @@ the encoder does not and embeddings are cached; evaluated is a running average o
 
 from __future__ import annotations
 
+import warnings
 from copy import deepcopy
 from dataclasses import dataclass, replace
 
@@ -36,6 +37,9 @@ from meta_latent.policies.latent_agent import CALIBRATION, LatentAgent
 from meta_latent.ranges import between, count, nonnegative, positive, share, whole
 from meta_latent.rng import Streams
 from meta_latent.types import Averages, Metrics, SequenceBatch
+
+MISSCALED = 0.02
+"""Share of rewards far outside the pretrained model's scale from which on there is a warning."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,7 @@ class MELD(LatentAgent):
             raise UserError("MELD infers tasks from rewards, and this model was made without them as an input; use one "
                             "with model.reward_input=true, or the algorithm slac")  # fmt: skip
         self.config, self.reads_rewards, self.remembers_trials = config, reads_rewards, remembers_trials
-        self.tasks, self.functions = setting.tasks, setting.functions
+        self.tasks, self.functions, self.trained_on = setting.tasks, setting.functions, parts.rewards
         self.episodes = setting.episodes_per_trial if remembers_trials else 1
         self.model = model
         inputs = self.parameters_of(model.initial(1)).shape[-1]
@@ -156,12 +160,24 @@ class MELD(LatentAgent):
         learns_pixels = joint > 0 or self.adaptation.joint > 0
         steps = replay.sequences(CALIBRATION, 2, rng.numpy("model"), images=learns_pixels)
         (self.learner.calibrate if learns_pixels else self.learner.calibrate_rewards)(steps)
+        self._check_rewards(steps.reward[steps.reward_present > 0])
         for stage in ["joint"] * joint + ["filter"] * self.adaptation.first_filter:
             self.infer(stage, replay, rng, metrics)
         trials, belief = self.infer("", replay, rng, metrics)
         self.scales.fit(self.parameters_of(belief)[trials.valid])
         for _ in range(self.config.first_updates):
             self.improve(*self.infer("", replay, rng, metrics), rng, metrics)
+
+    def _check_rewards(self, paid: torch.Tensor) -> None:
+        """Warn where rewards are not on the scale of those that the pretrained model has read."""
+        if self.reads_rewards and self.trained_on is not None:
+            low, high = self.trained_on
+            room = 0.5 * (high - low)
+            outside = ((paid < low - room) | (paid > high + room)).float().mean()
+            if outside > MISSCALED:
+                warnings.warn(f"{100 * outside:.0f} % of the first rewards lie outside the scale that the model was "
+                              f"trained on: {paid.min():.3g} to {paid.max():.3g}, not {low:.3g} to {high:.3g}; what it "
+                              "infers from them means little until it has learned", stacklevel=2)  # fmt: skip
 
     def infer(self, stage: str, replay, rng: Streams, metrics: Averages) -> tuple[SequenceBatch, Latent]:
         """Replayed trials and the beliefs (B, T) along them, which a stage of the model learns from: "joint"

@@ -57,6 +57,7 @@ class LatentParts:
         cache: an empty `LatentCache` for the target's replay.
         source: `SourceData` for half of the model's batches and of the imagination starts, or None.
         load_policy: copies the source policy into a network, or None where the arm does not start from it.
+        rewards: the least and the greatest that a pretrained model was trained on, or None.
     """
 
     model: Any
@@ -65,6 +66,7 @@ class LatentParts:
     cache: Any
     source: Any = None
     load_policy: Callable[[nn.Module], None] | None = None
+    rewards: tuple[float, float] | None = None
 
 
 class LatentAgent(BaseAgent):

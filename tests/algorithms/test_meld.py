@@ -1,5 +1,6 @@
 """MELD: whose belief survives what, what the critics learn from, what is relabelled; and that it learns."""
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -31,7 +32,7 @@ def paid(task_index, inputs, action):
     return torch.stack(rows)
 
 
-def build(adaptation=None, model=None, reads_rewards=True, remembers_trials=True, **config):
+def build(adaptation=None, model=None, reads_rewards=True, remembers_trials=True, rewards=None, **config):
     own = {"reward_input": True} | (model or {})
     made = ModelConfig(EncoderConfig("conv", channels=(4,), embedding=5), CoreConfig("deterministic", 6, 4),
                        EnsembleConfig(1, 8, 1), head_hidden=16, **own)  # fmt: skip
@@ -39,7 +40,8 @@ def build(adaptation=None, model=None, reads_rewards=True, remembers_trials=True
 
     def parts():
         latent_model = LatentStateModel(SPEC, made)
-        return LatentParts(latent_model, ModelLearner(latent_model, LearnerConfig()), adaptation, LatentCache())
+        return LatentParts(latent_model, ModelLearner(latent_model, LearnerConfig()), adaptation, LatentCache(),
+                           rewards=rewards)  # fmt: skip
 
     setting = Setting(SPEC, "scratch", "cpu", 0, len(TASKS), torch.zeros(len(TASKS), 0), STEPS, EPISODES, 1000,
                       Functions(paid, None, False), parts)  # fmt: skip
@@ -134,6 +136,15 @@ def test_a_model_that_never_read_rewards_is_refused():
     with pytest.raises(UserError, match=r"model.reward_input=true"):
         build(model={"reward_input": False})
     build(model={"reward_input": False}, reads_rewards=False)
+
+
+def test_rewards_of_another_scale_are_warned_about_with_the_numbers():
+    with pytest.warns(UserWarning, match=r"100 % of the first rewards .* not 10 to 12"):
+        build(rewards=(10.0, 12.0)).update(filled(), Streams(0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        build(rewards=(-1.5, 0.0)).update(filled(), Streams(0))
+        build(rewards=(10.0, 12.0), reads_rewards=False).update(filled(), Streams(0))
 
 
 # Learning

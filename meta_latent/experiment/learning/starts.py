@@ -79,11 +79,12 @@ def setting_of(
 
 def latent_parts(experiment: ExperimentConfig, spec: Spec, arm: Arm, pretrained: Path | None) -> LatentParts:
     """Model, learner, cache and source data of an arm. Raises UserError: see `build`."""
-    transfer = experiment.transfer
+    transfer, rewards = experiment.transfer, None
     if arm.from_scratch:
         model = LatentStateModel(spec, experiment.model).to(experiment.device)
     else:
         model = model_folder.load_for(pretrained, spec, experiment.device)
+        rewards = model_folder.read_card(pretrained).get("rewards")  # models of earlier versions do not say
         if arm.start in PARTS:
             model = with_part(model, arm.start)
     if "density" in arm.entry.needs and not model.core.stochastic:
@@ -102,7 +103,7 @@ def latent_parts(experiment: ExperimentConfig, spec: Spec, arm: Arm, pretrained:
             source_policy.load_network(network, stored, "policy", pretrained)
 
     learner = ModelLearner(model, experiment.learner)
-    return LatentParts(model, learner, adaptation, LatentCache(), source, load_policy)
+    return LatentParts(model, learner, adaptation, LatentCache(), source, load_policy, rewards)
 
 
 def with_part(model: LatentStateModel, part: str) -> LatentStateModel:

@@ -45,7 +45,9 @@ def _write_model(run: Pretraining, clocks: dict) -> str:
     path, policy = run.folder.path("model"), None
     if run.policy is not None:
         policy = model_folder.PolicyWeights(run.policy.tensors(), run.policy.facts())
+    paid = run.replay.transitions().reward
     facts = {
+        "rewards": [float(paid.min()), float(paid.max())],
         "suite_fingerprints": sorted({source.distribution.fingerprint() for source in run.sources}),
         "budget": clocks,
         "sources": [{"suite": s.name, "task": json.loads(s.task.to_json())} for s in run.sources],
