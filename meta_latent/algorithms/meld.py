@@ -30,10 +30,11 @@ from meta_latent.models.core import Latent
 from meta_latent.models.counterfactual import counterfactual_errors, reward_guess
 from meta_latent.models.losses import METRICS as MODEL_METRICS
 from meta_latent.models.trials import embed, follows
-from meta_latent.nets import Standardiser, update_target
+from meta_latent.nets import Standardiser
 from meta_latent.policies.actors import GaussianActor, Temperature
 from meta_latent.policies.critics import Twin
 from meta_latent.policies.latent_agent import CALIBRATION, LatentAgent
+from meta_latent.policies.soft_actor_critic import METRICS, SoftActorCritic, SoftBatch
 from meta_latent.ranges import between, count, nonnegative, positive, share, whole
 from meta_latent.rng import Streams
 from meta_latent.types import Averages, Metrics, SequenceBatch
@@ -118,6 +119,9 @@ class MELD(LatentAgent):
         rates = {"critic": config.learning_rate, "policy": config.learning_rate,
                  "temperature": config.temperature_learning_rate}  # fmt: skip
         self.own(networks, rates)
+        self.learned = SoftActorCritic(
+            actor, self.temperature, self.critic, self.target_critic, (self.critic, self.target_critic), self.optimise,
+            config.gradient_clip, config.target_rate)  # fmt: skip
 
     # Acting
 
@@ -235,22 +239,11 @@ class MELD(LatentAgent):
         row, time = row[chosen], time[chosen]
         features = self.features(belief)
         now, after = features[row, time], features[row, time + 1]
-        with torch.no_grad():
-            action, log_prob = self.actor.sample(after, draws)
-            soft = self.target_critic(after, action).min(-1).values - self.temperature.value() * log_prob
-            alive = ~trials.is_terminal[row, time + 1]
-            target = config.reward_scale * trials.reward[row, time + 1] + config.discount * soft * alive
-        error = self.critic(now, trials.action[row, time + 1]) - target[:, None]
-        critic_loss = self.optimise("critic", error.square().mean(), config.gradient_clip)
-        action, log_prob = self.actor.sample(now, draws)
-        value = self.critic(now, action).min(-1).values
-        self.optimise("policy", (self.temperature.value() * log_prob - value).mean(), config.gradient_clip)
-        self.optimise("temperature", self.temperature.loss(log_prob), config.gradient_clip)
-        update_target(self.target_critic, self.critic, config.target_rate)
+        metrics.add(self.learned.update(SoftBatch(
+            now, after, after, trials.action[row, time + 1], config.reward_scale * trials.reward[row, time + 1],
+            ~trials.is_terminal[row, time + 1], config.discount), draws))  # fmt: skip
         self.average_policy(config.average_rate)
         self.updates += 1
-        metrics.add({"critic_loss": critic_loss, "value": float(value.detach().mean()),
-                     "entropy": float(-log_prob.detach().mean()), "temperature": float(self.temperature.value())})
 
     # Looking
 
@@ -297,12 +290,7 @@ def entry(reads_rewards: bool, remembers_trials: bool) -> Algorithm:
         config=MELDConfig,
         build=lambda config, setting: MELD(config, setting, reads_rewards, remembers_trials),
         starts=("scratch", "pretrained", "encoder", "sequence"),
-        metrics=MODEL_METRICS | {
-            "critic_loss": "squared error of the critics",
-            "value": "mean of the lower critic at the policy's actions",
-            "entropy": "entropy of the policy, in nats",
-            "temperature": "weight of the entropy bonus",
-        },
+        metrics=MODEL_METRICS | METRICS,
         needs=frozenset({"functions"}),
         sees=frozenset({"reward"} if reads_rewards else ()),
     )

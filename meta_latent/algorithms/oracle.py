@@ -19,11 +19,12 @@ from torch import nn
 
 from meta_latent.algorithms.registry import Algorithm, Setting
 from meta_latent.models.observations import ObservationEncoder
-from meta_latent.nets import Standardiser, update_target
+from meta_latent.nets import Standardiser
 from meta_latent.policies.actors import GaussianActor, Temperature
 from meta_latent.policies.base_agent import BaseAgent
 from meta_latent.policies.critics import Twin
 from meta_latent.policies.optimised import Optimised
+from meta_latent.policies.soft_actor_critic import METRICS, SoftActorCritic, SoftBatch
 from meta_latent.ranges import between, count, counts, nonnegative, positive, share, whole
 from meta_latent.rng import Streams
 from meta_latent.types import Averages, Metrics, Step
@@ -98,6 +99,9 @@ class Oracle(BaseAgent):
         rates = {"critic": config.learning_rate, "policy": config.learning_rate,
                  "temperature": config.temperature_learning_rate}  # fmt: skip
         self.learned = Optimised("oracle", networks, rates, setting.device)
+        self.soft = SoftActorCritic(
+            self.actor, self.temperature, self.critic.values, self.target_critic.values,
+            (self.critic, self.target_critic), self.learned.step, config.gradient_clip, config.target_rate)  # fmt: skip
         self.seen_steps, self.debt = 0, float(config.first_updates)
 
     # Acting
@@ -142,23 +146,11 @@ class Oracle(BaseAgent):
         batch = replay.sequences(config.batch_size, 2, rng.numpy("update")).to(self.device)
         task = self.tasks[batch.task_index][:, None].expand(-1, 2, -1)
         features = self.critic.features(batch, task)
-        now, after = features[:, 0], features[:, 1].detach()
         with torch.no_grad():
-            action, log_prob = self.actor.sample(after, draws)
-            target_features = self.target_critic.features(batch, task)[:, 1]
-            soft = self.target_critic.values(target_features, action).min(-1).values
-            soft -= self.temperature.value() * log_prob
-            target = batch.reward[:, 1] + config.discount * soft * ~batch.is_terminal[:, 1]
-        error = self.critic.values(now, batch.action[:, 1]) - target[:, None]
-        critic_loss = self.learned.step("critic", error.square().mean(), config.gradient_clip)
-        now = now.detach()
-        action, log_prob = self.actor.sample(now, draws)
-        value = self.critic.values(now, action).min(-1).values
-        self.learned.step("policy", (self.temperature.value() * log_prob - value).mean(), config.gradient_clip)
-        self.learned.step("temperature", self.temperature.loss(log_prob), config.gradient_clip)
-        update_target(self.target_critic, self.critic, config.target_rate)
-        return {"critic_loss": critic_loss, "value": float(value.detach().mean()),
-                "entropy": float(-log_prob.detach().mean()), "temperature": float(self.temperature.value())}
+            target_after = self.target_critic.features(batch, task)[:, 1]
+        return self.soft.update(SoftBatch(
+            features[:, 0], features[:, 1].detach(), target_after, batch.action[:, 1], batch.reward[:, 1],
+            ~batch.is_terminal[:, 1], config.discount), draws)  # fmt: skip
 
     # Saving
 
@@ -176,11 +168,6 @@ class Oracle(BaseAgent):
 ALGORITHM = Algorithm(
     config=OracleConfig,
     build=Oracle,
-    metrics={
-        "critic_loss": "squared error of the critics",
-        "value": "mean of the lower critic at the policy's actions",
-        "entropy": "entropy of the policy, in nats",
-        "temperature": "weight of the entropy bonus",
-    },
+    metrics=METRICS,
     sees=frozenset({"task"}),
 )

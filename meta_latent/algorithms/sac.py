@@ -15,10 +15,10 @@ import torch
 
 from meta_latent.algorithms.registry import Algorithm
 from meta_latent.models.losses import METRICS as MODEL_METRICS
-from meta_latent.nets import update_target
 from meta_latent.policies.actors import GaussianActor, Temperature
 from meta_latent.policies.critics import Twin
 from meta_latent.policies.latent_agent import LatentAgent, LatentParts
+from meta_latent.policies.soft_actor_critic import METRICS, SoftActorCritic, SoftBatch
 from meta_latent.ranges import between, count, nonnegative, positive, share, whole
 from meta_latent.rng import Streams
 from meta_latent.types import Averages, Metrics
@@ -71,6 +71,9 @@ class SAC(LatentAgent):
         rates = {"critic": config.learning_rate, "policy": config.learning_rate,
                  "temperature": config.temperature_learning_rate}
         self.own(networks, rates)
+        self.learned = SoftActorCritic(
+            actor, self.temperature, self.critic, self.target_critic, (self.critic, self.target_critic), self.optimise,
+            config.gradient_clip, config.target_rate)  # fmt: skip
 
     def improve(self, steps: int, first: bool, rng: Streams, metrics: Averages) -> None:
         """`updates_per_step` updates for each new environment step."""
@@ -88,32 +91,17 @@ class SAC(LatentAgent):
         features = self.features(self.model.unpack(torch.cat([windows.samples, windows.memories], -1)))
         now, after = features[:, 0], features[:, -1]
         powers = config.discount ** torch.arange(config.steps, device=now.device)
-        with torch.no_grad():
-            action, log_prob = self.actor.sample(after, rng.torch("replay"))
-            soft = self.target_critic(after, action).min(-1).values - self.temperature.value() * log_prob
-            alive = ~windows.terminal[:, -1]
-            target = (windows.rewards[:, 1:] * powers).sum(1) + config.discount**config.steps * soft * alive
-        error = self.critic(now, windows.actions[:, 1]) - target[:, None]
-        critic_loss = self.optimise("critic", error.square().mean(), config.gradient_clip)
-        action, log_prob = self.actor.sample(now, rng.torch("replay"))
-        value = self.critic(now, action).min(-1).values
-        self.optimise("policy", (self.temperature.value() * log_prob - value).mean(), config.gradient_clip)
-        self.optimise("temperature", self.temperature.loss(log_prob), config.gradient_clip)
-        update_target(self.target_critic, self.critic, config.target_rate)
+        reward = (windows.rewards[:, 1:] * powers).sum(1)
+        batch = SoftBatch(now, after, after, windows.actions[:, 1], reward, ~windows.terminal[:, -1],
+                            config.discount**config.steps)  # fmt: skip
+        measured = self.learned.update(batch, rng.torch("replay"))
         self.average_policy(config.average_rate)
-        return {"critic_loss": critic_loss, "value": float(value.detach().mean()),
-                "entropy": float(-log_prob.detach().mean()), "temperature": float(self.temperature.value())}
+        return measured
 
 
 ALGORITHM = Algorithm(
     config=SACConfig,
     build=lambda config, setting: SAC(config, setting.latent_parts()),
     starts=("pretrained", "scratch"),
-    metrics={
-        "critic_loss": "squared error of the critics",
-        "value": "mean of the lower critic at the policy's actions",
-        "entropy": "entropy of the policy, in nats",
-        "temperature": "weight of the entropy bonus",
-        **MODEL_METRICS,
-    },
+    metrics=METRICS | MODEL_METRICS,
 )
