@@ -165,8 +165,12 @@ class MELD(LatentAgent):
         steps = replay.sequences(CALIBRATION, 2, rng.numpy("model"), images=learns_pixels)
         (self.learner.calibrate if learns_pixels else self.learner.calibrate_rewards)(steps)
         self._check_rewards(steps.reward[steps.reward_present > 0])
-        for stage in ["joint"] * joint + ["filter"] * self.adaptation.first_filter:
-            self.infer(stage, replay, rng, metrics)
+        for _ in range(joint):
+            self.infer("joint", replay, rng, metrics)
+        if joint:
+            self.learner.standardise(steps)
+        for _ in range(self.adaptation.first_filter):
+            self.infer("filter", replay, rng, metrics)
         trials, belief = self.infer("", replay, rng, metrics)
         self.scales.fit(self.parameters_of(belief)[trials.valid])
         for _ in range(self.config.first_updates):

@@ -23,6 +23,8 @@ class EncoderConfig:
             only).
         context: numbers per camera that describe the background (keypoints only).
         scale: coordinates in [-1, 1] are multiplied by this, so that a movement is a visible change.
+        standardise: the embedding has mean 0 and stddev 1, fitted before the first update and once more after the
+            joint ones (conv only): losses and noise of the latent count on that scale.
     """
 
     kind: Literal["keypoints", "conv"] = "keypoints"
@@ -32,6 +34,7 @@ class EncoderConfig:
     embedding: int = count(32, most=16_384)
     context: int = whole(0, most=16_384)
     scale: float = positive(3.0, most=1000)
+    standardise: bool = False
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from meta_latent.errors import UserError
 from meta_latent.models.config import EncoderConfig
+from meta_latent.nets import Standardiser
 
 MOVED = 60
 """Sum of absolute changes of a pixel's three values (0..765) from which on it counts as moved."""
@@ -182,11 +183,22 @@ class ConvEncoder(nn.Module):
             channels, side = width, side // 2
         self.features = nn.Sequential(*layers)
         self.project = nn.Linear(channels * side * (shape[1] >> len(config.channels)), config.embedding)
+        self.standard = Standardiser(config.embedding) if config.standardise else nn.Identity()
         self.size = config.embedding
 
     def forward(self, images: torch.Tensor, proprio: torch.Tensor) -> torch.Tensor:
         """(B, H, W, 3) uint8 -> (B, embedding)."""
+        return self.standard(self.raw(images))
+
+    def raw(self, images: torch.Tensor) -> torch.Tensor:
+        """(B, H, W, 3) uint8 -> (B, embedding) of any scale."""
         return self.project(self.features(to_float(images)).flatten(1))
+
+    @torch.no_grad()
+    def standardise(self, images: torch.Tensor) -> None:
+        """Give the embeddings of images like these (B, H, W, 3) mean 0 and stddev 1."""
+        if isinstance(self.standard, Standardiser):
+            self.standard.fit(self.raw(images))
 
     relation_size = 0
 
@@ -205,6 +217,7 @@ class ConvDecoder(nn.Module):
         super().__init__()
         widths = config.channels[::-1]
         self.start = (widths[0], shape[0] >> len(widths), shape[1] >> len(widths))
+        self.standard = Standardiser(config.embedding) if config.standardise else None
         self.project = nn.Linear(config.embedding, math.prod(self.start))
         layers: list[nn.Module] = []
         for a, b in zip(widths, (*widths[1:], 3), strict=True):
@@ -213,6 +226,8 @@ class ConvDecoder(nn.Module):
 
     def forward(self, embedding: torch.Tensor) -> torch.Tensor:
         """(B, embedding) -> (B, 3, H, W) in about [-0.5, 0.5]."""
+        if self.standard is not None:
+            embedding = embedding * self.standard.stddev + self.standard.mean
         return self.features(self.project(embedding).unflatten(-1, self.start))
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from meta_latent.errors import UserError
 from meta_latent.models.config import ModelConfig
 from meta_latent.models.core import Latent, RecurrentCore, Routing, TransitionDistribution, route
 from meta_latent.models.encoders import ENCODERS, to_uint8
@@ -45,6 +46,9 @@ class LatentStateModel(nn.Module):
 
     def __init__(self, spec: Spec, config: ModelConfig, task_rewards: tuple[str, ...] = ()):
         super().__init__()
+        if config.encoder.standardise and config.encoder.kind != "conv":
+            raise UserError("model.encoder.standardise=true is for conv encoders: the coordinates of keypoints have a "
+                            "scale of their own, model.encoder.scale")  # fmt: skip
         self.spec, self.config, self.task_rewards = spec, config, tuple(task_rewards)
         make_encoder, make_decoder = ENCODERS[config.encoder.kind]
         self.encoders = nn.ModuleDict(
@@ -94,8 +98,18 @@ class LatentStateModel(nn.Module):
         """Set what has a closed form, from sequences: camera -> (B, T, H, W, 3) uint8, and (B, T, P)."""
         for camera, encoder in self.encoders.items():
             encoder.calibrate(images[camera], proprio)
+        self.standardise({camera: x.flatten(0, 1) for camera, x in images.items()})
         if isinstance(self.proprio, Standardiser):
             self.proprio.fit(proprio)
+
+    def standardise(self, images: dict[str, torch.Tensor]) -> None:
+        """Give embeddings of images like these, camera -> (B, H, W, 3) uint8, mean 0 and stddev 1 where the encoder's
+        config says so; what is decoded of one image stays the same.
+        """
+        if self.config.encoder.standardise:
+            for camera, encoder in self.encoders.items():
+                encoder.standardise(images[camera])
+                self.decoders[camera].standard.load_state_dict(encoder.standard.state_dict())
 
     def calibrate_rewards(self, rewards: torch.Tensor) -> None:
         """Take the scale of rewards from some that were paid, (n,), if it is not known yet."""

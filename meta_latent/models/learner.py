@@ -66,6 +66,11 @@ class ModelLearner:
         self.model.calibrate(batch.images, batch.proprio)
         self.calibrate_rewards(batch)
 
+    def standardise(self, batch) -> None:
+        """Fit the scale of embeddings anew, to (B, T) pixel sequences, where the model has one."""
+        images = batch.to(self.model.device).images
+        self.model.standardise({camera: x.flatten(0, 1) for camera, x in images.items()})
+
     def calibrate_rewards(self, batch) -> None:
         """The part of `calibrate` that a frozen encoder needs as well."""
         self.model.calibrate_rewards(batch.reward[batch.reward_present > 0].to(self.model.device))

@@ -131,6 +131,8 @@ class Pretraining:
             return self.learner.joint(batch, self.streams.torch("joint"), rewards, scale)
 
         self._updates("joint", self.config.joint_updates, update, interrupts)
+        if self.experiment.model.encoder.standardise:
+            self.learner.standardise(replay.sequences(1000, 2, rng))
 
     def _filter(self, interrupts) -> None:
         sizes, replay, rng = self.experiment.learner, self.trained(), self.streams.numpy("filter")
