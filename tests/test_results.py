@@ -159,7 +159,7 @@ def test_pictures_are_named_by_their_targets(run):
 def test_committed_results_of_format_1_read_as_format_2():
     for path in (ROOT / "docs" / "results").glob("*.json"):
         old = json.loads(path.read_text())["report"]
-        if path.stem == "hidden_goal":  # by a script of its own: make_hidden_goal.py
+        if "final" in old:  # by a script of its own: make_trials.py
             continue
         new = saved.upgraded(old)
         assert new["format"] == 2 and saved.upgraded(new) is new

@@ -23,8 +23,8 @@ class EncoderConfig:
             only).
         context: numbers per camera that describe the background (keypoints only).
         scale: coordinates in [-1, 1] are multiplied by this, so that a movement is a visible change.
-        standardise: the embedding has mean 0 and stddev 1, fitted before the first update and once more after the
-            joint ones (conv only): losses and noise of the latent count on that scale.
+        standardise: after the first joint updates the embedding gets mean 0 and stddev 1 (conv only), on which the
+            core learns faster. Not before: gradients into new weights would be as many times larger.
     """
 
     kind: Literal["keypoints", "conv"] = "keypoints"

@@ -98,7 +98,6 @@ class LatentStateModel(nn.Module):
         """Set what has a closed form, from sequences: camera -> (B, T, H, W, 3) uint8, and (B, T, P)."""
         for camera, encoder in self.encoders.items():
             encoder.calibrate(images[camera], proprio)
-        self.standardise({camera: x.flatten(0, 1) for camera, x in images.items()})
         if isinstance(self.proprio, Standardiser):
             self.proprio.fit(proprio)
 

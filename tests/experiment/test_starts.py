@@ -6,10 +6,14 @@ import torch
 
 from meta_latent.algorithms.registry import Algorithm
 from meta_latent.errors import UserError
-from meta_latent.experiment.learning.starts import functions_of
+from meta_latent.experiment.learning.starts import functions_of, with_part
 from meta_latent.experiment.settings import config, suites
 from meta_latent.experiment.settings.schema import ExperimentConfig
+from meta_latent.models.config import CoreConfig, EncoderConfig, ModelConfig
+from meta_latent.models.latent_state_model import LatentStateModel
 from meta_latent.ranges import count
+from meta_latent.rng import seeded_construction
+from meta_latent.types import Spec
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +38,63 @@ def test_a_task_that_there_is_not_is_refused(target):
     for index in (-1, 5):
         with pytest.raises(ValueError, match="there are 5 tasks"):
             functions_of(target).reward(torch.tensor([index]), torch.zeros(1, 2), torch.zeros(1, 2))
+
+
+def distribution(more=""):
+    options = "{sparse: true, cameras: [front], image_size: 16}"
+    target = f"{{suite: meld/reacher, options: {options}, tasks: 4, test_tasks: 2{more}}}"
+    return config.load(ExperimentConfig, [], [f"transfer.targets={{t: {target}}}"])
+
+
+def test_policies_may_be_trained_on_other_rewards_of_the_same_goals():
+    bound = suites.bind_target(distribution(", training_options: {sparse: false}"), "t")
+    inputs = np.zeros((4, 3, len(bound.distribution.reward_input_names)), np.float32)
+    inputs[..., :3] = np.random.default_rng(0).uniform(0.3, 0.9, (4, 3, 3))
+    functions = functions_of(bound)
+    both = functions.reward, functions.training_reward
+    shown, trained = (function(np.arange(4), inputs, np.zeros((4, 3, 7))) for function in both)
+    assert (shown == 0).all() and (trained < -0.5).all()  # far from the goals
+    for k, task in enumerate(bound.training_tasks):
+        assert task.task.reward.parameters["sparse"] != bound.tasks[k].task.reward.parameters["sparse"]
+        wanted = task.distribution.reward(task.task, inputs[k], np.zeros((3, 7)))
+        np.testing.assert_allclose(trained[k], wanted, rtol=1e-5)
+    assert functions_of(suites.bind_target(distribution(), "t")).training_reward is None
+
+
+def test_training_options_that_change_goals_are_refused():
+    other = "tasks: 5, test_tasks: 2, training_options: {goals: half_ring}"
+    goals = f"transfer.targets={{t: {{suite: toy/hidden_goal, {other}}}}}"
+    with pytest.raises(UserError, match="change goal_x_metres"):
+        suites.bind_target(config.load(ExperimentConfig, [], [goals]), "t")
+    single = "transfer.targets={t: {suite: toy/hidden_goal, training_options: {reward: sparse}}}"
+    with pytest.raises(UserError, match="training_options are for distributions"):
+        config.load(ExperimentConfig, [], [single])
+
+
+def test_a_source_of_many_tasks_is_as_many_sources():
+    given = ["pretrain.sources=[{suite: toy/hidden_goal, tasks: 3, index: 2, scripted: 0}, {suite: toy/hidden_goal}]"]
+    experiment = config.load(ExperimentConfig, [], given)
+    assert [(s.index, s.tasks, s.scripted) for s in experiment.pretrain.each_source] == [
+        (2, 1, 0), (3, 1, 0), (4, 1, 0), (0, 1, None)]  # fmt: skip
+    many = ["pretrain.sources=[{suite: toy/hidden_goal, tasks: 3}]", "pretrain.policy_source=2"]
+    assert config.load(ExperimentConfig, [], many).pretrain.policy_source == 2
+    with pytest.raises(UserError, match="there are 3 sources"):
+        config.load(ExperimentConfig, [], [many[0], "pretrain.policy_source=3"])
+
+
+@pytest.mark.parametrize("part", ["encoder", "sequence"])
+def test_a_part_of_the_pretrained_model_is_taken_and_the_rest_is_new(part):
+    made = ModelConfig(EncoderConfig("conv", channels=(4,), embedding=5), CoreConfig("deterministic", 6, 4),
+                       normalise_rewards=True)  # fmt: skip
+    with seeded_construction(0):
+        old = LatentStateModel(Spec({"top": (8, 8, 3)}, 2, 2, 2), made)
+    old.calibrate_rewards(torch.tensor([1.0, 3.0]))
+    with seeded_construction(1):
+        new = with_part(old, part)
+    for name, value in new.state_dict().items():
+        pixels = name.startswith(("encoders.", "decoders."))
+        same = torch.equal(value, old.state_dict()[name])
+        assert same == (pixels == (part == "encoder")), name
 
 
 def test_what_is_compared_with_must_be_a_start():

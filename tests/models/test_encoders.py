@@ -5,9 +5,11 @@ import pytest
 import torch
 
 from meta_latent.errors import UserError
-from meta_latent.models.config import EncoderConfig
+from meta_latent.models.config import EncoderConfig, ModelConfig
 from meta_latent.models.encoders import BlobDecoder, ConvEncoder, KeypointEncoder
+from meta_latent.models.latent_state_model import LatentStateModel
 from meta_latent.rng import seeded_construction
+from meta_latent.types import Spec
 
 SHAPE = (32, 32, 3)
 
@@ -136,3 +138,19 @@ def test_more_convolutions_than_the_picture_can_be_halved_are_refused():
     with pytest.raises(UserError, match="16 x 16 pixels cannot be halved 5 times"):
         ConvEncoder((16, 16, 3), config, 0)
     assert ConvEncoder((16, 16, 3), EncoderConfig(kind="conv", channels=(4,) * 4), 0).size == config.embedding
+
+
+def test_a_standardised_embedding_has_one_scale_and_decodes_to_the_same_picture():
+    config = EncoderConfig("conv", channels=(4,), embedding=5, standardise=True)
+    with seeded_construction(0):
+        m = LatentStateModel(Spec({"top": (8, 8, 3)}, 0, 2), ModelConfig(config))
+    draws = torch.Generator().manual_seed(0)
+    images = {"top": torch.randint(0, 256, (40, 8, 8, 3), dtype=torch.uint8, generator=draws)}
+    before = m.decode_float(m.embed(images, torch.zeros(40, 0)))["top"]
+    m.standardise(images)
+    embedding = m.embed(images, torch.zeros(40, 0))
+    torch.testing.assert_close(embedding.mean(0), torch.zeros(5), atol=1e-4, rtol=0)
+    torch.testing.assert_close(embedding.std(0), torch.ones(5))
+    torch.testing.assert_close(m.decode_float(embedding)["top"], before, atol=1e-5, rtol=1e-4)
+    with pytest.raises(UserError, match="standardise=true is for conv"):
+        LatentStateModel(Spec({"top": (8, 8, 3)}, 0, 2), ModelConfig(EncoderConfig(standardise=True)))

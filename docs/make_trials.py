@@ -1,7 +1,8 @@
-"""Copies what runs of `hidden_goal` found into docs/results/: `python docs/make_hidden_goal.py runs/hidden_goal`.
+"""Copies what runs on trials of many tasks found into docs/results/: `python docs/make_trials.py runs/NAME`.
 
-Writes hidden_goal.json (commands, seeds, versions, commits; per target and arm the budget, every seed's learning
-curve and what its last evaluations found per episode of a trial, beside the scripted optimum) and hidden_goal.png.
+Runs that are not finished are left out. Writes NAME.json (commands, seeds, versions, commits; per target and arm the
+budget, every seed's learning curve and what its last evaluations found per episode of a trial, beside the scripted
+optimum) and NAME.png.
 """
 
 from __future__ import annotations
@@ -79,10 +80,12 @@ def picture(targets: dict) -> plt.Figure:
         for colour, (arm, entry) in zip(COLOURS, target["arms"].items(), strict=False):
             _curves(left, entry, colour, arm)
             _episodes(right, entry, colour, arm)
-        left.axhline(1.0, color="black", lw=0.8, ls=":")
-        right.axhline(target["scripted_optimum"], color="black", lw=0.8, ls=":", label="scripted optimum")
-        left.set(title=f"{name}: a trial's last episode, unseen goals", xscale="log", xlabel="environment steps",
-                 ylabel="score (1: scripted optimum)")  # fmt: skip
+        if target["scripted_optimum"] is not None:
+            left.axhline(1.0, color="black", lw=0.8, ls=":")
+            right.axhline(target["scripted_optimum"], color="black", lw=0.8, ls=":", label="scripted optimum")
+        scored = "score (1: scripted optimum)" if target["scripted_optimum"] is not None else "return"
+        left.set(title=f"{name}: a trial's last episode, unseen tasks", xscale="log", xlabel="environment steps",
+                 ylabel=scored)  # fmt: skip
         right.set(title=f"{name}: at the end", xlabel="episode of the trial", ylabel="return",
                   xticks=range(1, target["episodes_per_trial"] + 1))  # fmt: skip
         right.set_xlim(0.7, target["episodes_per_trial"] + 0.3)
