@@ -128,7 +128,7 @@ def test_rows_of_its_carry_can_be_selected(bench, tmp_path, name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_it_tells_what_it_declares_of_trials_of_any_length(bench, tmp_path, frozen, name):
-    """One number per observation, by names of its registration; asked twice it says the same, and has learned nothing."""
+    """One number per observation, by names of its registration; asked twice it says the same, and learns nothing."""
     arm = first_arm(name)
     with bench.learning(bench.experiment(tmp_path, arm), arm) as learning:
         agent, bound, spec = learning.agent, learning.target, Spec.of(learning.target.distribution)

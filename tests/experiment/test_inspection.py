@@ -121,7 +121,7 @@ def test_there_is_nothing_to_ask_of_one_episode_of_one_task(teller, tmp_path):
 @pytest.mark.parametrize(
     ("arm", "more", "words"),
     [
-        ("leaky", 0, r"Teller.inspect returns 'reward', which its registration does not declare; add it to Algorithm\(i"),
+        ("leaky", 0, "Teller.inspect returns 'reward', which its registration does not declare; add it to "),
         ("teller", -1, "returns 9 numbers as 'number'; these trials of 2 episodes have 10 observations"),
         ("teller", 1, "returns 11 numbers"),
     ],

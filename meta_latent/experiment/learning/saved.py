@@ -52,6 +52,12 @@ def is_saved(folder: Path) -> bool:
     return checkpoint.exists(folder / CHECKPOINT)
 
 
+def saved_cells(root: Path) -> list[Path]:
+    """Folders TARGET/ALGORITHM/START/SEED below runs/NAME/transfer whose runs have saved an agent, in order."""
+    found = [folder for folder in (root / "transfer").glob("*/*/*/*") if folder.name.isdecimal() and is_saved(folder)]
+    return sorted(found, key=lambda folder: (*folder.parts[-4:-1], int(folder.name)))
+
+
 def load_agent(folder: Path | str, device: str = "cpu") -> Agent:
     """The agent of a cell as its last checkpoint left it. Raises UserError: see `of_folder`."""
     return of_folder(folder, device).load()

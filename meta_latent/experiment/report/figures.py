@@ -152,6 +152,13 @@ def training_metric(arms: Sequence[ArmMetric], unit: str) -> Figure:
     far as all seeds went.
     """
     figure, axes = new_axes(3.0, 1.9, CLOCKS[unit], "")
+    thin_and_median(axes, arms)
+    axes.set_xlim(left=0)
+    return figure
+
+
+def thin_and_median(axes, arms: Sequence[ArmMetric]) -> None:
+    """Draw every seed of the arms as a thin line, and their median as a bold one where all seeds have a value."""
     for arm in arms:
         colour, _, dashes = STYLES[arm.style]
         seen = np.isfinite(arm.values)
@@ -160,8 +167,6 @@ def training_metric(arms: Sequence[ArmMetric], unit: str) -> Figure:
         whole = seen.all(axis=0)  # as in learning curves: only as far as every seed went
         middle = np.median(arm.values[:, whole], axis=0)
         axes.plot(arm.places[whole], middle, color=colour, linestyle=dashes, linewidth=1.8)
-    axes.set_xlim(left=0)
-    return figure
 
 
 @dataclass(frozen=True)

@@ -125,6 +125,7 @@ def _target(run: Run, report: dict[str, Any], name: str, styles: dict[str, int],
         "name": name, "clock": CLOCKS[target["clock"]], "groups": groups,
         "figures": pictures.target_figures(run, name, target, styles, draw),
         "metrics": pictures.metric_figures(name, target, styles),
+        "inspected": pictures.inspected_figures(name, target, styles),
         "rows": [_level_row(arm, entry, styles[arm]) for arm, entry in arms],
     }  # fmt: skip
 
