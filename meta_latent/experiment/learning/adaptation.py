@@ -75,13 +75,6 @@ class Cleared:
         return self
 
 
-def require_trials(cell: SavedCell) -> None:
-    """Raise UserError where there is nothing to adapt to."""
-    if not cell.target.has_trials:
-        raise UserError(f"target {cell.target.name} is one task, played in trials of one episode: there is nothing to "
-                        "adapt to; meta-latent evaluate scores it")  # fmt: skip
-
-
 def facts_of(cell: SavedCell, options: AdaptOptions) -> dict[str, Any]:
     """What is the same for all cells of a target: JSON values."""
     target = cell.target

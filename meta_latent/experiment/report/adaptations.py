@@ -130,7 +130,7 @@ def numbers(adaptation: Adaptation, draw: Bootstrap) -> dict[str, Any]:
                       "success": line.success}  # fmt: skip
         found = {"label": line.label, "arm": line.arm, "cleared": line.cleared, "seeds": list(line.seeds)}
         for key, values in quantities.items():
-            names = ("adaptation", adaptation.target, line.label, key)
+            names = ("adaptation", adaptation.target, line.arm, key)  # the same draws where the belief is cleared
             found[key] = None if values is None else [
                 {"mean": float(values[..., e].mean()),
                  "interval": ls.crossed_bootstrap(values[..., e], draw.rng(*names), resamples=draw.resamples)}

@@ -167,7 +167,7 @@ def inspected_figures(name: str, target: dict[str, Any], styles: dict[str, int])
     return [
         {
             "svg": drawing.inline_svg(
-                trial_figures.along_trial([trial_figures.series(styles[arm], rows) for arm, rows in arms.items()],
+                trial_figures.along_trial({styles[arm]: rows for arm, rows in arms.items()},
                                           [observations] * episodes),
                 f"inspected{k}-{slug(name)}"),
             "name": series, "meaning": meaning, "label": f"Along trials of {name}: {series}",

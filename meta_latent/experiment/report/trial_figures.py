@@ -1,38 +1,117 @@
-"""Figures along a trial of several episodes: what an agent tells of it."""
+"""Figures along trials of several episodes: what `meta-latent adapt` played, and what agents tell of their trials."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-from meta_latent.experiment.report.drawing import MUTED, new_axes, styled
-from meta_latent.experiment.report.figures import ArmMetric, thin_and_median
+from meta_latent.experiment.report.adaptations import Adaptation, Line, padded
+from meta_latent.experiment.report.drawing import MUTED, STYLES, new_axes, styled
+from meta_latent.experiment.report.figures import ArmMetric, legend, thin_and_median
+
+MOST_TASKS = 40
+"""Of more test tasks no thin lines are drawn."""
+MOST_MARKED = 20
+"""More episodes than these are not told apart by marks and lines."""
 
 
-def series(style: int, rows: Sequence[Sequence[float | None]]) -> ArmMetric:
-    """One arm's series along a trial, a row per seed, the shorter ones with gaps at their end."""
-    values = np.full((len(rows), max(map(len, rows), default=0)), np.nan)
-    for row, given in zip(values, rows, strict=True):
-        row[: len(given)] = [np.nan if value is None else value for value in given]
-    return ArmMetric(style, np.arange(values.shape[1], dtype=float), values)
+def figures_of(adaptation: Adaptation, told: Mapping[str, Any], styles: Mapping[str, int]) -> list[tuple]:
+    """(kind, figure, label) of an adaptation with the numbers `told`: returns, course of a trial, what agents tell."""
+    target = adaptation.target
+    found = [("return_by_episode", return_by_episode(adaptation, told, styles),
+              f"Return on {target} against the episode of a trial")]  # fmt: skip
+    for key, name, limits in (("reward_by_step", "reward", None), ("success_by_step", "success", (-0.04, 1.04))):
+        figure = course(adaptation.lines, key, name, styles, limits)
+        found.append((key, figure, f"{name.capitalize()} on {target} along a trial"))
+    series = dict.fromkeys(name for arm in adaptation.inspected.values() for name in arm)
+    for name in series:
+        arms = {arm: entry[name] for arm, entry in adaptation.inspected.items() if name in entry}
+        lengths = [values.shape[1] + 1 for values in adaptation.lines[0].reward_by_step]
+        figure = along_trial({styles[arm]: entry["values"] for arm, entry in arms.items()}, lengths, name)
+        found.append((f"inspected_{name}", figure, f"Along trials of {target}: {name}"))
+    return found
 
 
 @styled
-def along_trial(arms: Sequence[ArmMetric], lengths: Sequence[int]) -> Figure:
-    """A small figure of numbers per observation of a trial: thin lines are seeds, bold is their median, vertical
-    ones stand between episodes of these lengths, if they make up the trial.
+def return_by_episode(adaptation: Adaptation, told: Mapping[str, Any], styles: Mapping[str, int]) -> Figure:
+    """Raw return against the episode of the trial: thin lines are test tasks, bold is the mean with its interval;
+    where the belief is cleared marks are open. Dotted: the mean of what the tasks' references reach.
     """
-    figure, axes = new_axes(3.0, 1.9, "observation of the trial", "")
-    if all(arm.places.size == sum(lengths) for arm in arms):
-        between_episodes(axes, np.cumsum(lengths)[:-1] - 0.5)
-    thin_and_median(axes, arms)
+    episodes, learned = adaptation.facts["episodes"], adaptation.facts["episodes_per_trial"]
+    figure, axes = new_axes(4.4, 3.3, "episode of the trial", "raw return")
+    grid = np.arange(1, episodes + 1)
+    for line, numbers in zip(adaptation.lines, told["lines"], strict=True):
+        colour, look = STYLES[styles[line.arm]][0], _look(line)
+        tasks = line.returns.mean(axis=0)
+        if len(tasks) in range(2, MOST_TASKS + 1):
+            axes.plot(grid, tasks.T, color=colour, alpha=0.25, linewidth=0.7, linestyle=look["linestyle"])
+        ends = [entry["interval"] or (np.nan, np.nan) for entry in numbers["returns"]]
+        axes.fill_between(grid, *np.array(ends).T, color=colour, alpha=0.16, linewidth=0)
+        mark = {"marker": "o", "markersize": 5} if episodes <= MOST_MARKED else {}
+        axes.plot(grid, [entry["mean"] for entry in numbers["returns"]], color=colour, linewidth=2.2, zorder=3,
+                  label=line.label, **look, **mark)  # fmt: skip
+    if adaptation.references is not None:
+        reference = float(adaptation.references[:, 1].mean())
+        axes.axhline(reference, color=MUTED, linewidth=1.2, linestyle=":", zorder=1, label="reference")
+    if episodes > learned:
+        axes.axvline(learned + 0.5, color=MUTED, linewidth=0.8, zorder=1, label="learned with as many episodes")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    legend(figure)
+    return figure
+
+
+@styled
+def course(
+    lines: Sequence[Line], key: str, ylabel: str, styles: Mapping[str, int], limits: tuple[float, float] | None
+) -> Figure:
+    """`key` of the lines, such as reward_by_step, against the step of the trial: thin lines are seeds, bold is their
+    mean, vertical ones stand where episodes end.
+    """
+    figure, axes = new_axes(4.4, 3.3, "step of the trial", ylabel)
+    lengths = [max(parts) for parts in zip(*([v.shape[1] for v in getattr(line, key)] for line in lines), strict=True)]
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    for line in lines:
+        colour, look = STYLES[styles[line.arm]][0], _look(line)
+        for e, values in enumerate(getattr(line, key)):  # nothing joins one episode's end to the next one's beginning
+            places = starts[e] + np.arange(1, values.shape[1] + 1)
+            mark = {"marker": "o", "markersize": 3} if values.shape[1] == 1 else {}
+            if len(values) > 1:
+                axes.plot(places, values.T, color=colour, alpha=0.4, linewidth=0.8, **look)
+            axes.plot(places, np.nanmean(values, axis=0), color=colour, linewidth=2, zorder=3,
+                      label=None if e else line.label, **look, **mark)  # fmt: skip
+    _between_episodes(axes, starts[1:-1] + 0.5)
+    axes.set_xlim(0, starts[-1] + 1)
+    axes.set_ylim(limits)
+    legend(figure)
+    return figure
+
+
+@styled
+def along_trial(arms: Mapping[int, Sequence], lengths: Sequence[int], ylabel: str = "") -> Figure:
+    """A small figure of numbers per observation of a trial, of arms by their index into STYLES, a row per seed: thin
+    lines are seeds, bold is their median, vertical ones stand between episodes of these lengths, if they make up the
+    trial.
+    """
+    figure, axes = new_axes(3.0, 1.9, "observation of the trial", ylabel)
+    drawn = [ArmMetric(style, np.arange(values.shape[1], dtype=float), values)
+             for style, values in ((style, padded(rows)) for style, rows in arms.items())]  # fmt: skip
+    if all(arm.places.size == sum(lengths) for arm in drawn):
+        _between_episodes(axes, np.cumsum(lengths)[:-1] - 0.5)
+    thin_and_median(axes, drawn)
     axes.set_xlim(left=0)
     return figure
 
 
-def between_episodes(axes, places: Sequence[float]) -> None:
+def _look(line: Line) -> dict[str, Any]:
+    """Dotted and open where the belief is cleared, else as the line is."""
+    return {"linestyle": ":" if line.cleared else "-", "fillstyle": "none" if line.cleared else "full"}
+
+
+def _between_episodes(axes, places: Sequence[float]) -> None:
     """Vertical lines where one episode of the trial ends and the next begins."""
-    for place in places:
+    for place in places if len(places) < MOST_MARKED else ():
         axes.axvline(place, color=MUTED, linewidth=0.8, linestyle=":", zorder=1)
