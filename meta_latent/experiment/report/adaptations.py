@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from meta_latent.experiment.report.numbers import Bootstrap
 from meta_latent.experiment.report.records import number, read_json
 from meta_latent.ops import learning_speed as ls
+
+if TYPE_CHECKING:
+    from meta_latent.experiment.report.numbers import Bootstrap
 
 FILE, FOLDER, FORMAT = "adaptation.json", "adapt", 1
 
@@ -138,8 +140,10 @@ def numbers(adaptation: Adaptation, draw: Bootstrap) -> dict[str, Any]:
             ]  # fmt: skip
         lines.append(found)
     facts = {key: adaptation.facts[key] for key in ("target", "episodes", "episodes_per_trial", "trials")}
-    return facts | {"test_tasks": len(adaptation.facts["test_tasks"]), "lines": lines,
-                    "inspected": adaptation.inspected}  # fmt: skip
+    return facts | {
+        "test_tasks": len(adaptation.facts["test_tasks"]), "cleared": any(line.cleared for line in adaptation.lines),
+        "lines": lines, "inspected": adaptation.inspected,
+    }  # fmt: skip
 
 
 def _scores(returns: np.ndarray, references: np.ndarray | None) -> np.ndarray | None:

@@ -177,6 +177,16 @@ def inspected_figures(name: str, target: dict[str, Any], styles: dict[str, int])
     ]  # fmt: skip
 
 
+def adaptation_figures(run: Run, name: str, target: dict[str, Any], styles: dict[str, int]) -> list[list[dict]]:
+    """Per adaptation of a target its figures as inline SVG."""
+    own = [one for one in run.adaptations if one.target == name]
+    return [
+        [{"svg": drawing.inline_svg(figure, f"adaptation{k}-{slug(kind)}-{slug(name)}"), "label": label}
+         for kind, figure, label in trial_figures.figures_of(one, told, styles)]
+        for k, (one, told) in enumerate(zip(own, target["adaptations"], strict=True))
+    ]  # fmt: skip
+
+
 def _metric_plot(arms: dict[str, dict[str, Any]], clock: str, styles: dict[str, int]) -> Figure:
     drawn = [
         figures.ArmMetric(styles[arm], np.array(v["steps"], dtype=float), np.array(v["values"], dtype=float))

@@ -51,7 +51,7 @@ def _target(target: dict[str, Any]) -> dict[str, Any]:
     thresholds = [] if target["threshold"] is None else [target["threshold"]]
     arms = {name: _arm(arm, thresholds) for name, arm in target["arms"].items()}
     facts = {"thresholds": thresholds, "clock": "env_steps", "episodes_per_trial": 1, "test_tasks": 0,
-             "max_episode_steps": 0}  # fmt: skip
+             "max_episode_steps": 0, "adaptations": []}  # fmt: skip
     facts["normalised"] = None not in (target["floor"], target["reference"])
     return {**target, **facts, "arms": arms}
 

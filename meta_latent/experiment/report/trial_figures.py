@@ -39,26 +39,28 @@ def figures_of(adaptation: Adaptation, told: Mapping[str, Any], styles: Mapping[
 @styled
 def return_by_episode(adaptation: Adaptation, told: Mapping[str, Any], styles: Mapping[str, int]) -> Figure:
     """Raw return against the episode of the trial: thin lines are test tasks, bold is the mean with its interval;
-    where the belief is cleared marks are open. Dotted: the mean of what the tasks' references reach.
+    of a cleared belief the mean alone. Dotted and grey: the mean of what the tasks' references reach.
     """
     episodes, learned = adaptation.facts["episodes"], adaptation.facts["episodes_per_trial"]
     figure, axes = new_axes(4.4, 3.3, "episode of the trial", "raw return")
     grid = np.arange(1, episodes + 1)
     for line, numbers in zip(adaptation.lines, told["lines"], strict=True):
-        colour, look = STYLES[styles[line.arm]][0], _look(line)
-        tasks = line.returns.mean(axis=0)
-        if len(tasks) in range(2, MOST_TASKS + 1):
-            axes.plot(grid, tasks.T, color=colour, alpha=0.25, linewidth=0.7, linestyle=look["linestyle"])
-        ends = [entry["interval"] or (np.nan, np.nan) for entry in numbers["returns"]]
-        axes.fill_between(grid, *np.array(ends).T, color=colour, alpha=0.16, linewidth=0)
+        style, tasks = styles[line.arm], line.returns.mean(axis=0)
+        colour, look = STYLES[style][0], _look(line, style)
+        if not line.cleared:
+            if len(tasks) in range(2, MOST_TASKS + 1):
+                axes.plot(grid, tasks.T, color=colour, alpha=0.3, linewidth=0.7)
+            ends = [entry["interval"] or (np.nan, np.nan) for entry in numbers["returns"]]
+            axes.fill_between(grid, *np.array(ends).T, color=colour, alpha=0.12, linewidth=0)
         mark = {"marker": "o", "markersize": 5} if episodes <= MOST_MARKED else {}
-        axes.plot(grid, [entry["mean"] for entry in numbers["returns"]], color=colour, linewidth=2.2, zorder=3,
-                  label=line.label, **look, **mark)  # fmt: skip
+        axes.plot(grid, [entry["mean"] for entry in numbers["returns"]], color=colour, zorder=3, label=line.label,
+                  **look, **mark)  # fmt: skip
     if adaptation.references is not None:
         reference = float(adaptation.references[:, 1].mean())
         axes.axhline(reference, color=MUTED, linewidth=1.2, linestyle=":", zorder=1, label="reference")
     if episodes > learned:
-        axes.axvline(learned + 0.5, color=MUTED, linewidth=0.8, zorder=1, label="learned with as many episodes")
+        label = f"learned with {learned} episode{'s' * (learned > 1)}"
+        axes.axvline(learned + 0.5, color=MUTED, linewidth=0.8, zorder=1, label=label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     legend(figure)
     return figure
@@ -69,20 +71,21 @@ def course(
     lines: Sequence[Line], key: str, ylabel: str, styles: Mapping[str, int], limits: tuple[float, float] | None
 ) -> Figure:
     """`key` of the lines, such as reward_by_step, against the step of the trial: thin lines are seeds, bold is their
-    mean, vertical ones stand where episodes end.
+    mean, vertical ones stand where episodes end; of a cleared belief the mean alone.
     """
     figure, axes = new_axes(4.4, 3.3, "step of the trial", ylabel)
     lengths = [max(parts) for parts in zip(*([v.shape[1] for v in getattr(line, key)] for line in lines), strict=True)]
     starts = np.concatenate([[0], np.cumsum(lengths)])
     for line in lines:
-        colour, look = STYLES[styles[line.arm]][0], _look(line)
+        style = styles[line.arm]
+        colour, look = STYLES[style][0], _look(line, style)
         for e, values in enumerate(getattr(line, key)):  # nothing joins one episode's end to the next one's beginning
             places = starts[e] + np.arange(1, values.shape[1] + 1)
             mark = {"marker": "o", "markersize": 3} if values.shape[1] == 1 else {}
-            if len(values) > 1:
-                axes.plot(places, values.T, color=colour, alpha=0.4, linewidth=0.8, **look)
-            axes.plot(places, np.nanmean(values, axis=0), color=colour, linewidth=2, zorder=3,
-                      label=None if e else line.label, **look, **mark)  # fmt: skip
+            if len(values) > 1 and not line.cleared:
+                axes.plot(places, values.T, color=colour, alpha=0.4, linewidth=0.8)
+            axes.plot(places, np.nanmean(values, axis=0), color=colour, zorder=3, label=None if e else line.label,
+                      **look, **mark)  # fmt: skip
     _between_episodes(axes, starts[1:-1] + 0.5)
     axes.set_xlim(0, starts[-1] + 1)
     axes.set_ylim(limits)
@@ -106,9 +109,11 @@ def along_trial(arms: Mapping[int, Sequence], lengths: Sequence[int], ylabel: st
     return figure
 
 
-def _look(line: Line) -> dict[str, Any]:
-    """Dotted and open where the belief is cleared, else as the line is."""
-    return {"linestyle": ":" if line.cleared else "-", "fillstyle": "none" if line.cleared else "full"}
+def _look(line: Line, style: int) -> dict[str, Any]:
+    """Bold, with the dashes of its arm; thinner, dotted and open where the belief is cleared."""
+    if line.cleared:
+        return {"linestyle": ":", "fillstyle": "none", "linewidth": 1.6}
+    return {"linestyle": STYLES[style][2], "linewidth": 2.2}
 
 
 def _between_episodes(axes, places: Sequence[float]) -> None:
