@@ -25,6 +25,7 @@ _EXPERIMENTS = {
     "pretrain": "pretrain a latent state model on a distribution of tasks",
     "transfer": "learn target tasks, from a pretrained model and from scratch",
     "evaluate": "score a saved agent, or film it; also takes episodes=, video= (how many films), fresh= (a seed)",
+    "adapt": "play trials of the test tasks with trained agents: what they gain from episode to episode",
     "demo": "pretrain, transfer and report in minutes on a CPU",
 }
 _HEAVY = ("pretrain", "transfer", "demo")

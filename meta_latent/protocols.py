@@ -92,6 +92,13 @@ class Agent(Protocol):
             adapted = adapted.adapt(trial_so_far, rng)           # another agent for this trial's task (its index
                                                                  # says nothing: it may be none of training's)
 
+    Telling what was believed, for algorithms registered with `inspects`, of trials that were played on test tasks
+    (a replay, task index -1; `whole_trials` says which episodes make up one, perhaps more than in training)::
+
+        for name, values in agent.inspect(trials).items():       # names as registered; a mean over the trials
+            assert len(values) == longest                        # one per observation of a trial, the last ones and
+                                                                 # first ones of its inner episodes among them
+
     `updates` counts the algorithm's updates; `heads` ensemble members whose data differ (1: none).
     """
 
@@ -109,6 +116,8 @@ class Agent(Protocol):
     def update(self, replay: Any, rng: Streams) -> Metrics: ...
 
     def adapt(self, trial: Any, rng: Streams) -> Agent: ...
+
+    def inspect(self, trials: Any) -> dict[str, list[float]]: ...
 
     def state(self) -> dict: ...
 

@@ -90,6 +90,8 @@ class Algorithm:
         compared_with: start -> start it is measured against; left out: X+data -> scratch+data, every other
             -> scratch.
         metrics: name -> what it means; `Agent.update` returns no other name.
+        inspects: name -> what it means; `Agent.inspect` returns no other name. Not for algorithms that adapt, whose
+            carry holds no belief.
         needs: of `NEEDS`: "functions" (rewards and ends of observed states), "data" (logged episodes; its
             clock is updates), "density" (a core whose transitions have one).
         sees: of `SHOWN`, what it is shown while acting: "reward" (Step.reward and its presence flag), "task"
@@ -103,6 +105,7 @@ class Algorithm:
     starts: tuple[str, ...] = (SCRATCH,)
     compared_with: Mapping[str, str] = field(default_factory=dict)
     metrics: Mapping[str, str] = field(default_factory=dict)
+    inspects: Mapping[str, str] = field(default_factory=dict)
     needs: frozenset[str] = frozenset()
     sees: frozenset[str] = frozenset()
     adapts: bool = False
@@ -118,6 +121,8 @@ class Algorithm:
         for start in (*self.compared_with, *self.compared_with.values()):
             if start not in self.starts:
                 raise UserError(f"compared_with names {start!r}; the starts are {', '.join(self.starts)}")
+        if self.adapts and self.inspects:
+            raise UserError("an algorithm that adapts has no belief along a trial; leave out inspects")
         if not self.starts:
             raise UserError("an algorithm starts from nothing; give it starts=('scratch',)")
         if not (isinstance(self.config, type) and dataclasses.is_dataclass(self.config)):

@@ -177,7 +177,7 @@ def play(
     explore: bool,
     show: Collection[str] = (),
     task: torch.Tensor | None = None,
-    keep: bool = False,
+    keep: bool | Collection[str] = False,
     watch: Callable[[Rows], None] | None = None,
 ) -> Played:
     """Play B trials of E episodes in lockstep, episode e of trial b from `seeds` (B, E).
@@ -188,7 +188,8 @@ def play(
 
     Args:
         show: what actors are shown beside observations: "reward", "task" (of `task` (B, P)), "inputs".
-        keep: return the episodes. watch: called with the rows at every instant of the first one's episodes.
+        keep: return the episodes, or their arrays of these names alone.
+        watch: called with the rows at every instant of the first one's episodes.
     """
     count, episodes = seeds.shape
     carry, kept = actor.begin_task(count), [[] for _ in range(count)]
@@ -211,7 +212,7 @@ def play(
         if e + 1 < episodes:
             _, carry = actor.act(_last(history, lengths).step(show, task), carry, rng, explore)
         if keep:
-            _split(history, lengths, kept)
+            _split(history, lengths, kept, None if keep is True else keep)
     return Played(returns, success, tuple(map(tuple, kept)) if keep else ())
 
 
@@ -254,10 +255,10 @@ def _last(history: Sequence[_Instant], lengths: np.ndarray) -> _Instant:
     return _Instant(*map(own, names), False, False, own("terminated"), own("ended"))
 
 
-def _split(history: Sequence[_Instant], lengths: np.ndarray, kept: list[list]) -> None:
-    """Append every row's episode to its trial's list."""
+def _split(history: Sequence[_Instant], lengths: np.ndarray, kept: list[list], names: Collection[str] | None) -> None:
+    """Append every row's episode, all its arrays or those of these names, to its trial's list."""
     columns = [h.rows() for h in history]
-    whole = {key: np.stack([c[key] for c in columns]) for key in columns[0]}
+    whole = {key: np.stack([c[key] for c in columns]) for key in columns[0] if names is None or key in names}
     for b, length in enumerate(lengths):
         kept[b].append({key: values[: length + 1, b] for key, values in whole.items()})
 

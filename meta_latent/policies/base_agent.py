@@ -42,6 +42,12 @@ class BaseAgent(ABC):
         """The agent itself: it learns nothing of a task but by `update` and in its carry."""
         return self
 
+    def inspect(self, trials: Any) -> dict[str, list[float]]:
+        """Nothing: it tells of no belief. Else, by names that the registration declares, one number per observation
+        of a trial (see `protocols.Agent`).
+        """
+        return {}
+
     def state(self) -> dict:
         """What `load_state` needs to go on bit for bit: the number of updates."""
         return {"updates": self.updates}

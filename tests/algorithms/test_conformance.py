@@ -14,8 +14,10 @@ from meta_latent.data import collect
 from meta_latent.data.collect import play
 from meta_latent.errors import UserError
 from meta_latent.experiment.learning import starts
+from meta_latent.experiment.learning.inspection import inspected
 from meta_latent.experiment.runs import checkpoint
 from meta_latent.rng import Streams
+from meta_latent.types import Spec
 
 COUNTING = {"suite": "toy/counting", "options": {"episode_steps": 6, "ends": "terminate"}}
 
@@ -118,9 +120,27 @@ def test_rows_of_its_carry_can_be_selected(bench, tmp_path, name):
             play(rows, probe, torch.tensor([[0], [1]]).numpy(), Streams(0), explore=True,
                  show=learning.arm.entry.sees, task=task)  # fmt: skip
         (_, old), (_, new) = probe.calls[:2]
-        mixed = collect.select(torch.tensor([True, False]), new, old)
-        for got, after, before in zip(leaves(mixed), leaves(new), leaves(old), strict=True):
-            assert torch.equal(got[0], after[0]) and torch.equal(got[1], before[1])
+        for begun in (old, learning.agent.begin_task(2)):  # also where a trial begins anew in some rows
+            mixed = collect.select(torch.tensor([True, False]), new, begun)
+            for got, after, before in zip(leaves(mixed), leaves(new), leaves(begun), strict=True):
+                assert torch.equal(got[0], after[0]) and torch.equal(got[1], before[1])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_tells_what_it_declares_of_trials_of_any_length(bench, tmp_path, frozen, name):
+    """One number per observation, by names of its registration; asked twice it says the same, and learns nothing."""
+    arm = first_arm(name)
+    with bench.learning(bench.experiment(tmp_path, arm), arm) as learning:
+        agent, bound, spec = learning.agent, learning.target, Spec.of(learning.target.distribution)
+        before, task = frozen(agent.state()), starts.task_vectors(bound.tasks[:1]).expand(2, -1)
+        for episodes in (1, 3):
+            with learning.collector._envs.rows([bound.tasks[0]] * 2) as rows:
+                played = play(rows, agent, torch.arange(2 * episodes).view(2, episodes).numpy(), Streams(0),
+                              explore=False, show=learning.arm.entry.sees, task=task, keep=True)  # fmt: skip
+            found = [inspected(agent, learning.arm.entry, spec, played.episodes) for _ in range(2)]
+            assert found[0] == found[1] and set(found[0]) <= set(learning.arm.entry.inspects)
+        assert frozen(agent.state()) == before
+        assert all(meaning for meaning in learning.arm.entry.inspects.values())
 
 
 @pytest.mark.parametrize("arm", ARMS)

@@ -69,6 +69,8 @@ def describe(name: str) -> str:
     sections.append(["arms:", *(_arm(Arm(name, start)) for start in entry.starts)])
     sections.append([f"settings, algorithms.{name}.KEY=VALUE:", *_settings(entry.config)])
     sections.append(["metrics:", *_aligned(entry.metrics.items())])
+    if entry.inspects:
+        sections.append(["shown along trials:", *_aligned(entry.inspects.items())])
     return "\n\n".join("\n".join(lines) for lines in sections)
 
 

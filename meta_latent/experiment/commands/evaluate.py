@@ -7,8 +7,6 @@ Without the three keys, the source policy of the experiment's pretraining is sco
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +16,13 @@ import numpy as np
 from meta_latent import ranges
 from meta_latent.algorithms.registry import Arm
 from meta_latent.errors import UserError
-from meta_latent.experiment.learning import cells, starts
+from meta_latent.experiment.learning import saved
 from meta_latent.experiment.learning.evaluation import Evaluation, evaluation_seed
 from meta_latent.experiment.pretraining import pretrain, source_policy
-from meta_latent.experiment.runs import checkpoint, run_folder
-from meta_latent.experiment.runs.video import Film
 from meta_latent.experiment.settings import config
 from meta_latent.experiment.settings.schema import ExperimentConfig
-from meta_latent.experiment.settings.suites import BoundTarget, bind, bind_target
+from meta_latent.experiment.settings.suites import BoundTarget, bind
+from meta_latent.protocols import Agent
 from meta_latent.rng import derive
 from meta_latent.types import Spec
 
@@ -107,27 +104,17 @@ def evaluate(settings: EvaluateConfig) -> Result:
         return derive(settings.fresh, "fresh evaluation", trial, *number) % 2**31
 
     transfer = settings.transfer
-    played = Evaluation(target, arm.entry, transfer.evaluation, transfer.side_by_side, settings.episodes, seed_of)
-    with contextlib.closing(played):
+    evaluation = Evaluation(target, arm.entry, transfer.evaluation, transfer.side_by_side, settings.episodes, seed_of)
+    with contextlib.closing(evaluation):
         agent = load()
-        returns, success = played.play(agent)
-        videos = [_film(target, arm, transfer, agent, k, seed_of, folder / "videos" / f"evaluation_{k}.mp4")
-                  for k in range(min(settings.video, played.repeats))]  # fmt: skip
-        scores = None if played.references is None else played.normalised(returns)
-    return Result(returns, success, scores, tuple(filter(None, videos)))
+        played = evaluation.play(agent)
+        videos = [evaluation.film(agent, k, folder / "videos" / f"evaluation_{k}.mp4")
+                  for k in range(min(settings.video, evaluation.repeats))]  # fmt: skip
+        scores = None if evaluation.references is None else evaluation.normalised(played.returns)
+    return Result(played.returns, played.success, scores, tuple(filter(None, videos)))
 
 
-def _film(target: BoundTarget, arm: Arm, transfer, agent, number: int, seed_of: Callable, path: Path) -> Path | None:
-    """Play trial `number` of the first test task and write it as a video; None where nothing is drawn."""
-    film, one = Film(), dataclasses.replace(target, test_tasks=target.test_tasks[:1])
-    first = number * (transfer.evaluation.rollouts if arm.entry.adapts else 1)
-    alone = Evaluation(one, arm.entry, transfer.evaluation, 1, 1, lambda k, episode: seed_of(first + k, episode))
-    with contextlib.closing(alone):
-        alone.play(agent, film)
-    return film.write(path)
-
-
-Opened = tuple[BoundTarget, Arm, Path, Callable]
+Opened = tuple[BoundTarget, Arm, Path, Callable[[], Agent]]
 
 
 def _source_policy(settings: EvaluateConfig) -> Opened:
@@ -141,27 +128,5 @@ def _source_policy(settings: EvaluateConfig) -> Opened:
 
 
 def _cell(settings: EvaluateConfig) -> Opened:
-    target, seed = bind_target(settings, settings.target), settings.run_seed
-    arm = Arm.parse(settings.arm)
-    folder = cells.cell_folder(settings, target.name, arm, seed)
-    if not checkpoint.exists(folder / run_folder.CHECKPOINT):
-        raise UserError(
-            f"{folder} holds no saved agent; learn it first: meta-latent transfer with the same NAME and "
-            f"options, target={target.name} arm={arm} run_seed={seed}"
-        )
-    stored = json.loads(json.dumps(config.read_yaml(folder / run_folder.CONFIG)))
-    plain = ExperimentConfig(
-        **{f.name: getattr(settings, f.name) for f in dataclasses.fields(ExperimentConfig)}
-    )
-    pretrained = pretrain.model_path(settings) if arm.needs_model else None
-    run_folder.refuse_difference(
-        folder, stored, cells.narrowed(plain, target.name, arm, seed, pretrained), cells.MAY_DIFFER,
-        "give the same value")  # fmt: skip
-
-    def load():
-        agent = starts.build(plain, target, arm, seed, pretrained)
-        with checkpoint.fitting(folder / run_folder.CHECKPOINT) as state:
-            agent.load_state(state["agent"])
-        return agent
-
-    return target, arm, folder, load
+    cell = saved.of_experiment(settings, settings.target, Arm.parse(settings.arm), settings.run_seed)
+    return cell.target, cell.arm, cell.folder, cell.load

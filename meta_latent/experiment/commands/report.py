@@ -17,7 +17,7 @@ from meta_latent.experiment.report.sources import holds_runs, read_run
 from meta_latent.ops import learning_speed as ls
 
 RUNS = Path("runs")
-PARTS = ("transfer", "pretrain")
+PARTS = ("transfer", "pretrain", "adapt")
 # For terminals that cannot show what the page can.
 PLAIN = str.maketrans({"×": "x", "−": "-", "–": "-", "∞": "inf", "≤": "<=", "≥": ">="})
 

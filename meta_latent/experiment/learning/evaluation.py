@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import contextlib
+import dataclasses
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,15 +15,15 @@ from meta_latent.algorithms.registry import Algorithm
 from meta_latent.data.collect import Played, play
 from meta_latent.data.replay import ReplayConfig, SequenceReplay
 from meta_latent.experiment.learning.environments import Environments
+from meta_latent.experiment.learning.inspection import UNKNOWN, inspected
 from meta_latent.experiment.learning.starts import task_vectors
+from meta_latent.experiment.runs.video import Film
 from meta_latent.experiment.settings.schema import EvaluationConfig
-from meta_latent.experiment.settings.suites import BoundTarget, BoundTask
+from meta_latent.experiment.settings.suites import BoundTarget
 from meta_latent.protocols import Agent
 from meta_latent.rng import Streams, derive
 from meta_latent.types import Spec
 
-UNKNOWN = -1
-"""Task index of a test task's episodes: it is none of the tasks that were trained on."""
 SeedOf = Callable[[int, int], int]
 """(trial number, episode of the trial) -> the seed it starts from."""
 
@@ -39,6 +42,7 @@ class Score:
         score: normalised per test task, then averaged; the raw return where tasks have no references.
         returns_by_episode, success_by_episode: (E,) the same per episode of the trial.
         score_by_task: (N,) for targets of many tasks.
+        inspected: what the agent says of these trials: name -> a number per observation; {} where nothing is asked.
     """
 
     raw_return: float
@@ -47,6 +51,7 @@ class Score:
     returns_by_episode: list[float]
     success_by_episode: list[float]
     score_by_task: list[float]
+    inspected: dict[str, list[float]] = field(default_factory=dict)
 
 
 class Evaluation:
@@ -68,10 +73,16 @@ class Evaluation:
             self.vectors = task_vectors(target.test_tasks)
         self._envs = Environments(max(side_by_side, 64))
 
-    def play(self, agent: Agent, watch=None) -> tuple[np.ndarray, np.ndarray]:
+    @property
+    def inspects(self) -> bool:
+        """Whether the agent is asked what it believed: where there is something to find out along a trial."""
+        return bool(self.entry.inspects) and self.target.has_trials
+
+    def play(self, agent: Agent, watch=None, keep: bool | Collection[str] = False) -> Played:
         """Raw returns and success, each (N, R, E). It draws from streams of its own, the same each time.
 
-        watch: see `data.collect.play`; of the first trial only.
+        watch: see `data.collect.play`; of the first trial only. keep: also the episodes (see there), of all trials in
+        one row, task by task; where the algorithm adapts, every rollout is a trial of its own.
         """
         tasks, rng = self.target.test_tasks, Streams(derive(0, "evaluation"))
         places = [(n, r) for n in range(len(tasks)) for r in range(self.repeats)]
@@ -81,48 +92,64 @@ class Evaluation:
             numbers = range(start, min(start + at_once, len(places)))
             of = [places[k][0] for k in numbers]
             parts.append((self._adapting if self.entry.adapts else self._trials)(
-                agent, of, list(numbers), rng, watch if start == 0 else None))  # fmt: skip
+                agent, of, list(numbers), rng, watch if start == 0 else None, keep))  # fmt: skip
         shape = (len(tasks), self.repeats, self.target.episodes_per_trial)
-        return tuple(np.concatenate([getattr(p, name) for p in parts]).reshape(shape)
-                     for name in ("returns", "success"))  # fmt: skip
+        returns, success = (np.concatenate([getattr(p, name) for p in parts]).reshape(shape)
+                            for name in ("returns", "success"))  # fmt: skip
+        return Played(returns, success, tuple(trial for part in parts for trial in part.episodes))
 
-    def _trials(self, agent: Agent, of: Sequence[int], numbers: Sequence[int], rng: Streams, watch) -> Played:
+    def _trials(self, agent: Agent, of: Sequence[int], numbers: Sequence[int], rng: Streams, watch, keep) -> Played:
         seeds = [[self.seed_of(k, e) for e in range(self.target.episodes_per_trial)] for k in numbers]
-        return self._play([self.target.test_tasks[n] for n in of], of, agent, seeds, rng, False, watch)
+        return self._play(of, agent, seeds, rng, explore=False, watch=watch, keep=keep)
 
-    def _play(self, tasks: Sequence[BoundTask], of, agent, seeds, rng, explore, watch, keep=False) -> Played:
+    def _play(self, of: Sequence[int], agent: Agent, seeds, rng: Streams, **how) -> Played:
         task = None if self.vectors is None else self.vectors[torch.as_tensor(of)]
-        with self._envs.rows(tasks) as rows:
-            return play(rows, agent, np.array(seeds), rng, explore=explore, show=self.entry.sees, task=task,
-                        keep=keep, watch=watch)  # fmt: skip
+        with self._envs.rows([self.target.test_tasks[n] for n in of]) as rows:
+            return play(rows, agent, np.array(seeds), rng, show=self.entry.sees, task=task, **how)
 
-    def _adapting(self, agent: Agent, of, numbers, rng: Streams, watch) -> Played:
+    def _adapting(self, agent: Agent, of, numbers, rng: Streams, watch, keep) -> Played:
         """One trial of an algorithm that adapts: `rollouts` episodes, drawn from its policy, then `adapt`, ..."""
         (n,), (k,), rollouts = of, numbers, self.config.rollouts
         trial = SequenceReplay(Spec.of(self.target.distribution), ReplayConfig(), heads=agent.heads)
-        returns, success = [], []
+        returns, success, kept = [], [], []
         for e in range(self.target.episodes_per_trial):
             seeds = [[self.seed_of(k * rollouts + j, e)] for j in range(rollouts)]
-            played = self._play([self.target.test_tasks[n]] * rollouts, [n] * rollouts, agent, seeds, rng, True,
-                                watch, keep=True)  # fmt: skip
+            played = self._play([n] * rollouts, agent, seeds, rng, explore=True, watch=watch, keep=True)
             returns.append(played.returns.mean())
             success.append(played.success.mean())
+            kept.append([_named(episode, keep) for (episode,) in played.episodes])
             if e + 1 < self.target.episodes_per_trial:
                 for (episode,) in played.episodes:
                     trial.add_episode(episode, task_index=UNKNOWN)
                 agent = agent.adapt(trial, rng)
-        return Played(np.array([returns]), np.array([success]))
+        return Played(np.array([returns]), np.array([success]), tuple(zip(*kept, strict=True)) if keep else ())
 
     def score(self, agent: Agent, watch=None) -> Score:
         """Play every trial and average; without exploration, but for algorithms that adapt, whose episodes are
         drawn from their policies.
         """
-        returns, success = self.play(agent, watch)
+        played = self.play(agent, watch, keep=self.inspects)
+        returns, success = played.returns, played.success
         last = self.normalised(returns[..., -1])
         return Score(
             float(returns[..., -1].mean()), float(last.mean()), float(success[..., -1].mean()),
             returns.mean((0, 1)).tolist(), success.mean((0, 1)).tolist(),
-            last.mean(1).tolist() if len(returns) > 1 else [])  # fmt: skip
+            last.mean(1).tolist() if len(returns) > 1 else [], self.inspected(agent, played))  # fmt: skip
+
+    def inspected(self, agent: Agent, played: Played) -> dict[str, list[float]]:
+        """What `agent` says of the trials that it played, whole episodes kept; {} where it is not asked."""
+        if not self.inspects:
+            return {}
+        return inspected(agent, self.entry, Spec.of(self.target.distribution), played.episodes)
+
+    def film(self, agent: Agent, number: int, path: Path) -> Path | None:
+        """Play trial `number` of the first test task and write it as a video; None where nothing is drawn."""
+        film, one = Film(), dataclasses.replace(self.target, test_tasks=self.target.test_tasks[:1])
+        first = number * (self.config.rollouts if self.entry.adapts else 1)
+        alone = Evaluation(one, self.entry, self.config, 1, 1, lambda k, episode: self.seed_of(first + k, episode))
+        with contextlib.closing(alone):
+            alone.play(agent, film)
+        return film.write(path)
 
     def normalised(self, returns: np.ndarray) -> np.ndarray:
         """(N, ...) raw returns on the scale on which 0 is each task's floor and 1 its reference."""
@@ -134,3 +161,8 @@ class Evaluation:
     def close(self) -> None:
         """Close the environments."""
         self._envs.close()
+
+
+def _named(episode: dict[str, np.ndarray], keep: bool | Collection[str]) -> dict[str, np.ndarray]:
+    """The arrays of an episode that are asked for."""
+    return episode if isinstance(keep, bool) else {name: episode[name] for name in keep}

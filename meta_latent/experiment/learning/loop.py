@@ -209,6 +209,7 @@ class Learning:
             compared_with=None if base is None else str(base),
             clock=self.clock,
             episodes_per_trial=self.target.episodes_per_trial,
+            max_episode_steps=self.target.distribution.max_episode_steps,
             test_tasks=len(self.target.test_tasks),
             evaluation_episodes=len(self.target.test_tasks) * self.evaluation.repeats,
             floor=floor,
@@ -219,6 +220,7 @@ class Learning:
             **self._clocks(),
             update_seconds=self.progress["update_seconds"],
             metrics=dict(self.arm.entry.metrics),
+            inspects=dict(self.arm.entry.inspects),
         )
 
 

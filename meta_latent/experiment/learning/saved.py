@@ -1,19 +1,44 @@
-"""Opening the agent that a run left in its folder, to act with or to go on from Python."""
+"""Opening the agents that runs left in their folders, to act with or to go on from Python."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from meta_latent.algorithms.registry import Arm
 from meta_latent.errors import UserError
-from meta_latent.experiment.learning import starts
+from meta_latent.experiment.learning import cells, starts
+from meta_latent.experiment.pretraining import pretrain
 from meta_latent.experiment.runs import checkpoint
-from meta_latent.experiment.runs.run_folder import CHECKPOINT, CONFIG, read_record
+from meta_latent.experiment.runs.run_folder import CHECKPOINT, CONFIG, read_record, refuse_difference
 from meta_latent.experiment.settings import config
 from meta_latent.experiment.settings.schema import ExperimentConfig
-from meta_latent.experiment.settings.suites import bind_target
+from meta_latent.experiment.settings.suites import BoundTarget, bind_target
 from meta_latent.protocols import Agent
+
+
+@dataclass(frozen=True)
+class SavedCell:
+    """A cell whose run has saved an agent.
+
+    Attributes:
+        folder: of the run. experiment: the settings that count for it. pretrained: the model that it starts from.
+    """
+
+    folder: Path
+    experiment: ExperimentConfig
+    target: BoundTarget
+    arm: Arm
+    seed: int
+    pretrained: Path | None
+
+    def load(self) -> Agent:
+        """The agent as its last checkpoint left it. Raises UserError if another version wrote that."""
+        agent = starts.build(self.experiment, self.target, self.arm, self.seed, self.pretrained)
+        with checkpoint.fitting(self.folder / CHECKPOINT) as state:
+            agent.load_state(state["agent"])
+        return agent
 
 
 def is_cell(folder: Path | str) -> bool:
@@ -22,14 +47,29 @@ def is_cell(folder: Path | str) -> bool:
     return path.is_file() and "arm" in config.read_yaml(path)
 
 
-def load_agent(folder: Path | str, device: str = "cpu") -> Agent:
-    """The agent of a cell as its last checkpoint left it.
+def is_saved(folder: Path) -> bool:
+    """Whether the run in `folder` has saved an agent."""
+    return checkpoint.exists(folder / CHECKPOINT)
 
-    Raises UserError if there is no checkpoint yet, if the pretrained model that the arm starts from is gone, or
-    if the checkpoint was written by another version.
+
+def saved_cells(root: Path) -> list[Path]:
+    """Folders TARGET/ALGORITHM/START/SEED below runs/NAME/transfer whose runs have saved an agent, in order."""
+    found = [folder for folder in (root / "transfer").glob("*/*/*/*") if folder.name.isdecimal() and is_saved(folder)]
+    return sorted(found, key=lambda folder: (*folder.parts[-4:-1], int(folder.name)))
+
+
+def load_agent(folder: Path | str, device: str = "cpu") -> Agent:
+    """The agent of a cell as its last checkpoint left it. Raises UserError: see `of_folder`."""
+    return of_folder(folder, device).load()
+
+
+def of_folder(folder: Path | str, device: str = "cpu") -> SavedCell:
+    """The cell in `folder`, with the settings that it was run with.
+
+    Raises UserError if there is no checkpoint yet, or if the pretrained model that the arm starts from is gone.
     """
     folder = Path(folder)
-    if not checkpoint.exists(folder / CHECKPOINT):
+    if not is_saved(folder):
         raise UserError(f"{folder} holds no saved agent yet: its run has made no checkpoint")
     stored = config.read_yaml(folder / CONFIG)
     experiment, arm = _experiment(stored, device), Arm.parse(stored["arm"])
@@ -40,10 +80,24 @@ def load_agent(folder: Path | str, device: str = "cpu") -> Agent:
             raise UserError(f"{folder} starts from the model in {named or 'a folder it does not name'}, which is not "
                             "there; restore it")  # fmt: skip
         pretrained = Path(named)
-    agent = starts.build(experiment, bind_target(experiment, stored["target"]), arm, stored["seed"], pretrained)
-    with checkpoint.fitting(folder / CHECKPOINT) as state:
-        agent.load_state(state["agent"])
-    return agent
+    return SavedCell(folder, experiment, bind_target(experiment, stored["target"]), arm, stored["seed"], pretrained)
+
+
+def of_experiment(experiment: ExperimentConfig, target: str, arm: Arm, seed: int) -> SavedCell:
+    """The cell of an experiment.
+
+    Raises UserError if it was never saved, or if its run's settings are other ones, naming the first.
+    """
+    bound, folder = bind_target(experiment, target), cells.cell_folder(experiment, target, arm, seed)
+    if not is_saved(folder):
+        raise UserError(
+            f"{folder} holds no saved agent; learn it first: meta-latent transfer with the same NAME and "
+            f"options, target={target} arm={arm} run_seed={seed}"
+        )
+    pretrained = pretrain.model_path(experiment) if arm.needs_model else None
+    wanted = cells.narrowed(experiment, target, arm, seed, pretrained)
+    refuse_difference(folder, config.read_yaml(folder / CONFIG), wanted, cells.MAY_DIFFER, "give the same value")
+    return SavedCell(folder, experiment, bound, arm, seed, pretrained)
 
 
 def _experiment(stored: dict[str, Any], device: str) -> ExperimentConfig:

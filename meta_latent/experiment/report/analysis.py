@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from meta_latent.experiment.report import adaptations
 from meta_latent.experiment.report.arms import Bases, compared, in_order, primary_pair, uses_pretraining
 from meta_latent.experiment.report.numbers import (
     FINAL_EVALUATIONS,
@@ -42,6 +43,8 @@ def analyse(run: Run, draw: Bootstrap, thresholds: Sequence[float] = ()) -> dict
         if any(cell.curve for cell in group):
             question, group = _question(group, thresholds, warnings)
             targets[name] = target_numbers(question, group, bases, warnings, draw)
+            played = [one for one in run.adaptations if one.target == name]
+            targets[name]["adaptations"] = [adaptations.numbers(one, draw) for one in played]
     result = {
         "format": FORMAT,
         "run": run.path.resolve().name,

@@ -68,7 +68,8 @@ def _central(axes, name: str, style: int, line: Sequence[np.ndarray], marker: st
     axes.plot(grid, middle, color=colour, linestyle=dashes, **bold)
 
 
-def _legend(figure: Figure) -> None:
+def legend(figure: Figure) -> None:
+    """The legend of all that is labelled, below the axes."""
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8.5, handlelength=2.6)
 
 
@@ -101,7 +102,7 @@ def learning_curves(
         axes.axhline(threshold, color=MUTED, linewidth=1.2, linestyle=":", zorder=1, label=label)
     axes.set_xlim(left=0)
     axes.set_ylim(limits)
-    _legend(figure)
+    legend(figure)
     return figure
 
 
@@ -133,7 +134,7 @@ def by_number(
             dots = {"linestyle": "", "marker": "o", "markersize": 4, "alpha": 0.7, "label": arm.name}
             axes.plot(places, arm.values.ravel(), color=STYLES[arm.style][0], **dots)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    _legend(figure)
+    legend(figure)
     return figure
 
 
@@ -152,6 +153,13 @@ def training_metric(arms: Sequence[ArmMetric], unit: str) -> Figure:
     far as all seeds went.
     """
     figure, axes = new_axes(3.0, 1.9, CLOCKS[unit], "")
+    thin_and_median(axes, arms)
+    axes.set_xlim(left=0)
+    return figure
+
+
+def thin_and_median(axes, arms: Sequence[ArmMetric]) -> None:
+    """Draw every seed of the arms as a thin line, and their median as a bold one where all seeds have a value."""
     for arm in arms:
         colour, _, dashes = STYLES[arm.style]
         seen = np.isfinite(arm.values)
@@ -160,8 +168,6 @@ def training_metric(arms: Sequence[ArmMetric], unit: str) -> Figure:
         whole = seen.all(axis=0)  # as in learning curves: only as far as every seed went
         middle = np.median(arm.values[:, whole], axis=0)
         axes.plot(arm.places[whole], middle, color=colour, linestyle=dashes, linewidth=1.8)
-    axes.set_xlim(left=0)
-    return figure
 
 
 @dataclass(frozen=True)

@@ -111,6 +111,19 @@ def _metrics(cells: Sequence[Cell], clock: str) -> dict[str, Any]:
     return result
 
 
+def _inspected(cells: Sequence[Cell]) -> dict[str, Any]:
+    """Per name its meaning, and per run what its last evaluation told along a trial, one number per observation."""
+    meanings: dict[str, str] = {}
+    rows = []
+    for cell in cells:
+        declared, told = cell.facts.get("inspects"), cell.log.last.get("inspected")
+        meanings |= {str(k): str(v) for k, v in declared.items()} if isinstance(declared, dict) else {}
+        told = told if isinstance(told, dict) else {}
+        rows.append({str(k): [number(v) for v in values] for k, values in told.items() if isinstance(values, list)})
+    names = sorted({name for row in rows for name in row})
+    return {n: {"meaning": meanings.get(n, ""), "values": [row.get(n) for row in rows]} for n in names}
+
+
 def success_curves(cells: Sequence[Cell]) -> list[ls.Curve]:
     """Success as if it were the score; [] where a run did not record it."""
     whole = all(np.isfinite(cell.log.success).all() for cell in cells)
@@ -145,6 +158,7 @@ def _arm(question: Question, arm: str, cells: Sequence[Cell], draw: Bootstrap) -
         "success_by_episode": _by_episode(cells, "success_by_episode"),
         "score_by_task": _by_episode(cells, "score_by_task"),
         "metrics": _metrics(cells, question.clock),
+        "inspected": _inspected(cells),
         "medians": {},
         "intervals": {"final_score": draw.interval([final], ls.iqm, question.target, arm, "final")},
     }
@@ -235,7 +249,7 @@ def target_numbers(
     facts = dataclasses.asdict(question) | {"normalised": question.normalised}
     facts["threshold"] = next(iter(question.thresholds), None)
     del facts["target"]
-    for key in ("episodes_per_trial", "test_tasks"):
+    for key in ("episodes_per_trial", "test_tasks", "max_episode_steps"):
         facts[key] = max((number(c.facts.get(key)) or 0.0 for c in cells), default=0.0)
     return facts | {"episodes_per_trial": max(facts["episodes_per_trial"], 1), "arms": results}
 

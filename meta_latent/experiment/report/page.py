@@ -125,8 +125,31 @@ def _target(run: Run, report: dict[str, Any], name: str, styles: dict[str, int],
         "name": name, "clock": CLOCKS[target["clock"]], "groups": groups,
         "figures": pictures.target_figures(run, name, target, styles, draw),
         "metrics": pictures.metric_figures(name, target, styles),
+        "inspected": pictures.inspected_figures(name, target, styles),
+        "adaptations": _adaptations(run, name, target, styles),
         "rows": [_level_row(arm, entry, styles[arm]) for arm, entry in arms],
     }  # fmt: skip
+
+
+def _adaptations(run: Run, name: str, target: dict[str, Any], styles: dict[str, int]) -> list[dict[str, Any]]:
+    """What the template shows of the trials that `meta-latent adapt` played on one target."""
+    played = (line["arm"] for told in target["adaptations"] for line in told["lines"])
+    styles = drawing.assign_styles(list(dict.fromkeys([*styles, *played])))
+    drawn, found = pictures.adaptation_figures(run, name, target, styles), []
+    for told, figures in zip(target["adaptations"], drawn, strict=True):
+        groups = [
+            (title, [_line_row(line, styles[line["arm"]], line[key], show) for line in told["lines"] if line[key]])
+            for key, title, show in (("returns", "raw return", score), ("score", "score", score),
+                                     ("success", "success", text.percent))
+        ]  # fmt: skip
+        found.append(told | {"figures": figures, "groups": [group for group in groups if group[1]]})
+    return found
+
+
+def _line_row(line: dict[str, Any], style: int, by_episode: list[dict[str, Any]], show) -> dict[str, Any]:
+    """One arm by what it reached in every episode of the trial."""
+    cells = [(show(entry["mean"]), interval(entry["interval"], show)) for entry in by_episode]
+    return {"arm": line["label"], "style": str(style), "seeds": line["seeds"], "cells": cells}
 
 
 def _held_out(report: dict[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from urllib.parse import quote
 import numpy as np
 from matplotlib.figure import Figure
 
-from meta_latent.experiment.report import drawing, figures
+from meta_latent.experiment.report import drawing, figures, trial_figures
 from meta_latent.experiment.report.numbers import Bootstrap, level, success_curves
 from meta_latent.experiment.report.sources import Cell, Run
 from meta_latent.ops.learning_speed import Curve
@@ -154,6 +154,36 @@ def metric_figures(name: str, target: dict[str, Any], styles: dict[str, int]) ->
             "arms": [{"arm": arm, "style": str(styles[arm])} for arm in arms],
         }
         for k, ((metric, meaning), arms) in enumerate(found.items())
+    ]  # fmt: skip
+
+
+def inspected_figures(name: str, target: dict[str, Any], styles: dict[str, int]) -> list[dict[str, Any]]:
+    """A small figure per series that agents told along trials: its name, meaning and the arms that have it."""
+    found: dict[tuple[str, str], dict[str, list]] = {}
+    for arm, entry in target["arms"].items():
+        for series, told in entry["inspected"].items():
+            found.setdefault((series, told["meaning"]), {})[arm] = [row for row in told["values"] if row]
+    observations, episodes = int(target["max_episode_steps"]) + 1, int(target["episodes_per_trial"])
+    return [
+        {
+            "svg": drawing.inline_svg(
+                trial_figures.along_trial({styles[arm]: rows for arm, rows in arms.items()},
+                                          [observations] * episodes),
+                f"inspected{k}-{slug(name)}"),
+            "name": series, "meaning": meaning, "label": f"Along trials of {name}: {series}",
+            "arms": [{"arm": arm, "style": str(styles[arm])} for arm in arms],
+        }
+        for k, ((series, meaning), arms) in enumerate(found.items())
+    ]  # fmt: skip
+
+
+def adaptation_figures(run: Run, name: str, target: dict[str, Any], styles: dict[str, int]) -> list[list[dict]]:
+    """Per adaptation of a target its figures as inline SVG."""
+    own = [one for one in run.adaptations if one.target == name]
+    return [
+        [{"svg": drawing.inline_svg(figure, f"adaptation{k}-{slug(kind)}-{slug(name)}"), "label": label}
+         for kind, figure, label in trial_figures.figures_of(one, told, styles)]
+        for k, (one, told) in enumerate(zip(own, target["adaptations"], strict=True))
     ]  # fmt: skip
 
 

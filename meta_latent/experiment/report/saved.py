@@ -50,7 +50,8 @@ def _renamed(entry: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
 def _target(target: dict[str, Any]) -> dict[str, Any]:
     thresholds = [] if target["threshold"] is None else [target["threshold"]]
     arms = {name: _arm(arm, thresholds) for name, arm in target["arms"].items()}
-    facts = {"thresholds": thresholds, "clock": "env_steps", "episodes_per_trial": 1, "test_tasks": 0}
+    facts = {"thresholds": thresholds, "clock": "env_steps", "episodes_per_trial": 1, "test_tasks": 0,
+             "max_episode_steps": 0, "adaptations": []}  # fmt: skip
     facts["normalised"] = None not in (target["floor"], target["reference"])
     return {**target, **facts, "arms": arms}
 
@@ -74,6 +75,7 @@ def _arm(arm: dict[str, Any], thresholds: list[float]) -> dict[str, Any]:
     new |= {"speedup": at(claims), "reached": at(arm["reached"])}
     new["final_score_iqm"] = medians.pop("final_score")  # it was called a median and was none
     new |= {"steps_to_success": {}, "final_success": empty, "final_success_iqm": None, "metrics": {}}
+    new |= {"inspected": {}}
     new |= {key: empty for key in ("returns_by_episode", "success_by_episode", "score_by_task")}
     if len(arm["seeds"]) == 1:  # it was given intervals of no width
         intervals = {key: at(None) if isinstance(ends, dict) else None for key, ends in intervals.items()}

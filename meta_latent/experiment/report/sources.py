@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from meta_latent.errors import UserError
+from meta_latent.experiment.report import adaptations
+from meta_latent.experiment.report.adaptations import Adaptation
 from meta_latent.experiment.report.pretrained import (
     Pretraining,
     Start,
@@ -74,6 +76,7 @@ class Run:
     pretraining: tuple[Pretraining, ...] = ()
     facts: tuple[dict[str, Any], ...] = ()  # run.json of every cell and pretraining, for provenance
     notes: tuple[str, ...] = ()
+    adaptations: tuple[Adaptation, ...] = ()
 
 
 def _read_cell(folder: Path, root: Path) -> Cell | None:
@@ -149,5 +152,6 @@ def read_run(path: str | Path) -> Run:
     cells = [_with_log(c, clocks.get(c.arm, AXES[0])) for c in cells]
     starts = {(s.given, s.sha256): s for s in map(_start, cells) if s}
     pretraining, notes = find_pretraining(path, list(starts.values()))
-    facts = [p.facts for p in pretraining] + [c.facts for c in cells]
-    return Run(path, tuple(cells), tuple(pretraining), tuple(f for f in facts if f), tuple(notes))
+    played = adaptations.find(path, notes)
+    facts = [p.facts for p in pretraining] + [c.facts for c in cells] + [dict(one.facts) for one in played]
+    return Run(path, tuple(cells), tuple(pretraining), tuple(f for f in facts if f), tuple(notes), tuple(played))

@@ -43,9 +43,9 @@ class MetricLog:
         """Append one record.
 
         kind: "train" or "evaluation". record: `env_steps`, `updates`, `seconds` and any further named
-        numbers (Python, NumPy or 0-dimensional tensors), strings, booleans or None; an evaluation also has
-        `score` (normalised, or raw where a task has no scale), `raw_return` and `success` (0 to 1).
-        Non-finite numbers are written as null.
+        numbers (Python, NumPy or 0-dimensional tensors), strings, booleans or None, and lists and mappings of them;
+        an evaluation also has `score` (normalised, or raw where a task has no scale), `raw_return` and `success`
+        (0 to 1). Non-finite numbers are written as null.
         Raises `ValueError` for another kind or a missing clock, `RunError` if the disk is full.
         """
         if kind not in KINDS:
@@ -146,6 +146,10 @@ def read(run_folder: Path | str, kind: str | None = None) -> list[dict[str, Any]
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
     if hasattr(value, "item"):  # NumPy scalars, 0-dimensional arrays and tensors
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):

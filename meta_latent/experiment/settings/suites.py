@@ -86,6 +86,11 @@ class BoundTarget:
     training_tasks: tuple[BoundTask, ...] = ()
 
     @property
+    def has_trials(self) -> bool:
+        """Whether there is something to find out along a trial: which task it is of, or in several episodes."""
+        return len(self.tasks) > 1 or self.episodes_per_trial > 1
+
+    @property
     def distribution(self) -> task_suites.TaskDistribution:
         """The distribution that all tasks are of."""
         return self.tasks[0].distribution
