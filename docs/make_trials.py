@@ -75,23 +75,30 @@ def facts_of(folder: Path, name: str) -> dict:
 
 def picture(targets: dict) -> plt.Figure:
     """Per target: score against steps (bold the median of seeds), and return per episode of the trial at the end."""
-    figure, axes = plt.subplots(len(targets), 2, figsize=(10, 3.6 * len(targets)), squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(len(targets), 2, figsize=(11, 3.6 * len(targets)), squeeze=False, layout="constrained")
+    arms = dict.fromkeys(arm for target in targets.values() for arm in target["arms"])
+    colours = dict(zip(arms, COLOURS, strict=False))
     for (name, target), (left, right) in zip(targets.items(), axes, strict=True):
-        for colour, (arm, entry) in zip(COLOURS, target["arms"].items(), strict=False):
-            _curves(left, entry, colour, arm)
-            _episodes(right, entry, colour, arm)
+        for arm, entry in target["arms"].items():
+            _curves(left, entry, colours[arm], arm)
+            _episodes(right, entry, colours[arm], arm)
         if target["scripted_optimum"] is not None:
             left.axhline(1.0, color="black", lw=0.8, ls=":")
             right.axhline(target["scripted_optimum"], color="black", lw=0.8, ls=":", label="scripted optimum")
-        scored = "score (1: scripted optimum)" if target["scripted_optimum"] is not None else "return"
-        left.set(title=f"{name}: a trial's last episode, unseen tasks", xscale="log", xlabel="environment steps",
-                 ylabel=scored)  # fmt: skip
+        left.set(title=f"{name}: a trial's last episode, unseen tasks", xlabel="environment steps",
+                 xscale=_scale(target), ylabel="return" if target["scripted_optimum"] is None else
+                 "score (1: scripted optimum)")  # fmt: skip
         right.set(title=f"{name}: at the end", xlabel="episode of the trial", ylabel="return",
                   xticks=range(1, target["episodes_per_trial"] + 1))  # fmt: skip
         right.set_xlim(0.7, target["episodes_per_trial"] + 0.3)
-        left.legend(loc="lower right")
-        right.legend()
+        right.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
+
+
+def _scale(target: dict) -> str:
+    """Logarithmic where budgets are far apart."""
+    budgets = [entry["curve"][0][-1][0] for entry in target["arms"].values()]
+    return "log" if max(budgets) > 3 * min(budgets) else "linear"
 
 
 def _curves(axes: plt.Axes, entry: dict, colour: str, arm: str) -> None:

@@ -61,6 +61,26 @@ def test_readme_says_what_hidden_goal_found():
         assert min(arms["oracle/scratch"]["final_score"]) >= 0.9
 
 
+def medians(name, target):
+    """Arm -> median over seeds of the returns per episode of a trial."""
+    facts = json.loads((ROOT / "docs" / "results" / f"{name}.json").read_text())["report"]["targets"][target]
+    return {arm.split("/")[0]: np.median(e["returns_by_episode"], 0) for arm, e in facts["arms"].items()}
+
+
+def test_readme_says_what_meld_found_on_the_toy():
+    text = " ".join((ROOT / "README.md").read_text().split())
+    found = medians("meld_toy", "sparse")
+    pair = {arm: "{:.1f} and {:.1f}".format(*values) for arm, values in found.items()}
+    assert f"MELD {pair['meld']}; with a belief" in text and f"(`no_carry`) {pair['no_carry']};" in text
+    assert f"(`slac`) {pair['slac']};" in text and f"(`oracle`) {found['oracle'][-1]:.1f};" in text
+    assert f"same steps {pair['rl2']}." in text
+    dense = medians("meld_toy", "dense")
+    assert (f"MELD has {dense['meld'][0]:.1f} and {dense['meld'][1]:.1f}, SLAC {dense['slac'][-1]:.1f}, the oracle "
+            f"{dense['oracle'][-1]:.1f}.") in text  # fmt: skip
+    assert found["meld"][1] > 16.5 and found["meld"][1] - found["meld"][0] > 1.5
+    assert found["meld"][1] - found["no_carry"][1] > 1.5
+
+
 def test_links_of_the_documents_lead_somewhere():
     for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
         for link in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
