@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import warnings
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -257,7 +257,7 @@ class MELD(LatentAgent):
         `counterfactual_error`, 1 - R^2 of what was paid, and `belief_distance`, the root mean square difference from
         what the trial's last belief says.
         """
-        batch = trials.trials(None, self.episodes, mixed=not self.remembers_trials).to(self.model.device)
+        batch = trials.trials(None, len(trials.whole_trials()[0])).to(self.model.device)
         belief, embeddings = self.beliefs(batch)
         error, distance = counterfactual_errors(self.model, belief.memory, embeddings, batch)
         return {"counterfactual_error": error.tolist(), "belief_distance": distance.tolist()}
@@ -277,8 +277,16 @@ class MELD(LatentAgent):
 
     def beliefs(self, trials: SequenceBatch) -> tuple[Latent, torch.Tensor]:
         """Beliefs (B, T) along trials, as they are while acting, and embeddings (B, T, Z)."""
-        shown, embeddings = self.shown(trials), embed(self.model, trials)
-        return self.model.filter(embeddings, shown.action, shown.reward, shown.reward_present), embeddings
+        carry, embeddings, found = self.begin_task(len(trials.reward)), embed(self.model, trials), []
+        shown = self.shown(trials)
+        for t in range(trials.reward.shape[1]):
+            present = shown.reward_present[:, t]
+            begins = trials.is_first[:, t] & (trials.is_task_first[:, t] | (not self.remembers_trials))
+            step = replace(shown, images={}, is_task_first=begins, action=shown.action[:, t],
+                           reward=shown.reward[:, t], reward_present=present)  # fmt: skip
+            carry = self.model.observe_embedding(carry, embeddings[:, t], step)
+            found.append(carry)
+        return Latent(*(torch.stack([getattr(b, f.name) for b in found], 1) for f in fields(Latent))), embeddings
 
     # Saving
 
@@ -295,6 +303,10 @@ def entry(reads_rewards: bool, remembers_trials: bool) -> Algorithm:
         build=lambda config, setting: MELD(config, setting, reads_rewards, remembers_trials),
         starts=("scratch", "pretrained", "encoder", "sequence"),
         metrics=MODEL_METRICS | METRICS,
+        inspects={
+            "counterfactual_error": "unexplained share (1 - R^2) of the rewards of all of the trial's frames",
+            "belief_distance": "how far these predictions are from those of the trial's last belief, in deviations",
+        },
         needs=frozenset({"functions"}),
         sees=frozenset({"reward"} if reads_rewards else ()),
     )

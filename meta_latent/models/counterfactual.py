@@ -52,16 +52,19 @@ def counterfactual_term(
 def counterfactual_errors(
     model: LatentStateModel, memory: torch.Tensor, embeddings: torch.Tensor, batch: SequenceBatch
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """What memories (B, T, M) along whole trials of equal length say of the rewards of all their frames, per step of
-    the trial, over all trials: (T,) 1 - R^2, and (T,) root mean square difference from what the last memory says,
-    relative to the rewards' standard deviation.
+    """What memories (B, T, M) along whole trials say of the rewards of all their frames, per step of the trial, over
+    the trials that last so long: (T,) 1 - R^2, and (T,) root mean square difference from what a trial's last memory
+    says, in standard deviations of the rewards.
     """
     size, length = batch.reward.shape
-    paid = (batch.reward_present > 0) & (batch.valid if batch.valid is not None else True)
-    reward, guesses = model.scaled(batch.reward), []
+    paid, reward = (batch.reward_present > 0) & batch.valid, model.scaled(batch.reward)
+    variance = reward[paid].var(correction=0).clamp_min(1e-8)
+    final = memory[torch.arange(size), batch.valid.sum(1) - 1]
+    last = reward_guess(model, final[:, None].expand(-1, length, -1), embeddings, batch.action)
+    error, distance = [], []
     for t in range(length):
-        guesses.append(reward_guess(model, memory[:, t, None].expand(-1, length, -1), embeddings, batch.action))
-    last, variance = guesses[-1], reward[paid].var(correction=0).clamp_min(1e-8)
-    error = torch.stack([(guess - reward)[paid].square().mean() for guess in guesses]) / variance
-    distance = torch.stack([(guess - last)[paid].square().mean() for guess in guesses]) / variance
-    return error, distance.sqrt()
+        guess = reward_guess(model, memory[:, t, None].expand(-1, length, -1), embeddings, batch.action)
+        counts = paid & batch.valid[:, t, None]
+        error.append((guess - reward)[counts].square().mean() / variance)
+        distance.append((guess - last)[counts].square().mean() / variance)
+    return torch.stack(error), torch.stack(distance).sqrt()

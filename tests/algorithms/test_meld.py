@@ -204,6 +204,29 @@ def test_stages_learn_as_often_as_the_adaptation_says(monkeypatch):
     assert seen == ["joint"] + ["filter"] * 4 and agent.updates == 4 + 10
 
 
+@pytest.mark.parametrize("remembers_trials", [True, False])
+def test_looking_at_beliefs_sees_those_that_acted(remembers_trials):
+    agent = build(remembers_trials=remembers_trials)
+    watched = Watched(agent)
+    batch = filled(watched, trials=3).trials(None, EPISODES)
+    acted = torch.stack([belief.memory for belief in watched.beliefs], 1)
+    torch.testing.assert_close(agent.beliefs(batch)[0].memory[:, :-1], acted)
+
+
+def test_expected_rewards_are_those_of_the_reward_head_in_the_environments_units():
+    agent = build(model={"normalise_rewards": True})
+    agent.model.rewards.fit(torch.tensor([[1.0], [5.0]]))
+    batch = filled(trials=3).trials(None, EPISODES)
+    frames = replace(batch, images={c: x[:1] for c, x in batch.images.items()}, proprio=batch.proprio[:1],
+                     action=batch.action[:1], reward=batch.reward[:1])  # fmt: skip
+    found = agent.believed_rewards(batch, frames)
+    belief, embeddings = agent.beliefs(batch)
+    inputs = torch.cat([embeddings[0, 4], belief.memory[2, 5], batch.action[0, 4]], -1)
+    wanted = agent.model.reward_head(inputs)[0] * agent.model.rewards.stddev[0] + agent.model.rewards.mean[0]
+    torch.testing.assert_close(found[2, 5, 4], wanted.detach())
+    assert found.shape == (3, 2 * STEPS + 2, 2 * STEPS + 2)
+
+
 def test_what_it_says_of_held_out_trials_has_one_number_per_observation():
     agent = build()
     found = agent.inspect(filled(trials=4))
