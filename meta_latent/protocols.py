@@ -164,8 +164,9 @@ class Replay(Protocol):
     ) -> SequenceBatch: ...
 
     def trials(
-        self, batch_size: int | None, episodes: int, rng: np.random.Generator | None = None, mixed: bool = False
-    ) -> SequenceBatch: ...
+        self, batch_size: int | None, episodes: int, rng: np.random.Generator | None = None, mixed: bool = False,
+        images: bool = True,
+    ) -> SequenceBatch: ...  # fmt: skip
 
     def transitions(self) -> Transitions: ...
 

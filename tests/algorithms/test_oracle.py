@@ -1,5 +1,7 @@
 """The oracle: what it is told counts, time limits are no ends, and it learns."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -85,8 +87,9 @@ def test_the_encoder_learns_from_the_critics_alone():
     agent, replay = build(suite, tasks), SequenceReplay(Spec.of(suite), ReplayConfig())
     collect(noise(), replay, tasks, 0, Streams(0), suite)
     before = [p.clone() for p in agent.critic.encoder.parameters()]
-    step, owned = agent.learned.step, []
-    agent.learned.step = lambda name, *rest: owned.append(name) or (step(name, *rest) if name != "critic" else 0.0)
+    step, owned = agent.soft.step, []
+    agent.soft = replace(
+        agent.soft, step=lambda name, *rest: owned.append(name) or (step(name, *rest) if name != "critic" else 0.0))
     agent.soft_update(replay, Streams(0))
     assert owned == ["critic", "policy", "temperature"]
     assert all(torch.equal(p, q) for p, q in zip(before, agent.critic.encoder.parameters(), strict=True))

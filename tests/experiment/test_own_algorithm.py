@@ -236,7 +236,7 @@ WRONG = {
     "taken": ('register("ivg", Algorithm(Config, build))', 2, "there is an algorithm 'ivg' already"),
     "name": ('register("my own", Algorithm(Config, build))', 2, "name is a plain one such as ivg or my_sac"),
     "start": ('register("mine", Algorithm(Config, build, starts=("pretraned",)))', 2,
-              "starts from 'pretraned'; choose from scratch, pretrained, policy"),
+              "starts from 'pretraned'; choose from scratch, pretrained, encoder"),
     "sees": ('register("mine", Algorithm(Config, build, sees={"rewards"}))', 2,
              "sees 'rewards'; choose from reward, task"),
     "unknown need": ('register("mine", Algorithm(Config, build, needs="date"))', 2,
