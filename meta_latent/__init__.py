@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 from meta_latent.errors import RunError, UserError
 
 if TYPE_CHECKING:  # imported inside the functions otherwise: `import meta_latent` stays fast
+    from meta_latent.experiment.commands import adapt as adaptation
     from meta_latent.experiment.commands.evaluate import Result
     from meta_latent.experiment.settings.schema import ExperimentConfig
     from meta_latent.models.latent_state_model import LatentStateModel
     from meta_latent.protocols import Agent
 
 __version__ = "0.1.0"
-__all__ = ["RunError", "UserError", "configure", "evaluate", "load", "pretrain", "report", "transfer"]
+__all__ = ["RunError", "UserError", "adapt", "configure", "evaluate", "load", "pretrain", "report", "transfer"]
 
 
 def load(path: str | Path, device: str = "cpu") -> LatentStateModel | Agent:
@@ -99,6 +100,32 @@ def evaluate(
     return evaluation.evaluate(
         evaluation.EvaluateConfig(**fields, episodes=episodes, video=video, fresh=fresh)
     )
+
+
+def adapt(
+    config: ExperimentConfig,
+    target: str,
+    arm: str | None = None,
+    seed: int | None = None,
+    **options: Any,
+) -> adaptation.Result:
+    """Play trials of the test tasks with the trained agents of an arm (None: all arms) and seed (None: all, pooled);
+    `print(result.table())`. Writes runs/NAME/adapt/TARGET/, which the report shows.
+
+    Args:
+        options: episodes of a trial, trials of each test task, cleared (True: also with the belief cleared between
+            episodes), video: as of the command.
+    Raises UserError if there is no such agent, or nothing to adapt to.
+    """
+    import dataclasses
+
+    from meta_latent.experiment.commands import adapt as adaptation
+    from meta_latent.experiment.learning import selected
+
+    fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    fields |= {"target": target, "arm": arm, "run_seed": seed}
+    settings = adaptation.AdaptConfig(**fields, **options)
+    return adaptation.adapt(selected.of_experiment(settings), settings)
 
 
 def report(config: ExperimentConfig | str | Path, thresholds: Sequence[float] = ()) -> dict[str, Any]:

@@ -24,10 +24,34 @@ DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
 _EXPERIMENTS = {
     "pretrain": "pretrain a latent state model on a distribution of tasks",
     "transfer": "learn target tasks, from a pretrained model and from scratch",
-    "evaluate": "score a saved agent, or film it; also takes episodes=, video= (how many films), fresh= (a seed)",
+    "evaluate": "score a saved agent, or film it",
     "adapt": "play trials of the test tasks with trained agents: what they gain from episode to episode",
     "demo": "pretrain, transfer and report in minutes on a CPU",
 }
+_WHICH = {
+    "target": "the target that was learned",
+    "arm": "ALGORITHM/START",
+    "run_seed": "the seed of the run",
+}
+_KEYS = {
+    "evaluate": _WHICH | {
+        "episodes": "how many, or trials of each test task (default: as in the run's own evaluations)",
+        "video": "film the first so many of them (default 1)",
+        "fresh": "a seed: other episodes than the learning curve's",
+    },
+    "adapt": {
+        "target": "the target that was learned",
+        "arm": "ALGORITHM/START (default: all that are trained)",
+        "run_seed": "the seed of a run (default: all that are trained, pooled)",
+        "episodes": "of each trial, up to 1000 (default: as many as in training); the belief goes on in more",
+        "trials": "of each test task (default: as in the run's own evaluations)",
+        "cleared": "true: also with the belief cleared between episodes, side by side (default false)",
+        "video": "film so many trials of the first test task (default 0)",
+    },
+}  # fmt: skip
+"""Keys of a command beside those of the experiment, as its help shows them."""
+_NAMES = {"adapt": "a YAML of configs/experiment/, or its path; or runs/NAME/transfer/TARGET/ALGORITHM/START/SEED, or "
+                   "a folder above it, whose runs need none of the experiment's keys"}  # fmt: skip
 _HEAVY = ("pretrain", "transfer", "demo")
 _ENVIRONMENT = (
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENAMETOOLONG,
@@ -81,10 +105,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"meta-latent {meta_latent.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, text in _EXPERIMENTS.items():
-        command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        command = commands.add_parser(name, help=text, description=text, allow_abbrev=False, epilog=_keys(name),
+                                      formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
         default = {"nargs": "?", "default": "demo"} if name == "demo" else {}
         command.add_argument(
-            "name", metavar="NAME", help="a YAML of configs/experiment/, or its path", **default
+            "name", metavar="NAME", help=_NAMES.get(name, "a YAML of configs/experiment/, or its path"), **default
         )
         command.add_argument(
             "overrides", nargs="*", default=[], metavar="key=value", help="typed overrides, e.g. seed=1"
@@ -117,6 +142,14 @@ def _parser() -> argparse.ArgumentParser:
                             help="imports=[package]: also those of your own package")  # fmt: skip
     algorithms.set_defaults(run=_run_algorithms)
     return parser
+
+
+def _keys(command: str) -> str | None:
+    """The keys that a command has of its own, one a line."""
+    if command not in _KEYS:
+        return None
+    lines = [f"  {f'{key}=':12}{meaning}" for key, meaning in _KEYS[command].items()]
+    return "\n".join(["keys beside those of the experiment:", *lines])
 
 
 def _run_experiment(parsed: argparse.Namespace) -> int | None:

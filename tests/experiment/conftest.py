@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import torch
 
+from meta_latent.algorithms import registry
 from meta_latent.experiment.learning import cells
 from meta_latent.experiment.pretraining import pretrain
 from meta_latent.experiment.runs import checkpoint
 from meta_latent.experiment.settings import config
 from meta_latent.experiment.settings.schema import ExperimentConfig
 
-sys.path.append(str(Path(__file__).parent))  # for fabricated_runs, which is no test
+sys.path.append(str(Path(__file__).parent))  # for fabricated_runs and probe_agents, which are no tests
 
 SMALL = [
     "pretrain.env_steps=250",
@@ -134,6 +135,17 @@ def toy():
         StopAfter=StopAfter,
         small=SMALL,
     )
+
+
+@pytest.fixture
+def probes(monkeypatch):
+    """The algorithms of `probe_agents` are registered; what `Teller` was asked."""
+    import probe_agents
+
+    monkeypatch.setattr(registry, "_ENTRIES", dict(registry._ENTRIES))
+    monkeypatch.setattr(probe_agents.Teller, "asked", [])
+    probe_agents.register_all()
+    return probe_agents.Teller.asked
 
 
 @pytest.fixture(scope="session")

@@ -74,6 +74,13 @@ def test_one_in_words(said):
     assert all(len(line) <= 120 for line in text.splitlines())
 
 
+def test_what_it_tells_along_trials(said):
+    told = {"spread": "of the belief, in nats"}
+    registry.register("open", dataclasses.replace(registry.get("sac"), inspects=told))
+    assert "shown along trials:\n    spread  of the belief, in nats" in said("open")
+    assert "shown along trials" not in said("sac")
+
+
 @pytest.mark.parametrize("name", registry.names())
 def test_every_registered_algorithm_can_be_shown(said, name):
     assert f"algorithms.{name}.KEY=VALUE" in said(name)

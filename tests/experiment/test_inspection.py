@@ -1,81 +1,20 @@
 """What an agent says of the trials it played: through evaluation, log and report; what it may not say."""
 
 import json
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import torch
+from probe_agents import ONE, Settings, Teller, learned
 
 import meta_latent
-from meta_latent.algorithms import registry
-from meta_latent.algorithms.registry import Algorithm, register
+from meta_latent.algorithms.registry import Algorithm
 from meta_latent.data.collect import play
 from meta_latent.errors import RunError, UserError
-from meta_latent.experiment.learning import cells
 from meta_latent.experiment.learning.inspection import UNKNOWN, by_step, replay_of
-from meta_latent.experiment.settings import config
-from meta_latent.experiment.settings.schema import ExperimentConfig
-from meta_latent.policies.base_agent import BaseAgent
-from meta_latent.ranges import count
 from meta_latent.rng import Streams
 from meta_latent.types import Spec
 from task_suites import Rows, get
-
-MANY = {"suite": "toy/hidden_goal", "options": {"observation": "state", "episode_steps": 4}, "tasks": 3,
-        "test_tasks": 2, "episodes_per_trial": 2}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a probe says: so many numbers more than there are observations."""
-
-    more: int = count(0, least=-5)
-
-
-class Teller(BaseAgent):
-    """Tells of every observation its number in the trial, the reward there, and how often it has been asked."""
-
-    asked: list = []
-
-    def __init__(self, settings, setting):
-        self.more = settings.more
-
-    def act(self, step, carry, rng, explore):
-        return torch.full((len(step.reward), 2), 0.5), carry
-
-    def update(self, replay, rng):
-        self.updates += 1
-        return {}
-
-    def inspect(self, trials):
-        self.asked.append(trials)
-        batch = trials.trials(None, len(trials.whole_trials()[0]))
-        numbers = list(range(batch.reward.shape[1] + self.more))
-        return {"number": numbers, "reward": batch.reward.mean(0).tolist() + [float("nan")] * self.more}
-
-
-@pytest.fixture
-def teller(monkeypatch):
-    """The registry with algorithms that tell: as declared, and more than that; what they were asked."""
-    monkeypatch.setattr(registry, "_ENTRIES", dict(registry._ENTRIES))
-    said = {"number": "of the observation", "reward": "mean <reward>"}
-    register("teller", Algorithm(Settings, Teller, inspects=said, warmup=False))
-    register("leaky", Algorithm(Settings, Teller, inspects={"number": "of the observation"}, warmup=False))
-    register("silent", Algorithm(Settings, Teller, warmup=False))
-    monkeypatch.setattr(Teller, "asked", [])
-    return Teller.asked
-
-
-def learned(out, arm, *overrides, target=None, seeds=(0,)):
-    """The experiment, and folders of the cells, of an arm on a target of two episodes a trial."""
-    budget = ["transfer.budget_env_steps.default=32", "transfer.evaluation.interval_env_steps=16",
-              "transfer.evaluation.trials=3", "transfer.video=false", "transfer.stop_at_threshold=false"]  # fmt: skip
-    values = {"name": "probe", "out": str(out), "transfer": {"targets": {"goal": target or MANY}, "arms": [arm]}}
-    experiment = config.load(ExperimentConfig, [values], [*budget, *overrides])
-    for seed in seeds:
-        cells.run_cell(experiment, "goal", arm, seed)
-    return experiment, [cells.cell_folder(experiment, "goal", arm, seed) for seed in seeds]
 
 
 def evaluations(folder):
@@ -83,11 +22,11 @@ def evaluations(folder):
     return [line for line in found if line["kind"] == "evaluation"]
 
 
-def test_every_evaluation_asks_of_its_own_trials(teller, tmp_path):
-    experiment, (folder,) = learned(tmp_path, "teller/scratch")
+def test_every_evaluation_asks_of_its_own_trials(probes, tmp_path):
+    _, (folder,) = learned(tmp_path, "teller/scratch")
     records = evaluations(folder)
-    assert len(records) == 2 and len(teller) == 2
-    for record, trials in zip(records, teller, strict=True):
+    assert len(records) == 2 and len(probes) == 2
+    for record, trials in zip(records, probes, strict=True):
         assert record["inspected"]["number"] == list(range(10))  # two episodes of 5 observations
         paid = np.array(record["inspected"]["reward"]).reshape(2, 5)
         np.testing.assert_allclose(paid.sum(1), record["returns_by_episode"], rtol=1e-5)
@@ -96,9 +35,9 @@ def test_every_evaluation_asks_of_its_own_trials(teller, tmp_path):
         assert {episode.task for episode in trials.episodes} == {UNKNOWN}
 
 
-def test_the_last_one_stands_in_the_report_with_its_meaning_and_a_figure(teller, tmp_path):
-    experiment, folders = learned(tmp_path, "teller/scratch", seeds=(0, 1))
-    report = meta_latent.report(experiment)
+def test_the_last_one_stands_in_the_report_with_its_meaning_and_a_figure(probes, tmp_path):
+    _, folders = learned(tmp_path, "teller/scratch", seeds=(0, 1))
+    report = meta_latent.report(tmp_path / "probe")
     found = report["targets"]["goal"]["arms"]["teller/scratch"]["inspected"]
     last = [evaluations(folder)[-1]["inspected"] for folder in folders]
     assert found["number"] == {"meaning": "of the observation", "values": [row["number"] for row in last]}
@@ -107,15 +46,15 @@ def test_the_last_one_stands_in_the_report_with_its_meaning_and_a_figure(teller,
     assert page.count('aria-label="Along trials') == 2 and "mean &lt;reward&gt;" in page
 
 
-def test_who_declares_nothing_is_not_asked(teller, tmp_path):
-    experiment, (folder,) = learned(tmp_path, "silent/scratch")
-    assert not teller and evaluations(folder)[-1]["inspected"] == {}
-    assert meta_latent.report(experiment)["targets"]["goal"]["arms"]["silent/scratch"]["inspected"] == {}
+def test_who_declares_nothing_is_not_asked(probes, tmp_path):
+    _, (folder,) = learned(tmp_path, "silent/scratch")
+    assert not probes and evaluations(folder)[-1]["inspected"] == {}
+    assert meta_latent.report(tmp_path / "probe")["targets"]["goal"]["arms"]["silent/scratch"]["inspected"] == {}
 
 
-def test_there_is_nothing_to_ask_of_one_episode_of_one_task(teller, tmp_path):
-    learned(tmp_path, "teller/scratch", target={key: MANY[key] for key in ("suite", "options")})
-    assert not teller
+def test_there_is_nothing_to_ask_of_one_episode_of_one_task(probes, tmp_path):
+    learned(tmp_path, "teller/scratch", target=ONE)
+    assert not probes
 
 
 @pytest.mark.parametrize(
@@ -126,9 +65,9 @@ def test_there_is_nothing_to_ask_of_one_episode_of_one_task(teller, tmp_path):
         ("teller", 1, "returns 11 numbers"),
     ],
 )
-def test_what_it_may_not_say(teller, tmp_path, arm, more, words):
+def test_what_it_may_not_say(probes, tmp_path, arm, more, words):
     with pytest.raises(RunError, match=words):
-        learned(tmp_path, f"{arm}/scratch", f"algorithms.{arm}.more={more}")
+        learned(tmp_path, f"{arm}/scratch", overrides=[f"algorithms.{arm}.more={more}"])
 
 
 def test_who_adapts_has_no_belief_along_a_trial():

@@ -42,6 +42,16 @@ def test_non_finite_numbers_leave_valid_json(tmp_path):
     assert [metrics.read(tmp_path)[0][name] for name in "abc"] == [None] * 3
 
 
+def test_lists_and_mappings_are_written_but_not_drawn(tmp_path):
+    log = MetricLog(tmp_path)
+    log.write("train", train(1, a={"x": [1, np.float32(0.5), math.nan]}, b=[np.int64(3), math.inf]))
+    log.close()
+    (found,) = metrics.read(tmp_path)
+    assert (found["a"], found["b"]) == ({"x": [1, 0.5, None]}, [3, None])
+    drawn = EventAccumulator(str(tmp_path / "tensorboard")).Reload().Tags()["scalars"]
+    assert drawn == ["train/updates", "train/seconds"]
+
+
 def test_mistakes_in_a_record(tmp_path):
     log = MetricLog(tmp_path)
     with pytest.raises(ValueError, match="'test'"):

@@ -13,6 +13,7 @@ import pytest
 from meta_latent import ranges
 from meta_latent.algorithms import registry
 from meta_latent.errors import UserError
+from meta_latent.experiment.commands.adapt import AdaptConfig, FolderConfig
 from meta_latent.experiment.commands.evaluate import EvaluateConfig
 from meta_latent.experiment.settings import config, structure
 from meta_latent.experiment.settings.schema import ExperimentConfig, SourceConfig, TaskConfig
@@ -78,7 +79,7 @@ def full() -> dict[str, Any]:
 
 
 def test_every_number_and_every_list_states_what_it_may_be():
-    assert unlimited(EvaluateConfig) == []
+    assert [unlimited(schema) for schema in (EvaluateConfig, AdaptConfig, FolderConfig)] == [[], [], []]
     names = {schema.__name__ for schema in schemas(ExperimentConfig)}
     assert {"IVGConfig", "AdaptationConfig", "EncoderConfig", "SourceConfig", "ReplayConfig"} <= names
 

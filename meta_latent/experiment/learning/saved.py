@@ -83,10 +83,12 @@ def of_folder(folder: Path | str, device: str = "cpu") -> SavedCell:
     return SavedCell(folder, experiment, bind_target(experiment, stored["target"]), arm, stored["seed"], pretrained)
 
 
-def of_experiment(experiment: ExperimentConfig, target: str, arm: Arm, seed: int) -> SavedCell:
+def of_experiment(
+    experiment: ExperimentConfig, target: str, arm: Arm, seed: int, advice: str = "give the same value"
+) -> SavedCell:
     """The cell of an experiment.
 
-    Raises UserError if it was never saved, or if its run's settings are other ones, naming the first.
+    Raises UserError if it was never saved, or if its run's settings are other ones, naming the first, with `advice`.
     """
     bound, folder = bind_target(experiment, target), cells.cell_folder(experiment, target, arm, seed)
     if not is_saved(folder):
@@ -96,7 +98,7 @@ def of_experiment(experiment: ExperimentConfig, target: str, arm: Arm, seed: int
         )
     pretrained = pretrain.model_path(experiment) if arm.needs_model else None
     wanted = cells.narrowed(experiment, target, arm, seed, pretrained)
-    refuse_difference(folder, config.read_yaml(folder / CONFIG), wanted, cells.MAY_DIFFER, "give the same value")
+    refuse_difference(folder, config.read_yaml(folder / CONFIG), wanted, cells.MAY_DIFFER, advice)
     return SavedCell(folder, experiment, bound, arm, seed, pretrained)
 
 

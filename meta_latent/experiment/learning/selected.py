@@ -47,7 +47,8 @@ def of_experiment(experiment: ExperimentConfig) -> Selected:
     _require_trials(bind_target(experiment, experiment.target))
     root = Path(experiment.out) / experiment.name
     folders = _folders(root, (), experiment, "with the same NAME and options")
-    found = [saved.of_experiment(experiment, experiment.target, Arm.parse(_arm(folder)), int(folder.name))
+    advice = "give the same value, or that folder instead of a NAME"
+    found = [saved.of_experiment(experiment, experiment.target, Arm.parse(_arm(folder)), int(folder.name), advice)
              for folder in folders]  # fmt: skip
     return Selected(tuple(found), root, _place(folders[0], (), experiment))
 

@@ -162,7 +162,7 @@ def inspected_figures(name: str, target: dict[str, Any], styles: dict[str, int])
     found: dict[tuple[str, str], dict[str, list]] = {}
     for arm, entry in target["arms"].items():
         for series, told in entry["inspected"].items():
-            found.setdefault((series, told["meaning"]), {})[arm] = [row for row in told["values"] if row]
+            found.setdefault((series, told["meaning"]), {})[arm] = told["values"]
     observations, episodes = int(target["max_episode_steps"]) + 1, int(target["episodes_per_trial"])
     return [
         {

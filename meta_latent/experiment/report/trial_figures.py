@@ -95,13 +95,13 @@ def course(
 
 @styled
 def along_trial(arms: Mapping[int, Sequence], lengths: Sequence[int], ylabel: str = "") -> Figure:
-    """A small figure of numbers per observation of a trial, of arms by their index into STYLES, a row per seed: thin
-    lines are seeds, bold is their median, vertical ones stand between episodes of these lengths, if they make up the
-    trial.
+    """A small figure of numbers per observation of a trial, of arms by their index into STYLES, a row per seed that has
+    them: thin lines are seeds, bold is their median, vertical ones stand between episodes of these lengths, if they
+    make up the trial.
     """
     figure, axes = new_axes(3.0, 1.9, "observation of the trial", ylabel)
-    drawn = [ArmMetric(style, np.arange(values.shape[1], dtype=float), values)
-             for style, values in ((style, padded(rows)) for style, rows in arms.items())]  # fmt: skip
+    told = {style: padded([row for row in rows if row]) for style, rows in arms.items()}
+    drawn = [ArmMetric(style, np.arange(rows.shape[1], dtype=float), rows) for style, rows in told.items()]
     if all(arm.places.size == sum(lengths) for arm in drawn):
         _between_episodes(axes, np.cumsum(lengths)[:-1] - 0.5)
     thin_and_median(axes, drawn)
