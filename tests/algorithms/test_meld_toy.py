@@ -1,0 +1,41 @@
+"""The preset `meld_toy` as it stands, on goals that were never trained on: MELD explores in the first episode of a trial
+and goes straight to the goal in the second, because of what its belief carries over.
+"""
+
+import numpy as np
+import pytest
+
+import meta_latent
+from meta_latent.algorithms.registry import Arm
+from meta_latent.experiment.learning.adaptation import Cleared
+from meta_latent.experiment.learning.evaluation import Evaluation
+from meta_latent.experiment.settings.suites import bind_target
+
+SEEDS = (20, 21, 22)
+
+
+def learned(out, arm, *overrides):
+    """Median over seeds of the returns per episode of a trial: (E,) as it is, and with the belief cleared between."""
+    experiment, found = meta_latent.configure("meld_toy", f"out={out}", *overrides), []
+    target = bind_target(experiment, "sparse")
+    for seed in SEEDS:
+        agent = meta_latent.load(meta_latent.transfer(experiment, "sparse", arm, seed))
+        entry = Arm.parse(arm).entry
+        for played in (agent, Cleared(agent)):
+            evaluation = Evaluation(target, entry, experiment.transfer.evaluation, 100, repeats=4)
+            found.append(evaluation.play(played)[0].mean((0, 1)))
+            evaluation.close()
+    return np.median(np.array(found).reshape(len(SEEDS), 2, -1), 0)
+
+
+@pytest.mark.slow
+def test_meld_explores_and_then_goes_straight(tmp_path):
+    carried, cleared = learned(tmp_path, "meld/scratch")
+    assert carried[1] > 16.5 and carried[1] - carried[0] > 1.5
+    assert carried[1] - cleared[1] > 1.5
+
+
+@pytest.mark.slow
+def test_who_sees_no_rewards_finds_no_goal(tmp_path):
+    (carried, _) = learned(tmp_path, "slac/scratch", "transfer.budget_env_steps={default: 8000}")
+    assert carried.max() < 7
