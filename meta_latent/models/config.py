@@ -42,11 +42,13 @@ class CoreConfig:
     """What the model remembers beside the embedding.
 
     Attributes:
-        kind: "rssm" (GRU + Gaussian) or "deterministic" (GRU, no noise; IVG).
-        memory: units of the GRU. hidden: width of the posterior's network. min_stddev: floor of every stddev.
+        kind: "rssm" (GRU + Gaussian), "deterministic" (GRU, no noise; IVG) or "sequential" (two layers of Gaussians;
+            SLAC, MELD).
+        memory: units of the GRU (sequential: size of z2). hidden: width of the posterior's network (sequential: and
+            of z2's). min_stddev: floor of every stddev.
     """
 
-    kind: Literal["rssm", "deterministic"] = "rssm"
+    kind: Literal["rssm", "deterministic", "sequential"] = "rssm"
     memory: int = count(64, most=16_384)
     hidden: int = count(64, most=16_384)
     min_stddev: float = positive(0.03, most=100)
@@ -72,8 +74,8 @@ class LossConfig:
         pixel_contrast: a pixel's weight is 1 + this * (pixel - its mean over the batch)^2.
         divergence_balance: share of the divergence's gradient that goes to the prior (Dreamer v2's KL
             balancing).
-        free_nats: no divergence gradient below this many nats per step (rssm).
-        embedding_stddev: stddev of p(embedding | sample) (rssm).
+        free_nats: no divergence gradient below this many nats per step (not deterministic).
+        embedding_stddev: stddev of p(embedding | sample) (not deterministic).
         open_loop_steps: steps of open-loop prediction. decoded_steps: how many of them are decoded to images.
         counterfactual_frames: other frames of the same sequence whose rewards every memory predicts.
     """

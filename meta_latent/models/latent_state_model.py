@@ -1,6 +1,6 @@
 """The latent state model: one model, saved once, read by every algorithm.
 
-Encoders by modality, a recurrent core with K transition heads, decoders and reward heads. `observe` filters,
+Encoders by modality, a core with K transition heads, decoders and reward heads. `observe` filters,
 `transition` imagines, `predict` reads a transition, `loss` and `transition_loss` train.
 """
 
@@ -15,8 +15,12 @@ from meta_latent.errors import UserError
 from meta_latent.models.config import ModelConfig
 from meta_latent.models.core import Latent, RecurrentCore, Routing, TransitionDistribution, route
 from meta_latent.models.encoders import ENCODERS, to_uint8
+from meta_latent.models.sequential_core import SequentialCore
 from meta_latent.nets import MLP, Standardiser
 from meta_latent.types import Spec, Step
+
+CORES = {"rssm": RecurrentCore, "deterministic": RecurrentCore, "sequential": SequentialCore}
+"""`CoreConfig.kind` -> class."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ class LatentStateModel(nn.Module):
         self.rewards = Standardiser(1) if config.normalise_rewards else nn.Identity()
         self.latent_size = sum(e.size for e in self.encoders.values()) + spec.proprio
         self.relation_size = sum(e.relation_size for e in self.encoders.values())
-        self.core = RecurrentCore(
+        self.core = CORES[config.core.kind](
             self.latent_size,
             spec.action_size,
             config.core,
@@ -136,23 +140,16 @@ class LatentStateModel(nn.Module):
 
     def observe_embedding(self, latent: Latent, embedding: torch.Tensor, step: Step, rng=None) -> Latent:
         """`observe` for an embedding that was already computed."""
-        keep = (~step.is_task_first).to(embedding.dtype)
-        mean, stddev = self.core.posterior(embedding)
-        sample = self.core.draw(mean, stddev, rng)
+        memory = latent.memory * (~step.is_task_first).to(embedding.dtype)[:, None]
         present = step.reward_present * self.config.reward_input
-        reward = self.scaled(step.reward)
-        memory = self.core.remember(latent.memory * keep[:, None], sample, step.action, reward, present)
-        return self.core.latent(sample, mean, stddev, memory)
+        return self.core.observe(memory, embedding, step.action, self.scaled(step.reward), present, rng)
 
     def filter(self, embeddings, actions, rewards, present, rng=None, memory=None) -> Latent:
         """Filter whole sequences at once: (B, T, ...) -> a `Latent` with leading (B, T); `memory`: (B, M)
         before.
         """
-        mean, stddev = self.core.posterior(embeddings)
-        sample = self.core.draw(mean, stddev, rng)
         present = present * self.config.reward_input
-        memory = self.core.remember_sequence(sample, actions, self.scaled(rewards), present, memory)
-        return self.core.latent(sample, mean, stddev, memory)
+        return self.core.filter(embeddings, actions, self.scaled(rewards), present, rng, memory)
 
     # Imagination
 
@@ -171,7 +168,8 @@ class LatentStateModel(nn.Module):
     def predict(self, latent: Latent, action: torch.Tensor, next_latent: Latent) -> Prediction:
         """Reward and continuation of the step latent -> next_latent.
 
-        Rewards are read from the memory BEFORE the step and the sample after it: no fed reward can leak.
+        Rewards are read from the memory BEFORE the step and the sample after it: no fed reward can leak, unless a
+        sequential core has filtered `next_latent`, whose sample then knows it; pass it a predicted one.
         """
         inputs = self.step_inputs(latent.memory, action, next_latent)
         if self.continuation_head is None:
@@ -187,7 +185,7 @@ class LatentStateModel(nn.Module):
         """What the reward and continuation heads read about a step: (..., M), (..., A) and a latent ->
         (..., inputs).
         """
-        return torch.cat([next_latent.sample, next_latent.relations, memory, action], -1)
+        return torch.cat([next_latent.sample, next_latent.relations, self.core.recall(memory), action], -1)
 
     def decode(self, latent: Latent) -> dict[str, torch.Tensor]:
         """camera -> (B, H, W, 3) uint8, decoded from the sample."""
@@ -204,11 +202,12 @@ class LatentStateModel(nn.Module):
     # What others see
 
     def features(self, latent: Latent, kind: str = "sample") -> torch.Tensor:
-        """(B, F): "sample" = sample and memory; "belief" = mean, stddev and memory."""
+        """(B, F): "sample" = sample and memory; "belief" = mean, stddev and memory. Of a sequential core's
+        memory the one has the sample of z2, the other its mean and stddev."""
         if kind == "sample":
-            return torch.cat([latent.sample, latent.memory], -1)
+            return torch.cat([latent.sample, self.core.recall(latent.memory)], -1)
         if kind == "belief":
-            return torch.cat([latent.mean, latent.stddev, latent.memory], -1)
+            return torch.cat([latent.mean, latent.stddev, self.core.belief(latent.memory)], -1)
         raise ValueError(f"features kind {kind!r}: expected 'sample' or 'belief'")
 
     def relations(self, sample: torch.Tensor) -> torch.Tensor:

@@ -88,7 +88,7 @@ def loss(
         ).mean(-1)
     before = posterior[:, :-1]
     ahead = one_step(model, before, batch.action[:, 1:], head)
-    terms["divergence"] = weights.divergence * divergence(model, posterior[:, 1:], ahead.mean, ahead.stddev)
+    terms["divergence"] = weights.divergence * divergence(model, *with_priors(model, posterior, ahead))
     terms |= _reward_terms(model, before, ahead, batch, task_rewards, weights)
     if weights.counterfactual:
         terms["counterfactual"] = weights.counterfactual * counterfactual_term(
@@ -113,6 +113,19 @@ def one_step(model: LatentStateModel, before: Latent, actions: torch.Tensor, hea
     flat = before.map(lambda x: x.flatten(0, 1))
     found = model.transition(flat, actions.flatten(0, 1), head.repeat_interleave(steps))
     return dataclasses.replace(found.mean(), stddev=found.stddev).map(lambda x: x.unflatten(0, (size, steps)))
+
+
+def with_priors(
+    model: LatentStateModel, posterior: Latent, ahead: Latent
+) -> tuple[Latent, torch.Tensor, torch.Tensor]:
+    """The posterior where it has a prior, with that prior's mean and stddev: from the second frame on (`ahead`), in
+    some cores from the first, (B, T-1) or (B, T).
+    """
+    if not model.core.first_has_prior:
+        return posterior[:, 1:], ahead.mean, ahead.stddev
+    first = model.initial(len(ahead.mean))
+    return (posterior, torch.cat([first.mean[:, None], ahead.mean], 1),
+            torch.cat([first.stddev[:, None], ahead.stddev], 1))
 
 
 def divergence(model: LatentStateModel, posterior, mean: torch.Tensor, stddev: torch.Tensor) -> torch.Tensor:

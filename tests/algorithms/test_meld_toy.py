@@ -1,5 +1,5 @@
-"""The preset `meld_toy` as it stands, on goals that were never trained on: MELD explores in the first episode of a trial
-and goes straight to the goal in the second, because of what its belief carries over.
+"""The preset `meld_toy` as it stands, on goals that were never trained on: MELD explores in a first episode and
+then goes straight to the goal, because of what its belief carries over.
 """
 
 import numpy as np

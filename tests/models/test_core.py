@@ -36,9 +36,10 @@ def test_one_step_equals_torch_gru():
     _, expected = c.gru(
         torch.cat([latent.sample, action, signal], -1)[:, None], latent.memory[None].contiguous()
     )
-    torch.testing.assert_close(c.remember(latent.memory, latent.sample, action, reward, present), expected[0])
-    absent = c.remember(latent.memory, latent.sample, action, reward, torch.zeros(6))
-    torch.testing.assert_close(c.remember(latent.memory, latent.sample, action), absent)
+    found = c.observe(latent.memory, latent.sample, action, reward, present)
+    torch.testing.assert_close(found.memory, expected[0])
+    absent = c.observe(latent.memory, latent.sample, action, reward, torch.zeros(6))
+    torch.testing.assert_close(c.remember(latent.memory, latent.sample, action), absent.memory)
 
 
 ROUTES = [[0, 0, 1, 1, 2, 2], [1, 1, 0, 0, 2, 2], [0, 1, 2, 0, 1, 2], [2, 2, 2, 2, 0, 2], [1], [0, 0, 0]]

@@ -14,7 +14,8 @@ from meta_latent.types import Spec, Step
 SPEC = Spec({"side": (8, 8, 3), "top": (16, 16, 3)}, 4, 2, 3)
 SMALL = ModelConfig(EncoderConfig(channels=(4, 4), keypoints=3, embedding=5), CoreConfig(memory=6, hidden=8),
                     EnsembleConfig(3, 16, 1), head_hidden=8, continuation=True)
-KINDS = [(e, c) for e in ("keypoints", "conv") for c in ("rssm", "deterministic")]
+CORES = ("rssm", "deterministic", "sequential")
+KINDS = [(e, c) for e in ("keypoints", "conv") for c in CORES]
 
 
 def model(encoder="keypoints", core="rssm", **more):
@@ -85,8 +86,9 @@ def test_every_verb_keeps_the_relations_of_its_sample(encoder, core):
         assert found.relations.shape[-1] == m.relation_size
 
 
-def test_a_sequence_can_go_on_where_another_ended():
-    m, sequence = model(), steps(2, 6)
+@pytest.mark.parametrize("core", CORES)
+def test_a_sequence_can_go_on_where_another_ended(core):
+    m, sequence = model(core=core), steps(2, 6)
     whole, first = filtered(m, sequence), filtered(m, sequence[:3])
     embeddings = torch.stack([m.embed(s.images, s.proprio) for s in sequence[3:]], 1)
     rest = m.filter(
@@ -100,8 +102,9 @@ def test_a_sequence_can_go_on_where_another_ended():
     torch.testing.assert_close(rest.memory, whole.memory[:, 3:])
 
 
-def test_a_task_s_first_step_forgets_the_rows_it_concerns():
-    m, (first, second) = model(), steps(2, 2)
+@pytest.mark.parametrize("core", CORES)
+def test_a_task_s_first_step_forgets_the_rows_it_concerns(core):
+    m, (first, second) = model(core=core), steps(2, 2)
     before = observed(m, [first])[0]
     mixed = dataclasses.replace(second, is_task_first=torch.tensor([True, False]))
     after, fresh, kept = m.observe(before, mixed), m.observe(m.initial(2), second), m.observe(before, second)
@@ -126,8 +129,9 @@ def test_shapes_of_everything_others_see(encoder, core):
     action, head = torch.zeros(4, 2), torch.tensor([0, 1, 2, 2])
     z = m.latent_size
     assert z == sum(e.size for e in m.encoders.values()) + 4
-    assert m.features(latent).shape == m.pack(latent).shape == (4, z + 6) == (4, m.feature_size)
-    assert m.features(latent, "belief").shape == (4, 2 * z + 6)
+    assert m.features(latent).shape == (4, z + 6) == (4, m.feature_size)
+    assert m.features(latent, "belief").shape == (4, 2 * z + (12 if core == "sequential" else 6))
+    assert m.pack(latent).shape == (4, z + m.core.memory_size) == (4, z + (18 if core == "sequential" else 6))
     with pytest.raises(ValueError, match="'sample' or 'belief'"):
         m.features(latent, "other")
     following = m.transition(latent, action, head).mean()
@@ -140,8 +144,9 @@ def test_shapes_of_everything_others_see(encoder, core):
         assert image.shape == (4, *SPEC.images[camera]) and image.dtype == torch.uint8
 
 
-def test_pack_and_unpack_are_inverse_and_a_point_has_no_spread():
-    m = model()
+@pytest.mark.parametrize("core", CORES)
+def test_pack_and_unpack_are_inverse_and_a_point_has_no_spread(core):
+    m = model(core=core)
     latent = observed(m, steps(3, 2))[-1]
     again = m.unpack(m.pack(latent))
     assert torch.equal(again.sample, latent.sample) and torch.equal(again.memory, latent.memory)

@@ -28,6 +28,7 @@ SMALL = ModelConfig(
     head_hidden=32,
     continuation=True,
 )
+CORES = ("rssm", "deterministic", "sequential")
 
 
 def model(core="rssm", encoder="keypoints", **more):
@@ -64,20 +65,21 @@ def embeddings_of(m, batch):
 
 
 @pytest.mark.parametrize("encoder", ["keypoints", "conv"])
-@pytest.mark.parametrize("core", ["rssm", "deterministic"])
+@pytest.mark.parametrize("core", CORES)
 def test_terms_have_names_and_shapes_and_are_finite(data, core, encoder):
     m, batch = model(core, encoder), batch_of(data)
     terms = losses.loss(m, batch, rng(), torch.zeros(4, 6, 2))
     wanted = {"divergence", "reward", "task_reward", "continuation", "open_loop", "image", "image_ahead"}
-    assert wanted <= terms.keys() and ("embedding" in terms) == (core == "rssm")
+    assert wanted <= terms.keys() and ("embedding" in terms) == (core != "deterministic")
     for term in terms.values():
         assert term.shape[0] == 4 and term.dim() <= 2 and torch.isfinite(term).all()
     cached = losses.loss(m, batch, rng(), None, embeddings_of(m, batch).detach())
     assert not {"image", "image_ahead", "task_reward"} & cached.keys() and "divergence" in cached
 
 
-def test_gradients_reach_every_part_and_on_cached_embeddings_no_pixels(data):
-    m, batch = model(), batch_of(data)
+@pytest.mark.parametrize("core", CORES)
+def test_gradients_reach_every_part_and_on_cached_embeddings_no_pixels(data, core):
+    m, batch = model(core), batch_of(data)
     head_used = torch.ones(4, 3, dtype=torch.bool)
     batch = dataclasses.replace(batch, head_mask=head_used)
     losses.total(losses.loss(m, batch, rng(), torch.zeros(4, 6, 2))).backward()
@@ -119,7 +121,7 @@ def test_heads_are_drawn_evenly_among_the_allowed():
         assert abs(part.float().mean() - share) < 5 * (share * (1 - share) / 6000) ** 0.5
 
 
-@pytest.mark.parametrize("core", ["rssm", "deterministic"])
+@pytest.mark.parametrize("core", CORES)
 def test_transition_loss_equals_a_plain_loop(data, core):
     m, cache = model(core), LatentCache()
     cache.extend(m, data)
@@ -134,10 +136,10 @@ def test_transition_loss_equals_a_plain_loop(data, core):
             found_step = m.transition(m.unpack(torch.cat([sample, memory], -1)), action, head[row:row + 1])
             mean, stddev = found_step.loc, found_step.stddev
             expected = (mean - windows.samples[row, k + 1]).square().sum()
-            if k == 0 and core == "rssm":
+            if k == 0 and core != "deterministic":
                 likelihood = torch.distributions.Normal(mean, stddev).log_prob(windows.samples[row, 1]).mean()
                 first = losses.CALIBRATION * likelihood
-            if core == "rssm":
+            if core != "deterministic":
                 expected = expected - first
             torch.testing.assert_close(found[row, k], expected)
             sample, memory = mean, m.core.remember(memory, mean, action)
@@ -152,7 +154,7 @@ def test_the_image_loss_by_hand():
     )
 
 
-@pytest.mark.parametrize("core", ["rssm", "deterministic"])
+@pytest.mark.parametrize("core", CORES)
 def test_one_batch_can_be_learned_by_heart(data, core):
     m, batch = model(core), batch_of(data, 8, 6)
     learner = ModelLearner(m, LearnerConfig(learning_rate=3e-3))
@@ -162,8 +164,9 @@ def test_one_batch_can_be_learned_by_heart(data, core):
     assert last["image"] < 0.5 * first["image"] and last["reward"] < 0.3 * first["reward"]
 
 
-def test_each_stage_changes_its_own_part(data):
-    m, batch = model(), batch_of(data)
+@pytest.mark.parametrize("core", CORES)
+def test_each_stage_changes_its_own_part(data, core):
+    m, batch = model(core), batch_of(data)
     cache, learner = LatentCache(), ModelLearner(m, LearnerConfig())
     cache.extend(m, data)
     windows = cache.windows(8, 3, np.random.default_rng(0))
@@ -178,6 +181,8 @@ def test_each_stage_changes_its_own_part(data):
             "decoders",
             "core.gru",
             "core.spread",
+            "core.posterior",
+            "core.second",
             "reward_head",
             "task_reward_head",
             "continuation_head",
