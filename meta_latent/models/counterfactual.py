@@ -22,7 +22,7 @@ def reward_guess(model: LatentStateModel, memory, embedding, action) -> torch.Te
     """Scaled rewards (...,) of frames with these embeddings (..., Z), reached by `action` (..., A), in the task that
     `memory` (..., M) knows of.
     """
-    inputs = torch.cat([embedding, model.relations(embedding), memory, action], -1)
+    inputs = torch.cat([embedding, model.relations(embedding), model.core.recall(memory), action], -1)
     return model.reward_head(inputs)[..., 0]
 
 

@@ -56,7 +56,7 @@ def test_resets_and_padding_are_no_transitions(batch):
     assert moves[1:].sum() == 5 * 2 * STEPS and moves[0].sum() == 2 * STEPS - 2
 
 
-@pytest.mark.parametrize("kind", ["rssm", "deterministic"])
+@pytest.mark.parametrize("kind", ["rssm", "deterministic", "sequential"])
 def test_what_is_padded_counts_for_nothing(batch, kind):
     m = model(kind)
     valid = batch.valid
@@ -143,7 +143,7 @@ def test_the_error_of_a_memory_that_knows_is_zero_and_of_one_that_knows_the_mean
     torch.testing.assert_close(distance, (torch.arange(2 * STEPS + 2) < 3).float())
 
 
-@pytest.mark.parametrize("kind", ["rssm", "deterministic"])
+@pytest.mark.parametrize("kind", ["rssm", "deterministic", "sequential"])
 def test_one_batch_can_be_learned_by_heart(batch, kind):
     m = model(kind, normalise_rewards=True)
     learner, draws = ModelLearner(m, LearnerConfig(learning_rate=1e-2)), rng()
