@@ -23,7 +23,7 @@ def learned(out, arm, *overrides):
         entry = Arm.parse(arm).entry
         for played in (agent, Cleared(agent)):
             evaluation = Evaluation(target, entry, experiment.transfer.evaluation, 100, repeats=4)
-            found.append(evaluation.play(played)[0].mean((0, 1)))
+            found.append(evaluation.play(played).returns.mean((0, 1)))
             evaluation.close()
     return np.median(np.array(found).reshape(len(SEEDS), 2, -1), 0)
 
