@@ -16,6 +16,7 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import numpy as np
 import torch
@@ -34,7 +35,7 @@ from meta_latent.rng import Streams
 from meta_latent.types import Averages, SequenceBatch, Spec
 
 EXPERIMENTS = {"meld_toy": "sparse", "meld_reacher": "goals", "meld_cheetah": "velocity"}
-CORES = CoreConfig.__annotations__["kind"].removeprefix("Literal[").removesuffix("]").replace('"', "").split(", ")
+CORES = get_args(get_type_hints(CoreConfig)["kind"])
 REPEATS, BELIEFS, STEPS = 20, 64, (1, 3, 10, -1)
 
 
