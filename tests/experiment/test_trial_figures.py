@@ -70,11 +70,12 @@ def test_the_course_of_a_trial_is_broken_where_episodes_end():
 
 def test_what_is_told_has_vertical_lines_only_where_they_belong():
     for lengths, ends in (([3, 4, 4], [2.5, 6.5]), ([4, 4, 4], [])):
-        figure = trial_figures.along_trial({0: [[1.0] * 11, None, [3.0, None, *[3.0] * 9]]}, lengths)
+        figure = trial_figures.along_trial({"x": [[1.0] * 11, None, [3.0, None, *[3.0] * 9]]}, {"x": 0}, lengths)
         marks = [line.get_xdata()[0] for line in figure.axes[0].lines if line.get_linestyle() == ":"]
         assert marks == ends
         assert lines(figure, 1.8)[0].get_ydata().tolist() == [2.0] * 10  # of the two seeds that tell, where both do
-    figure = trial_figures.along_trial({0: [[1.0, 2.0], [3.0, 4.0], [5.0, None]]}, [2])
+    figure = trial_figures.along_trial({"x": [[1.0, 2.0], [3.0, 4.0], [5.0, None]]}, {"x": 0}, [2], "spread")
+    assert legend(figure) == ["x"] and figure.axes[0].get_ylabel() == "spread"
     assert lines(figure, 1.8)[0].get_xdata().tolist() == [0] and lines(figure, 1.8)[0].get_ydata().tolist() == [3]
 
 

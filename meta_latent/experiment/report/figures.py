@@ -140,11 +140,14 @@ def by_number(
 
 @dataclass(frozen=True)
 class ArmMetric:
-    """What :func:`training_metric` draws of one arm: its index into STYLES, places (G,), values (S, G)."""
+    """What :func:`training_metric` draws of one arm: its index into STYLES, places (G,), values (S, G), its name for
+    a legend.
+    """
 
     style: int
     places: np.ndarray
     values: np.ndarray  # NaN where nothing was recorded
+    name: str | None = None
 
 
 @styled
@@ -167,7 +170,7 @@ def thin_and_median(axes, arms: Sequence[ArmMetric]) -> None:
             axes.plot(arm.places[there], row[there], color=colour, alpha=0.4, linewidth=0.8)
         whole = seen.all(axis=0)  # as in learning curves: only as far as every seed went
         middle = np.median(arm.values[:, whole], axis=0)
-        axes.plot(arm.places[whole], middle, color=colour, linestyle=dashes, linewidth=1.8)
+        axes.plot(arm.places[whole], middle, color=colour, linestyle=dashes, linewidth=1.8, label=arm.name)
 
 
 @dataclass(frozen=True)

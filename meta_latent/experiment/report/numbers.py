@@ -120,7 +120,7 @@ def _inspected(cells: Sequence[Cell]) -> dict[str, Any]:
         meanings |= {str(k): str(v) for k, v in declared.items()} if isinstance(declared, dict) else {}
         told = told if isinstance(told, dict) else {}
         rows.append({str(k): [number(v) for v in values] for k, values in told.items() if isinstance(values, list)})
-    names = sorted({name for row in rows for name in row})
+    names = dict.fromkeys(name for row in rows for name in row)
     return {n: {"meaning": meanings.get(n, ""), "values": [row.get(n) for row in rows]} for n in names}
 
 

@@ -167,8 +167,7 @@ def inspected_figures(name: str, target: dict[str, Any], styles: dict[str, int])
     return [
         {
             "svg": drawing.inline_svg(
-                trial_figures.along_trial({styles[arm]: rows for arm, rows in arms.items()},
-                                          [observations] * episodes),
+                trial_figures.along_trial(arms, styles, [observations] * episodes),
                 f"inspected{k}-{slug(name)}"),
             "name": series, "meaning": meaning, "label": f"Along trials of {name}: {series}",
             "arms": [{"arm": arm, "style": str(styles[arm])} for arm in arms],

@@ -29,9 +29,9 @@ def figures_of(adaptation: Adaptation, told: Mapping[str, Any], styles: Mapping[
         found.append((key, figure, f"{name.capitalize()} on {target} along a trial"))
     series = dict.fromkeys(name for arm in adaptation.inspected.values() for name in arm)
     for name in series:
-        arms = {arm: entry[name] for arm, entry in adaptation.inspected.items() if name in entry}
+        arms = {arm: entry[name]["values"] for arm, entry in adaptation.inspected.items() if name in entry}
         lengths = [values.shape[1] + 1 for values in adaptation.lines[0].reward_by_step]
-        figure = along_trial({styles[arm]: entry["values"] for arm, entry in arms.items()}, lengths, name)
+        figure = along_trial(arms, styles, lengths, name)
         found.append((f"inspected_{name}", figure, f"Along trials of {target}: {name}"))
     return found
 
@@ -94,18 +94,22 @@ def course(
 
 
 @styled
-def along_trial(arms: Mapping[int, Sequence], lengths: Sequence[int], ylabel: str = "") -> Figure:
-    """A small figure of numbers per observation of a trial, of arms by their index into STYLES, a row per seed that has
-    them: thin lines are seeds, bold is their median, vertical ones stand between episodes of these lengths, if they
-    make up the trial.
+def along_trial(
+    arms: Mapping[str, Sequence], styles: Mapping[str, int], lengths: Sequence[int], ylabel: str = ""
+) -> Figure:
+    """Numbers per observation of a trial, of arms with a row per seed that has them: thin lines are seeds, bold is
+    their median, vertical ones stand between episodes of these lengths, if they make up the trial. A small figure where
+    no `ylabel` says what it shows, else one with a legend.
     """
-    figure, axes = new_axes(3.0, 1.9, "observation of the trial", ylabel)
-    told = {style: padded([row for row in rows if row]) for style, rows in arms.items()}
-    drawn = [ArmMetric(style, np.arange(rows.shape[1], dtype=float), rows) for style, rows in told.items()]
+    figure, axes = new_axes(*((4.4, 3.3) if ylabel else (3.0, 1.9)), "observation of the trial", ylabel)
+    told = {arm: padded([row for row in rows if row]) for arm, rows in arms.items()}
+    drawn = [ArmMetric(styles[arm], np.arange(rows.shape[1], dtype=float), rows, arm) for arm, rows in told.items()]
     if all(arm.places.size == sum(lengths) for arm in drawn):
         _between_episodes(axes, np.cumsum(lengths)[:-1] - 0.5)
     thin_and_median(axes, drawn)
     axes.set_xlim(left=0)
+    if ylabel:
+        legend(figure)
     return figure
 
 
