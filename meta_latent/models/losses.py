@@ -70,7 +70,8 @@ def loss(
         embeddings: (B, T, Z) cached embeddings; then no image is encoded or decoded and the encoder does not
             train.
     Source: evidence lower bound of a recurrent state-space model (Hafner et al. 2019) with KL balancing
-    (Hafner et al. 2021); the open-loop term is latent overshooting on means. Deviations: see `core`.
+    (Hafner et al. 2021); the open-loop term is latent overshooting on means. Deviations: see `core`
+    and `sequential_core`.
     """
     weights, cached = model.config.loss, embeddings is not None
     size, length = batch.reward.shape

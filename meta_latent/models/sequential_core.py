@@ -13,7 +13,8 @@ stddev is 0, as `Core.initial` makes it, remembers nothing: the row is at its fi
 
 A posterior has read the reward, and so has z1: unlike in `RecurrentCore`, a reward may be predicted from a z1 that
 was imagined, never from one that was filtered. `losses` holds the prior that follows from POSTERIOR samples of the
-step before against the posterior, and takes means over time as MELD does (SLAC: sums).
+step before against the posterior. It takes means over time as MELD does (SLAC: sums), and over an image's pixels
+(both: sums), so that their weights do not carry over.
 
 What rewards say of the task has one way, through z1 into z2. `loss.embedding` holds z1 to the embedding: where it
 weighs too much beside `loss.reward`, the way stays closed (`conv_sequential` has 0.1; MELD's weight of the reward is

@@ -10,6 +10,9 @@ import pytest
 
 from meta_latent.errors import UserError
 from meta_latent.experiment.settings import config
+from meta_latent.experiment.settings.schema import ExperimentConfig
+from meta_latent.models.latent_state_model import LatentStateModel
+from meta_latent.types import Spec
 
 
 @dataclass(frozen=True)
@@ -400,3 +403,10 @@ def test_what_a_replaced_group_said_is_blamed_no_longer(groups):
     with pytest.raises(UserError) as caught:
         config.load(Pairs, [{"pair": {"high": 30}}], ["pair=odd"])
     assert str(caught.value) == "pair (in configs/pair/odd.yaml and the defaults): low=50 is above high=10"
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in Path(__file__).parents[2].glob("configs/model/*.yaml")))
+def test_every_shipped_model_can_be_built(name):
+    chosen = config.load(ExperimentConfig, [config.find("experiment", "toy")], [f"model={name}"]).model
+    made = LatentStateModel(Spec({"top": (16, 16, 3)}, 2, 2), chosen)
+    assert made.core.memory_size == (3 if chosen.core.kind == "sequential" else 1) * chosen.core.memory
