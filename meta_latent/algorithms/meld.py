@@ -161,9 +161,8 @@ class MELD(LatentAgent):
     def _begin(self, replay, rng: Streams, metrics: Averages) -> None:
         """What comes before the first update of the policy, and the `first_updates`: all that the warm-up is worth."""
         joint, self.began = self.adaptation.first_joint, True
-        learns_pixels = joint > 0 or self.adaptation.joint > 0
-        steps = replay.sequences(CALIBRATION, 2, rng.numpy("model"), images=learns_pixels)
-        (self.learner.calibrate if learns_pixels else self.learner.calibrate_rewards)(steps)
+        steps = replay.sequences(CALIBRATION, 2, rng.numpy("model"), images=joint > 0)
+        (self.learner.calibrate if joint else self.learner.calibrate_rewards)(steps)
         self._check_rewards(steps.reward[steps.reward_present > 0])
         for _ in range(joint):
             self.infer("joint", replay, rng, metrics)

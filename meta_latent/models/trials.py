@@ -15,7 +15,7 @@ from meta_latent.models.config import LossConfig
 from meta_latent.models.core import Latent, gaussian_log_prob
 from meta_latent.models.counterfactual import counterfactual_term, masked, reward_guess
 from meta_latent.models.latent_state_model import LatentStateModel
-from meta_latent.models.losses import divergence, draw_heads, image_loss, one_step
+from meta_latent.models.losses import divergence, draw_heads, image_loss, one_step, with_priors
 from meta_latent.types import SequenceBatch
 
 
@@ -42,8 +42,9 @@ def trial_loss(
     moves, terms = follows(batch), {}
     before, actions = belief[:, :-1], batch.action[:, 1:]
     ahead = one_step(model, before, actions, draw_heads(batch.head_mask, rng))
-    apart = divergence(model, belief[:, 1:], ahead.mean, ahead.stddev)
-    terms["divergence"] = weights.divergence * masked(apart, moves)
+    apart = divergence(model, *with_priors(model, belief, ahead))
+    counts = torch.cat([batch.valid[:, :1], moves], 1)[:, -apart.shape[1]:]  # a trial's first frame, if it has a prior
+    terms["divergence"] = weights.divergence * masked(apart, counts)
     if model.core.stochastic:
         likelihood = gaussian_log_prob(
             embeddings, belief.sample, torch.full_like(belief.sample, weights.embedding_stddev)).mean(-1)  # fmt: skip

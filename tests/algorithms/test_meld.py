@@ -11,7 +11,7 @@ import task_suites
 from meta_latent.algorithms.meld import MELD, MELDConfig
 from meta_latent.algorithms.registry import Functions, Setting
 from meta_latent.data.collect import Noise, NoiseConfig, play
-from meta_latent.data.latents import LatentCache
+from meta_latent.data.latents import LatentCache, embed_episode
 from meta_latent.data.replay import ReplayConfig, SequenceReplay
 from meta_latent.errors import UserError
 from meta_latent.models.config import CoreConfig, EncoderConfig, EnsembleConfig, ModelConfig
@@ -32,7 +32,8 @@ def paid(task_index, inputs, action):
     return torch.stack(rows)
 
 
-def build(adaptation=None, model=None, reads_rewards=True, remembers_trials=True, rewards=None, **config):
+def build(adaptation=None, model=None, reads_rewards=True, remembers_trials=True, rewards=None, training=None, seed=0,
+          **config):  # fmt: skip
     own = {"reward_input": True} | (model or {})
     made = ModelConfig(EncoderConfig("conv", channels=(4,), embedding=5), CoreConfig("deterministic", 6, 4),
                        EnsembleConfig(1, 8, 1), head_hidden=16, **own)  # fmt: skip
@@ -44,9 +45,9 @@ def build(adaptation=None, model=None, reads_rewards=True, remembers_trials=True
                            rewards=rewards)  # fmt: skip
 
     setting = Setting(SPEC, "scratch", "cpu", 0, len(TASKS), torch.zeros(len(TASKS), 0), STEPS, EPISODES, 1000,
-                      Functions(paid, None, False), parts)  # fmt: skip
+                      Functions(paid, None, False, training), parts)  # fmt: skip
     small = {"hidden": 8, "batch_size": 6, "pixel_batch_size": 3, "transitions": 64, "steps_per_round": 16} | config
-    with seeded_construction(derive(0, "agent")):
+    with seeded_construction(derive(seed, "agent")):
         return MELD(MELDConfig(**small), setting, reads_rewards, remembers_trials)
 
 
@@ -187,6 +188,49 @@ def test_relabelled_trials_are_paid_as_a_training_task_pays(share):
     assert (apart.sum(0) == 1).all()  # each as one task, all the way
     assert (apart.sum(1) > 0).all()  # and all tasks come up
     assert (trials.reward * (1 - trials.reward_present) == 0).all()
+
+
+def test_where_training_rewards_are_others_the_memory_is_still_fed_those_that_are_shown():
+    """The recipe for sparse tests: a dense reward teaches, of the same task as the sparse one that is seen."""
+    agent = build(relabel=1.0, batch_size=40, training=lambda *step: 100 + paid(*step))
+    trials, shown = agent.draw(filled(), Streams(0), pixels=False)
+    arrives = trials.reward_present > 0
+    torch.testing.assert_close(trials.reward[arrives], 100 + shown.reward[arrives])
+    assert (trials.reward[~arrives] == 0).all()
+
+
+def test_a_pretrained_encoder_is_left_alone_until_it_learns():
+    """Closed forms are for new weights: they are fitted only where updates on pixels come first."""
+    for first, fitted in ((0, False), (2, True)):
+        agent = build(AdaptationConfig(transition=0.0, joint=0.05, first_joint=first),
+                      model={"normalise_rewards": True})  # fmt: skip
+        seen = []
+        agent.model.calibrate = lambda *given, seen=seen: seen.append(given)
+        agent.update(filled(), Streams(0))
+        assert bool(seen) == fitted and agent.model.rewards.fitted
+
+
+@pytest.mark.parametrize("change", ["joint", "load"])
+def test_embeddings_are_never_those_of_an_earlier_encoder(change):
+    agent, replay, rng = build(), filled(), Streams(0)
+    agent.infer("", replay, rng, Averages())
+    if change == "joint":
+        agent.infer("joint", replay, rng, Averages())
+    else:
+        other = build(seed=1)
+        agent.load_state(other.state())
+    agent.infer("", replay, rng, Averages())
+    wanted = torch.cat([embed_episode(agent.model, replay, replay.read(i)) for i in range(len(replay.episodes))])
+    torch.testing.assert_close(agent.seen.flat()[0], wanted)
+
+
+def test_what_the_policy_reads_has_one_scale_when_it_begins_to_learn():
+    agent, replay, rng = build(first_updates=0), filled(trials=30), Streams(0)
+    agent.update(replay, rng)
+    trials, belief = agent.infer("", replay, rng, Averages())
+    raw, features = (f(belief)[trials.valid] for f in (agent.parameters_of, agent.features))
+    moving = raw.std(0) > 1e-3
+    assert moving.any() and (features.std(0)[moving] - 1).abs().max() < 0.5
 
 
 def test_stages_learn_as_often_as_the_adaptation_says(monkeypatch):

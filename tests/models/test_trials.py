@@ -80,6 +80,15 @@ def test_the_terms_are_means_over_what_counts(batch):
     torch.testing.assert_close(terms["reward"].mean(), 2.0 * paid.square().mean())
 
 
+def test_the_divergence_is_that_of_transitions_and_in_a_core_that_has_one_of_the_first_prior(batch):
+    for kind, first in (("rssm", False), ("sequential", True)):
+        terms, _ = trials.trial_loss(model(kind), batch, batch, WEIGHTS, rng())
+        moves = trials.follows(batch)
+        counts = torch.cat([torch.ones(6, 1, dtype=torch.bool), moves], 1) if first else moves
+        assert terms["divergence"].shape == counts.shape
+        assert (terms["divergence"][~counts] == 0).all() and (terms["divergence"][counts] > 0).all()
+
+
 def test_a_fed_reward_does_not_reach_its_own_prediction_and_does_reach_the_next(batch):
     m = model("deterministic")
     fed = batch.reward.clone().requires_grad_()
