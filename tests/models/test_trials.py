@@ -11,7 +11,7 @@ from meta_latent.data.collect import Noise, NoiseConfig, play
 from meta_latent.data.replay import ReplayConfig, SequenceReplay
 from meta_latent.models import trials
 from meta_latent.models.config import CoreConfig, EncoderConfig, EnsembleConfig, LossConfig, ModelConfig
-from meta_latent.models.counterfactual import counterfactual_errors, counterfactual_term, masked, reward_guess
+from meta_latent.models.counterfactual import counterfactual_errors, counterfactual_term, masked
 from meta_latent.models.latent_state_model import LatentStateModel
 from meta_latent.models.learner import LearnerConfig, ModelLearner
 from meta_latent.rng import Streams, seeded_construction
@@ -89,14 +89,21 @@ def test_the_divergence_is_that_of_transitions_and_in_a_core_that_has_one_of_the
         assert (terms["divergence"][~counts] == 0).all() and (terms["divergence"][counts] > 0).all()
 
 
-def test_a_fed_reward_does_not_reach_its_own_prediction_and_does_reach_the_next(batch):
-    m = model("deterministic")
+@pytest.mark.parametrize("kind", ["rssm", "deterministic", "sequential"])
+def test_a_fed_reward_does_not_reach_its_own_prediction_and_does_reach_the_next(batch, kind):
     fed = batch.reward.clone().requires_grad_()
-    shown, embeddings = dataclasses.replace(batch, reward=fed), trials.embed(m, batch)
-    belief = m.filter(embeddings, shown.action, shown.reward, shown.reward_present)
-    guess = reward_guess(m, belief.memory[:, :-1], embeddings[:, 1:], batch.action[:, 1:])
-    (slope,) = torch.autograd.grad(guess[:, 2].sum(), fed)  # of the reward that arrives with frame 3
+    terms, _ = trials.trial_loss(model(kind), batch, dataclasses.replace(batch, reward=fed), WEIGHTS, rng())
+    (slope,) = torch.autograd.grad(terms["reward"][:, 2].sum(), fed)  # about the reward that arrives with frame 3
     assert slope[:, 2].abs().min() > 0 and (slope[:, 3:] == 0).all()
+
+
+def test_the_memory_is_fed_what_is_shown_and_predicts_what_was_paid(batch):
+    m, hidden = model("deterministic"), batch.without_rewards()
+    terms, belief = trials.trial_loss(m, batch, hidden, WEIGHTS, rng())
+    blind = m.filter(trials.embed(m, batch), batch.action, batch.reward, torch.zeros_like(batch.reward))
+    torch.testing.assert_close(belief.memory, blind.memory)
+    other, _ = trials.trial_loss(m, dataclasses.replace(batch, reward=batch.reward + 3.0), hidden, WEIGHTS, rng())
+    assert not torch.allclose(other["reward"], terms["reward"])
 
 
 def test_the_memory_runs_on_over_a_reset(batch):
