@@ -2,10 +2,10 @@
 
     python benchmarks/task_inference.py [--seconds 60] [--json PATH]
 
-Parts: milliseconds of an update with the sizes of `meld_toy`, `meld_reacher` and `meld_cheetah`, part by part, and of
-filtering one step for 64 beliefs. Cores: a model of each kind learns for so many seconds from 200 random trials of the
-dense `toy/hidden_goal`, relabelled; then held-out 1 - R^2 of the rewards of other frames, by step of the trial, on
-goals that were never trained on.
+Parts: milliseconds of an update with the sizes of `meld_toy`, `meld_reacher` and `meld_cheetah`, and of filtering one
+step for 64 beliefs; lines that begin with a dash are parts of the first. Cores: a model of each kind learns for so many
+seconds from 200 random trials of the dense `toy/hidden_goal`, relabelled; then held-out 1 - R^2 of the rewards of other
+frames, by step of the trial, on goals that were never trained on.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from meta_latent.types import Averages, SequenceBatch, Spec
 
 EXPERIMENTS = {"meld_toy": "sparse", "meld_reacher": "goals", "meld_cheetah": "velocity"}
 CORES = get_args(get_type_hints(CoreConfig)["kind"])
+OF_CORE = {"sequential": ("model.loss.embedding=0.1",)}  # as in configs/model/conv_sequential.yaml
 REPEATS, BELIEFS, STEPS = 20, 64, (1, 3, 10, -1)
 
 
@@ -63,7 +64,7 @@ def filled(bound: BoundTarget, tasks, repeats: int) -> SequenceReplay:
 
 
 def parts(name: str, target: str) -> dict[str, float]:
-    """Milliseconds of the parts of an update; the first of each pair holds the second."""
+    """Milliseconds of an update and of its parts."""
     agent, replay, _ = opened(name, target)
     model, rng, metrics = agent.model, Streams(0), Averages()
     agent.seen.extend(model, replay)
@@ -116,12 +117,12 @@ def milliseconds(call: Callable[[], object]) -> float:
 
 def core(kind: str, seconds: float) -> dict[str, object]:
     """What a model with this core has learned after so many seconds on cached embeddings."""
-    agent, replay, bound = opened("meld_toy", "dense", f"model.core.kind={kind}")
+    agent, replay, bound = opened("meld_toy", "dense", f"model.core.kind={kind}", *OF_CORE.get(kind, ()))
     rng, metrics, updates = Streams(0), Averages(), 0
     agent.learner.calibrate(replay.sequences(256, 2, rng.numpy("model")))
     for _ in range(100):
         agent.infer("joint", replay, rng, metrics)
-    begun, held = time.process_time(), filled(bound, bound.test_tasks, 4)
+    held = filled(bound, bound.test_tasks, 4)
     agent.seen.extend(agent.model, replay)
     begun = time.process_time()
     while time.process_time() - begun < seconds:

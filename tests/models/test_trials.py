@@ -159,6 +159,17 @@ def test_the_error_of_a_memory_that_knows_is_zero_and_of_one_that_knows_the_mean
     torch.testing.assert_close(distance, (torch.arange(2 * STEPS + 2) < 3).float())
 
 
+def test_a_trial_that_is_over_counts_no_longer(batch, monkeypatch):
+    """Its padding holds a memory that knows nothing, and its last belief stands before that."""
+    m, paid = model("deterministic"), (batch.reward_present > 0) & batch.valid
+    knows = batch.valid.float()[..., None].expand(-1, -1, 6)
+    mean = batch.reward[paid].mean()
+    monkeypatch.setattr("meta_latent.models.counterfactual.reward_guess",
+                        lambda _, memory, *rest: torch.where(memory[..., 0] > 0, batch.reward, mean))  # fmt: skip
+    for found in counterfactual_errors(m, knows, trials.embed(m, batch), batch):
+        assert (found == 0).all()
+
+
 @pytest.mark.parametrize("kind", ["rssm", "deterministic", "sequential"])
 def test_one_batch_can_be_learned_by_heart(batch, kind):
     m = model(kind, normalise_rewards=True)
