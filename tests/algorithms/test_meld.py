@@ -163,7 +163,8 @@ def test_the_policy_learns_and_the_model_does_not_from_it():
 
 def test_critics_learn_from_the_reward_that_the_action_led_to_and_from_no_reset():
     """The targets with no value of what comes: exactly the rewards of transitions, and never that of a reset."""
-    agent, replay, rng = build(relabel=0.0, discount=0.0, transitions=2000, temperature=1e-6), filled(), Streams(0)
+    config = {"relabel": 0.0, "discount": 0.0, "transitions": 2000, "temperature": 1e-6, "reward_scale": 2.0}
+    agent, replay, rng = build(**config), filled(), Streams(0)
     trials, belief = agent.infer("", replay, rng, Averages())
     told = torch.where(trials.is_first, 1e6, torch.arange(trials.reward.shape[1]).float())
     marked, seen = replace(trials, reward=told), []
@@ -172,7 +173,7 @@ def test_critics_learn_from_the_reward_that_the_action_led_to_and_from_no_reset(
         step=lambda name, loss, clip: seen.append((name, float(loss.detach()))) or 0.0)  # fmt: skip
     agent.improve(marked, belief, rng, Averages())
     places = [t for t in range(2 * STEPS + 2) if t not in (0, STEPS + 1)]
-    assert dict(seen)["critic"] == pytest.approx(np.mean(np.square(places)), rel=0.1)
+    assert dict(seen)["critic"] == pytest.approx(4 * np.mean(np.square(places)), rel=0.1)
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])
