@@ -34,9 +34,10 @@ def paid(task_index, inputs, action):
 
 def build(adaptation=None, model=None, reads_rewards=True, remembers_trials=True, rewards=None, training=None, seed=0,
           **config):  # fmt: skip
-    own = {"reward_input": True} | (model or {})
-    made = ModelConfig(EncoderConfig("conv", channels=(4,), embedding=5), CoreConfig("deterministic", 6, 4),
-                       EnsembleConfig(1, 8, 1), head_hidden=16, **own)  # fmt: skip
+    made = model
+    if not isinstance(model, ModelConfig):
+        made = ModelConfig(EncoderConfig("conv", channels=(4,), embedding=5), CoreConfig("deterministic", 6, 4),
+                           EnsembleConfig(1, 8, 1), head_hidden=16, **(model or {}))  # fmt: skip
     adaptation = adaptation or AdaptationConfig(transition=0.0, filter=0.2, first_joint=2)
 
     def parts():
@@ -176,6 +177,40 @@ def test_critics_learn_from_the_reward_that_the_action_led_to_and_from_no_reset(
     assert dict(seen)["critic"] == pytest.approx(4 * np.mean(np.square(places)), rel=0.1)
 
 
+@pytest.mark.parametrize(("terminal", "worth"), [(True, 0.0), (False, 5.0)])
+def test_nothing_is_worth_anything_after_a_terminal_state(terminal, worth):
+    agent, replay, rng, seen = build(relabel=0.0, discount=0.5, temperature=1e-9), filled(), Streams(0), []
+    trials, belief = agent.infer("", replay, rng, Averages())
+    trials = replace(trials, reward=trials.reward * 0, is_terminal=torch.full_like(trials.is_terminal, terminal))
+    agent.learned = replace(
+        agent.learned, critic=lambda features, action: torch.zeros(len(features), 2, requires_grad=True),
+        target_critic=lambda features, action: torch.full((len(features), 2), 10.0),
+        step=lambda name, loss, clip: seen.append((name, float(loss.detach()))) or 0.0)  # fmt: skip
+    agent.improve(trials, belief, rng, Averages())
+    assert dict(seen)["critic"] == pytest.approx(worth**2, abs=1e-4)
+
+
+@pytest.mark.parametrize("how", ["as played", "recombined", "single episodes"])
+def test_trials_are_replayed_as_played_recombined_or_episode_by_episode(how):
+    agent = build(remembers_trials=how != "single episodes", recombine=how == "recombined", batch_size=300)
+    trials, _ = agent.draw(filled(), Streams(0), pixels=False)
+    places = trials.frames[:, :: STEPS + 1] // (STEPS + 1)  # numbers of the episodes
+    if how == "single episodes":
+        assert trials.reward.shape[1] == STEPS + 1 and set(places.flatten().tolist()) == set(range(20))
+    else:
+        following = (places[:, 1] == places[:, 0] + 1) & (places[:, 0] % 2 == 0)
+        assert following.all() == (how == "as played")
+
+
+def test_embeddings_get_their_scale_once_the_encoder_has_begun():
+    made = ModelConfig(EncoderConfig("conv", channels=(4,), embedding=5, standardise=True),
+                       CoreConfig("deterministic", 6, 4), EnsembleConfig(1, 8, 1), head_hidden=16)  # fmt: skip
+    agent, replay, rng = build(model=made), filled(), Streams(0)
+    agent.update(replay, rng)
+    agent.infer("", replay, rng, Averages())
+    assert (agent.seen.flat()[0].std(0) - 1).abs().max() < 0.3
+
+
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_relabelled_trials_are_paid_as_a_training_task_pays(share):
     agent, rng = build(relabel=share, batch_size=40), Streams(0)
@@ -236,7 +271,7 @@ def test_what_the_policy_reads_has_one_scale_when_it_begins_to_learn():
 
 def test_stages_learn_as_often_as_the_adaptation_says(monkeypatch):
     adaptation = AdaptationConfig(joint=0.05, filter=0.2, transition=0.0, first_joint=2, first_filter=3)
-    agent, replay, rng, seen = build(adaptation, updates_per_step=0.5, first_updates=4), filled(), Streams(0), []
+    agent, replay, rng, seen = build(adaptation, updates_per_step=0.35, first_updates=4), filled(), Streams(0), []
     real = agent.infer
     monkeypatch.setattr(agent, "infer", lambda stage, *rest: seen.append(stage) or real(stage, *rest))
     agent.update(replay, rng)
@@ -246,7 +281,7 @@ def test_stages_learn_as_often_as_the_adaptation_says(monkeypatch):
         arrays = dict(replay.read(episode))
         replay.add_episode(arrays, None, int(arrays["task_index"]))
     agent.update(replay, rng)
-    assert seen == ["joint"] + ["filter"] * 4 and agent.updates == 4 + 10
+    assert seen == ["joint"] + ["filter"] * 4 and agent.updates == 4 + 7
 
 
 @pytest.mark.parametrize("remembers_trials", [True, False])

@@ -95,6 +95,20 @@ def test_the_encoder_learns_from_the_critics_alone():
     assert all(torch.equal(p, q) for p, q in zip(before, agent.critic.encoder.parameters(), strict=True))
 
 
+def test_targets_are_of_the_slowly_following_encoder():
+    suite = task_suites.get("toy/hidden_goal", image_size=8)
+    tasks = suite.sample("train", 4, 0)
+    replay = SequenceReplay(Spec.of(suite), ReplayConfig())
+    collect(noise(), replay, tasks, 0, Streams(0), suite)
+    losses = []
+    for factor in (1.0, 5.0):
+        agent = build(suite, tasks)
+        for p in agent.target_critic.encoder.parameters():
+            p.data.mul_(factor)
+        losses.append(agent.soft_update(replay, Streams(0))["critic_loss"])
+    assert losses[0] != losses[1]
+
+
 def weights(agent):
     return torch.cat([p.detach().flatten() for n in agent.learned.networks.values() for p in n.parameters()])
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from meta_latent.data.collect import Noise, NoiseConfig, Scripted
+import task_suites
+from meta_latent.data.collect import Noise, NoiseConfig, Scripted, play_episode
 from meta_latent.data.replay import ReplayConfig, SequenceReplay
 from meta_latent.errors import UserError
 from meta_latent.experiment.pretraining import held_out
@@ -14,8 +15,9 @@ from meta_latent.experiment.pretraining.model_folder import load
 from meta_latent.experiment.pretraining.stages import Pretraining
 from meta_latent.experiment.runs import checkpoint
 from meta_latent.experiment.runs.run_folder import RunFolder
-from meta_latent.experiment.settings.suites import bind, common_spec
+from meta_latent.experiment.settings.suites import BoundTask, bind, common_spec
 from meta_latent.rng import Streams
+from meta_latent.types import Spec
 
 
 @pytest.fixture(scope="module")
@@ -154,3 +156,24 @@ def test_random_behaviour_is_what_the_configuration_says():
     assert np.allclose(torch.stack(actions[20:]).mean((0, 1)), (0.0, -0.4), atol=0.02)
     with pytest.raises(UserError, match="drift has 1 values"):
         Noise(2, NoiseConfig(drift=(1.0,)))
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_relabelled_sequences_are_paid_as_one_of_the_sources_pays(share):
+    suite = task_suites.get("toy/hidden_goal", episode_steps=4, image_size=8)
+    tasks, replay = suite.sample("train", 3, 0), SequenceReplay(Spec.of(suite), ReplayConfig())
+    for k, task in enumerate(tasks):
+        replay.add_episode(play_episode(suite.make_vector([task]), Noise(2, NoiseConfig()), k, Streams(k)), None, k)
+    run = SimpleNamespace(config=SimpleNamespace(relabel=share), model=SimpleNamespace(device="cpu"),
+                          sources=[BoundTask(str(k), suite, task) for k, task in enumerate(tasks)])  # fmt: skip
+    rng = np.random.default_rng(0)
+    drawn = replay.sequences(30, 5, rng)
+    before = rng.bit_generator.state
+    batch, every = Pretraining._relabelled(run, drawn, rng)
+    assert (rng.bit_generator.state == before) == (not share)  # nothing is drawn for nothing
+    paid = (every * drawn.reward_present[..., None] - batch.reward[..., None]).abs().amax(1) < 1e-5
+    if share:
+        assert (paid.sum(1) == 1).all() and (paid.sum(0) > 3).all()  # each as one source, and all come up
+    else:
+        assert torch.equal(batch.reward, drawn.reward)
+    assert (batch.reward * (1 - batch.reward_present) == 0).all()
