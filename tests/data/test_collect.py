@@ -190,6 +190,17 @@ def test_trials_are_whole_padded_and_in_order():
         assert not batch.images["top"][b, length:].any()
 
 
+@pytest.mark.parametrize("mixed", [False, True])
+def test_frames_of_a_trial_are_places_among_all_frames_that_are_held(mixed):
+    """What is cached per frame is found by them, without pictures too, and after the oldest were forgotten."""
+    replay = filled(trials=12, segment=20, capacity=60)
+    assert replay.evicted
+    every = np.concatenate([replay.read(i)["proprio"] for i in range(len(replay.episodes))])
+    batch = replay.trials(30, 2, np.random.default_rng(0), mixed, images=False)
+    assert not batch.images and (batch.frames[~batch.valid] == 0).all()
+    np.testing.assert_array_equal(every[batch.frames[batch.valid]], batch.proprio[batch.valid])
+
+
 def test_shorter_trials_are_the_first_episodes_of_one():
     batch = filled().trials(None, 2)
     firsts = [batch.proprio[b][batch.is_first[b] & batch.valid[b], 1].tolist() for b in range(4)]

@@ -11,7 +11,7 @@ from meta_latent.data.collect import Noise, NoiseConfig, Scripted, play_episode
 from meta_latent.data.replay import ReplayConfig, SequenceReplay
 from meta_latent.errors import UserError
 from meta_latent.experiment.pretraining import held_out
-from meta_latent.experiment.pretraining.model_folder import load
+from meta_latent.experiment.pretraining.model_folder import load, read_card
 from meta_latent.experiment.pretraining.stages import Pretraining
 from meta_latent.experiment.runs import checkpoint
 from meta_latent.experiment.runs.run_folder import RunFolder
@@ -28,6 +28,12 @@ def measured(toy_model):
     replay = SequenceReplay(model.spec, ReplayConfig(capacity=1_000_000), toy_model / "source", model.heads)
     replay.load_state(state["replay"])
     return model, replay, np.arange(len(replay.episodes))
+
+
+def test_a_model_folder_says_what_rewards_it_was_trained_on(measured, toy_model):
+    _, replay, episodes = measured
+    paid = np.concatenate([replay.read(e)["reward"][1:] for e in episodes])
+    assert read_card(toy_model / "model")["rewards"] == [paid.min(), paid.max()] and paid.min() < paid.max()
 
 
 def test_only_the_asked_inputs_count(measured):

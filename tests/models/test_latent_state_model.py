@@ -210,3 +210,24 @@ def test_standardised_proprioception_is_fitted_by_calibrate_and_saved_with_the_w
     torch.testing.assert_close(again.embed(sequence[0].images, proprio[:, 0])[:, -4:], seen)
     torch.testing.assert_close(plain.embed(sequence[0].images, proprio[:, 0])[:, -4:], proprio[:, 0])
     assert not any(name.startswith("proprio") for name in plain.state_dict())
+
+
+def test_rewards_are_read_and_predicted_on_one_scale_that_is_taken_once():
+    m = model(normalise_rewards=True)
+    m.calibrate_rewards(torch.tensor([1.0, 5.0]))
+    m.calibrate_rewards(torch.tensor([-100.0, 100.0]))  # known already
+    mean, stddev = 3.0, 8.0**0.5
+    torch.testing.assert_close(m.scaled(torch.tensor([3.0, 3.0 + stddev])), torch.tensor([0.0, 1.0]))
+    torch.testing.assert_close(m.unscaled(torch.tensor([0.0, 1.0])), torch.tensor([mean, mean + stddev]))
+    sequence = steps(4, 6)
+    embeddings = torch.stack([m.embed(s.images, s.proprio) for s in sequence], 1)
+    actions, rewards, present = (torch.stack([getattr(s, name) for s in sequence], 1)
+                                 for name in ("action", "reward", "reward_present"))  # fmt: skip
+    whole, latent = m.filter(embeddings, actions, rewards, present), m.initial(len(rewards))
+    plain = model()
+    plain.load_state_dict({k: v for k, v in m.state_dict().items() if not k.startswith("rewards.")})
+    by_hand = plain.filter(embeddings, actions, (rewards - mean) / stddev, present)
+    torch.testing.assert_close(whole.memory, by_hand.memory)
+    for t, step in enumerate(sequence):
+        latent = m.observe_embedding(latent, embeddings[:, t], step)
+        torch.testing.assert_close(latent.memory, whole.memory[:, t])

@@ -118,6 +118,15 @@ def test_the_reward_term_is_about_the_reward_that_led_to_the_state(batch):
     assert not torch.allclose(found, 3.0 * (0.4 - batch.reward[:, :-1]).square())
 
 
+def test_rewards_of_other_frames_of_a_window_are_predicted_where_that_has_a_weight(batch):
+    assert "counterfactual" not in losses.loss(model(), batch, rng())
+    m = model(counterfactual=3.0)
+    constant(m.reward_head, 0.4)
+    same = dataclasses.replace(batch, reward=torch.where(batch.is_first, 99.0, 1.0 + torch.arange(5.0)[:, None]))
+    found = losses.loss(m, same, rng())["counterfactual"]
+    torch.testing.assert_close(found, 3.0 * (0.4 - 1.0 - torch.arange(5.0)).square()[:, None].expand_as(found))
+
+
 def test_hidden_rewards_are_not_predicted(batch):
     m = model()
     constant(m.reward_head, 0.4)
