@@ -16,7 +16,9 @@ from meta_latent.experiment.pretraining.stages import Pretraining
 from meta_latent.experiment.runs import checkpoint
 from meta_latent.experiment.runs.run_folder import RunFolder
 from meta_latent.experiment.settings.suites import BoundTask, bind, common_spec
-from meta_latent.rng import Streams
+from meta_latent.models.config import ModelConfig
+from meta_latent.models.latent_state_model import LatentStateModel
+from meta_latent.rng import Streams, seeded_construction
 from meta_latent.types import Spec
 
 
@@ -183,3 +185,13 @@ def test_relabelled_sequences_are_paid_as_one_of_the_sources_pays(share):
     else:
         assert torch.equal(batch.reward, drawn.reward)
     assert (batch.reward * (1 - batch.reward_present) == 0).all()
+
+
+def test_held_out_rewards_are_predicted_in_the_environments_units():
+    with seeded_construction(0):
+        model = LatentStateModel(Spec({}, 3, 2), ModelConfig(normalise_rewards=True))
+    model.calibrate_rewards(torch.tensor([1.0, 5.0]))
+    for p in model.reward_head[-1].parameters():
+        p.data.zero_()
+    latent = model.filter(*(torch.zeros(4, 6, n) for n in (3, 2)), *torch.zeros(2, 4, 6))
+    torch.testing.assert_close(held_out._one_step_reward(model, latent, torch.zeros(4, 6, 2)), torch.full((4, 5), 3.0))
