@@ -182,6 +182,7 @@ def test_relabelled_sequences_are_paid_as_one_of_the_sources_pays(share):
     paid = (every * drawn.reward_present[..., None] - batch.reward[..., None]).abs().amax(1) < 1e-5
     if share:
         assert (paid.sum(1) == 1).all() and (paid.sum(0) > 3).all()  # each as one source, and all come up
+        assert 0.3 < (paid.int().argmax(1) != drawn.task_index).float().mean() < 0.95  # two in three are another's
     else:
         assert torch.equal(batch.reward, drawn.reward)
     assert (batch.reward * (1 - batch.reward_present) == 0).all()
