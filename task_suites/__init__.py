@@ -70,6 +70,8 @@ for _body, _tasks in LOCOMOTION_TASKS.items():
 register_own("toy/counting", "task_suites.toy.counting:Counting", ("state", "images"), "counting")
 register_own("toy/hidden_goal", "task_suites.toy.hidden_goal:HiddenGoal", ("images", *_HIDDEN), "hidden_goal")
 register_own("toy/lqr", "task_suites.toy.lqr:Lqr", ("state", "images", *_HIDDEN), "lqr")
+_place = "task_suites.toy.rotated_actuators:RotatedActuators"
+register_own("toy/rotated_actuators", _place, ("state",), "rotated_actuators")
 for _task in ("mt1", "ml1", "ml10", "ml25", "ml45", "custom"):
     _tags = ("mujoco", "images", "manipulation", *(() if _task == "mt1" else ("meta", *_HIDDEN)))
     register_own(f"metaworld/{_task}", "task_suites.metaworld.suite:MetaWorld", _tags, "metaworld")

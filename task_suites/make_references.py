@@ -36,6 +36,7 @@ VARIANTS: dict[str, tuple[dict, ...]] = {  # by name, or else by family
         for reward in ("dense", "sparse")
     )
     + ({"goals": "ring", "reward": "dense", "episode_steps": 15},),
+    "toy/rotated_actuators": ({}, {"inertia": True}),
 }
 _LEAST_GAIN = 0.1  # a script that hardly beats chance sets no scale: scores of the task stay raw
 FIRST_SEED = 1_000_000  # far from the seeds of training and evaluation

@@ -15,6 +15,7 @@ from task_suites.distribution import TaskDistribution, as_action
 from task_suites.errors import SuiteError
 from task_suites.task import Parameters, Reward, Task
 from task_suites.toy.blob import blob
+from task_suites.toy.riccati import riccati
 from task_suites.values import Number, flag, whole
 
 STEP_SECONDS = 0.2
@@ -50,17 +51,12 @@ def solve(drag_per_second: float, steps: int) -> Solution:
     """Return the optimum by the finite-horizon Riccati recursion; costs count the state AFTER each action."""
     a, b = matrices(drag_per_second)
     q, r = np.diag(STATE_COST), np.diag(ACTION_COST)
-    costs, gains = [np.zeros((4, 4))], []
-    for _ in range(steps):
-        ahead = q + costs[0]
-        gain = np.linalg.solve(r + b.T @ ahead @ b, b.T @ ahead @ a)
-        gains.insert(0, gain)
-        costs.insert(0, a.T @ ahead @ (a - b @ gain))
+    gains, costs = riccati(a, b, q, r, steps)
     ahead = scipy.linalg.solve_discrete_are(
         a, b, q, r
     )  # counts the state before the action: P = Q + cost to go
     stationary = np.linalg.solve(r + b.T @ ahead @ b, b.T @ ahead @ a)
-    return Solution(np.array(gains), np.array(costs), stationary)
+    return Solution(gains, costs, stationary)
 
 
 class LqrEnv(gymnasium.Env):

@@ -9,7 +9,7 @@ from task_suites import SuiteError
 NOTHING, ALL = np.zeros((2, 2)), np.ones(2, bool)
 
 
-@pytest.fixture(params=["toy/counting", "toy/hidden_goal"])
+@pytest.fixture(params=["toy/counting", "toy/hidden_goal", "toy/rotated_actuators"])
 def vector(request):
     suite = task_suites.get(request.param, episode_steps=3)
     vector = suite.make_vector(suite.sample("train", 1, 0) * 2)
@@ -87,6 +87,6 @@ def test_after_an_error_of_an_environment_a_reset_comes_next():
 
 
 def test_no_tasks_are_refused():
-    for name in ("toy/counting", "toy/hidden_goal"):
+    for name in ("toy/counting", "toy/hidden_goal", "toy/rotated_actuators"):
         with pytest.raises(SuiteError, match="at least one"):
             task_suites.get(name).make_vector([])
