@@ -106,3 +106,21 @@ def test_what_is_compared_with_must_be_a_start():
     settings = dataclasses.dataclass(frozen=True)(Settings)
     with pytest.raises(UserError, match="scrach"):
         Algorithm(settings, lambda config, setting: None, ("pretrained", "scratch"), {"pretrained": "scrach"})
+
+
+@pytest.mark.parametrize(
+    ("suite", "options", "observed"),
+    [
+        ("toy/lqr", "", True),
+        ("toy/lqr", "hide_position: true", False),
+        ("toy/rotated_actuators", "", True),
+        ("toy/rotated_actuators", "inertia: true, observation: both", True),
+        ("toy/rotated_actuators", "observation: picture", False),
+        ("locomotion/half_cheetah_run", "observation: reward_inputs", True),
+        ("locomotion/half_cheetah_run", "", False),
+    ],
+)
+def test_rewards_hold_for_imagined_states_where_proprioception_is_what_they_read(suite, options, observed):
+    given = f"transfer.targets={{t: {{suite: {suite}, options: {{{options}}}}}}}"
+    bound = suites.bind_target(config.load(ExperimentConfig, [], [given]), "t")
+    assert functions_of(bound).observed == observed
