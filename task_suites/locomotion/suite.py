@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,13 +32,7 @@ _EPISODE_STEPS = 200
 _GOAL_METRES = 3.0
 _CHANGED = ("run", "upright")  # their tasks differ in the dynamics
 _PLAYS_ON = ("upright", "goal")  # a fall does not end these, as published
-_SPLIT_SEED = {"train": 0, "test": 1}
 _COUNTS = {"train": 20, "test": 10}
-
-
-def _on_grid(value: float, split: str) -> float:
-    """Return `value` on a grid of 2e-6; that of "test" lies between that of "train", so they are disjoint."""
-    return round(2e-6 * round(value / 2e-6) + (1e-6 if split == "test" else 0.0), 6)
 
 
 def _draw(body: Body, reward: str, rng: np.random.Generator) -> dict[str, float]:
@@ -59,10 +53,10 @@ def _tasks(body: Body, reward: str, split: str, count: int, published_splits: bo
     if reward == "direction" and body.axes == 1:
         headings = (0.0, math.pi) if published_splits else {"train": (0.0,), "test": (math.pi,)}[split]
         return tuple(Task(body.name, Reward(reward, {"heading_radians": value})) for value in headings)
-    rng, drawn = np.random.default_rng(_SPLIT_SEED[split]), {}
+    rng, drawn = np.random.default_rng(dynamics.SPLIT_SEED[split]), {}
     while len(drawn) < count:
         values = _draw(body, reward, rng)
-        drawn[Parameters({name: _on_grid(value, split) for name, value in values.items()})] = None
+        drawn[Parameters({name: dynamics.on_grid(value, split) for name, value in values.items()})] = None
     if reward not in _CHANGED:
         return tuple(Task(body.name, Reward(reward, values)) for values in drawn)
     changed = list(drawn)
@@ -83,7 +77,9 @@ class LocomotionOptions(SuiteOptions):
     "gymnasium" (all that the v5 environment shows) or "reward_inputs" (all that rewards see: for
     imagination). train_tasks, test_tasks: how many are drawn (None = 20, 10); test tasks of `run` and
     `upright` with a disabled joint come on top; a planar body has just its directions. published_splits: both
-    of them in both splits. dynamics: put on every sampled task.
+    of them in both splits. dynamics: put on every sampled task. changes: of `run` and `upright`, other tasks than
+    these: one change each, of these kinds ("mass", "friction", "damping", "strength", "disabled", "reversed") in both
+    splits, see `dynamics.family`; train_tasks and test_tasks are then how many of each scale.
     """
 
     terminate_when_unhealthy: bool | None = None
@@ -92,6 +88,7 @@ class LocomotionOptions(SuiteOptions):
     test_tasks: int | None = None
     published_splits: bool = False
     dynamics: Mapping[str, Any] | None = None
+    changes: Iterable[str] | str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -112,7 +109,7 @@ class Locomotion(TaskDistribution):
     """
 
     options_type = LocomotionOptions
-    task_options = ("distractors", "train_tasks", "test_tasks", "published_splits", "dynamics")
+    task_options = ("distractors", "train_tasks", "test_tasks", "published_splits", "dynamics", "changes")
     reward_words = rewards.WORDS
 
     def __init__(self, name: str, **options: Any) -> None:
@@ -124,7 +121,8 @@ class Locomotion(TaskDistribution):
         self.max_episode_steps = given.steps_or(_EPISODE_STEPS)
         self._terminates = given.terminate_when_unhealthy
         counts = {"train": given.train_tasks, "test": given.test_tasks}
-        self._counts = {split: counts[split] or _COUNTS[split] for split in counts}
+        self._changes = self._changes_of(given)
+        self._counts = counts if self._changes else {split: counts[split] or _COUNTS[split] for split in counts}
         if self._reward_name == "direction" and self.body.axes == 1:
             given.refuse(("train_tasks", "test_tasks"), f"{name} has one task per direction")
         elif given.published_splits:
@@ -150,6 +148,17 @@ class Locomotion(TaskDistribution):
             self.body, given.observation, self.options["cameras"], given.image_size
         )
 
+    def _changes_of(self, given: LocomotionOptions) -> tuple[str, ...]:
+        """Return the kinds of `given.changes`, of which there are none if it is None. SuiteError: a wrong one."""
+        if given.changes is None:
+            return ()
+        if self._reward_name not in _CHANGED:
+            raise SuiteError(f"changes: the tasks of {self.name} do not differ in their dynamics, leave it out")
+        found = dynamics.read_changes(self.body, given.changes)
+        if not dynamics.scaled(found):
+            given.refuse(("train_tasks", "test_tasks"), f"changes {list(found)} are as many as joints")
+        return found
+
     def physics(self) -> dict[str, Any]:
         return self._physics(self._reward_name)
 
@@ -166,7 +175,11 @@ class Locomotion(TaskDistribution):
         return f"locomotion/{self.family}_{reward}", self._physics(reward)
 
     def tasks(self, split: str) -> tuple[Task, ...]:
-        return _tasks(self.body, self._reward_name, split, self._counts[split], self._published_splits)
+        count = self._counts[split]
+        if self._changes:
+            changed = dynamics.family(self.body, self._changes, split, count)
+            return tuple(Task(self.family, Reward(self._reward_name), dynamics=values) for values in changed)
+        return _tasks(self.body, self._reward_name, split, count, self._published_splits)
 
     def sample(self, split: str, count: int, seed: int) -> tuple[Task, ...]:
         found = super().sample(split, count, seed)
