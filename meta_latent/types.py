@@ -104,6 +104,7 @@ class Step:
         is_first, is_last, is_terminal, is_task_first: (B,) bool.
         reward_inputs: (B, R) privileged values from which any reward follows, or None: scripts are shown them.
         task: (B, P) numbers that say which task it is, or None: oracles are shown them.
+        task_index: (B,) int64, which of the training tasks it is, and so its reward function; None where nobody knows.
     """
 
     images: dict[str, torch.Tensor]
@@ -117,6 +118,7 @@ class Step:
     is_task_first: torch.Tensor
     reward_inputs: torch.Tensor | None = None
     task: torch.Tensor | None = None
+    task_index: torch.Tensor | None = None
 
     def to(self, device: torch.device | str):
         """The same values on another device."""
@@ -132,14 +134,12 @@ class SequenceBatch(Step):
 
     Attributes:
         reward_inputs: (B, T, R) privileged values for relabelling.
-        task_index: (B,) int64, which of the tasks the sequence was collected on, and so its reward function.
         head_mask: (B, K) bool, the ensemble heads that may train on the sequence.
         frames: (B, T) int64, places among all frames that the replay holds now (to find cached values); 0 where
             a trial is padded.
         valid: (B, T) bool, False where a trial is over and padded with zeros; None for windows, which are full.
     """
 
-    task_index: torch.Tensor | None = None
     head_mask: torch.Tensor | None = None
     frames: torch.Tensor | None = None
     valid: torch.Tensor | None = None

@@ -22,11 +22,12 @@ import torch
 
 from meta_latent.algorithms.registry import Algorithm
 from meta_latent.models.losses import METRICS as MODEL_METRICS
-from meta_latent.nets import MLP, EnsembleMLP, update_target
+from meta_latent.nets import MLP, update_target
 from meta_latent.ops.imagination import imagine
 from meta_latent.ops.returns import lambda_returns
 from meta_latent.policies.actors import Draw, GaussianActor, Temperature
 from meta_latent.policies.latent_agent import LatentAgent, LatentParts
+from meta_latent.policies.reward_heads import RewardHeads, even, reward_errors
 from meta_latent.ranges import between, count, nonnegative, positive, share, whole
 from meta_latent.rng import Streams
 from meta_latent.types import Averages, Metrics
@@ -95,13 +96,7 @@ class IVG(LatentAgent):
                               config.max_stddev)
         super().__init__(parts, actor)
         self.config = config
-        self.reward = EnsembleMLP(
-            config.reward_heads,
-            model.latent_size + model.relation_size + actions,
-            1,
-            config.reward_hidden,
-            config.layers,
-        )
+        self.reward = RewardHeads(config.reward_heads, model, config.reward_hidden, config.layers, config.pessimism)
         self.value = MLP(inputs, 1, config.hidden, config.layers)
         self.target_value = deepcopy(self.value)
         self.temperature = Temperature(config.temperature, config.target_entropy * actions)
@@ -128,30 +123,12 @@ class IVG(LatentAgent):
             self.updates += 1
 
     def fit_reward(self, rng: Streams) -> Metrics:
-        """One update of the reward head, on latents unrolled up to `horizon` steps and on observed ones.
-
-        Fitted on observed latents alone, the head is garbage at the depths the policy step uses, and is
-        exploited. Only target data carry the target's reward.
-        """
+        """One update of the reward heads, on latents unrolled up to `horizon` steps and on observed ones."""
         windows = self.cache.windows(self.config.reward_batch_size, self.config.horizon, rng.numpy("reward"))
-        with torch.no_grad():
-            start = self.model.unpack(torch.cat([windows.samples[:, 0], windows.memories[:, 0]], -1))
-            unrolled = imagine(
-                self.model,
-                start,
-                lambda k, _: windows.actions[:, k + 1],
-                self._heads(len(windows.rows)),
-                self.config.horizon,
-            )
-            imagined = torch.stack([self._reward_state(step.next_latent) for step in unrolled], 1)
-            seen = windows.samples[:, 1:]
-            observed = torch.cat([seen, self.model.relations(seen)], -1)
-        errors = [
-            (self._rewards(state, windows.actions[:, 1:]) - windows.rewards[:, 1:]).square().mean()
-            for state in (imagined, observed)
-        ]
-        self.optimise("reward", (errors[0] + errors[1]) / 2, self.config.gradient_clip)
-        return {"reward_loss": float(errors[1].detach()), "reward_loss_imagined": float(errors[0].detach())}
+        heads = even(len(windows.rows), self.model)
+        imagined, observed = reward_errors(self.model, self.reward, windows, heads)
+        self.optimise("reward", (imagined + observed) / 2, self.config.gradient_clip)
+        return {"reward_loss": float(observed.detach()), "reward_loss_imagined": float(imagined.detach())}
 
     def follow_value_gradient(self, rng: Streams) -> Metrics:
         """One update of policy and value on imagined trajectories; the model is differentiated through, not
@@ -166,12 +143,12 @@ class IVG(LatentAgent):
             draws.append(self.actor.draw(read[-1], rng.torch("imagine")))
             return draws[-1].action
 
-        steps = imagine(self.model, start, act, self._heads(len(windows.rows)), config.horizon)
+        steps = imagine(self.model, start, act, even(len(windows.rows), self.model), config.horizon)
         read.append(self.features(steps[-1].next_latent))
         drawn = Draw(*(torch.stack(parts, 1) for parts in zip(*draws, strict=True)))
         log_prob, features = drawn.log_prob(), torch.stack(read, 1)
-        states = torch.stack([self._reward_state(step.next_latent) for step in steps], 1)
-        rewards = self._reward(states, drawn.action)
+        states = torch.stack([self.reward.state(step.next_latent) for step in steps], 1)
+        rewards = self.reward.estimate(states, drawn.action)
         values = self.target_value(features[:, 1:])[..., 0]
         bonus = -self.temperature.value() * log_prob
         returns = lambda_returns(rewards + bonus, values, config.discount, config.mix)
@@ -189,27 +166,6 @@ class IVG(LatentAgent):
             "entropy": float(-log_prob.detach().mean()),
             "temperature": float(self.temperature.value()),
         }
-
-    def _heads(self, rows: int) -> torch.Tensor:
-        """Groups of rows, one per head, one after the other (rows are in random order). Where K divides the
-        rows they are equal, and none has to be moved.
-        """
-        return (torch.arange(rows) * self.model.heads // rows).to(self.model.device)
-
-    @staticmethod
-    def _reward_state(latent) -> torch.Tensor:
-        """What the reward head reads of the state a step led to. No memory: a reward is about the state."""
-        return torch.cat([latent.sample, latent.relations], -1)
-
-    def _rewards(self, state: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
-        """(..., Z + R) and (..., A) -> (heads, ...), every head's estimate."""
-        inputs = torch.cat([state, action], -1)
-        flat = inputs.flatten(0, -2).expand(self.config.reward_heads, -1, -1)
-        return self.reward(flat)[..., 0].unflatten(1, inputs.shape[:-1])
-
-    def _reward(self, state: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
-        estimates = self._rewards(state, action)
-        return estimates.mean(0) - self.config.pessimism * estimates.std(0)
 
 
 ALGORITHM = Algorithm(

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from meta_latent.protocols import Agent
     from meta_latent.types import Spec
 
-SHOWN = ("reward", "task")
+SHOWN = ("reward", "task", "index")
 """What an algorithm may be shown while it acts, beside observations and its own actions."""
 NEEDS = ("functions", "data", "density")
 DATA, SCRATCH = "+data", "scratch"
@@ -95,7 +95,7 @@ class Algorithm:
         needs: of `NEEDS`: "functions" (rewards and ends of observed states), "data" (logged episodes; its
             clock is updates), "density" (a core whose transitions have one).
         sees: of `SHOWN`, what it is shown while acting: "reward" (Step.reward and its presence flag), "task"
-            (Step.task: an oracle).
+            (Step.task: an oracle), "index" (Step.task_index, in training alone: which of its models it is about).
         adapts: `Agent.adapt` gives another agent for a trial's task; else its carry holds what it learned of it.
         warmup: random episodes come first. extra: (package extra, module that it brings), where it needs one.
     """

@@ -138,8 +138,10 @@ class _Instant:
     terminated: np.ndarray
     ended: np.ndarray
 
-    def step(self, show: Collection[str], task: torch.Tensor | None) -> Step:
-        """What an actor sees of it; rewards, privileged inputs and the task only where `show` names them."""
+    def step(self, show: Collection[str], task: torch.Tensor | None, index: torch.Tensor | None) -> Step:
+        """What an actor sees of it; rewards, privileged inputs and what is said of the task only where `show` names
+        them.
+        """
         images = {k.removeprefix("image_"): torch.from_numpy(v)
                   for k, v in self.observation.items() if k.startswith("image_")}
         reward = torch.from_numpy(self.reward)
@@ -150,7 +152,7 @@ class _Instant:
             flags["is_first"], torch.from_numpy(self.ended), torch.from_numpy(self.terminated),
             flags["is_task_first"],
             torch.from_numpy(self.info["reward_inputs"]) if "inputs" in show else None,
-            task if "task" in show else None)  # fmt: skip
+            task if "task" in show else None, index if "index" in show else None)  # fmt: skip
 
     def proprio(self) -> np.ndarray:
         """(B, P), P = 0 where the observation has none."""
@@ -177,6 +179,7 @@ def play(
     explore: bool,
     show: Collection[str] = (),
     task: torch.Tensor | None = None,
+    index: torch.Tensor | None = None,
     keep: bool | Collection[str] = False,
     watch: Callable[[Rows], None] | None = None,
 ) -> Played:
@@ -187,7 +190,8 @@ def play(
     reach the belief otherwise.
 
     Args:
-        show: what actors are shown beside observations: "reward", "task" (of `task` (B, P)), "inputs".
+        show: what actors are shown beside observations: "reward", "task" (of `task` (B, P)), "index" (of `index` (B,)),
+            "inputs".
         keep: return the episodes, or their arrays of these names alone.
         watch: called with the rows at every instant of the first one's episodes.
     """
@@ -200,7 +204,7 @@ def play(
         while alive.any():
             if watch is not None and alive[0]:
                 watch(rows)
-            chosen, after = actor.act(history[-1].step(show, task), carry, rng, explore)
+            chosen, after = actor.act(history[-1].step(show, task, index), carry, rng, explore)
             # Of a single episode nothing comes after the end that a carry could matter for.
             carry = after if episodes == 1 or alive.all() else select(torch.from_numpy(alive), after, carry)
             history.append(_next(rows, chosen, alive))
@@ -210,7 +214,7 @@ def play(
             watch(rows)
         success[:, e] = _gathered([h.info["success"] for h in history], lengths)
         if e + 1 < episodes:
-            _, carry = actor.act(_last(history, lengths).step(show, task), carry, rng, explore)
+            _, carry = actor.act(_last(history, lengths).step(show, task, index), carry, rng, explore)
         if keep:
             _split(history, lengths, kept, None if keep is True else keep)
     return Played(returns, success, tuple(map(tuple, kept)) if keep else ())

@@ -35,3 +35,19 @@ def imagine(model, latent, act: Callable[[int, Any], torch.Tensor], head: torch.
         steps.append(ImaginedStep(latent, action, distribution, following))
         latent = following
     return steps
+
+
+class Imagined(NamedTuple):
+    states: torch.Tensor
+    actions: torch.Tensor
+    rewards: torch.Tensor
+    mask: torch.Tensor
+
+
+@torch.no_grad()
+def imagine_groups(step, policy, starts, horizon):
+    out, alive, s = [], torch.ones(starts.shape[:2], dtype=torch.bool), starts
+    for _ in range(horizon):
+        a = policy(s); n, r, e = step(s, a)
+        out.append((s, a, r, alive)); alive = alive & ~e; s = n
+    return Imagined(*(torch.stack(x, 2) for x in zip(*out)))

@@ -1,0 +1,188 @@
+"""MB-MPO: a policy that is meta-learned to adapt to any of K learned simulators, in one gradient step.
+
+Clavera, Rothfuss, Schulman, Fujita, Asfour, Abbeel, "Model-Based Reinforcement Learning via Meta-Policy
+Optimization", CoRL 2018 (arXiv 1809.05214), and its code. One iteration:
+    play the adapted policies of the last outer step; fit K models to all past data
+    repeat M times, for tasks n = 1 ... N, each a model (where the state is seen) or a transition head of the
+    pretrained latent state model (from pixels):
+        imagine with pi(theta), and take theta_n = theta - alpha grad L_n(theta)          (L: VPG, linear baseline)
+        imagine with pi(theta_n); theta <- a trust-region step on the likelihood-ratio gain of all theta_n,
+        differentiated through the inner step
+
+alpha = 0 (`rate=0`) is an average over the models without adapting, `models=1` one task, `second_order=false` the
+first-order gradient. Deviations: imagining starts from stored first observations, not from free resets of the
+simulator; actions are clipped Gaussians with their own likelihood; what the policy reads is scaled by the warm-up's
+deviations; exact products with the Fisher matrix, through a first-order inner step, in place of finite differences;
+a transition belongs for ever to a model's training or validation part; terminal transitions are learned from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Literal
+
+from meta_latent.algorithms.registry import SCRATCH, Algorithm, Setting
+from meta_latent.errors import UserError
+from meta_latent.models.dynamics_ensemble import METRICS as DYNAMICS_METRICS
+from meta_latent.models.dynamics_ensemble import DynamicsConfig, DynamicsEnsemble
+from meta_latent.models.losses import METRICS as MODEL_METRICS
+from meta_latent.ops.inner_loop import gradient_steps, stacked
+from meta_latent.ops.trust_region import TrustRegionConfig
+from meta_latent.policies.gaussian_mlp import Parameters
+from meta_latent.policies.policy_search import PolicyConfig, PolicySearch, Rollouts
+from meta_latent.policies.simulators import LatentSimulators, RewardConfig, StateSimulators
+from meta_latent.policies.surrogate import METRICS as STEP_METRICS
+from meta_latent.policies.surrogate import ProximalConfig, Surrogate
+from meta_latent.ranges import count, nonnegative, whole
+from meta_latent.rng import Streams
+from meta_latent.types import Metrics
+
+
+@dataclass(frozen=True)
+class MBMPOConfig:
+    """Hyper-parameters.
+
+    Attributes:
+        steps_per_round: environment steps between fits of the models.
+        outer_steps: M, meta-updates per fit. tasks: N, simulated tasks per meta-update, a multiple of the models.
+        particles: imagined episodes per task, before and after adapting.
+        rate: alpha, of the inner step; 0 adapts nothing. test_rate: of each step of adapting to real episodes.
+        second_order: differentiate through the inner step; else as if it moved every theta alike.
+        engine: how inner steps are computed, see `ops.inner_loop.gradient_steps`.
+        own_tasks: model k learns from training tasks k, k + K, ... alone: for families whose dynamics differ; None:
+            wherever there are several tasks.
+        space: what is imagined in: "states", models of what is observed that are learned from scratch, or the "latents"
+            of a latent state model; "auto": states from scratch, where rewards follow from what is observed.
+        horizon: imagined steps; 0: as long as an episode is at most.
+        models: the ensemble of state models. reward: what is learned of the reward, on latents.
+        policy: the policy and its advantages. outer: the kind of the outer step, and the settings of either.
+    """
+
+    steps_per_round: int = count(1000)
+    outer_steps: int = count(20, most=100_000)
+    tasks: int = count(10, most=10_000)
+    particles: int = count(20, most=1_000_000)
+    rate: float = nonnegative(0.01, most=1000)
+    test_rate: float = nonnegative(0.05, most=1000)
+    second_order: bool = True
+    engine: Literal["auto", "stacked", "loop", "learn2learn"] = "auto"
+    own_tasks: bool | None = None
+    space: Literal["auto", "states", "latents"] = "auto"
+    horizon: int = whole(0, most=100_000)
+    models: DynamicsConfig = field(default_factory=DynamicsConfig)
+    reward: RewardConfig = field(default_factory=RewardConfig)
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    outer: Literal["trpo", "ppo"] = "trpo"
+    trust_region: TrustRegionConfig = field(default_factory=TrustRegionConfig)
+    proximal: ProximalConfig = field(default_factory=ProximalConfig)
+
+    def __post_init__(self):
+        if self.tasks % self.models.members:
+            raise ValueError(f"tasks={self.tasks} is no multiple of the {self.models.members} models")
+
+
+class MBMPO(PolicySearch):
+    """See the module's docstring. Build inside `rng.seeded_construction`."""
+
+    def __init__(self, config: MBMPOConfig, setting: Setting):
+        super().__init__(config.policy, simulators_of(config, setting), setting.spec.action_size, setting.tasks,
+                         config.horizon or setting.max_episode_steps)  # fmt: skip
+        self.config, self.left, self.adapted_to = config, 0, 0
+        self.acting = self.together(config.tasks)
+
+    def wants(self) -> int | None:
+        """`steps_per_round` environment steps before each fit of the models, none between its outer steps."""
+        return None if self.left else self.config.steps_per_round
+
+    def update(self, replay, rng: Streams) -> Metrics:
+        """One outer step; where new data arrived, the models are fitted first."""
+        metrics = {}
+        if not self.left:
+            metrics = self.simulators.learn(replay, rng)
+            self.left, self.turn = self.config.outer_steps, self.turn + 1
+        self.simulators.see(replay)
+        if not self.updates:
+            self.scale.fit(self.simulators.read(replay))
+        metrics |= self.meta_update(rng)
+        self.left, self.updates = self.left - 1, self.updates + 1
+        return metrics
+
+    def meta_update(self, rng: Streams) -> Metrics:
+        """Imagine, adapt, imagine with the adapted policies, and move theta so that adapting pays more."""
+        config, theta = self.config, self.policy.values()
+        before = self.imagine(stacked(theta, config.tasks), config.particles, rng)
+        adapt = partial(self.adapted, before)
+        self.acting = {name: value.detach() for name, value in adapt(theta).items()}
+        after = self.imagine(self.acting, config.particles, rng)
+        surrogate = Surrogate(self.policy, after, self.acting, adapt)
+        found = (surrogate.trust_region_step(config.trust_region) if config.outer == "trpo"
+                 else surrogate.proximal_step(config.proximal))  # fmt: skip
+        return found | {"imagined_return": float(before.returns.mean()),
+                        "imagined_return_adapted": float(after.returns.mean())}  # fmt: skip
+
+    def adapted(self, rollouts: Rollouts, theta: Parameters, second_order: bool = True) -> Parameters:
+        """theta_n = theta - alpha grad L_n(theta), stacked over the tasks of `rollouts`."""
+        tasks = len(rollouts.returns)
+        if not self.config.rate:
+            return stacked(theta, tasks)
+        return gradient_steps(
+            self.policy_gradient(rollouts), theta, tasks, self.config.rate, engine=self.config.engine,
+            second_order=second_order and self.config.second_order, samples=rollouts.mask[0].numel())  # fmt: skip
+
+    # Adapting to real episodes
+
+    def adapt(self, trial, rng: Streams) -> MBMPO:
+        """One more policy-gradient step, on the episodes that this agent has played of the trial."""
+        fresh = trial.view(since=self.adapted_to)
+        other = self.adapted_by(self.real_rollouts(fresh), self.config.test_rate)
+        other.adapted_to = trial.added
+        return other
+
+    # Saving
+
+    def state(self) -> dict:
+        """Everything that a bit-equal continuation needs."""
+        return super().state() | {"left": self.left}
+
+    def load_state(self, state: dict) -> None:
+        """Continue from `state()`."""
+        super().load_state(state)
+        self.left = int(state["left"])
+
+
+def simulators_of(config: MBMPOConfig, setting: Setting) -> StateSimulators | LatentSimulators:
+    """What policies are imagined in. Raises UserError where a target's states or tasks do not do."""
+    possible = setting.start == SCRATCH and setting.functions.observed
+    if config.space == "latents" or (config.space == "auto" and not possible):
+        return LatentSimulators(config.reward, setting.latent_parts())
+    if not possible:
+        raise UserError("algorithms.mb_mpo.space=states learns new models of proprioception that rewards follow from "
+                        "(suite={observation: reward_inputs}, where a suite has it); arms with a pretrained model, or "
+                        "that see pictures, need space=latents")  # fmt: skip
+    members = config.models.members
+    owned = setting.tasks > 1 if config.own_tasks is None else config.own_tasks
+    if owned and setting.tasks % members:
+        raise UserError(f"{setting.tasks} training tasks cannot be shared out among {members} models: set "
+                        "algorithms.mb_mpo.models.members to a divisor, or own_tasks=false")  # fmt: skip
+    if 1 < setting.tasks > config.tasks:
+        raise UserError(f"algorithms.mb_mpo.tasks={config.tasks} is less than the {setting.tasks} training tasks")
+    ensemble = DynamicsEnsemble(config.models, setting.spec.proprio, setting.spec.action_size).to(setting.device)
+    return StateSimulators(ensemble, setting.functions, setting.tasks, owned)
+
+
+ALGORITHM = Algorithm(
+    config=MBMPOConfig,
+    build=MBMPO,
+    starts=("scratch", "pretrained"),
+    metrics={
+        "imagined_return": "return in the models before the inner step",
+        "imagined_return_adapted": "return in the models after it",
+        "reward_loss": "squared error of the reward heads on observed latents",
+        "reward_loss_imagined": "the same on latents unrolled with the logged actions",
+        **STEP_METRICS, **DYNAMICS_METRICS, **MODEL_METRICS,
+    },
+    needs=frozenset({"functions"}),
+    sees=frozenset({"index"}),
+    adapts=True,
+)

@@ -1,0 +1,63 @@
+"""Rewards of a target, learned on the latents of a model: what algorithms that imagine from pixels share."""
+
+from __future__ import annotations
+
+import torch
+
+from meta_latent.nets import EnsembleMLP
+from meta_latent.ops.imagination import imagine
+
+
+class RewardHeads(EnsembleMLP):
+    """An ensemble that reads the state that a step led to and its action. No memory: a reward is about the state.
+
+    Args:
+        heads: how many. model: a `LatentStateModel`. hidden, layers: of each. pessimism: how many times their spread
+            is taken from their mean, so that a policy gains nothing where target data are silent.
+    """
+
+    def __init__(self, heads: int, model, hidden: int, layers: int, pessimism: float):
+        super().__init__(heads, model.latent_size + model.relation_size + model.spec.action_size, 1, hidden, layers)
+        self.count, self.pessimism = heads, pessimism
+
+    @staticmethod
+    def state(latent) -> torch.Tensor:
+        """What is read of a latent: (..., Z + R)."""
+        return torch.cat([latent.sample, latent.relations], -1)
+
+    def each(self, state: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+        """(..., Z + R) and (..., A) -> (heads, ...), every head's estimate."""
+        inputs = torch.cat([state, action], -1)
+        flat = inputs.flatten(0, -2).expand(self.count, -1, -1)
+        return self(flat)[..., 0].unflatten(1, inputs.shape[:-1])
+
+    def estimate(self, state: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+        """(..., Z + R) and (..., A) -> (...,), their mean less pessimism."""
+        estimates = self.each(state, action)
+        return estimates.mean(0) - self.pessimism * estimates.std(0)
+
+
+def reward_errors(model, heads: RewardHeads, windows, route: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean squared errors on latents unrolled up to the windows' horizon with the logged actions (window b through
+    transition head `route[b]`), and on observed ones.
+
+    Fitted on observed latents alone, the heads are garbage at the depths that imagining uses, and are exploited. Only
+    target data carry the target's reward.
+    """
+    with torch.no_grad():
+        start = model.unpack(torch.cat([windows.samples[:, 0], windows.memories[:, 0]], -1))
+        horizon = windows.actions.shape[1] - 1
+        unrolled = imagine(model, start, lambda k, _: windows.actions[:, k + 1], route, horizon)
+        imagined = torch.stack([heads.state(step.next_latent) for step in unrolled], 1)
+        seen = windows.samples[:, 1:]
+        observed = torch.cat([seen, model.relations(seen)], -1)
+    actions, paid = windows.actions[:, 1:], windows.rewards[:, 1:]
+    first, second = ((heads.each(state, actions) - paid).square().mean() for state in (imagined, observed))
+    return first, second
+
+
+def even(rows: int, model) -> torch.Tensor:
+    """Groups of rows, one per transition head, one after the other (rows are in random order). Where K divides the
+    rows they are equal, and none has to be moved.
+    """
+    return (torch.arange(rows) * model.heads // rows).to(model.device)

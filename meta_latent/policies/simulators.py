@@ -1,0 +1,230 @@
+"""What policies are imagined in: K simulators that were learned, and what a policy reads of their states.
+
+`StateSimulators`: the state is what is observed (MB-MPO and ME-TRPO as published). `LatentSimulators`: it is the latent
+of a latent state model, whose transition heads are the simulators. Whatever has their methods will do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from meta_latent.policies.latent_agent import LatentAgent, LatentParts
+from meta_latent.policies.reward_heads import RewardHeads, even, reward_errors
+from meta_latent.ranges import count, nonnegative, positive, whole
+from meta_latent.rng import Streams
+from meta_latent.types import Averages, Metrics, Step
+
+
+class ObservedStates:
+    """States that are seen as they are: what learners without a model read, and the base of those with models.
+
+    Args:
+        size: values of proprioception. device: of the networks.
+    """
+
+    def __init__(self, size: int, device: torch.device | str):
+        self.feature_size, self.device = size, torch.device(device)
+
+    def read(self, replay) -> torch.Tensor:
+        """Features (n, F) of all that was seen."""
+        return replay.transitions().proprio.to(self.device)
+
+    def begin_task(self, batch_size: int) -> Any:
+        """Nothing is remembered: the state is seen."""
+
+    def observe(self, step: Step, carry: Any) -> tuple[torch.Tensor, Any]:
+        """What a policy reads at one instant, (B, F), and the carry."""
+        return step.proprio.to(self.device), carry
+
+    def episodes(self, replay) -> list[torch.Tensor]:
+        """Features (T + 1, F) of every episode."""
+        found = (replay.read(i)["proprio"] for i in range(len(replay.lengths())))
+        return [torch.from_numpy(states.copy()).to(self.device) for states in found]
+
+    def state(self) -> dict:
+        """Nothing to save."""
+        return {}
+
+    def load_state(self, state: dict) -> None:
+        """Nothing to continue."""
+
+
+class StateSimulators(ObservedStates):
+    """K dynamics models of observed states, in which rewards and ends are the task suite's own functions.
+
+    Simulated task n, of any multiple of K, is model n mod K with the reward of training task n mod `tasks`.
+
+    Args:
+        ensemble: a `DynamicsEnsemble`. functions: rewards and ends of observed states (`registry.Functions`). tasks:
+            how many training tasks there are. owned: model k learns from tasks k, k + K, ... alone (dynamics differ
+            between tasks), else every model from all data.
+    """
+
+    def __init__(self, ensemble: Any, functions: Any, tasks: int, owned: bool):
+        self.ensemble, self.functions, self.tasks, self.owned = ensemble, functions, tasks, owned
+        super().__init__(ensemble.state_size, next(ensemble.parameters()).device)
+        self._firsts, self._of = [], -1
+
+    # Learning
+
+    def learn(self, replay, rng: Streams) -> Metrics:
+        """Fit the models to all past data, warm-started."""
+        data = replay.transitions()
+        owners = data.task_index % self.ensemble.heads if self.owned else None
+        return self.ensemble.fit(data, owners, rng.torch("model"))
+
+    def see(self, replay) -> None:
+        """Find where episodes began, which is where imagining starts."""
+        if self._of == replay.added:
+            return
+        data, heads = replay.transitions(), self.ensemble.heads
+        first = torch.cat([torch.ones(1, dtype=torch.bool), data.episode[1:] != data.episode[:-1]])
+        states, owner = data.proprio[first].to(self.device), data.task_index[first] % heads
+        self._firsts = [states[owner == k] if self.owned else states for k in range(heads)]
+        self._of = replay.added
+
+    # Imagining
+
+    def begin(self, tasks: int, particles: int, rng: Streams) -> torch.Tensor:
+        """States (N, P, S) in which episodes began, of the tasks that the simulator was shown."""
+        draws, drawn = rng.torch("begin"), []
+        for n in range(tasks):
+            states = self._firsts[n % self.ensemble.heads]
+            drawn.append(states[torch.randint(len(states), (particles,), generator=draws).to(self.device)])
+        return torch.stack(drawn)
+
+    def step(self, states: torch.Tensor, actions: torch.Tensor):
+        """States (N, P, S) and actions (N, P, A) -> next states, rewards (N, P), whether that ended it (N, P)."""
+        following = self.ensemble.through(states, actions)
+        task = (torch.arange(len(states)) % self.tasks)[:, None].expand(states.shape[:2])
+        return (following, self.functions.reward(task, following, actions),
+                self.functions.terminated(task, following, actions))  # fmt: skip
+
+    def features(self, states: torch.Tensor) -> torch.Tensor:
+        """What a policy reads of states (..., S): all of it."""
+        return states
+
+    def state(self) -> dict:
+        """Models and their optimiser."""
+        return self.ensemble.state()
+
+    def load_state(self, state: dict) -> None:
+        """Continue from `state()`."""
+        self.ensemble.load_state(state)
+        self._of = -1
+
+
+@dataclass(frozen=True)
+class RewardConfig:
+    """The reward, learned on latents.
+
+    Attributes:
+        heads: the reward is the mean of this many. pessimism: how many times their spread is taken from it.
+        hidden: width of each. layers: hidden layers. batch_size: windows per update, `horizon` steps long each.
+        horizon: how many steps latents are unrolled that the heads are fitted to, beside observed ones.
+        updates_per_step: updates per environment step. first_updates: when learning starts.
+        learning_rate: of the heads. weight_decay: decoupled.
+    """
+
+    heads: int = count(5, least=2, most=64)
+    pessimism: float = nonnegative(0.25, most=1000)
+    hidden: int = count(64, most=16_384)
+    layers: int = whole(2, most=64)
+    batch_size: int = count(30, most=1_000_000)
+    horizon: int = count(5, most=1000)
+    updates_per_step: float = nonnegative(2.0, most=1000)
+    first_updates: int = whole(300)
+    learning_rate: float = positive(1e-3, most=10)
+    weight_decay: float = nonnegative(0.1, most=100)
+
+
+class LatentSimulators(LatentAgent):
+    """The transition heads of a latent state model, with a reward that is learned on the target.
+
+    Simulated task n, of any multiple of K, is head n mod K; expected next latents, no ends. Imagining starts from
+    replayed latents. As `transfer.adaptation` says, the heads keep learning.
+
+    Args:
+        config: of the reward. parts: what the start brings.
+    """
+
+    def __init__(self, config: RewardConfig, parts: LatentParts):
+        super().__init__(parts)
+        model = self.model
+        self.config, self.feature_size = config, model.feature_size + model.relation_size
+        self.reward = RewardHeads(config.heads, model, config.hidden, config.layers, config.pessimism)
+        self.own({"reward": self.reward}, {"reward": config.learning_rate}, {"reward": config.weight_decay})
+        self._routes: dict[tuple[int, int], Any] = {}
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.model.device
+
+    # Learning
+
+    def learn(self, replay, rng: Streams) -> Metrics:
+        """Adapt the model, cache latents anew, fit the reward."""
+        return self.update(replay, rng)
+
+    def improve(self, steps: int, first: bool, rng: Streams, metrics: Averages) -> None:
+        """Updates of the reward for new steps."""
+        config = self.config
+        for _ in range(self.due("improve", config.updates_per_step, steps) + config.first_updates * first):
+            windows = self.cache.windows(config.batch_size, config.horizon, rng.numpy("reward"))
+            imagined, observed = reward_errors(self.model, self.reward, windows, even(len(windows.rows), self.model))
+            self.optimise("reward", (imagined + observed) / 2, clip=10.0)
+            metrics.add({"reward_loss": float(observed.detach()), "reward_loss_imagined": float(imagined.detach())})
+
+    def see(self, replay) -> None:
+        """Filter what is not cached yet."""
+        self.cache.extend(self.model, replay)
+
+    def read(self, replay) -> torch.Tensor:
+        """Features (n, F) of all that was seen."""
+        return self.features(self._packed(self.cache))
+
+    # Imagining
+
+    def begin(self, tasks: int, particles: int, rng: Streams) -> torch.Tensor:
+        """States (N, P, Z + M): latents of the target, from anywhere in its episodes."""
+        windows = self._windows(tasks * particles, 0, rng)
+        return torch.cat([windows.samples[:, 0], windows.memories[:, 0]], -1).unflatten(0, (tasks, particles))
+
+    def step(self, states: torch.Tensor, actions: torch.Tensor):
+        """States (N, P, Z + M) and actions (N, P, A) -> next states, rewards (N, P), whether that ended it (N, P)."""
+        shape = states.shape[:2]
+        if shape not in self._routes:
+            head = torch.arange(shape[0], device=states.device).repeat_interleave(shape[1]) % self.model.heads
+            self._routes[shape] = self.model.route(head)
+        latent, action = self.model.unpack(states.flatten(0, 1)), actions.flatten(0, 1)
+        following = self.model.transition(latent, action, self._routes[shape]).mean()
+        reward = self.reward.estimate(self.reward.state(following), action)
+        ended = torch.zeros(shape, dtype=torch.bool, device=states.device)
+        return self.model.pack(following).unflatten(0, shape), reward.unflatten(0, shape), ended
+
+    def features(self, states: torch.Tensor) -> torch.Tensor:
+        """What a policy reads of states (..., Z + M): the model's features and relations."""
+        return super().features(self.model.unpack(states))
+
+    # Real episodes
+
+    @torch.no_grad()
+    def observe(self, step: Step, carry: Any) -> tuple[torch.Tensor, Any]:
+        """Filter one instant: what a policy reads, (B, F), and the carry. Every episode on its own."""
+        latent = self.model.observe(carry, replace(step, is_task_first=step.is_first).to(self.device))
+        return super().features(latent), latent
+
+    def episodes(self, replay) -> list[torch.Tensor]:
+        """Features (T + 1, F) of every episode."""
+        cache = type(self.cache)()
+        cache.extend(self.model, replay)
+        return list(self.features(self._packed(cache)).split(cache.lengths))
+
+    @staticmethod
+    def _packed(cache) -> torch.Tensor:
+        samples, memories, *_ = cache.flat()
+        return torch.cat([samples, memories], -1)
