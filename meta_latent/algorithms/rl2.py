@@ -26,6 +26,7 @@ from meta_latent.errors import UserError
 from meta_latent.models.observations import ObservationEncoder
 from meta_latent.nets import MLP, Standardiser
 from meta_latent.ops.advantages import generalised_advantages
+from meta_latent.ops.policy_gradient import clipped_surrogate
 from meta_latent.policies.actors import GaussianActor
 from meta_latent.policies.base_agent import BaseAgent
 from meta_latent.policies.optimised import Optimised
@@ -198,13 +199,13 @@ class RL2(BaseAgent):
         config, mask = self.config, played.decided
         features, _ = self.policy(played.trials, self.begin_task(len(mask)))
         features = features[mask]
-        log_ratio = self.policy.actor.log_prob(features, played.action[mask]) - played.log_prob[mask]
-        gain = surrogate(log_ratio, played.advantage[mask], config.clip).mean()
+        log_prob, old = self.policy.actor.log_prob(features, played.action[mask]), played.log_prob[mask]
+        gain = clipped_surrogate(log_prob[None], old[None], played.advantage[mask][None], config.clip)[0]
         error = (self.policy.values(features) - played.target[mask]).square().mean()
         entropy = -self.policy.actor.sample(features, rng.torch("update"))[1].mean()
         loss = -gain + config.value_weight * error - config.entropy_weight * entropy
         self.learned.step("policy", loss, config.gradient_clip)
-        moved = log_ratio.detach()
+        moved = (log_prob - old).detach()
         return {"surrogate": float(gain.detach()), "value_error": float(error.detach()),
                 "entropy": float(entropy.detach()), "divergence": float((moved.exp() - 1 - moved).mean()),
                 "clipped": float(((moved.exp() - 1).abs() > config.clip).float().mean())}  # fmt: skip
@@ -220,12 +221,6 @@ class RL2(BaseAgent):
         super().load_state(state)
         self.learned.load_state(state)
         self.seen = int(state["seen"])
-
-
-def surrogate(log_ratio: torch.Tensor, advantage: torch.Tensor, clip: float) -> torch.Tensor:
-    """min(ratio A, clip(ratio, 1 - clip, 1 + clip) A), elementwise: PPO's objective (eq. 7)."""
-    ratio = log_ratio.exp()
-    return torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage)
 
 
 def trial_advantages(

@@ -18,7 +18,6 @@ The `deterministic` core is the same without noise (IVG's "expected" observation
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -28,6 +27,7 @@ from torch import nn
 
 from meta_latent.models.config import CoreConfig, EnsembleConfig
 from meta_latent.nets import MLP, EnsembleMLP
+from meta_latent.ops import gaussian
 
 
 @dataclass(frozen=True)
@@ -95,21 +95,7 @@ class TransitionDistribution:
         """(B, Z) -> (B,) log density; a deterministic core has none and raises."""
         if not self._core.stochastic:
             raise ValueError("a deterministic core has no density; use a model whose core is 'rssm' or 'sequential'")
-        return gaussian_log_prob(sample, self.loc, self.stddev).sum(-1)
-
-
-def gaussian_log_prob(x: torch.Tensor, mean: torch.Tensor, stddev: torch.Tensor) -> torch.Tensor:
-    """Elementwise log N(x; mean, stddev^2)."""
-    return -0.5 * ((x - mean) / stddev).square() - stddev.log() - 0.5 * math.log(2 * math.pi)
-
-
-def gaussian_kl(mean_q, stddev_q, mean_p, stddev_p) -> torch.Tensor:
-    """Elementwise KL(N(mean_q, stddev_q^2) || N(mean_p, stddev_p^2)) in nats."""
-    return (
-        (stddev_p / stddev_q).log()
-        + (stddev_q.square() + (mean_q - mean_p).square()) / (2 * stddev_p.square())
-        - 0.5
-    )
+        return gaussian.log_prob(sample, self.loc, self.stddev).sum(-1)
 
 
 @dataclass(frozen=True)

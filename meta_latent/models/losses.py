@@ -9,10 +9,11 @@ import dataclasses
 import torch
 from torch.nn import functional
 
-from meta_latent.models.core import Latent, gaussian_kl, gaussian_log_prob
+from meta_latent.models.core import Latent
 from meta_latent.models.counterfactual import counterfactual_term
 from meta_latent.models.encoders import to_float
 from meta_latent.models.latent_state_model import LatentStateModel
+from meta_latent.ops import gaussian
 from meta_latent.ops.imagination import imagine
 from meta_latent.types import SequenceBatch
 
@@ -84,7 +85,7 @@ def loss(
     head = draw_heads(batch.head_mask, rng)
     terms = {}
     if model.core.stochastic:
-        terms["embedding"] = -weights.embedding * gaussian_log_prob(
+        terms["embedding"] = -weights.embedding * gaussian.log_prob(
             embeddings, posterior.sample, torch.full_like(posterior.sample, weights.embedding_stddev)
         ).mean(-1)
     before = posterior[:, :-1]
@@ -138,8 +139,8 @@ def divergence(model: LatentStateModel, posterior, mean: torch.Tensor, stddev: t
     if not model.core.stochastic:
         error = (mean - posterior.mean.detach()).square().sum(-1)
         return balance * error + (1 - balance) * (mean.detach() - posterior.mean).square().sum(-1)
-    prior = gaussian_kl(posterior.mean.detach(), posterior.stddev.detach(), mean, stddev).sum(-1)
-    back = gaussian_kl(posterior.mean, posterior.stddev, mean.detach(), stddev.detach()).sum(-1)
+    prior = gaussian.kl(posterior.mean.detach(), posterior.stddev.detach(), mean, stddev).sum(-1)
+    back = gaussian.kl(posterior.mean, posterior.stddev, mean.detach(), stddev.detach()).sum(-1)
     floor = weights.free_nats
     return balance * prior.clamp_min(floor) + (1 - balance) * back.clamp_min(floor)
 
@@ -208,7 +209,7 @@ def transition_loss(
     error = (means - samples[:, 1:]).square().sum(-1)
     if model.core.stochastic:
         first = steps[0].distribution
-        surprise = -gaussian_log_prob(samples[:, 1], first.loc.detach(), first.stddev).mean(-1)
+        surprise = -gaussian.log_prob(samples[:, 1], first.loc.detach(), first.stddev).mean(-1)
         error = error + CALIBRATION * surprise[:, None]
     return error
 

@@ -12,10 +12,11 @@ from __future__ import annotations
 import torch
 
 from meta_latent.models.config import LossConfig
-from meta_latent.models.core import Latent, gaussian_log_prob
+from meta_latent.models.core import Latent
 from meta_latent.models.counterfactual import counterfactual_term, masked, reward_guess
 from meta_latent.models.latent_state_model import LatentStateModel
 from meta_latent.models.losses import divergence, draw_heads, image_loss, one_step, with_priors
+from meta_latent.ops import gaussian
 from meta_latent.types import SequenceBatch
 
 
@@ -46,7 +47,7 @@ def trial_loss(
     counts = torch.cat([batch.valid[:, :1], moves], 1)[:, -apart.shape[1]:]  # a trial's first frame, if it has a prior
     terms["divergence"] = weights.divergence * masked(apart, counts)
     if model.core.stochastic:
-        likelihood = gaussian_log_prob(
+        likelihood = gaussian.log_prob(
             embeddings, belief.sample, torch.full_like(belief.sample, weights.embedding_stddev)).mean(-1)  # fmt: skip
         terms["embedding"] = -weights.embedding * masked(likelihood, batch.valid)
     error = (reward_guess(model, before.memory, embeddings[:, 1:], actions)

@@ -8,7 +8,7 @@ import torch
 
 import task_suites
 from meta_latent.algorithms.registry import Setting
-from meta_latent.algorithms.rl2 import RL2, RL2Config, _timed, surrogate, trial_advantages
+from meta_latent.algorithms.rl2 import RL2, RL2Config, _timed, trial_advantages
 from meta_latent.data.collect import Noise, NoiseConfig, play
 from meta_latent.data.replay import ReplayConfig, SequenceReplay
 from meta_latent.errors import UserError
@@ -49,17 +49,6 @@ def played(agent, count=4, streams=None):
 
 
 # The objective
-
-
-@pytest.mark.parametrize(("ratio", "advantage", "slope"), [
-    (1.0, 2.0, 2.0), (1.0, -2.0, -2.0),  # not moved yet: the policy gradient
-    (1.3, 2.0, 0.0), (0.7, -2.0, 0.0),  # moved far enough in the right direction
-    (0.7, 2.0, 1.4), (1.3, -2.0, -2.6),  # moved in the wrong one: it is called back
-])  # fmt: skip
-def test_gradient_of_the_clipped_surrogate(ratio, advantage, slope):
-    log_ratio = torch.tensor(ratio).log().requires_grad_()
-    (found,) = torch.autograd.grad(surrogate(log_ratio, torch.tensor(advantage), 0.2), log_ratio)
-    assert float(found) == pytest.approx(slope, abs=1e-6)
 
 
 def test_an_action_better_than_expected_becomes_likelier():

@@ -5,7 +5,7 @@ import torch
 from torch import distributions
 
 from meta_latent.models.config import CoreConfig, EnsembleConfig
-from meta_latent.models.core import Latent, RecurrentCore, gaussian_kl, route
+from meta_latent.models.core import Latent, RecurrentCore, route
 from meta_latent.rng import seeded_construction
 
 SIZE, ACTIONS, MEMORY, HEADS = 4, 2, 5, 3
@@ -118,13 +118,6 @@ def test_a_deterministic_core_has_no_density_and_no_noise():
         found.log_prob(latent.sample)
     assert torch.equal(found.sample(torch.Generator()).sample, found.loc)
     assert torch.equal(c.posterior(latent.sample)[0], latent.sample)
-
-
-def test_kl_against_torch():
-    a, b = random(50, seed=1), random(50, seed=2)
-    s, t = random(50, seed=3).exp(), random(50, seed=4).exp()
-    expected = distributions.kl_divergence(distributions.Normal(a, s), distributions.Normal(b, t))
-    torch.testing.assert_close(gaussian_kl(a, s, b, t), expected)
 
 
 @pytest.mark.parametrize("kind", ["rssm", "deterministic"])
