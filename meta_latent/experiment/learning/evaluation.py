@@ -108,25 +108,28 @@ class Evaluation:
             return play(rows, agent, np.array(seeds), rng, show=self.entry.sees, task=task, **how)
 
     def _adapting(self, agent: Agent, of, numbers, rng: Streams, watch, keep) -> Played:
-        """One trial of an algorithm that adapts: `rollouts` episodes, drawn from its policy, then `adapt`, ..."""
+        """One trial of an algorithm that adapts: `rollouts` episodes that are scored, as many drawn from its policy,
+        then `adapt`, ...
+        """
         (n,), (k,), rollouts = of, numbers, self.config.rollouts
         trial = SequenceReplay(Spec.of(self.target.distribution), ReplayConfig(), heads=agent.heads)
         returns, success, kept = [], [], []
         for e in range(self.target.episodes_per_trial):
             seeds = [[self.seed_of(k * rollouts + j, e)] for j in range(rollouts)]
-            played = self._play([n] * rollouts, agent, seeds, rng, explore=True, watch=watch, keep=True)
+            played = self._play([n] * rollouts, agent, seeds, rng, explore=False, watch=watch, keep=keep)
             returns.append(played.returns.mean())
             success.append(played.success.mean())
-            kept.append([_named(episode, keep) for (episode,) in played.episodes])
+            kept.append([episode for (episode,) in played.episodes])
             if e + 1 < self.target.episodes_per_trial:
-                for (episode,) in played.episodes:
+                drawn = self._play([n] * rollouts, agent, seeds, rng, explore=True, keep=True)
+                for (episode,) in drawn.episodes:
                     trial.add_episode(episode, task_index=UNKNOWN)
                 agent = agent.adapt(trial, rng)
         return Played(np.array([returns]), np.array([success]), tuple(zip(*kept, strict=True)) if keep else ())
 
     def score(self, agent: Agent, watch=None) -> Score:
-        """Play every trial and average; without exploration, but for algorithms that adapt, whose episodes are
-        drawn from their policies.
+        """Play every trial without exploration, and average. What algorithms adapt to are episodes beside these, which
+        they draw from their policies.
         """
         played = self.play(agent, watch, keep=self.inspects)
         returns, success = played.returns, played.success
@@ -162,7 +165,3 @@ class Evaluation:
         """Close the environments."""
         self._envs.close()
 
-
-def _named(episode: dict[str, np.ndarray], keep: bool | Collection[str]) -> dict[str, np.ndarray]:
-    """The arrays of an episode that are asked for."""
-    return episode if isinstance(keep, bool) else {name: episode[name] for name in keep}
