@@ -159,6 +159,15 @@ def test_the_error_of_a_memory_that_knows_is_zero_and_of_one_that_knows_the_mean
     torch.testing.assert_close(distance, (torch.arange(2 * STEPS + 2) < 3).float())
 
 
+def test_rewards_that_are_all_the_same_count_in_their_own_unit(batch):
+    m, same = model("deterministic"), dataclasses.replace(batch, reward=2 * batch.reward_present)
+    for p in m.reward_head[-1].parameters():
+        p.data.zero_()
+    memory = torch.zeros(6, 2 * STEPS + 2, 6)
+    error, distance = counterfactual_errors(m, memory, trials.embed(m, batch), same)
+    assert torch.equal(error, torch.full_like(error, 4.0)) and (distance == 0).all()
+
+
 def test_a_trial_that_is_over_counts_no_longer(batch, monkeypatch):
     """Its padding holds a memory that knows nothing, and its last belief stands before that."""
     m, paid = model("deterministic"), (batch.reward_present > 0) & batch.valid
