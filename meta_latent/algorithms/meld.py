@@ -162,7 +162,8 @@ class MELD(LatentAgent):
         """What comes before the first update of the policy, and the `first_updates`: all that the warm-up is worth."""
         joint, self.began = self.adaptation.first_joint, True
         steps = replay.sequences(CALIBRATION, 2, rng.numpy("model"), images=joint > 0)
-        (self.learner.calibrate if joint else self.learner.calibrate_rewards)(steps)
+        (self.learner.calibrate if joint else self.learner.calibrate_rewards)(
+            self._taught(steps, steps.task_index.numpy()))
         self._check_rewards(steps.reward[steps.reward_present > 0])
         for _ in range(joint):
             self.infer("joint", replay, rng, metrics)
@@ -205,24 +206,30 @@ class MELD(LatentAgent):
         return trials, belief
 
     def draw(self, replay, rng: Streams, pixels: bool) -> tuple[SequenceBatch, SequenceBatch]:
-        """Whole trials, most of them paid as another training task would have paid, with the rewards that are learned
-        from, and with those that the memory is fed (which may be sparse where the others are dense, or hidden).
+        """Whole trials, most of them paid and ended as another training task would have done, with the rewards that are
+        learned from, and with those that the memory is fed (which may be sparse where the others are dense, or hidden).
         """
         config, draws = self.config, rng.numpy("trials")
         count = config.pixel_batch_size if pixels else config.batch_size
         mixed = config.recombine or not self.remembers_trials
         trials = replay.trials(count, self.episodes, draws, mixed, images=pixels)
-        tasks, reward = trials.task_index.numpy().copy(), trials.reward.clone()
+        tasks, reward, ends = trials.task_index.numpy().copy(), trials.reward.clone(), trials.is_terminal.clone()
         chosen = np.flatnonzero(draws.random(count) < config.relabel)
         if len(chosen):
             tasks[chosen] = draws.integers(self.tasks, size=len(chosen))
             reward[chosen] = self._paid(self.functions.reward, tasks, trials, chosen)
-        trials = replace(trials, reward=reward)
+            ends[chosen] = self.functions.terminated(
+                tasks[chosen], trials.reward_inputs[chosen], trials.action[chosen])  # fmt: skip
+        trials = replace(trials, reward=reward, is_terminal=ends)
         shown = self.shown(trials)
-        if self.functions.training_reward is not None:
-            every = np.arange(count)
-            trials = replace(trials, reward=self._paid(self.functions.training_reward, tasks, trials, every))
-        return trials.to(self.model.device), shown.to(self.model.device)
+        return self._taught(trials, tasks).to(self.model.device), shown.to(self.model.device)
+
+    def _taught(self, trials: SequenceBatch, tasks: np.ndarray) -> SequenceBatch:
+        """The same, as those of `tasks` (B,), with the rewards that are learned from."""
+        function = self.functions.training_reward
+        if function is None:
+            return trials
+        return replace(trials, reward=self._paid(function, tasks, trials, np.arange(len(tasks))))
 
     @staticmethod
     def _paid(function, tasks: np.ndarray, trials: SequenceBatch, rows: np.ndarray) -> torch.Tensor:
@@ -254,8 +261,10 @@ class MELD(LatentAgent):
     def inspect(self, trials) -> dict[str, list[float]]:
         """Per observation of a trial, what the beliefs along these trials say of the rewards of all its frames:
         `counterfactual_error`, 1 - R^2 of what was paid, and `belief_distance`, the root mean square difference from
-        what the trial's last belief says.
+        what the trial's last belief says. Nothing where other rewards are learned than trials pay.
         """
+        if self.functions.training_reward is not None:
+            return {}
         batch = trials.trials(None, len(trials.whole_trials()[0])).to(self.model.device)
         belief, embeddings = self.beliefs(batch)
         error, distance = counterfactual_errors(self.model, belief.memory, embeddings, batch)
