@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from meta_latent.algorithms.registry import Algorithm
+from meta_latent.algorithms.registry import Algorithm, Arm
 from meta_latent.errors import UserError
-from meta_latent.experiment.learning.starts import functions_of, with_part
+from meta_latent.experiment.learning.starts import adaptation_of, functions_of, with_part
 from meta_latent.experiment.settings import config, suites
 from meta_latent.experiment.settings.schema import ExperimentConfig
 from meta_latent.models.config import CoreConfig, EncoderConfig, ModelConfig
@@ -95,6 +95,17 @@ def test_a_part_of_the_pretrained_model_is_taken_and_the_rest_is_new(part):
         pixels = name.startswith(("encoders.", "decoders."))
         same = torch.equal(value, old.state_dict()[name])
         assert same == (pixels == (part == "encoder")), name
+
+
+def test_whatever_is_new_of_a_model_learns_unless_somebody_says_otherwise():
+    experiment = config.load(ExperimentConfig, [], [])
+    for start, pixels, core in (("scratch", True, True), ("sequence", True, True), ("encoder", False, True),
+                                ("pretrained", False, False)):  # fmt: skip
+        found = adaptation_of(experiment, Arm("meld", start))
+        assert (found.joint > 0 and found.first_joint > 0) == pixels, start
+        assert (found.joint > 0 or found.filter > 0 and found.first_filter > 0) == core, start
+    given = config.load(ExperimentConfig, [], ["transfer.adaptation.encoder.filter=0"])
+    assert adaptation_of(given, Arm("meld", "encoder")).filter == 0
 
 
 def test_what_is_compared_with_must_be_a_start():
