@@ -200,6 +200,39 @@ def test_every_part_of_a_transition_stands_where_it_belongs():
     assert torch.equal(batch.alive, reached % 3 != 0) and not (reached % (STEPS + 1) == 0).any()
 
 
+def test_weights_and_sizes_are_those_of_the_settings():
+    agent = build(reward_weight=3.0, counterfactual_weight=5.0, counterfactual_frames=7, target_entropy=-1.5,
+                  batch_size=6, pixel_batch_size=2)  # fmt: skip
+    assert agent.temperature.target == -3.0  # of two action values
+    weights, model = agent.weights, agent.model.config.loss
+    assert (weights.reward, weights.counterfactual, weights.counterfactual_frames) == (3.0, 5.0, 7)
+    assert replace(weights, reward=model.reward, counterfactual=model.counterfactual,
+                   counterfactual_frames=model.counterfactual_frames) == model  # fmt: skip
+    for pixels, count in ((False, 6), (True, 2)):
+        trials, _ = agent.draw(filled(), Streams(0), pixels)
+        assert len(trials.reward) == count and bool(trials.images) == pixels
+
+
+def test_averages_follow_at_their_rates():
+    agent, replay, rng = build(target_rate=0.25, average_rate=0.5), filled(), Streams(0)
+    pairs = ((agent.target_critic, agent.critic, 0.25), (agent.average_actor, agent.actor, 0.5))
+    before = [[p.clone() for p in slow.parameters()] for slow, _, _ in pairs]
+    agent.improve(*agent.infer("", replay, rng, Averages()), rng, Averages())
+    for old, (slow, fast, rate) in zip(before, pairs, strict=True):
+        for was, now, source in zip(old, slow.parameters(), fast.parameters(), strict=True):
+            torch.testing.assert_close(now, was.lerp(source, rate))
+        assert any(not torch.equal(was, now) for was, now in zip(old, slow.parameters(), strict=True))
+
+
+def test_the_policy_reads_the_beliefs_parameters_and_not_its_sample():
+    agent = build(model=ModelConfig(EncoderConfig("conv", channels=(4,), embedding=5), CoreConfig("rssm", 6, 4),
+                                    EnsembleConfig(1, 8, 1), head_hidden=16))  # fmt: skip
+    belief = agent.begin_task(3)
+    for name, read in (("sample", False), ("mean", True), ("stddev", True), ("memory", True)):
+        other = replace(belief, **{name: getattr(belief, name) + 1.0})
+        assert torch.equal(agent.features(other), agent.features(belief)) == (not read), name
+
+
 @pytest.mark.parametrize(("terminal", "worth"), [(True, 0.0), (False, 5.0)])
 def test_nothing_is_worth_anything_after_a_terminal_state(terminal, worth):
     agent, replay, rng, seen = build(relabel=0.0, discount=0.5, temperature=1e-9), filled(), Streams(0), []
