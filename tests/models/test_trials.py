@@ -97,6 +97,25 @@ def test_a_fed_reward_does_not_reach_its_own_prediction_and_does_reach_the_next(
     assert slope[:, 2].abs().min() > 0 and (slope[:, 3:] == 0).all()
 
 
+@pytest.mark.parametrize("kind", ["rssm", "deterministic", "sequential"])
+def test_a_step_is_predicted_from_the_action_that_led_there(batch, kind):
+    taken, m = batch.action.clone().requires_grad_(), model(kind, loss=LossConfig(free_nats=0.0))
+    shown = dataclasses.replace(batch, action=batch.action)  # the memory's own way of actions is closed
+    terms, _ = trials.trial_loss(m, dataclasses.replace(batch, action=taken), shown, WEIGHTS, rng())
+    for name, place in (("reward", 2), ("divergence", 3 if kind == "sequential" else 2)):
+        (slope,) = torch.autograd.grad(terms[name][:, place].sum(), taken, retain_graph=True)
+        led = torch.arange(slope.shape[1]) == 3
+        assert (slope[:, ~led] == 0).all() and slope[:, led].abs().amax(-1).min() > 0, name
+
+
+@pytest.mark.parametrize("kind", ["rssm", "deterministic", "sequential"])
+def test_a_trial_teaches_the_heads_that_may_learn_from_it(batch, kind):
+    m, mask = model(kind, loss=LossConfig(free_nats=0.0)), torch.tensor([[False, True]]).expand(6, -1)
+    terms, _ = trials.trial_loss(m, dataclasses.replace(batch, head_mask=mask), batch, WEIGHTS, rng())
+    (slope,) = torch.autograd.grad(terms["divergence"].sum(), m.core.transitions.last.weight)
+    assert (slope[0] == 0).all() and slope[1].abs().max() > 0
+
+
 def test_the_memory_is_fed_what_is_shown_and_predicts_what_was_paid(batch):
     m, hidden = model("deterministic"), batch.without_rewards()
     terms, belief = trials.trial_loss(m, batch, hidden, WEIGHTS, rng())
