@@ -147,6 +147,25 @@ def test_counterfactual_rewards_are_those_of_paid_frames_of_the_same_trial(batch
     assert (found[~batch.valid] == 0).all()
 
 
+@pytest.mark.parametrize("told_by", ["embedding", "action"])
+def test_another_frame_is_told_by_its_own_embedding_and_action(batch, monkeypatch, told_by):
+    """Whoever reads its reward off either of them is right about every frame."""
+    place = 1.0 + torch.arange(batch.reward.numel()).view_as(batch.reward)
+    marked = dataclasses.replace(batch, reward=place, action=place[..., None].expand(-1, -1, 2))
+    monkeypatch.setattr("meta_latent.models.counterfactual.reward_guess", lambda _, memory, embedding, action: {
+        "embedding": embedding, "action": action}[told_by][..., 0])  # fmt: skip
+    found = counterfactual_term(model(), torch.zeros(*place.shape, 6), place[..., None], marked, 3, rng())
+    assert (found == 0).all()
+
+
+def test_a_trial_in_which_nothing_was_paid_is_asked_nothing(batch):
+    present = batch.reward_present.clone()
+    present[2] = 0
+    unpaid, m = dataclasses.replace(batch, reward_present=present), model()
+    found = counterfactual_term(m, torch.zeros(*present.shape, 6), trials.embed(m, batch), unpaid, 3, rng())
+    assert (found[2] == 0).all() and (found[3] > 0).all()
+
+
 def test_frames_of_the_future_and_of_the_past_are_asked_for(batch):
     """Whatever is asked at the first instant, each paid frame comes up, and no other."""
     m, paid = model("deterministic"), (batch.reward_present > 0) & batch.valid
@@ -208,6 +227,14 @@ def test_one_batch_can_be_learned_by_heart(batch, kind):
         last = learner.trials(batch, batch, WEIGHTS, draws)[0]
     assert last["counterfactual"] < 0.3 * first["counterfactual"] and last["reward"] < 0.3 * first["reward"]
     assert last["image"] < first["image"]
+
+
+def test_pictures_teach_encoder_and_decoder(batch):
+    m = model()
+    terms, _ = trials.trial_loss(m, batch, batch, WEIGHTS, rng())
+    for part in (m.encoders, m.decoders):
+        slopes = torch.autograd.grad(terms["image"].sum(), list(part.parameters()), retain_graph=True)
+        assert all(slope.abs().max() > 0 for slope in slopes)
 
 
 def test_with_cached_embeddings_encoder_and_decoder_stay_as_they_are(batch):
