@@ -9,8 +9,8 @@ same without rewards as observations, `no_carry` the same with the belief cleare
 Deviations from MELD's code: the core is the shared model's (`models.core`), and acts on the mean where MELD samples;
 the counterfactual reward term (`models.counterfactual`; `counterfactual_weight=0` leaves it out); the critic reads the
 reward that the action led to, where MELD's reads the one before; bootstrapped through time limits; trials are
-replayed as they were played (`recombine`: MELD's way, any episodes of a task); rewards of most replayed trials are
-recomputed for another training task (`relabel`); where `filter` and not `joint` of `transfer.adaptation` says how the
+replayed as they were played (`recombine`: MELD's way, any episodes of a task); rewards and ends of most replayed trials
+are recomputed for another training task (`relabel`); where `filter` and not `joint` of `transfer.adaptation` says how the
 model learns, the encoder does not and embeddings are cached; evaluated is a running average of the policy.
 """
 
@@ -51,10 +51,10 @@ class MELDConfig:
         steps_per_round: environment steps between updates. updates_per_step: of policy and critics, per environment
             step. first_updates: of them when learning starts. batch_size: trials per update.
         pixel_batch_size: trials per update of the model on pixels. transitions: of a batch of trials, per update of
-            policy and critics. relabel: share of replayed trials that are paid as another training task pays.
+            policy and critics. relabel: share of replayed trials that are paid, and end, as of another task.
         recombine: trials of any episodes of a task, instead of those that followed each other.
         reward_weight: of predicted rewards in the model's loss. counterfactual_weight: of those of other frames of
-            the trial. counterfactual_frames: how many of them each belief predicts.
+            the trial. counterfactual_frames: how many of them each belief predicts. All instead of `model.loss`.
         reward_scale: multiplies the critics' rewards. discount: of later rewards, per step.
         temperature: first weight of the entropy bonus. target_entropy: nats per action value that it is tuned to hold.
         hidden: width of critics and policy. layers: their hidden layers. learning_rate: of critics and policy.
