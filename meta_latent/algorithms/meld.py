@@ -9,9 +9,9 @@ same without rewards as observations, `no_carry` the same with the belief cleare
 Deviations from MELD's code: the core is the shared model's (`models.core`), and acts on the mean where MELD samples;
 the counterfactual reward term (`models.counterfactual`; `counterfactual_weight=0` leaves it out); the critic reads the
 reward that the action led to, where MELD's reads the one before; bootstrapped through time limits; trials are
-replayed as they were played (`recombine`: MELD's way, any episodes of a task); rewards and ends of most replayed trials
-are recomputed for another training task (`relabel`); where `filter` and not `joint` of `transfer.adaptation` says how the
-model learns, the encoder does not and embeddings are cached; evaluated is a running average of the policy.
+replayed as they were played (`recombine`: MELD's way, any episodes of a task); rewards and ends of most replayed
+trials are recomputed for another training task (`relabel`); where `filter` and not `joint` of `transfer.adaptation`
+says how the model learns, the encoder does not and embeddings are cached; evaluated is a running average of the policy.
 """
 
 from __future__ import annotations
