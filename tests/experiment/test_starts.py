@@ -61,11 +61,22 @@ def test_policies_may_be_trained_on_other_rewards_of_the_same_goals():
     assert functions_of(suites.bind_target(distribution(), "t")).training_reward is None
 
 
-def test_training_options_that_change_goals_are_refused():
-    other = "tasks: 5, test_tasks: 2, training_options: {goals: half_ring}"
-    goals = f"transfer.targets={{t: {{suite: toy/hidden_goal, {other}}}}}"
-    with pytest.raises(UserError, match="change goal_x_metres"):
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("{goals: half_ring}", "change goal_x_metres"),
+        ("{reward: sparse, episode_steps: 7}", "change episodes or observations"),
+        ("{reward: sparse, observation: state}", "change episodes or observations"),
+        ("{reward: dense}", "change no reward"),
+    ],
+)
+def test_training_options_that_change_more_than_rewards_or_nothing_are_refused(options, words):
+    goals = f"transfer.targets={{t: {{suite: toy/hidden_goal, tasks: 5, test_tasks: 2, training_options: {options}}}}}"
+    with pytest.raises(UserError, match=words):
         suites.bind_target(config.load(ExperimentConfig, [], [goals]), "t")
+
+
+def test_training_options_take_a_distribution():
     single = "transfer.targets={t: {suite: toy/hidden_goal, training_options: {reward: sparse}}}"
     with pytest.raises(UserError, match="training_options are for distributions"):
         config.load(ExperimentConfig, [], [single])
