@@ -6,7 +6,8 @@ import torch
 
 from meta_latent.algorithms.registry import Algorithm, Arm
 from meta_latent.errors import UserError
-from meta_latent.experiment.learning.starts import adaptation_of, functions_of, with_part
+from meta_latent.experiment.learning.starts import adaptation_of, functions_of, latent_parts, with_part
+from meta_latent.experiment.pretraining import model_folder
 from meta_latent.experiment.settings import config, suites
 from meta_latent.experiment.settings.schema import ExperimentConfig
 from meta_latent.models.config import CoreConfig, EncoderConfig, ModelConfig
@@ -117,6 +118,13 @@ def test_whatever_is_new_of_a_model_learns_unless_somebody_says_otherwise():
         assert (found.joint > 0 or found.filter > 0 and found.first_filter > 0) == core, start
     given = config.load(ExperimentConfig, [], ["transfer.adaptation.encoder.filter=0"])
     assert adaptation_of(given, Arm("meld", "encoder")).filter == 0
+
+
+def test_only_a_core_that_read_rewards_knows_their_scale(toy_model):
+    folder, experiment = toy_model / "model", config.load(ExperimentConfig, [], [])
+    for start, known in (("pretrained", True), ("sequence", True), ("encoder", False)):
+        parts = latent_parts(experiment, model_folder.load(folder).spec, Arm("meld", start), folder)
+        assert (parts.rewards is not None) == known, start
 
 
 def test_what_is_compared_with_must_be_a_start():
