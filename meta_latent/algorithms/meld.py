@@ -9,9 +9,9 @@ same without rewards as observations, `no_carry` the same with the belief cleare
 Deviations from MELD's code: the core is the shared model's (`models.core`), and acts on the mean where MELD samples;
 the counterfactual reward term (`models.counterfactual`; `counterfactual_weight=0` leaves it out); the critic reads the
 reward that the action led to, where MELD's reads the one before; bootstrapped through time limits; trials are
-replayed as they were played (`recombine`: MELD's way, any episodes of a task); rewards of most replayed trials are
-recomputed for another training task (`relabel`); where `filter` and not `joint` of `transfer.adaptation` says how the
-model learns, the encoder does not and embeddings are cached; evaluated is a running average of the policy.
+replayed as they were played (`recombine`: MELD's way, any episodes of a task); rewards and ends of most replayed
+trials are recomputed for another training task (`relabel`); where `filter` and not `joint` of `transfer.adaptation`
+says how the model learns, the encoder does not and embeddings are cached; evaluated is a running average of the policy.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ class MELDConfig:
         steps_per_round: environment steps between updates. updates_per_step: of policy and critics, per environment
             step. first_updates: of them when learning starts. batch_size: trials per update.
         pixel_batch_size: trials per update of the model on pixels. transitions: of a batch of trials, per update of
-            policy and critics. relabel: share of replayed trials that are paid as another training task pays.
+            policy and critics. relabel: share of replayed trials that are paid, and end, as of another task.
         recombine: trials of any episodes of a task, instead of those that followed each other.
         reward_weight: of predicted rewards in the model's loss. counterfactual_weight: of those of other frames of
-            the trial. counterfactual_frames: how many of them each belief predicts.
+            the trial. counterfactual_frames: how many of them each belief predicts. All instead of `model.loss`.
         reward_scale: multiplies the critics' rewards. discount: of later rewards, per step.
         temperature: first weight of the entropy bonus. target_entropy: nats per action value that it is tuned to hold.
         hidden: width of critics and policy. layers: their hidden layers. learning_rate: of critics and policy.
@@ -162,7 +162,8 @@ class MELD(LatentAgent):
         """What comes before the first update of the policy, and the `first_updates`: all that the warm-up is worth."""
         joint, self.began = self.adaptation.first_joint, True
         steps = replay.sequences(CALIBRATION, 2, rng.numpy("model"), images=joint > 0)
-        (self.learner.calibrate if joint else self.learner.calibrate_rewards)(steps)
+        (self.learner.calibrate if joint else self.learner.calibrate_rewards)(
+            self._taught(steps, steps.task_index.numpy()))
         self._check_rewards(steps.reward[steps.reward_present > 0])
         for _ in range(joint):
             self.infer("joint", replay, rng, metrics)
@@ -205,24 +206,30 @@ class MELD(LatentAgent):
         return trials, belief
 
     def draw(self, replay, rng: Streams, pixels: bool) -> tuple[SequenceBatch, SequenceBatch]:
-        """Whole trials, most of them paid as another training task would have paid, with the rewards that are learned
-        from, and with those that the memory is fed (which may be sparse where the others are dense, or hidden).
+        """Whole trials, most of them paid and ended as another training task would have done, with the rewards that are
+        learned from, and with those that the memory is fed (which may be sparse where the others are dense, or hidden).
         """
         config, draws = self.config, rng.numpy("trials")
         count = config.pixel_batch_size if pixels else config.batch_size
         mixed = config.recombine or not self.remembers_trials
         trials = replay.trials(count, self.episodes, draws, mixed, images=pixels)
-        tasks, reward = trials.task_index.numpy().copy(), trials.reward.clone()
+        tasks, reward, ends = trials.task_index.numpy().copy(), trials.reward.clone(), trials.is_terminal.clone()
         chosen = np.flatnonzero(draws.random(count) < config.relabel)
         if len(chosen):
             tasks[chosen] = draws.integers(self.tasks, size=len(chosen))
             reward[chosen] = self._paid(self.functions.reward, tasks, trials, chosen)
-        trials = replace(trials, reward=reward)
+            ends[chosen] = self.functions.terminated(
+                tasks[chosen], trials.reward_inputs[chosen], trials.action[chosen])  # fmt: skip
+        trials = replace(trials, reward=reward, is_terminal=ends)
         shown = self.shown(trials)
-        if self.functions.training_reward is not None:
-            every = np.arange(count)
-            trials = replace(trials, reward=self._paid(self.functions.training_reward, tasks, trials, every))
-        return trials.to(self.model.device), shown.to(self.model.device)
+        return self._taught(trials, tasks).to(self.model.device), shown.to(self.model.device)
+
+    def _taught(self, trials: SequenceBatch, tasks: np.ndarray) -> SequenceBatch:
+        """The same, as those of `tasks` (B,), with the rewards that are learned from."""
+        function = self.functions.training_reward
+        if function is None:
+            return trials
+        return replace(trials, reward=self._paid(function, tasks, trials, np.arange(len(tasks))))
 
     @staticmethod
     def _paid(function, tasks: np.ndarray, trials: SequenceBatch, rows: np.ndarray) -> torch.Tensor:
@@ -254,8 +261,10 @@ class MELD(LatentAgent):
     def inspect(self, trials) -> dict[str, list[float]]:
         """Per observation of a trial, what the beliefs along these trials say of the rewards of all its frames:
         `counterfactual_error`, 1 - R^2 of what was paid, and `belief_distance`, the root mean square difference from
-        what the trial's last belief says.
+        what the trial's last belief says. Nothing where other rewards are learned than trials pay.
         """
+        if self.functions.training_reward is not None:
+            return {}
         batch = trials.trials(None, len(trials.whole_trials()[0])).to(self.model.device)
         belief, embeddings = self.beliefs(batch)
         error, distance = counterfactual_errors(self.model, belief.memory, embeddings, batch)

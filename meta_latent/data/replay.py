@@ -251,7 +251,8 @@ class SequenceReplay:
         else:
             pools = [places for places in self.whole_trials() if len(places) >= episodes]
         if not pools:
-            raise UserError(f"no stored trial has {episodes} episodes; lower episodes_per_trial")
+            raise UserError(f"no stored trial has {episodes} episodes; lower episodes_per_trial, or raise "
+                            "transfer.replay.capacity if it is less than a trial")  # fmt: skip
         if batch_size is None:
             chosen = [pool[:episodes] for pool in pools]
         else:

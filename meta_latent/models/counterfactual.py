@@ -54,11 +54,12 @@ def counterfactual_errors(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """What memories (B, T, M) along whole trials say of the rewards of all their frames, per step of the trial, over
     the trials that last so long: (T,) 1 - R^2, and (T,) root mean square difference from what a trial's last memory
-    says, in standard deviations of the rewards.
+    says, in standard deviations of the rewards. Rewards that are all the same count in their own unit.
     """
     size, length = batch.reward.shape
     paid, reward = (batch.reward_present > 0) & batch.valid, model.scaled(batch.reward)
-    variance = reward[paid].var(correction=0).clamp_min(1e-8)
+    variance = reward[paid].var(correction=0)
+    variance = torch.where(variance > 1e-8, variance, 1.0)
     final = memory[torch.arange(size), batch.valid.sum(1) - 1]
     last = reward_guess(model, final[:, None].expand(-1, length, -1), embeddings, batch.action)
     error, distance = [], []

@@ -34,6 +34,9 @@ LEARNING = [
     "transfer.side_by_side=3", "transfer.adaptation.pretrained.transition=0.05",
     "transfer.adaptation.scratch.joint=0.03", "transfer.adaptation.scratch.transition=0.05",
     "transfer.adaptation.scratch.first_joint=1", "transfer.adaptation.scratch.first_transition=1",
+    "transfer.adaptation.scratch.filter=0.05", "transfer.adaptation.pretrained.filter=0.05",
+    "transfer.adaptation.encoder.filter=0.05", "transfer.adaptation.encoder.first_filter=1",
+    "transfer.adaptation.sequence.joint=0.03", "transfer.adaptation.sequence.first_joint=1",
 ]  # fmt: skip
 MANY = {"suite": "toy/hidden_goal", "tasks": 3, "test_tasks": 2, "episodes_per_trial": 2}
 

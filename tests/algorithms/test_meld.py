@@ -2,6 +2,7 @@
 
 import warnings
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -32,6 +33,11 @@ def paid(task_index, inputs, action):
     return torch.stack(rows)
 
 
+def never(task_index, inputs, action):
+    """No episode ends for good."""
+    return torch.zeros(inputs.shape[:-1], dtype=torch.bool)
+
+
 def build(adaptation=None, model=None, reads_rewards=True, remembers_trials=True, rewards=None, training=None, seed=0,
           **config):  # fmt: skip
     made = model
@@ -46,7 +52,7 @@ def build(adaptation=None, model=None, reads_rewards=True, remembers_trials=True
                            rewards=rewards)  # fmt: skip
 
     setting = Setting(SPEC, "scratch", "cpu", 0, len(TASKS), torch.zeros(len(TASKS), 0), STEPS, EPISODES, 1000,
-                      Functions(paid, None, False, training), parts)  # fmt: skip
+                      Functions(paid, never, False, training), parts)  # fmt: skip
     small = {"hidden": 8, "batch_size": 6, "pixel_batch_size": 3, "transitions": 64, "steps_per_round": 16} | config
     with seeded_construction(derive(seed, "agent")):
         return MELD(MELDConfig(**small), setting, reads_rewards, remembers_trials)
@@ -177,6 +183,56 @@ def test_critics_learn_from_the_reward_that_the_action_led_to_and_from_no_reset(
     assert dict(seen)["critic"] == pytest.approx(4 * np.mean(np.square(places)), rel=0.1)
 
 
+def test_every_part_of_a_transition_stands_where_it_belongs():
+    """Frames that tell their place: features before and after, action, reward and end of the same step."""
+    agent, rng, seen = build(relabel=0.0, reward_scale=2.0), Streams(0), []
+    trials, belief = agent.infer("", filled(), rng, Averages())
+    size, length = trials.reward.shape
+    place = torch.arange(size * length, dtype=torch.float32).view(size, length)
+    trials = replace(trials, reward=place, action=place[..., None].expand(-1, -1, 2), is_terminal=place % 3 == 0)
+    agent.features = lambda belief: place[..., None]
+    agent.learned = SimpleNamespace(update=lambda batch, draws: seen.append(batch) or {})
+    agent.improve(trials, belief, rng, Averages())
+    (batch,) = seen
+    reached = batch.after[:, 0]
+    assert torch.equal(batch.now[:, 0], reached - 1) and torch.equal(batch.target_after, batch.after)
+    assert torch.equal(batch.action, reached[:, None].expand(-1, 2)) and torch.equal(batch.reward, 2 * reached)
+    assert torch.equal(batch.alive, reached % 3 != 0) and not (reached % (STEPS + 1) == 0).any()
+
+
+def test_weights_and_sizes_are_those_of_the_settings():
+    agent = build(reward_weight=3.0, counterfactual_weight=5.0, counterfactual_frames=7, target_entropy=-1.5,
+                  batch_size=6, pixel_batch_size=2)  # fmt: skip
+    assert agent.temperature.target == -3.0  # of two action values
+    weights, model = agent.weights, agent.model.config.loss
+    assert (weights.reward, weights.counterfactual, weights.counterfactual_frames) == (3.0, 5.0, 7)
+    assert replace(weights, reward=model.reward, counterfactual=model.counterfactual,
+                   counterfactual_frames=model.counterfactual_frames) == model  # fmt: skip
+    for pixels, count in ((False, 6), (True, 2)):
+        trials, _ = agent.draw(filled(), Streams(0), pixels)
+        assert len(trials.reward) == count and bool(trials.images) == pixels
+
+
+def test_averages_follow_at_their_rates():
+    agent, replay, rng = build(target_rate=0.25, average_rate=0.5), filled(), Streams(0)
+    pairs = ((agent.target_critic, agent.critic, 0.25), (agent.average_actor, agent.actor, 0.5))
+    before = [[p.clone() for p in slow.parameters()] for slow, _, _ in pairs]
+    agent.improve(*agent.infer("", replay, rng, Averages()), rng, Averages())
+    for old, (slow, fast, rate) in zip(before, pairs, strict=True):
+        for was, now, source in zip(old, slow.parameters(), fast.parameters(), strict=True):
+            torch.testing.assert_close(now, was.lerp(source, rate))
+        assert any(not torch.equal(was, now) for was, now in zip(old, slow.parameters(), strict=True))
+
+
+def test_the_policy_reads_the_beliefs_parameters_and_not_its_sample():
+    agent = build(model=ModelConfig(EncoderConfig("conv", channels=(4,), embedding=5), CoreConfig("rssm", 6, 4),
+                                    EnsembleConfig(1, 8, 1), head_hidden=16))  # fmt: skip
+    belief = agent.begin_task(3)
+    for name, read in (("sample", False), ("mean", True), ("stddev", True), ("memory", True)):
+        other = replace(belief, **{name: getattr(belief, name) + 1.0})
+        assert torch.equal(agent.features(other), agent.features(belief)) == (not read), name
+
+
 @pytest.mark.parametrize(("terminal", "worth"), [(True, 0.0), (False, 5.0)])
 def test_nothing_is_worth_anything_after_a_terminal_state(terminal, worth):
     agent, replay, rng, seen = build(relabel=0.0, discount=0.5, temperature=1e-9), filled(), Streams(0), []
@@ -224,6 +280,30 @@ def test_relabelled_trials_are_paid_as_a_training_task_pays(share):
     assert (apart.sum(0) == 1).all()  # each as one task, all the way
     assert (apart.sum(1) > 0).all()  # and all tasks come up
     assert (trials.reward * (1 - trials.reward_present) == 0).all()
+
+
+def test_relabelled_trials_end_where_the_other_task_ends():
+    """The end that was met belongs to the task that was played, as its rewards do."""
+    agent = build(relabel=1.0, batch_size=40)
+    ended = lambda task_index, inputs, action: paid(task_index, inputs, action) > -0.5  # noqa: E731
+    agent.functions = replace(agent.functions, terminated=ended)
+    trials, _ = agent.draw(filled(), Streams(0), pixels=False)
+    arrives = trials.reward_present > 0
+    assert torch.equal(trials.is_terminal[arrives], trials.reward[arrives] > -0.5)
+    assert trials.is_terminal[arrives].any() and not trials.is_terminal[arrives].all()
+
+
+def test_the_scale_of_rewards_is_that_of_those_that_are_learned_from():
+    """Dense rewards on the scale of sparse ones would all be clipped to one value."""
+    agent = build(model={"normalise_rewards": True}, training=lambda *step: 1000 * paid(*step))
+    agent.update(filled(), Streams(0))
+    trials, _ = agent.draw(filled(), Streams(0), pixels=False)
+    scaled = agent.model.scaled(trials.reward)[trials.reward_present > 0]
+    assert scaled.abs().max() < agent.model.rewards.LIMIT and 0.5 < scaled.std() < 2
+
+
+def test_it_tells_nothing_of_test_rewards_that_it_does_not_learn():
+    assert build(training=paid).inspect(filled(trials=4)) == {}
 
 
 def test_where_training_rewards_are_others_the_memory_is_still_fed_those_that_are_shown():

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from meta_latent.algorithms.registry import Algorithm
+from meta_latent.algorithms.registry import Algorithm, Arm
 from meta_latent.errors import UserError
-from meta_latent.experiment.learning.starts import functions_of, with_part
+from meta_latent.experiment.learning.starts import adaptation_of, functions_of, latent_parts, with_part
+from meta_latent.experiment.pretraining import model_folder
 from meta_latent.experiment.settings import config, suites
 from meta_latent.experiment.settings.schema import ExperimentConfig
 from meta_latent.models.config import CoreConfig, EncoderConfig, ModelConfig
@@ -61,11 +62,22 @@ def test_policies_may_be_trained_on_other_rewards_of_the_same_goals():
     assert functions_of(suites.bind_target(distribution(), "t")).training_reward is None
 
 
-def test_training_options_that_change_goals_are_refused():
-    other = "tasks: 5, test_tasks: 2, training_options: {goals: half_ring}"
-    goals = f"transfer.targets={{t: {{suite: toy/hidden_goal, {other}}}}}"
-    with pytest.raises(UserError, match="change goal_x_metres"):
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("{goals: half_ring}", "change goal_x_metres"),
+        ("{reward: sparse, episode_steps: 7}", "change episodes or observations"),
+        ("{reward: sparse, observation: state}", "change episodes or observations"),
+        ("{reward: dense}", "change no reward"),
+    ],
+)
+def test_training_options_that_change_more_than_rewards_or_nothing_are_refused(options, words):
+    goals = f"transfer.targets={{t: {{suite: toy/hidden_goal, tasks: 5, test_tasks: 2, training_options: {options}}}}}"
+    with pytest.raises(UserError, match=words):
         suites.bind_target(config.load(ExperimentConfig, [], [goals]), "t")
+
+
+def test_training_options_take_a_distribution():
     single = "transfer.targets={t: {suite: toy/hidden_goal, training_options: {reward: sparse}}}"
     with pytest.raises(UserError, match="training_options are for distributions"):
         config.load(ExperimentConfig, [], [single])
@@ -95,6 +107,24 @@ def test_a_part_of_the_pretrained_model_is_taken_and_the_rest_is_new(part):
         pixels = name.startswith(("encoders.", "decoders."))
         same = torch.equal(value, old.state_dict()[name])
         assert same == (pixels == (part == "encoder")), name
+
+
+def test_whatever_is_new_of_a_model_learns_unless_somebody_says_otherwise():
+    experiment = config.load(ExperimentConfig, [], [])
+    for start, pixels, core in (("scratch", True, True), ("sequence", True, True), ("encoder", False, True),
+                                ("pretrained", False, False)):  # fmt: skip
+        found = adaptation_of(experiment, Arm("meld", start))
+        assert (found.joint > 0 and found.first_joint > 0) == pixels, start
+        assert (found.joint > 0 or found.filter > 0 and found.first_filter > 0) == core, start
+    given = config.load(ExperimentConfig, [], ["transfer.adaptation.encoder.filter=0"])
+    assert adaptation_of(given, Arm("meld", "encoder")).filter == 0
+
+
+def test_only_a_core_that_read_rewards_knows_their_scale(toy_model):
+    folder, experiment = toy_model / "model", config.load(ExperimentConfig, [], [])
+    for start, known in (("pretrained", True), ("sequence", True), ("encoder", False)):
+        parts = latent_parts(experiment, model_folder.load(folder).spec, Arm("meld", start), folder)
+        assert (parts.rewards is not None) == known, start
 
 
 def test_what_is_compared_with_must_be_a_start():

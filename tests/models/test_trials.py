@@ -97,6 +97,25 @@ def test_a_fed_reward_does_not_reach_its_own_prediction_and_does_reach_the_next(
     assert slope[:, 2].abs().min() > 0 and (slope[:, 3:] == 0).all()
 
 
+@pytest.mark.parametrize("kind", ["rssm", "deterministic", "sequential"])
+def test_a_step_is_predicted_from_the_action_that_led_there(batch, kind):
+    taken, m = batch.action.clone().requires_grad_(), model(kind, loss=LossConfig(free_nats=0.0))
+    shown = dataclasses.replace(batch, action=batch.action)  # the memory's own way of actions is closed
+    terms, _ = trials.trial_loss(m, dataclasses.replace(batch, action=taken), shown, WEIGHTS, rng())
+    for name, place in (("reward", 2), ("divergence", 3 if kind == "sequential" else 2)):
+        (slope,) = torch.autograd.grad(terms[name][:, place].sum(), taken, retain_graph=True)
+        led = torch.arange(slope.shape[1]) == 3
+        assert (slope[:, ~led] == 0).all() and slope[:, led].abs().amax(-1).min() > 0, name
+
+
+@pytest.mark.parametrize("kind", ["rssm", "deterministic", "sequential"])
+def test_a_trial_teaches_the_heads_that_may_learn_from_it(batch, kind):
+    m, mask = model(kind, loss=LossConfig(free_nats=0.0)), torch.tensor([[False, True]]).expand(6, -1)
+    terms, _ = trials.trial_loss(m, dataclasses.replace(batch, head_mask=mask), batch, WEIGHTS, rng())
+    (slope,) = torch.autograd.grad(terms["divergence"].sum(), m.core.transitions.last.weight)
+    assert (slope[0] == 0).all() and slope[1].abs().max() > 0
+
+
 def test_the_memory_is_fed_what_is_shown_and_predicts_what_was_paid(batch):
     m, hidden = model("deterministic"), batch.without_rewards()
     terms, belief = trials.trial_loss(m, batch, hidden, WEIGHTS, rng())
@@ -126,6 +145,25 @@ def test_counterfactual_rewards_are_those_of_paid_frames_of_the_same_trial(batch
     wanted = (1.0 + torch.arange(6.0)).square()[:, None].expand_as(found)
     torch.testing.assert_close(found[batch.valid], (wanted / batch.valid.float().mean())[batch.valid])
     assert (found[~batch.valid] == 0).all()
+
+
+@pytest.mark.parametrize("told_by", ["embedding", "action"])
+def test_another_frame_is_told_by_its_own_embedding_and_action(batch, monkeypatch, told_by):
+    """Whoever reads its reward off either of them is right about every frame."""
+    place = 1.0 + torch.arange(batch.reward.numel()).view_as(batch.reward)
+    marked = dataclasses.replace(batch, reward=place, action=place[..., None].expand(-1, -1, 2))
+    monkeypatch.setattr("meta_latent.models.counterfactual.reward_guess", lambda _, memory, embedding, action: {
+        "embedding": embedding, "action": action}[told_by][..., 0])  # fmt: skip
+    found = counterfactual_term(model(), torch.zeros(*place.shape, 6), place[..., None], marked, 3, rng())
+    assert (found == 0).all()
+
+
+def test_a_trial_in_which_nothing_was_paid_is_asked_nothing(batch):
+    present = batch.reward_present.clone()
+    present[2] = 0
+    unpaid, m = dataclasses.replace(batch, reward_present=present), model()
+    found = counterfactual_term(m, torch.zeros(*present.shape, 6), trials.embed(m, batch), unpaid, 3, rng())
+    assert (found[2] == 0).all() and (found[3] > 0).all()
 
 
 def test_frames_of_the_future_and_of_the_past_are_asked_for(batch):
@@ -159,6 +197,15 @@ def test_the_error_of_a_memory_that_knows_is_zero_and_of_one_that_knows_the_mean
     torch.testing.assert_close(distance, (torch.arange(2 * STEPS + 2) < 3).float())
 
 
+def test_rewards_that_are_all_the_same_count_in_their_own_unit(batch):
+    m, same = model("deterministic"), dataclasses.replace(batch, reward=2 * batch.reward_present)
+    for p in m.reward_head[-1].parameters():
+        p.data.zero_()
+    memory = torch.zeros(6, 2 * STEPS + 2, 6)
+    error, distance = counterfactual_errors(m, memory, trials.embed(m, batch), same)
+    assert torch.equal(error, torch.full_like(error, 4.0)) and (distance == 0).all()
+
+
 def test_a_trial_that_is_over_counts_no_longer(batch, monkeypatch):
     """Its padding holds a memory that knows nothing, and its last belief stands before that."""
     m, paid = model("deterministic"), (batch.reward_present > 0) & batch.valid
@@ -180,6 +227,14 @@ def test_one_batch_can_be_learned_by_heart(batch, kind):
         last = learner.trials(batch, batch, WEIGHTS, draws)[0]
     assert last["counterfactual"] < 0.3 * first["counterfactual"] and last["reward"] < 0.3 * first["reward"]
     assert last["image"] < first["image"]
+
+
+def test_pictures_teach_encoder_and_decoder(batch):
+    m = model()
+    terms, _ = trials.trial_loss(m, batch, batch, WEIGHTS, rng())
+    for part in (m.encoders, m.decoders):
+        slopes = torch.autograd.grad(terms["image"].sum(), list(part.parameters()), retain_graph=True)
+        assert all(slope.abs().max() > 0 for slope in slopes)
 
 
 def test_with_cached_embeddings_encoder_and_decoder_stay_as_they_are(batch):

@@ -40,6 +40,7 @@ SCRATCH = AdaptationConfig(
     joint=1.0, transition=1.0, first_joint=300, first_transition=600, transition_scale=1.0
 )
 FROZEN_ENCODER = AdaptationConfig()
+NEW_CORE = AdaptationConfig(filter=0.3, first_filter=500)
 
 
 def build(
@@ -87,6 +88,8 @@ def latent_parts(experiment: ExperimentConfig, spec: Spec, arm: Arm, pretrained:
         rewards = model_folder.read_card(pretrained).get("rewards")  # models of earlier versions do not say
         if arm.start in PARTS:
             model = with_part(model, arm.start)
+        if arm.start == "encoder":
+            rewards = None  # a new core has read none
     if "density" in arm.entry.needs and not model.core.stochastic:
         raise UserError(f"{arm} needs a model whose transitions have a density, not {model.config.core.kind!r}; "
                         "set model.core.kind=rssm")  # fmt: skip
@@ -118,7 +121,8 @@ def adaptation_of(experiment: ExperimentConfig, arm: Arm) -> AdaptationConfig:
     """How the model of `arm` keeps learning: the most specific of `transfer.adaptation`, else the start's own."""
     own, start = experiment.transfer.adaptation, arm.start.removesuffix("+data")
     everything = arm.from_scratch or start == "sequence"
-    return own.get(str(arm), own.get(start, SCRATCH if everything else FROZEN_ENCODER))
+    default = SCRATCH if everything else NEW_CORE if start == "encoder" else FROZEN_ENCODER
+    return own.get(str(arm), own.get(start, default))
 
 
 def task_vectors(tasks) -> torch.Tensor:

@@ -66,7 +66,8 @@ class TargetConfig(TaskConfig):
             learn from.
         thresholds: scores that count, instead of the experiment's: raw ones, where the task has no references.
         training_options: further options of the suite, under which policies are trained: with {sparse: false}, agents
-            see and are tested on sparse rewards, and critics learn from dense ones (MELD's recipe).
+            see and are tested on sparse rewards, and critics learn from dense ones (MELD's recipe). Of meld, slac and
+            no_carry; other algorithms learn from what they are shown.
     """
 
     tasks: int = ranges.count(1)

@@ -127,19 +127,26 @@ def bind_target(config: ExperimentConfig, name: str) -> BoundTarget:
 
 
 def _training_tasks(config: ExperimentConfig, wanted: TargetConfig, tasks: tuple[BoundTask, ...]):
-    """The same tasks under the target's `training_options`. Raises UserError if those change more than rewards."""
+    """The same tasks under the target's `training_options`. Raises UserError if those change more than rewards, or
+    no reward.
+    """
     if not wanted.training_options:
         return ()
     options = {**config.suite, **wanted.options, **wanted.training_options}
-    distribution = open_distribution(wanted.suite, options)
+    distribution, played = open_distribution(wanted.suite, options), tasks[0].distribution
+    what = "they may change nothing but how the same goals are paid"
+    if distribution.max_episode_steps != played.max_episode_steps or Spec.of(distribution) != Spec.of(played):
+        raise UserError(f"training_options of {wanted.suite} change episodes or observations; {what}")
     found = []
     for task, other in zip(tasks, distribution.sample("train", len(tasks), seed=0), strict=True):
         mine, theirs = task.task.reward.parameters, other.reward.parameters
         differ = [k for k in mine if k in theirs and k not in wanted.training_options and mine[k] != theirs[k]]
         if differ or task.task.dynamics != other.dynamics:
             raise UserError(f"training_options of {wanted.suite} change {', '.join(differ) or 'dynamics'} of its "
-                            "tasks; they may change nothing but how the same goals are paid")  # fmt: skip
+                            f"tasks; {what}")  # fmt: skip
         found.append(BoundTask(task.name, distribution, other))
+    if all(task.task.reward == other.task.reward for task, other in zip(tasks, found, strict=True)):
+        raise UserError(f"training_options of {wanted.suite} change no reward; leave them out")
     return tuple(found)
 
 
