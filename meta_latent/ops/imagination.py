@@ -38,6 +38,12 @@ def imagine(model, latent, act: Callable[[int, Any], torch.Tensor], head: torch.
 
 
 class Imagined(NamedTuple):
+    """Episodes of P particles in each of N simulated tasks, H steps long.
+
+    states: (N, P, H, S) before each step. actions: (N, P, H, A). rewards: (N, P, H). mask: (N, P, H) bool, False from
+    the step after an end on, and from one on that is not finite.
+    """
+
     states: torch.Tensor
     actions: torch.Tensor
     rewards: torch.Tensor
@@ -45,9 +51,23 @@ class Imagined(NamedTuple):
 
 
 @torch.no_grad()
-def imagine_groups(step, policy, starts, horizon):
-    out, alive, s = [], torch.ones(starts.shape[:2], dtype=torch.bool), starts
+def imagine_groups(
+    step: Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor, torch.Tensor]],
+    policy: Callable[[torch.Tensor], torch.Tensor],
+    starts: torch.Tensor,
+    horizon: int,
+) -> Imagined:
+    """Roll `horizon` steps from `starts` (N, P, S), without gradients.
+
+    Args:
+        step: (states (N, P, S), actions (N, P, A)) -> next states, rewards (N, P), whether that ended it (N, P) bool.
+        policy: states (N, P, S) -> actions (N, P, A).
+    """
+    states, alive, taken = starts, torch.ones(starts.shape[:2], dtype=torch.bool, device=starts.device), []
     for _ in range(horizon):
-        a = policy(s); n, r, e = step(s, a)
-        out.append((s, a, r, alive)); alive = alive & ~e; s = n
-    return Imagined(*(torch.stack(x, 2) for x in zip(*out)))
+        actions = policy(states)
+        following, rewards, ended = step(states, actions)
+        alive = alive & following.isfinite().all(-1) & rewards.isfinite()
+        taken.append((states, actions, rewards, alive))
+        states, alive = following.where(alive[..., None], states), alive & ~ended
+    return Imagined(*(torch.stack(column, 2) for column in zip(*taken, strict=True)))

@@ -98,10 +98,11 @@ class StateSimulators(ObservedStates):
 
     def step(self, states: torch.Tensor, actions: torch.Tensor):
         """States (N, P, S) and actions (N, P, A) -> next states, rewards (N, P), whether that ended it (N, P)."""
-        following = self.ensemble.through(states, actions)
+        following, rewards = self.ensemble.through(states, actions)
         task = (torch.arange(len(states)) % self.tasks)[:, None].expand(states.shape[:2])
-        return (following, self.functions.reward(task, following, actions),
-                self.functions.terminated(task, following, actions))  # fmt: skip
+        if rewards is None:
+            rewards = self.functions.reward(task, following, actions)
+        return following, rewards, self.functions.terminated(task, following, actions)
 
     def features(self, states: torch.Tensor) -> torch.Tensor:
         """What a policy reads of states (..., S): all of it."""
