@@ -144,7 +144,7 @@ class _Known(torch.autograd.Function):
     @staticmethod
     def backward(ctx, slope: torch.Tensor):
         if torch.is_grad_enabled():
-            raise RuntimeError("mean_after_steps can be differentiated once; for more use gradient_steps and task_losses")
+            raise RuntimeError("mean_after_steps can be differentiated once; gradient_steps and task_losses, twice")
         return None, None, *(slope * x for x in ctx.slopes)
 
 
