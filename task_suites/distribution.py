@@ -63,7 +63,8 @@ class TaskDistribution(ABC):
     a format string of its parameters), `antialias_version` (rises when smooth pictures become others).
 
     What its tasks may say, and `check` holds them to: `reward_values` (reward name -> its parameters; None:
-    the family checks its tasks itself), `scene_values` (of `Task.parameters`), `dynamics_values`.
+    the family checks its tasks itself), `scene_values` (of `Task.parameters`), `dynamics_values`,
+    `invariant_input_names` (reward inputs that change nothing but themselves, such as how far a body has come).
     """
 
     name: str
@@ -82,6 +83,7 @@ class TaskDistribution(ABC):
     task_options: tuple[str, ...] = ("distractors",)
     distractors: tuple[Distractor, ...] = ()
     shows_distractors: bool = False
+    invariant_input_names: tuple[str, ...] = ()
     antialias_version: int = 2
 
     @abstractmethod

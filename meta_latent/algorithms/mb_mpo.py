@@ -167,7 +167,8 @@ def simulators_of(config: MBMPOConfig, setting: Setting) -> StateSimulators | La
                         "algorithms.mb_mpo.models.members to a divisor, or own_tasks=false")  # fmt: skip
     if 1 < setting.tasks > config.tasks:
         raise UserError(f"algorithms.mb_mpo.tasks={config.tasks} is less than the {setting.tasks} training tasks")
-    ensemble = DynamicsEnsemble(config.models, setting.spec.proprio, setting.spec.action_size).to(setting.device)
+    ensemble = DynamicsEnsemble(config.models, setting.spec.proprio, setting.spec.action_size,
+                                setting.functions.invariant).to(setting.device)  # fmt: skip
     return StateSimulators(ensemble, setting.functions, setting.tasks, owned)
 
 

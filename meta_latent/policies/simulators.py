@@ -22,27 +22,33 @@ class ObservedStates:
     """States that are seen as they are: what learners without a model read, and the base of those with models.
 
     Args:
-        size: values of proprioception. device: of the networks.
+        size: values of proprioception. device: of the networks. blind: places that policies do not read.
     """
 
-    def __init__(self, size: int, device: torch.device | str):
-        self.feature_size, self.device = size, torch.device(device)
+    def __init__(self, size: int, device: torch.device | str, blind: tuple[int, ...] = ()):
+        self.device = torch.device(device)
+        self._kept = torch.tensor([i for i in range(size) if i not in blind], device=self.device)
+        self.feature_size = len(self._kept)
+
+    def features(self, states: torch.Tensor) -> torch.Tensor:
+        """What a policy reads of states (..., S)."""
+        return states[..., self._kept]
 
     def read(self, replay) -> torch.Tensor:
         """Features (n, F) of all that was seen."""
-        return replay.transitions().proprio.to(self.device)
+        return self.features(replay.transitions().proprio.to(self.device))
 
     def begin_task(self, batch_size: int) -> Any:
         """Nothing is remembered: the state is seen."""
 
     def observe(self, step: Step, carry: Any) -> tuple[torch.Tensor, Any]:
         """What a policy reads at one instant, (B, F), and the carry."""
-        return step.proprio.to(self.device), carry
+        return self.features(step.proprio.to(self.device)), carry
 
     def episodes(self, replay) -> list[torch.Tensor]:
         """Features (T + 1, F) of every episode."""
         found = (replay.read(i)["proprio"] for i in range(len(replay.lengths())))
-        return [torch.from_numpy(states.copy()).to(self.device) for states in found]
+        return [self.features(torch.from_numpy(states.copy()).to(self.device)) for states in found]
 
     def state(self) -> dict:
         """Nothing to save."""
@@ -65,7 +71,7 @@ class StateSimulators(ObservedStates):
 
     def __init__(self, ensemble: Any, functions: Any, tasks: int, owned: bool):
         self.ensemble, self.functions, self.tasks, self.owned = ensemble, functions, tasks, owned
-        super().__init__(ensemble.state_size, next(ensemble.parameters()).device)
+        super().__init__(ensemble.state_size, next(ensemble.parameters()).device, functions.invariant)
         self._firsts, self._of = [], -1
 
     # Learning
@@ -103,10 +109,6 @@ class StateSimulators(ObservedStates):
         if rewards is None:
             rewards = self.functions.reward(task, following, actions)
         return following, rewards, self.functions.terminated(task, following, actions)
-
-    def features(self, states: torch.Tensor) -> torch.Tensor:
-        """What a policy reads of states (..., S): all of it."""
-        return states
 
     def state(self) -> dict:
         """Models and their optimiser."""

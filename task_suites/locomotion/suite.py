@@ -118,6 +118,9 @@ class Locomotion(TaskDistribution):
         self.name, self.family, self.body = name, body, BODIES[body]
         given = LocomotionOptions(**options)
         self.reward_input_names = bodies.input_names(self.body)
+        if self._reward_name != "goal":
+            start = bodies.position_start(self.body)
+            self.invariant_input_names = self.reward_input_names[start:start + self.body.axes]
         self.max_episode_steps = given.steps_or(_EPISODE_STEPS)
         self._terminates = given.terminate_when_unhealthy
         counts = {"train": given.train_tasks, "test": given.test_tasks}

@@ -142,6 +142,7 @@ def functions_of(target: BoundTarget) -> Functions:
         reward=_grouped(pays),
         terminated=_grouped([partial(bound.distribution.terminated, bound.task) for bound in target.tasks]),
         observed=_observed(target),
+        invariant=invariant_inputs(target.distribution),
         training_reward=_grouped(trained_on) if trained_on else None,
     )
 
@@ -166,6 +167,11 @@ def _grouped(functions: Sequence[Callable]) -> Callable:
         return paid
 
     return call
+
+
+def invariant_inputs(distribution) -> tuple[int, ...]:
+    """Places of the reward inputs that change nothing but themselves."""
+    return tuple(map(distribution.reward_input_names.index, distribution.invariant_input_names))
 
 
 def _real_steps(target: BoundTarget, count: int = 8) -> list[tuple[dict, np.ndarray, float, dict]]:
