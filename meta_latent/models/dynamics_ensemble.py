@@ -1,295 +1,385 @@
-"""An ensemble of models of observed states, each with data to train on, data to validate on and an end of its own."""
+"""An ensemble of models of the observed state, for MB-MPO, ME-TRPO and ME-PPO: K networks that differ in their initial
+weights, their held-out data and, where tasks differ in their dynamics, in the tasks they learn from.
+
+After Clavera et al. 2018 (MB-MPO, arXiv 1809.05214) and its published code. Deviations:
+- Which transitions a member holds out is fixed for ever; there the split is drawn anew for every fit, so that a member
+  that goes on from its old weights has seen what it is tested on, and stops after a few epochs.
+- Samples are shuffled, there batches are. Terminal transitions are learned, there each path's last is dropped.
+- Every batch of an epoch has nearly the same size; there the last one is what is left.
+- Predicted states are clipped to what was seen, widened; there to +-1000. Standardised inputs are clipped to +-10.
+- No weight normalisation unless asked for.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import nn
+from torch.func import functional_call
+from torch.optim.adam import adam
 
 from meta_latent.errors import RunError, UserError
-from meta_latent.nets import Standardiser
-from meta_latent.ranges import count, positive, share, whole
+from meta_latent.nets import EnsembleLinear, Standardiser
+from meta_latent.ranges import count, positive, share
 from meta_latent.types import Metrics, Transitions
 
 METRICS = {
-    "model_error": "held-out squared error of the models of the state, in variances of its changes",
-    "model_error_worst": "the same of the worst model",
-    "model_epochs": "passes over the data that a model took on average",
+    "model_epochs": "epochs until the early stop, a mean over the ensemble",
+    "model_error": "held-out squared error of predicted changes (1: no better than their mean), a mean over the "
+    "ensemble",
+    "model_error_worst": "the same of the worst member",
+    "model_reward_error": "the same of predicted rewards, where they are learned",
 }
-WIDE = 1.0
-"""Imagined states may leave the range of what was seen by so many times its width."""
-BETAS, EPSILON = (0.9, 0.999), 1e-8
+"""What `DynamicsEnsemble.fit` returns."""
+CHUNK = 1000
+"""Held-out rows per member that are computed at once: more do not fit a CPU's caches."""
 
 
 @dataclass(frozen=True)
 class DynamicsConfig:
-    """Sizes, and how the models are fitted.
+    """Sizes and training of a `DynamicsEnsemble`.
 
     Attributes:
-        members: K, how many. hidden: width of each. layers: hidden layers. learning_rate: of Adam.
-        batch_size: transitions per model and update. max_epochs: most passes over the data per fit.
-        persistence: how slowly the average of validation losses follows; a model stops where it rises.
-        validation_share: of transitions that a model never trains on.
-        explosion: validation loss, in variances, at which a run is stopped.
-        learned_reward: rewards are predicted beside the state; else they are the suite's own function of it.
+        members: K. hidden, layers: of each network. weight_norm: direction and length of weights apart (published).
+        learning_rate, batch_size: of Adam. max_epochs: per fit. validation_share: of transitions that a member
+            holds out.
+        persistence: of the rolling mean of the held-out error; a member stops when that mean rises.
+        explosion: a held-out error so many times its first one, or 1 if that was less, ends the run.
+        learned_reward: whether K more networks learn the reward.
     """
 
-    members: int = count(5, most=1000)
+    members: int = count(5, most=256)
     hidden: int = count(512, most=16_384)
-    layers: int = whole(2, most=64)
-    learning_rate: float = positive(1e-3, most=10)
-    batch_size: int = count(500, most=1_000_000)
-    max_epochs: int = count(50, most=100_000)
-    persistence: float = share(0.99, below=True)
+    layers: int = count(2, most=16)
+    weight_norm: bool = False
+    learning_rate: float = positive(1e-3, most=1)
+    batch_size: int = count(500)
+    max_epochs: int = count(50)
     validation_share: float = share(0.2, above=True, below=True)
+    persistence: float = share(0.99, below=True)
     explosion: float = positive(100.0, most=1e12)
     learned_reward: bool = False
 
 
-class DynamicsEnsemble(nn.Module):
-    """K networks (ReLU) that predict by how much a state changes: (K, P, S) states and (K, P, A) actions.
+def held_out(seed: int, members: int, episode: np.ndarray, validation_share: float) -> np.ndarray:
+    """(members, n) bool: which of n transitions each member never trains on.
 
-    Source: MB-MPO's and ME-TRPO's models. Deviations: no weight normalisation; a transition belongs to a model's
-    training or validation set for ever, by a hash of its place in the data, where the published code draws the split
-    anew for each fit, so that warm-started models have seen what they are validated on; transitions into terminal
-    states are learned from; mini-batches are of shuffled samples; imagined states stay within `WIDE` widths of what
-    was seen instead of +-1000.
+    episode: (n,) number of each transition's episode, those of an episode together and in order. It depends on seed,
+    member, episode and place in it alone, so that neither later nor evicted transitions change it.
+    """
+    episode = np.asarray(episode, np.int64)
+    numbers, begins = np.arange(len(episode)), np.ones(len(episode), bool)
+    begins[1:] = episode[1:] != episode[:-1]
+    place = numbers - np.maximum.accumulate(np.where(begins, numbers, 0))
+    member = np.arange(members, dtype=np.uint64)[:, None]
+    x = np.full((members, len(episode)), seed, np.uint64)
+    for part in (member, episode.astype(np.uint64), place.astype(np.uint64)):
+        x = _mixed(x ^ part)
+    return (x >> np.uint64(11)) * 2.0**-53 < validation_share
 
-    Args:
-        config: sizes. state_size: S. action_size: A. blind: places of the state that change nothing but themselves,
-            such as how far a body has come; they are not read, and not bounded.
+
+def _mixed(x: np.ndarray) -> np.ndarray:
+    """One round of the generator splitmix64 (Steele et al. 2014): every bit of uint64 `x` changes half of all bits."""
+    x = x + np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+class EarlyStop:
+    """The published rule: stop when the rolling mean of the held-out error rises. Before the first error the mean is
+    1.5 times that error, and was 2.0 times it, so that it can only fall at first.
     """
 
-    def __init__(self, config: DynamicsConfig, state_size: int, action_size: int, blind: tuple[int, ...] = ()):
+    def __init__(self, persistence: float):
+        self.persistence = persistence
+        self.first = self.mean = self.previous = math.nan
+
+    def stops(self, error: float) -> bool:
+        """Take in an epoch's error; -> whether this epoch was the last."""
+        if math.isnan(self.first):
+            self.first, self.mean, self.previous = error, 1.5 * error, 2.0 * error
+        self.mean = self.persistence * self.mean + (1 - self.persistence) * error
+        rises, self.previous = self.previous < self.mean, self.mean
+        return rises
+
+
+class _NormalisedLinear(EnsembleLinear):
+    """Weight normalisation (Salimans & Kingma 2016): the weights into a unit are `gain` long."""
+
+    def __init__(self, heads: int, inputs: int, outputs: int):
+        super().__init__(heads, inputs, outputs)
+        self.gain = nn.Parameter(self.weight.detach().norm(dim=1, keepdim=True))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.baddbmm(self.bias, x, self.weight * (self.gain / self.weight.norm(dim=1, keepdim=True)))
+
+
+class _Unit(nn.Module):
+    """Standardises what networks predict, and back. A value that never varied is predicted exactly: its mean."""
+
+    def __init__(self, size: int):
         super().__init__()
-        self.config, self.state_size, self.heads = config, state_size, config.members
-        outputs = state_size + config.learned_reward
-        sizes = [state_size + action_size, *[config.hidden] * config.layers, outputs]
-        self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
-        for a, b in zip(sizes[:-1], sizes[1:], strict=True):
-            bound = 1 / math.sqrt(a)
-            self.weights.append(torch.empty(self.heads, a, b).uniform_(-bound, bound))
-            self.biases.append(torch.empty(self.heads, 1, b).uniform_(-bound, bound))
-        self.inputs, self.outputs = Standardiser(state_size + action_size), Standardiser(outputs)
-        read = torch.ones(state_size + action_size)
-        read[list(blind)] = 0
-        self.register_buffer("read", read, persistent=False)
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("stddev", torch.ones(size))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (x - self.mean) / torch.where(self.stddev > 0, self.stddev, 1.0)
+
+    def inverse(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.addcmul(self.mean, x, self.stddev)
+
+    def fit(self, x: torch.Tensor, resolution: torch.Tensor) -> None:
+        """Take mean and stddev from (n, size); variation below `resolution` (size,) is rounding."""
+        stddev = x.std(0, correction=0)
+        self.mean.copy_(x.mean(0))
+        self.stddev.copy_(torch.where(stddev > resolution, stddev, 0.0))
+
+
+class _Networks(nn.Module):
+    """K networks of the change and, if asked for, K of the reward, in standardised units."""
+
+    def __init__(self, config: DynamicsConfig, state_size: int, action_size: int):
+        super().__init__()
+        inputs = state_size + action_size
+        self.state_size, self.splits = state_size, (inputs, state_size, int(config.learned_reward))
+        self.delta = _stack(config, inputs, state_size)
+        self.reward = _stack(config, inputs + state_size, 1) if config.learned_reward else None
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        """Squared errors (K, B, 1 or 2), of change and reward, for rows (K, B, inputs | change | reward)."""
+        x, delta, reward = rows.split(self.splits, dim=-1)
+        errors = [(self.delta(x) - delta).square().mean(-1, keepdim=True)]
+        if self.reward is not None:
+            errors.append((self.rewards(x, delta) - reward).square())
+        return torch.cat(errors, dim=-1)
+
+    def rewards(self, x: torch.Tensor, delta: torch.Tensor) -> torch.Tensor:
+        """(K, B, 1); changes are clipped as inputs are."""
+        return self.reward(torch.cat((x, delta.clamp(-Standardiser.LIMIT, Standardiser.LIMIT)), dim=-1))
+
+
+def _stack(config: DynamicsConfig, inputs: int, outputs: int) -> nn.Sequential:
+    sizes = [inputs, *[config.hidden] * config.layers, outputs]
+    linear = _NormalisedLinear if config.weight_norm else EnsembleLinear
+    layers = [linear(config.members, a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True)]
+    units = [nn.ReLU(inplace=True) for _ in layers[1:]]
+    return nn.Sequential(*[block for pair in zip(layers, units, strict=False) for block in pair], layers[-1])
+
+
+class _MemberAdam(nn.Module):
+    """Adam for parameters with a leading member dimension K; what is left out of a step does not move, nor do its
+    moments.
+    """
+
+    def __init__(self, parameters: list[nn.Parameter], learning_rate: float):
+        super().__init__()
+        self.learning_rate = learning_rate
+        for name in ("first", "second"):
+            for i, parameter in enumerate(parameters):
+                self.register_buffer(f"{name}_{i}", torch.zeros_like(parameter))
+        self.register_buffer("steps", torch.zeros(len(parameters), len(parameters[0])))
+
+    @torch.no_grad()
+    def step(self, parameters: list[nn.Parameter], gradients: list[torch.Tensor], members: list[int]) -> None:
+        """One step of `members`; gradients (len(members), ...) per parameter."""
+        places = [(i, k, row) for i in range(len(parameters)) for row, k in enumerate(members)]
+        gradients = [gradient.contiguous() for gradient in gradients]  # fused optimisers read memory in order
+        adam(
+            [parameters[i][k] for i, k, _ in places],
+            [gradients[i][row] for i, _, row in places],
+            [self.get_buffer(f"first_{i}")[k] for i, k, _ in places],
+            [self.get_buffer(f"second_{i}")[k] for i, k, _ in places],
+            [],
+            [self.steps[i, k] for i, k, _ in places],
+            fused=True, amsgrad=False, beta1=0.9, beta2=0.999, lr=self.learning_rate, weight_decay=0.0, eps=1e-8,
+            maximize=False,
+        )  # fmt: skip
+
+
+class DynamicsEnsemble(nn.Module):
+    """K networks that predict how an action changes the observed state; those of a member share no weight.
+
+    Initial weights, and which transitions each member holds out, are drawn when it is built
+    (`rng.seeded_construction`).
+    """
+
+    REACH = 10.0
+    """Predicted states stay within what was seen, widened on both sides by so many times its width."""
+
+    def __init__(self, config: DynamicsConfig, state_size: int, action_size: int):
+        super().__init__()
+        self.config = config
+        self.networks = _Networks(config, state_size, action_size)
+        self.inputs, self.deltas = Standardiser(state_size + action_size), _Unit(state_size)
+        self.reward_unit = _Unit(1) if config.learned_reward else None
+        self.optimiser = _MemberAdam(list(self.networks.parameters()), config.learning_rate)
+        self.register_buffer("split_seed", torch.randint(2**62, ()))
         self.register_buffer("low", torch.full((state_size,), -math.inf))
         self.register_buffer("high", torch.full((state_size,), math.inf))
-        self.register_buffer("salt", torch.randint(2**62, (1,)))
-        self.adam = RowAdam(list(self.parameters()), config.learning_rate)
+
+    @property
+    def heads(self) -> int:
+        """K."""
+        return self.config.members
 
     # Predicting
 
-    def forward(self, states: torch.Tensor, actions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Each group of rows through its own model: next states (K, P, S), and rewards (K, P) if they are learned."""
-        found = self._net(list(self.parameters()), self._scaled(torch.cat([states, actions], -1)))
-        found = found * self.outputs.stddev + self.outputs.mean
-        following = (states + found[..., :self.state_size]).clamp(self.low, self.high)
-        return following, found[..., -1] if self.config.learned_reward else None
+    def forward(self, states: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
+        """Next states (K, P, S), group k of states (K, P, S) and actions (K, P, A) through member k; fewer groups: the
+        first members.
+        """
+        x = self.inputs(torch.cat((states, actions), dim=-1))
+        delta = self._run(self.networks.delta, x)
+        return (states + self.deltas.inverse(delta)).clamp(self.low, self.high)
 
-    def through(self, states: torch.Tensor, actions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """(N, P, S), (N, P, A), task n through model n mod K (N a multiple of K) -> (N, P, S), and (N, P) or None."""
-        following, rewards = self(self._grouped(states), self._grouped(actions))
-        following = self._apart(following, states.shape[1])
-        return following, None if rewards is None else self._apart(rewards[..., None], states.shape[1])[..., 0]
+    def through(self, states: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
+        """Next states (N, P, S) of any number of tasks, task n through member n mod K."""
+        return self._by_task(self.forward, states, actions)
 
-    def _grouped(self, x: torch.Tensor) -> torch.Tensor:
-        rounds = len(x) // self.heads
-        return x.unflatten(0, (rounds, self.heads)).transpose(0, 1).flatten(1, 2)
+    def rewards(self, states: torch.Tensor, actions: torch.Tensor, next_states: torch.Tensor) -> torch.Tensor:
+        """Learned rewards (N, P) of transitions of N tasks, task n through member n mod K."""
+        return self._by_task(self._rewards, states, actions, next_states)
 
-    def _apart(self, x: torch.Tensor, particles: int) -> torch.Tensor:
-        return x.unflatten(1, (-1, particles)).transpose(0, 1).flatten(0, 1)
+    def _rewards(self, states, actions, next_states):
+        x = self.inputs(torch.cat((states, actions), dim=-1))
+        delta = self.deltas(next_states - states).clamp(-Standardiser.LIMIT, Standardiser.LIMIT)
+        return self.reward_unit.inverse(self._run(self.networks.reward, torch.cat((x, delta), dim=-1)))[..., 0]
 
-    def _scaled(self, inputs: torch.Tensor) -> torch.Tensor:
-        return self.inputs(inputs) * self.read
+    def _run(self, network: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        if len(x) == self.heads:
+            return network(x)
+        return functional_call(network, {name: p[: len(x)] for name, p in network.named_parameters()}, (x,))
 
-    def _net(self, parameters: list[torch.Tensor], x: torch.Tensor) -> torch.Tensor:
-        layers = len(self.weights)
-        for i, (weight, bias) in enumerate(zip(parameters[:layers], parameters[layers:], strict=True)):
-            x = torch.baddbmm(bias, x, weight)
-            x = x.relu() if i + 1 < layers else x
-        return x
+    def _by_task(self, function, *inputs: torch.Tensor) -> torch.Tensor:
+        """`function` of groups of members' rows, for inputs (N, P, ...): whole rounds of K tasks at once."""
+        tasks, particles, k = *inputs[0].shape[:2], self.heads
+        whole = tasks - tasks % k
+        parts = []
+        if whole:
+            grouped = [x[:whole].unflatten(0, (-1, k)).transpose(0, 1).flatten(1, 2) for x in inputs]
+            parts.append(function(*grouped).unflatten(1, (-1, particles)).transpose(0, 1).flatten(0, 1))
+        if whole < tasks:
+            parts.append(function(*(x[whole:] for x in inputs)))
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
 
     # Learning
 
-    def fit(self, data: Transitions, owners: torch.Tensor | None, rng: torch.Generator) -> Metrics:
-        """Go on learning, from all of `data`, until each model's validation loss rises.
+    def fit(self, transitions: Transitions, owners: torch.Tensor | None, rng: torch.Generator) -> Metrics:
+        """Go on from the present weights until every member's early stop; -> values named in `METRICS`.
 
-        owners: (n,) the one model that may learn from each transition; None: all may.
-        Raises RunError, naming the model, where a validation loss explodes; UserError where a model has no data.
+        owners: (n,) int64, the one member that each transition belongs to; None: all belong to all. A member trains
+        on those of its own that it does not hold out; one that has none of either kind stays as it is. An epoch is one
+        pass through what the member with the most trains on; others go round.
+        Raises UserError if no member has both kinds, RunError naming a member whose held-out error explodes.
         """
-        inputs, targets = self._scale(data)
-        held_out = self._held_out(data)
-        own = torch.ones_like(held_out) if owners is None else owners[:, None] == torch.arange(self.heads)
-        training, held_out = own & ~held_out, own & held_out
-        lacking = [k for k in range(self.heads) if not training[:, k].any()]
-        if lacking:
-            raise UserError(f"model {lacking[0]} of {self.heads} has no data of its tasks: raise "
-                            "transfer.warmup_episodes, so that every task is played")  # fmt: skip
-        held_out = torch.where(held_out.any(0), held_out, training)  # a handful of transitions may have none
-        stop, epochs = EarlyStop(self.heads, self.config.persistence), torch.zeros(self.heads)
-        while len(stop.active) and int(epochs.max()) < self.config.max_epochs:
-            active = stop.active
-            self._epoch(active, inputs, targets, training, rng)
-            losses = self._losses(active, inputs, targets, held_out)
-            self._check(active, losses)
-            epochs[active] += 1
-            stop.see(losses)
-        return {"model_error": float(stop.last.mean()), "model_error_worst": float(stop.last.max()),
-                "model_epochs": float(epochs.mean())}  # fmt: skip
-
-    def _scale(self, data: Transitions) -> tuple[torch.Tensor, torch.Tensor]:
-        """Take the scales of `data`; -> inputs (n, S + A) and targets, standardised."""
-        device = self.low.device
-        states, following = data.proprio.to(device), data.next_proprio.to(device)
-        inputs, targets = torch.cat([states, data.action.to(device)], -1), following - states
-        if self.config.learned_reward:
-            targets = torch.cat([targets, data.reward.to(device)[:, None]], -1)
-        self.inputs.fit(inputs)
-        self.outputs.fit(targets)
-        low, high = torch.minimum(states, following).amin(0), torch.maximum(states, following).amax(0)
-        free = self.read[:self.state_size] == 0
-        wide = WIDE * (high - low)
-        self.low.copy_(torch.where(free, -math.inf, low - wide))
-        self.high.copy_(torch.where(free, math.inf, high + wide))
-        return self._scaled(inputs), self.outputs(targets)
-
-    def _held_out(self, data: Transitions) -> torch.Tensor:
-        """(n, K) bool: what belongs to each model's validation set, for ever."""
-        row = torch.arange(len(data.episode))
-        begins = torch.ones_like(row, dtype=torch.bool)
-        begins[1:] = data.episode[1:] != data.episode[:-1]
-        place = row - torch.where(begins, row, 0).cummax(0).values
-        number = (data.episode * 1_000_003 + place)[:, None] * 1_009 + torch.arange(self.heads)
-        return _hashed(number + int(self.salt)) < self.config.validation_share
-
-    def _epoch(self, active, inputs, targets, training, rng: torch.Generator) -> None:
-        """One pass of the active models over their data, those with less of it over part of theirs again."""
-        rows = [training[:, k].nonzero()[:, 0] for k in active.tolist()]
-        longest = max(map(len, rows))
-        shuffled = torch.stack([self._repeated(own, longest, rng) for own in rows]).to(inputs.device)
-        with self.adam.rows(active) as (parameters, step):
-            for batch in shuffled.split(self.config.batch_size, 1):
-                error = self._net(parameters, inputs[batch]) - targets[batch]
-                step(torch.autograd.grad(error.square().mean((1, 2)).sum(), parameters))
-
-    @staticmethod
-    def _repeated(rows: torch.Tensor, length: int, rng: torch.Generator) -> torch.Tensor:
-        order = rows[torch.randperm(len(rows), generator=rng)]
-        return order.repeat(-(-length // len(rows)))[:length]
+        rows = self._prepare(transitions)
+        train, tests = self._split(transitions, owners)
+        running = [k for k in range(self.heads) if len(train[k]) and len(tests[k])]
+        if not running:
+            raise UserError(
+                f"{len(rows)} transitions are too few to train on some and test on others; collect more before a fit"
+            )
+        rules = {k: EarlyStop(self.config.persistence) for k in running}
+        errors, epochs = {}, {}
+        for epoch in range(1, self.config.max_epochs + 1):
+            self._epoch(rows, [train[k] for k in running], running, rng)
+            for k, error in zip(running, self._errors(rows, [tests[k] for k in running], running), strict=True):
+                errors[k], epochs[k] = error, epoch
+            running = [k for k in running if not self._stops(k, rules[k], sum(errors[k]))]
+            if not running:
+                break
+        return self._metrics(errors, epochs)
 
     @torch.no_grad()
-    def _losses(self, active, inputs, targets, held_out) -> torch.Tensor:
-        """(active,) mean squared validation errors, on the CPU."""
-        rows = [held_out[:, k].nonzero()[:, 0] for k in active.tolist()]
-        counts = torch.tensor([len(own) for own in rows])
-        index = nn.utils.rnn.pad_sequence(rows, batch_first=True).to(inputs.device)
-        counted = (torch.arange(index.shape[1]) < counts[:, None]).to(inputs.device)
-        error = self._net([p[active] for p in self.parameters()], inputs[index]) - targets[index]
-        return (error.square().mean(-1) * counted).sum(1).cpu() / counts
+    def _prepare(self, transitions: Transitions) -> torch.Tensor:
+        """Fit all units; -> (n, inputs | change | reward), standardised."""
+        device = self.low.device
+        states, actions, following = (
+            x.to(device, torch.float32) for x in (transitions.proprio, transitions.action, transitions.next_proprio)
+        )
+        if not len(states):
+            raise UserError("there are no transitions to fit a model of the dynamics to; collect some first")
+        x, delta, seen = torch.cat((states, actions), dim=-1), following - states, torch.cat((states, following))
+        self.inputs.fit(x)
+        self.deltas.fit(delta, 1e-6 * seen.abs().amax(0))
+        low, high = seen.amin(0), seen.amax(0)
+        self.low.copy_(low - self.REACH * (high - low))
+        self.high.copy_(high + self.REACH * (high - low))
+        columns = [self.inputs(x), self.deltas(delta)]
+        if self.reward_unit is not None:
+            reward = transitions.reward.to(device, torch.float32)[:, None]
+            self.reward_unit.fit(reward, 1e-6 * reward.abs().amax(0))
+            columns.append(self.reward_unit(reward))
+        return torch.cat(columns, dim=-1)
 
-    def _check(self, active: torch.Tensor, losses: torch.Tensor) -> None:
-        worst = int(losses.nan_to_num(math.inf).argmax())
-        if not losses[worst] < self.config.explosion:
-            raise RunError(f"model {int(active[worst])} of the ensemble exploded: its validation loss is "
-                           f"{float(losses[worst]):.3g} variances; lower models.learning_rate")  # fmt: skip
+    def _split(self, transitions: Transitions, owners: torch.Tensor | None):
+        """(rows that each member trains on, rows that it is tested on)."""
+        held = torch.from_numpy(
+            held_out(int(self.split_seed), self.heads, transitions.episode.numpy(), self.config.validation_share)
+        )
+        mine = torch.ones_like(held) if owners is None else owners.cpu() == torch.arange(self.heads)[:, None]
+        return [row.nonzero()[:, 0] for row in mine & ~held], [row.nonzero()[:, 0] for row in mine & held]
+
+    def _epoch(self, rows: torch.Tensor, train: list[torch.Tensor], members: list[int], rng: torch.Generator) -> None:
+        length = max(len(own) for own in train)
+        orders = [own[torch.randperm(len(own), generator=rng)] for own in train]
+        order = torch.stack([own.repeat(-(-length // len(own)))[:length] for own in orders]).to(rows.device)
+        parameters = dict(self.networks.named_parameters())
+        for batch in order.tensor_split(-(-length // self.config.batch_size), dim=1):
+            own = {name: x.requires_grad_() for name, x in self._of(members).items()}
+            errors = functional_call(self.networks, own, (_rows(rows, batch),))
+            gradients = torch.autograd.grad(errors.sum(-1).mean(1).sum(), list(own.values()))
+            self.optimiser.step(list(parameters.values()), list(gradients), members)
+
+    def _of(self, members: list[int]) -> dict[str, torch.Tensor]:
+        """The weights of some members, detached; those of all are not copied."""
+        parameters = self.networks.named_parameters()
+        return {name: (p if len(members) == self.heads else p[members]).detach() for name, p in parameters}
+
+    @torch.no_grad()
+    def _errors(self, rows: torch.Tensor, tests: list[torch.Tensor], members: list[int]) -> list[list[float]]:
+        """Mean squared errors of change (and reward) of each member on rows of its own."""
+        own, length = self._of(members), max(len(some) for some in tests)
+        order = torch.stack([nn.functional.pad(some, (0, length - len(some)), value=-1) for some in tests])
+        totals = 0.0
+        for batch in order.to(rows.device).split(CHUNK, dim=1):
+            errors = functional_call(self.networks, own, (_rows(rows, batch.clamp(min=0)),))
+            totals = totals + torch.where(batch[..., None] >= 0, errors, 0.0).sum(1, dtype=torch.float64)
+        counts = torch.tensor([[len(some)] for some in tests], device=rows.device)
+        return (totals / counts).tolist()
+
+    def _stops(self, member: int, rule: EarlyStop, error: float) -> bool:
+        stops = rule.stops(error)
+        if not error <= self.config.explosion * max(rule.first, 1.0):  # NaN is neither
+            raise RunError(
+                f"dynamics model: member {member}'s held-out error exploded, {rule.first:.3g} at first and now "
+                f"{error:.3g}; lower its learning_rate"
+            )
+        return stops
+
+    def _metrics(self, errors: dict[int, list[float]], epochs: dict[int, int]) -> Metrics:
+        table = np.array(list(errors.values()))
+        metrics = {"model_epochs": float(np.mean(list(epochs.values()))), "model_error": float(table[:, 0].mean()),
+                   "model_error_worst": float(table[:, 0].max())}  # fmt: skip
+        if self.config.learned_reward:
+            metrics["model_reward_error"] = float(table[:, 1].mean())
+        return metrics
 
     # Saving
 
     def state(self) -> dict:
-        """Weights, scales and moments."""
-        return {"models": self.state_dict(), "adam": self.adam.state()}
+        """Weights, moments, units and the split."""
+        return {name: x.clone() for name, x in self.state_dict().items()}
 
     def load_state(self, state: dict) -> None:
         """Continue from `state()`."""
-        self.load_state_dict(state["models"])
-        self.adam.load_state(state["adam"])
+        self.load_state_dict(state)
 
 
-class EarlyStop:
-    """Which models go on: each until the running average of its validation losses rises.
-
-    The average starts at 1.5 times, and its predecessor at twice the first loss. Source: MB-MPO's code.
-    """
-
-    def __init__(self, models: int, persistence: float):
-        self.persistence = persistence
-        self.active = torch.arange(models)
-        self.last, self.average = torch.full((models,), math.nan), torch.full((models,), math.nan)
-
-    def see(self, losses: torch.Tensor) -> None:
-        """Take in a validation loss of each active model."""
-        active, first = self.active, self.average[self.active].isnan()
-        before = torch.where(first, 2 * losses, self.average[active])
-        average = torch.where(first, 1.5 * losses, before)
-        average = self.persistence * average + (1 - self.persistence) * losses
-        self.last[active], self.average[active] = losses, average
-        self.active = active[before >= average]
-
-
-class RowAdam:
-    """Adam (Kingma & Ba 2015) on parameters (K, ...) whose rows step on their own; those that rest keep their moments.
-    """
-
-    def __init__(self, parameters: list[torch.Tensor], rate: float):
-        self.parameters, self.rate = parameters, rate
-        self.means: list[torch.Tensor] = []
-        self.squares: list[torch.Tensor] = []
-        self.steps = torch.zeros(len(parameters[0]), dtype=torch.float64)
-
-    @contextmanager
-    def rows(self, active: torch.Tensor):
-        """Copies of these rows that need gradients, and a function that steps them; on leaving they are put back."""
-        if not self.means:  # not earlier: parameters may have moved to another device
-            self.means, self.squares = ([torch.zeros_like(p) for p in self.parameters] for _ in range(2))
-        held = [[x.detach()[active] for x in group] for group in (self.parameters, self.means, self.squares)]
-        parameters, means, squares = held
-        for parameter in parameters:
-            parameter.requires_grad_()
-
-        def step(gradients: Sequence[torch.Tensor]) -> None:
-            self.steps[active] += 1
-            corrections = [1 - beta ** self.steps[active] for beta in BETAS]
-            first, second = (c.to(means[0]).view(-1, 1, 1) for c in corrections)
-            with torch.no_grad():
-                torch._foreach_lerp_(means, gradients, 1 - BETAS[0])
-                torch._foreach_mul_(squares, BETAS[1])
-                torch._foreach_addcmul_(squares, gradients, gradients, 1 - BETAS[1])
-                for parameter, mean, square in zip(parameters, means, squares, strict=True):
-                    parameter.addcdiv_(mean * (-self.rate / first), (square / second).sqrt_().add_(EPSILON))
-
-        yield parameters, step
-        for everything, part in zip((self.parameters, self.means, self.squares), held, strict=True):
-            for old, new in zip(everything, part, strict=True):
-                old.data[active] = new.detach()
-
-    def state(self) -> dict:
-        """Moments and steps."""
-        return {"means": dict(_numbered(self.means)), "squares": dict(_numbered(self.squares)),
-                "steps": self.steps}  # fmt: skip
-
-    def load_state(self, state: dict) -> None:
-        """Continue from `state()`."""
-        device = self.parameters[0].device
-        self.means, self.squares = ([state[name][str(k)].clone().to(device) for k in range(len(state[name]))]
-                                    for name in ("means", "squares"))  # fmt: skip
-        self.steps = state["steps"].clone()
-
-
-def _numbered(tensors: Sequence[torch.Tensor]) -> list[tuple[str, torch.Tensor]]:
-    """Numbers as names: checkpoints have string keys."""
-    return [(str(k), tensor) for k, tensor in enumerate(tensors)]
-
-
-def _hashed(numbers: torch.Tensor) -> torch.Tensor:
-    """Whole numbers (...) -> [0, 1), evenly and the same on every machine (the finaliser of splitmix64)."""
-    z = numbers
-    for shift, factor in ((30, -4658895280553007687), (27, -7723592293110705685)):
-        z = (z ^ ((z >> shift) & ((1 << (64 - shift)) - 1))) * factor
-    z = z ^ ((z >> 31) & ((1 << 33) - 1))
-    return (z & ((1 << 53) - 1)).double() / (1 << 53)
+def _rows(rows: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """rows[index] of (n, width) for index (K, B), which is quicker this way."""
+    return rows.index_select(0, index.flatten()).unflatten(0, index.shape)

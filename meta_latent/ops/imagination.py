@@ -1,8 +1,11 @@
-"""Multi-step imagination: the one loop through a latent model that every algorithm and loss uses."""
+"""Multi-step imagination: the one loop through a latent model that every algorithm and loss uses, and the one
+through models of the observed state.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -37,17 +40,20 @@ def imagine(model, latent, act: Callable[[int, Any], torch.Tensor], head: torch.
     return steps
 
 
-class Imagined(NamedTuple):
-    """Episodes of P particles in each of N simulated tasks, H steps long.
+@dataclass(frozen=True)
+class Imagined:
+    """Imagined steps of N tasks with P particles each over H steps.
 
-    states: (N, P, H, S) before each step. actions: (N, P, H, A). rewards: (N, P, H). mask: (N, P, H) bool, False from
-    the step after an end on, and from one on that is not finite.
+    Attributes:
+        states, next_states: (N, P, H, S). actions: (N, P, H, A). rewards: (N, P, H), 0 where masked.
+        mask: (N, P, H) bool, True for steps that count: taken before the particle ended, and finite.
     """
 
     states: torch.Tensor
     actions: torch.Tensor
     rewards: torch.Tensor
     mask: torch.Tensor
+    next_states: torch.Tensor
 
 
 @torch.no_grad()
@@ -57,17 +63,26 @@ def imagine_groups(
     starts: torch.Tensor,
     horizon: int,
 ) -> Imagined:
-    """Roll `horizon` steps from `starts` (N, P, S), without gradients.
+    """Roll `horizon` steps from starts (N, P, S), without gradients.
 
     Args:
-        step: (states (N, P, S), actions (N, P, A)) -> next states, rewards (N, P), whether that ended it (N, P) bool.
+        step: (states (N, P, S), actions (N, P, A)) -> (next states (N, P, S), rewards (N, P), ended (N, P) bool).
         policy: states (N, P, S) -> actions (N, P, A).
+    The step that ends a particle still counts, later ones do not. A step to a state or with a reward that is not
+    finite does not count, nor do later ones; the particle stays where it was, so that all states are finite.
     """
-    states, alive, taken = starts, torch.ones(starts.shape[:2], dtype=torch.bool, device=starts.device), []
-    for _ in range(horizon):
-        actions = policy(states)
-        following, rewards, ended = step(states, actions)
-        alive = alive & following.isfinite().all(-1) & rewards.isfinite()
-        taken.append((states, actions, rewards, alive))
-        states, alive = following.where(alive[..., None], states), alive & ~ended
-    return Imagined(*(torch.stack(column, 2) for column in zip(*taken, strict=True)))
+    tasks, particles, size = starts.shape
+    states = starts.new_empty(tasks, particles, horizon + 1, size)
+    rewards = starts.new_empty(tasks, particles, horizon)
+    mask = torch.empty_like(rewards, dtype=torch.bool)
+    actions, state, alive = [], starts, torch.ones_like(mask[..., 0])
+    states[:, :, 0] = starts
+    for k in range(horizon):
+        actions.append(policy(state))
+        following, reward, ended = step(state, actions[-1])
+        finite = following.isfinite().all(-1) & reward.isfinite()
+        state = torch.where(finite[..., None], following, state)
+        mask[:, :, k] = alive = alive & finite
+        states[:, :, k + 1], rewards[:, :, k] = state, torch.where(alive, reward, 0.0)
+        alive = alive & ~ended
+    return Imagined(states[:, :, :-1], torch.stack(actions, dim=2), rewards, mask, states[:, :, 1:])
