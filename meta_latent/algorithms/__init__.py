@@ -4,6 +4,9 @@ from meta_latent.algorithms.registry import register
 
 register("ivg", "meta_latent.algorithms.ivg:ALGORITHM")
 register("mb_mpo", "meta_latent.algorithms.mb_mpo:ALGORITHM")
+register("mb_mpo_alpha0", "meta_latent.algorithms.mb_mpo:ALPHA0")
+register("mb_mpo_first_order", "meta_latent.algorithms.mb_mpo:FIRST_ORDER")
+register("mb_mpo_one_model", "meta_latent.algorithms.mb_mpo:ONE_MODEL")
 register("me_ppo", "meta_latent.algorithms.me_trpo:ME_PPO")
 register("me_trpo", "meta_latent.algorithms.me_trpo:ALGORITHM")
 register("meld", "meta_latent.algorithms.meld:ALGORITHM")

@@ -9,8 +9,8 @@ Optimization", CoRL 2018 (arXiv 1809.05214), and its code. One iteration:
         imagine with pi(theta_n); theta <- a trust-region step on the likelihood-ratio gain of all theta_n,
         differentiated through the inner step
 
-alpha = 0 (`rate=0`) is an average over the models without adapting, `models=1` one task, `second_order=false` the
-first-order gradient. Deviations: imagining starts from stored first observations, not from free resets of the
+Controls, registered beside it: `mb_mpo_alpha0`, an average over the models without adapting; `mb_mpo_one_model`;
+`mb_mpo_first_order`, which does not differentiate through the inner step. Deviations: imagining starts from stored first observations, not from free resets of the
 simulator; actions are clipped Gaussians with their own likelihood; what the policy reads is scaled by the warm-up's
 deviations; exact products with the Fisher matrix, through a first-order inner step, in place of finite differences;
 a transition belongs for ever to a model's training or validation part; terminal transitions are learned from.
@@ -18,7 +18,8 @@ a transition belongs for ever to a model's training or validation part; terminal
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
 
@@ -167,23 +168,30 @@ def simulators_of(config: MBMPOConfig, setting: Setting) -> StateSimulators | La
                         "algorithms.mb_mpo.models.members to a divisor, or own_tasks=false")  # fmt: skip
     if 1 < setting.tasks > config.tasks:
         raise UserError(f"algorithms.mb_mpo.tasks={config.tasks} is less than the {setting.tasks} training tasks")
-    ensemble = DynamicsEnsemble(config.models, setting.spec.proprio, setting.spec.action_size,
-                                setting.functions.invariant).to(setting.device)  # fmt: skip
-    return StateSimulators(ensemble, setting.functions, setting.tasks, owned)
+    size = setting.spec.proprio
+    ensemble = DynamicsEnsemble(config.models, size, setting.spec.action_size).to(setting.device)
+    return StateSimulators(ensemble, size, setting.functions, setting.tasks, owned)
 
 
-ALGORITHM = Algorithm(
-    config=MBMPOConfig,
-    build=MBMPO,
-    starts=("scratch", "pretrained"),
-    metrics={
-        "imagined_return": "return in the models before the inner step",
-        "imagined_return_adapted": "return in the models after it",
-        "reward_loss": "squared error of the reward heads on observed latents",
-        "reward_loss_imagined": "the same on latents unrolled with the logged actions",
-        **STEP_METRICS, **DYNAMICS_METRICS, **MODEL_METRICS,
-    },
-    needs=frozenset({"functions"}),
-    sees=frozenset({"index"}),
-    adapts=True,
-)
+def _algorithm(variant: Callable[[MBMPOConfig], MBMPOConfig]) -> Algorithm:
+    return Algorithm(
+        config=MBMPOConfig,
+        build=lambda config, setting: MBMPO(variant(config), setting),
+        starts=("scratch", "pretrained"),
+        metrics={
+            "imagined_return": "return in the simulators before the inner step",
+            "imagined_return_adapted": "return in the simulators after it",
+            "reward_loss": "squared error of the reward heads on observed latents",
+            "reward_loss_imagined": "the same on latents unrolled with the logged actions",
+            **STEP_METRICS, **DYNAMICS_METRICS, **MODEL_METRICS,
+        },
+        needs=frozenset({"functions"}),
+        sees=frozenset({"index"}),
+        adapts=True,
+    )  # fmt: skip
+
+
+ALGORITHM = _algorithm(lambda config: config)
+ALPHA0 = _algorithm(lambda config: replace(config, rate=0.0))
+ONE_MODEL = _algorithm(lambda config: replace(config, models=replace(config.models, members=1), own_tasks=False))
+FIRST_ORDER = _algorithm(lambda config: replace(config, second_order=False))

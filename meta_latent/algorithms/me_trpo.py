@@ -63,8 +63,8 @@ class METRPO(PolicySearch):
             raise UserError("models of states need proprioception that rewards follow from, such as "
                             "suite={observation: reward_inputs}, where a suite has it")  # fmt: skip
         spec, device = setting.spec, setting.device
-        ensemble = DynamicsEnsemble(config.models, spec.proprio, spec.action_size, setting.functions.invariant).to(device)
-        simulators = StateSimulators(ensemble, setting.functions, setting.tasks, owned=False)
+        ensemble = DynamicsEnsemble(config.models, spec.proprio, spec.action_size).to(device)
+        simulators = StateSimulators(ensemble, spec.proprio, setting.functions, setting.tasks, owned=False)
         super().__init__(config.policy, simulators, spec.action_size, setting.tasks, setting.max_episode_steps)
         self.config, self.step, self.left, self.last = config, step, 0, torch.zeros(0)
 

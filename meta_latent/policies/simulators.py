@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from meta_latent.errors import UserError
 from meta_latent.policies.latent_agent import LatentAgent, LatentParts
 from meta_latent.policies.reward_heads import RewardHeads, even, reward_errors
 from meta_latent.ranges import count, nonnegative, positive, whole
@@ -64,21 +65,25 @@ class StateSimulators(ObservedStates):
     Simulated task n, of any multiple of K, is model n mod K with the reward of training task n mod `tasks`.
 
     Args:
-        ensemble: a `DynamicsEnsemble`. functions: rewards and ends of observed states (`registry.Functions`). tasks:
-            how many training tasks there are. owned: model k learns from tasks k, k + K, ... alone (dynamics differ
-            between tasks), else every model from all data.
+        ensemble: a `DynamicsEnsemble`. size: values of a state. functions: rewards and ends of observed states
+            (`registry.Functions`). tasks: how many training tasks there are. owned: model k learns from tasks k, k + K,
+            ... alone (dynamics differ between tasks), else every model from all data.
     """
 
-    def __init__(self, ensemble: Any, functions: Any, tasks: int, owned: bool):
+    def __init__(self, ensemble: Any, size: int, functions: Any, tasks: int, owned: bool):
+        super().__init__(size, next(ensemble.parameters()).device, functions.invariant)
         self.ensemble, self.functions, self.tasks, self.owned = ensemble, functions, tasks, owned
-        super().__init__(ensemble.state_size, next(ensemble.parameters()).device, functions.invariant)
+        self._invariant = torch.zeros(size, device=self.device)
+        self._invariant[list(functions.invariant)] = 1
         self._firsts, self._of = [], -1
 
     # Learning
 
     def learn(self, replay, rng: Streams) -> Metrics:
-        """Fit the models to all past data, warm-started."""
+        """Fit the models to all past data, warm-started; what is invariant is moved to the origin."""
         data = replay.transitions()
+        moved = data.proprio * self._invariant.cpu()
+        data = replace(data, proprio=data.proprio - moved, next_proprio=data.next_proprio - moved)
         owners = data.task_index % self.ensemble.heads if self.owned else None
         return self.ensemble.fit(data, owners, rng.torch("model"))
 
@@ -90,6 +95,9 @@ class StateSimulators(ObservedStates):
         first = torch.cat([torch.ones(1, dtype=torch.bool), data.episode[1:] != data.episode[:-1]])
         states, owner = data.proprio[first].to(self.device), data.task_index[first] % heads
         self._firsts = [states[owner == k] if self.owned else states for k in range(heads)]
+        if not all(map(len, self._firsts)):
+            raise UserError(f"some of the {heads} models have no data of their training tasks: raise "
+                            "transfer.warmup_episodes, so that every task is played")  # fmt: skip
         self._of = replay.added
 
     # Imagining
@@ -104,9 +112,13 @@ class StateSimulators(ObservedStates):
 
     def step(self, states: torch.Tensor, actions: torch.Tensor):
         """States (N, P, S) and actions (N, P, A) -> next states, rewards (N, P), whether that ended it (N, P)."""
-        following, rewards = self.ensemble.through(states, actions)
+        moved = states * self._invariant
+        following = self.ensemble.through(states - moved, actions)
+        if self.ensemble.config.learned_reward:
+            rewards = self.ensemble.rewards(states - moved, actions, following)
+        following = following + moved
         task = (torch.arange(len(states)) % self.tasks)[:, None].expand(states.shape[:2])
-        if rewards is None:
+        if not self.ensemble.config.learned_reward:
             rewards = self.functions.reward(task, following, actions)
         return following, rewards, self.functions.terminated(task, following, actions)
 
