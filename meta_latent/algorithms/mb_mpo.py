@@ -10,10 +10,11 @@ Optimization", CoRL 2018 (arXiv 1809.05214), and its code. One iteration:
         differentiated through the inner step
 
 Controls, registered beside it: `mb_mpo_alpha0`, an average over the models without adapting; `mb_mpo_one_model`;
-`mb_mpo_first_order`, which does not differentiate through the inner step. Deviations: imagining starts from stored first observations, not from free resets of the
-simulator; actions are clipped Gaussians with their own likelihood; what the policy reads is scaled by the warm-up's
-deviations; exact products with the Fisher matrix, through a first-order inner step, in place of finite differences;
-a transition belongs for ever to a model's training or validation part; terminal transitions are learned from.
+`mb_mpo_first_order`, which does not differentiate through the inner step. Deviations: imagining starts from stored
+first observations, not from free resets of the simulator; actions are clipped Gaussians with their own likelihood; what
+the policy reads is scaled by the warm-up's deviations; exact products with the Fisher matrix, through a first-order
+inner step, in place of finite differences; a transition belongs for ever to a model's training or validation part;
+terminal transitions are learned from.
 """
 
 from __future__ import annotations

@@ -65,6 +65,7 @@ class TargetConfig(TaskConfig):
         data: a model folder whose source episodes are the logged data that algorithms without an environment
             learn from.
         thresholds: scores that count, instead of the experiment's: raw ones, where the task has no references.
+        warmup_episodes: instead of the experiment's: a family needs some of each task.
         training_options: further options of the suite, under which policies are trained: with {sparse: false}, agents
             see and are tested on sparse rewards, and critics learn from dense ones (MELD's recipe). Of meld, slac and
             no_carry; other algorithms learn from what they are shown.
@@ -75,6 +76,7 @@ class TargetConfig(TaskConfig):
     episodes_per_trial: int = ranges.count(1, most=10_000)
     data: str = names.path("", may_be_empty=True)
     thresholds: tuple[float, ...] | None = ranges.numbers(None, -1e9, 1e9, may_be_empty=True, may_repeat=False)
+    warmup_episodes: int | None = ranges.whole(None)
     training_options: dict[str, Any] = names.suite_options()
 
     def __post_init__(self):
@@ -231,6 +233,11 @@ class TransferConfig:
             if key in budgets:
                 return budgets[key]
         return budgets.get("default", 3000 if clock == "env_steps" else 10_000)
+
+    def warmup_of(self, target: str) -> int:
+        """Random episodes that come first on `target`."""
+        own = self.targets[target].warmup_episodes
+        return self.warmup_episodes if own is None else own
 
     def thresholds_of(self, target: str, normalised: bool) -> tuple[float, ...]:
         """The scores that count on `target`, ascending; none where scores are raw and it has none of its own."""
