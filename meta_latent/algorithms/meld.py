@@ -60,6 +60,8 @@ class MELDConfig:
         hidden: width of critics and policy. layers: their hidden layers. learning_rate: of critics and policy.
         temperature_learning_rate: of the weight of the entropy bonus. target_rate: how fast the target critics follow.
         average_rate: how fast the policy's running average follows, which is what is evaluated.
+        standardise: policy and critics read beliefs of mean 0 and stddev 1, as they are when learning starts; else
+            as they are.
         gradient_clip: largest norm per network.
     """
 
@@ -85,6 +87,7 @@ class MELDConfig:
     target_rate: float = share(0.01, above=True)
     average_rate: float = share(0.1, above=True)
     gradient_clip: float = positive(10.0, most=1e9)
+    standardise: bool = True
 
 
 class MELD(LatentAgent):
@@ -172,7 +175,8 @@ class MELD(LatentAgent):
         for _ in range(self.adaptation.first_filter):
             self.infer("filter", replay, rng, metrics)
         trials, belief = self.infer("", replay, rng, metrics)
-        self.scales.fit(self.parameters_of(belief)[trials.valid])
+        if self.config.standardise:
+            self.scales.fit(self.parameters_of(belief)[trials.valid])
         for _ in range(self.config.first_updates):
             self.improve(*self.infer("", replay, rng, metrics), rng, metrics)
 

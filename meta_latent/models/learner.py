@@ -94,13 +94,14 @@ class ModelLearner:
         return self._step("transition", {"transition": error}, scale)
 
     def trials(
-        self, batch, shown, weights: LossConfig, rng: torch.Generator, embeddings: torch.Tensor | None = None
+        self, batch, shown, weights: LossConfig, rng: torch.Generator, embeddings: torch.Tensor | None = None,
+        scale: float = 1.0,
     ) -> tuple[dict[str, float], Latent]:
         """One update on whole trials, see `models.trials.trial_loss`: of everything on pixels, or of core and heads
         on `embeddings` (B, T, Z); what it measured, and the beliefs (B, T) that it began with, outside the graph.
         """
         terms, belief = trials.trial_loss(self.model, batch, shown, weights, rng, embeddings)
-        return self._step("joint" if embeddings is None else "filter", terms, 1.0), belief.detach()
+        return self._step("joint" if embeddings is None else "filter", terms, scale), belief.detach()
 
     def _step(self, stage: str, terms: dict[str, torch.Tensor], scale: float) -> dict[str, float]:
         optimiser, parameters = self.optimisers[stage], self.parameters[stage]

@@ -340,13 +340,16 @@ def test_embeddings_are_never_those_of_an_earlier_encoder(change):
     torch.testing.assert_close(agent.seen.flat()[0], wanted)
 
 
-def test_what_the_policy_reads_has_one_scale_when_it_begins_to_learn():
-    agent, replay, rng = build(first_updates=0), filled(trials=30), Streams(0)
+@pytest.mark.parametrize("standardise", [True, False])
+def test_what_the_policy_reads_has_one_scale_when_it_begins_to_learn(standardise):
+    agent, replay, rng = build(first_updates=0, standardise=standardise), filled(trials=30), Streams(0)
     agent.update(replay, rng)
     trials, belief = agent.infer("", replay, rng, Averages())
     raw, features = (f(belief)[trials.valid] for f in (agent.parameters_of, agent.features))
     moving = raw.std(0) > 1e-3
-    assert moving.any() and (features.std(0)[moving] - 1).abs().max() < 0.5
+    assert moving.any() and (raw.std(0)[moving] - 1).abs().max() > 0.5
+    torch.testing.assert_close(features.std(0)[moving], torch.ones(int(moving.sum())) if standardise
+                               else raw.std(0)[moving], atol=0.5 * standardise, rtol=0)  # fmt: skip
 
 
 def test_stages_learn_as_often_as_the_adaptation_says(monkeypatch):

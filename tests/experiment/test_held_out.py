@@ -18,6 +18,7 @@ from meta_latent.experiment.runs.run_folder import RunFolder
 from meta_latent.experiment.settings.suites import BoundTask, bind, common_spec
 from meta_latent.models.config import ModelConfig
 from meta_latent.models.latent_state_model import LatentStateModel
+from meta_latent.models.learner import ModelLearner
 from meta_latent.rng import Streams, seeded_construction
 from meta_latent.types import Spec
 
@@ -186,6 +187,36 @@ def test_relabelled_sequences_are_paid_as_one_of_the_sources_pays(share):
     else:
         assert torch.equal(batch.reward, drawn.reward)
     assert (batch.reward * (1 - batch.reward_present) == 0).all()
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_whole_trials_of_a_source_are_what_core_and_heads_are_pretrained_on(toy, tmp_path, monkeypatch, dropout):
+    seen = []
+
+    def watched(learner, batch, shown, weights, rng, embeddings=None, scale=1.0):
+        seen.append((batch, shown, embeddings, scale))
+        return real(learner, batch, shown, weights, rng, embeddings, scale)
+
+    real = ModelLearner.trials
+    monkeypatch.setattr(ModelLearner, "trials", watched)
+    folder = toy.pretrain(tmp_path, "pretrain.episodes_per_trial=2", "pretrain.sources=[{suite: toy/lqr, tasks: 2}]",
+                          "learner.filter_batch_size=40", f"model.reward_dropout={dropout}")  # fmt: skip
+    assert len(seen) == 3 and [scale for *_, scale in seen][-1] < 1
+    held = np.concatenate([e["action"] for e in _source_episodes(folder)])
+    for batch, shown, embeddings, _ in seen:
+        assert (batch.is_first.sum(1) == 2).all() and (batch.is_task_first.sum(1) == 1).all()
+        assert np.array_equal(held[batch.frames[batch.valid]], batch.action[batch.valid])
+        assert embeddings.shape[:2] == batch.valid.shape
+        hidden = (shown.reward_present == 0).all(1).float().mean()
+        assert hidden == 0 if not dropout else 0.1 < hidden < 0.9
+        assert batch.reward_present.any(1).all()  # what is hidden is predicted all the same
+
+
+def _source_episodes(folder):
+    model = load(folder / "model")
+    replay = SequenceReplay(model.spec, ReplayConfig(capacity=1_000_000), folder / "source", model.heads)
+    replay.load_state(checkpoint.load(folder / "checkpoints")["replay"])
+    return [replay.read(e) for e in range(len(replay.episodes))]
 
 
 def test_held_out_rewards_are_predicted_in_the_environments_units():

@@ -138,11 +138,21 @@ class Pretraining:
         sizes, replay, rng = self.experiment.learner, self.trained(), self.streams.numpy("filter")
         embeddings = self._embeddings()
 
-        def update(scale: float) -> dict[str, float]:
+        def windows(scale: float) -> dict[str, float]:
             drawn = replay.sequences(sizes.filter_batch_size, sizes.filter_length, rng, images=False)
             batch, rewards = self._relabelled(drawn, rng)
             return self.learner.filter(batch, embeddings[batch.frames], self.streams.torch("filter"), rewards, scale)
 
+        def trials(scale: float) -> dict[str, float]:
+            episodes, model = self.config.episodes_per_trial, self.experiment.model
+            drawn = replay.trials(sizes.filter_batch_size, episodes, rng, mixed=True, images=False)
+            batch, _ = self._relabelled(drawn, rng)
+            shows = torch.from_numpy(rng.random((len(batch.reward), 1)) >= model.reward_dropout)
+            shown = replace(batch, reward_present=batch.reward_present * shows.to(batch.reward.device))
+            draws, held = self.streams.torch("filter"), embeddings[batch.frames]
+            return self.learner.trials(batch, shown, model.loss, draws, held, scale)[0]
+
+        update = trials if self.config.episodes_per_trial > 1 else windows
         self._updates("filter", self.config.filter_updates, update, interrupts)
 
     def _transition(self, interrupts) -> None:

@@ -117,6 +117,10 @@ class PretrainConfig:
         scripted_noise: strength of the noise on scripted actions.
         relabel: share of training sequences that are paid as another source pays, so that a model that reads rewards
             has more tasks to infer.
+        episodes_per_trial: episodes of one source that follow each other in what core and heads learn from on cached
+            embeddings. 1: windows of `learner.filter_length` within an episode, whose frames are so alike that a
+            memory predicts their rewards without knowing the task. More: whole trials, as agents that infer tasks
+            play them, `learner.filter_batch_size` of any episodes of a source.
         held_out: share of episodes kept for the report and never trained on.
         policy_updates: updates of an IVG policy for source number `policy_source`, in imagination, at the
             end (0: none); its settings are `algorithms.ivg`. With `on_policy`, also before the second round of
@@ -132,6 +136,7 @@ class PretrainConfig:
     on_policy: float = ranges.share(0.0, below=True)
     scripted_noise: float = ranges.nonnegative(0.5, most=100)
     relabel: float = ranges.share(0.0)
+    episodes_per_trial: int = ranges.count(1, most=10_000)
     held_out: float = ranges.share(0.08, below=True)
     head_share: float = ranges.share(0.8, above=True)
     joint_updates: int = ranges.whole(1000)
