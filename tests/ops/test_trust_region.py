@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from meta_latent.ops.inner_loop import gradient_steps, mean_after_steps
 from meta_latent.ops.policy_gradient import gaussian_divergence, gaussian_log_prob, likelihood_ratio
 from meta_latent.ops.trust_region import (
     TrustRegionConfig,
@@ -191,6 +192,35 @@ def test_curvature_sets_the_direction_and_divergence_the_limit():
     strict, metrics = trust_region_step(start, lambda p: p["x"].sum(), lambda p: 4 * quadratic(p), EXACT, curvature)
     assert metrics["divergence"] <= 0.01 and metrics["step"] == 0.8**4  # 4 * 0.8^8 is the first below 1
     torch.testing.assert_close(strict["x"], found["x"] * 0.8**4)
+
+
+@pytest.mark.parametrize("first_order_curvature", [False, True])
+def test_a_step_through_an_inner_loop_equals_its_closed_form(first_order_curvature):
+    # Task n steps from x to S_n x + const., S_n = 1 - rate A_n; policies are Gaussians of deviation 1 about that.
+    tasks, rate = 3, 0.2
+    curvatures = torch.stack([positive(4, seed=n) for n in range(tasks)]) / 8
+    centres, start = normal(tasks, 4, seed=9), {"x": normal(4, seed=10)}
+
+    def loss(p, which):
+        away = p["x"] - centres[which]
+        return 0.5 * torch.einsum("ni,nij,nj->n", away, curvatures[which], away)
+
+    old = gradient_steps(loss, start, tasks, rate)["x"]
+
+    def divergence(p, second_order=True):
+        moved = gradient_steps(loss, p, tasks, rate, second_order=second_order)["x"] - old
+        return 0.5 * moved.square().sum(-1).mean()
+
+    found, metrics = trust_region_step(
+        start, lambda p: mean_after_steps(lambda q, which: -loss(q, which), loss, p, tasks, rate), divergence, EXACT,
+        (lambda p: divergence(p, second_order=False)) if first_order_curvature else None)  # fmt: skip
+    shrink = torch.eye(4, dtype=torch.float64) - rate * curvatures
+    slope = -torch.einsum("nij,njk,nk->i", shrink, curvatures, old - centres) / tasks
+    products = torch.eye(4, dtype=torch.float64) if first_order_curvature else (shrink @ shrink).mean(0)
+    natural = torch.linalg.solve(products, slope)
+    full = natural * (2 * EXACT.limit / (natural @ products @ natural)).sqrt()
+    assert metrics["step"] > 0 and metrics["divergence"] <= EXACT.limit and metrics["improvement"] > 0
+    torch.testing.assert_close(found["x"] - start["x"], metrics["step"] * full, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("objective, divergence", [
