@@ -13,6 +13,7 @@ After Clavera et al. 2018 (MB-MPO, arXiv 1809.05214) and its published code. Dev
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -183,21 +184,19 @@ class _MemberAdam(nn.Module):
                 self.register_buffer(f"{name}_{i}", torch.zeros_like(parameter))
         self.register_buffer("steps", torch.zeros(len(parameters), len(parameters[0])))
 
+    def slots(self, weights: list[torch.Tensor], members: list[int]) -> list[list[torch.Tensor]]:
+        """Views of weights (len(members), ...) of some members, of their moments and their steps, for `step`."""
+        places = [(i, row, k) for i in range(len(weights)) for row, k in enumerate(members)]
+        moments = ([self.get_buffer(f"{name}_{i}")[k] for i, _, k in places] for name in ("first", "second"))
+        return [[weights[i].detach()[row] for i, row, _ in places], *moments, [self.steps[i, k] for i, _, k in places]]
+
     @torch.no_grad()
-    def step(self, parameters: list[nn.Parameter], gradients: list[torch.Tensor], members: list[int]) -> None:
-        """One step of `members`; gradients (len(members), ...) per parameter."""
-        places = [(i, k, row) for i in range(len(parameters)) for row, k in enumerate(members)]
-        gradients = [gradient.contiguous() for gradient in gradients]  # fused optimisers read memory in order
-        adam(
-            [parameters[i][k] for i, k, _ in places],
-            [gradients[i][row] for i, _, row in places],
-            [self.get_buffer(f"first_{i}")[k] for i, k, _ in places],
-            [self.get_buffer(f"second_{i}")[k] for i, k, _ in places],
-            [],
-            [self.steps[i, k] for i, k, _ in places],
-            fused=True, amsgrad=False, beta1=0.9, beta2=0.999, lr=self.learning_rate, weight_decay=0.0, eps=1e-8,
-            maximize=False,
-        )  # fmt: skip
+    def step(self, slots: list[list[torch.Tensor]], gradients: Iterable[torch.Tensor]) -> None:
+        """Move what `slots` views by gradients (len(members), ...)."""
+        weights, first, second, steps = slots
+        rows = [row for gradient in gradients for row in gradient.contiguous()]  # fused: reads memory in order
+        adam(weights, rows, first, second, [], steps, fused=True, amsgrad=False, beta1=0.9, beta2=0.999,
+             lr=self.learning_rate, weight_decay=0.0, eps=1e-8, maximize=False)  # fmt: skip
 
 
 class DynamicsEnsemble(nn.Module):
@@ -276,13 +275,14 @@ class DynamicsEnsemble(nn.Module):
         pass through what the member with the most trains on; others go round.
         Raises UserError if no member has both kinds, RunError naming a member whose held-out error explodes.
         """
-        rows = self._prepare(transitions)
         train, tests = self._split(transitions, owners)
         running = [k for k in range(self.heads) if len(train[k]) and len(tests[k])]
         if not running:
             raise UserError(
-                f"{len(rows)} transitions are too few to train on some and test on others; collect more before a fit"
+                f"{len(transitions.episode)} transitions are too few to train a model of the dynamics on some and test "
+                "it on others; collect more before a fit"
             )
+        rows = self._prepare(transitions)
         rules = {k: EarlyStop(self.config.persistence) for k in running}
         errors, epochs = {}, {}
         for epoch in range(1, self.config.max_epochs + 1):
@@ -301,8 +301,6 @@ class DynamicsEnsemble(nn.Module):
         states, actions, following = (
             x.to(device, torch.float32) for x in (transitions.proprio, transitions.action, transitions.next_proprio)
         )
-        if not len(states):
-            raise UserError("there are no transitions to fit a model of the dynamics to; collect some first")
         x, delta, seen = torch.cat((states, actions), dim=-1), following - states, torch.cat((states, following))
         self.inputs.fit(x)
         self.deltas.fit(delta, 1e-6 * seen.abs().amax(0))
@@ -328,17 +326,19 @@ class DynamicsEnsemble(nn.Module):
         length = max(len(own) for own in train)
         orders = [own[torch.randperm(len(own), generator=rng)] for own in train]
         order = torch.stack([own.repeat(-(-length // len(own)))[:length] for own in orders]).to(rows.device)
-        parameters = dict(self.networks.named_parameters())
+        own = {name: x.requires_grad_() for name, x in self._of(members).items()}
+        weights = list(own.values())
+        slots = self.optimiser.slots(weights, members)
         for batch in order.tensor_split(-(-length // self.config.batch_size), dim=1):
-            own = {name: x.requires_grad_() for name, x in self._of(members).items()}
             errors = functional_call(self.networks, own, (_rows(rows, batch),))
-            gradients = torch.autograd.grad(errors.sum(-1).mean(1).sum(), list(own.values()))
-            self.optimiser.step(list(parameters.values()), list(gradients), members)
+            self.optimiser.step(slots, torch.autograd.grad(errors.sum(-1).mean(1).sum(), weights))
+        with torch.no_grad():
+            for name, parameter in self.networks.named_parameters():
+                parameter[members] = own[name]
 
     def _of(self, members: list[int]) -> dict[str, torch.Tensor]:
-        """The weights of some members, detached; those of all are not copied."""
-        parameters = self.networks.named_parameters()
-        return {name: (p if len(members) == self.heads else p[members]).detach() for name, p in parameters}
+        """Copies of the weights of some members."""
+        return {name: p.detach()[members] for name, p in self.networks.named_parameters()}
 
     @torch.no_grad()
     def _errors(self, rows: torch.Tensor, tests: list[torch.Tensor], members: list[int]) -> list[list[float]]:
@@ -354,7 +354,7 @@ class DynamicsEnsemble(nn.Module):
 
     def _stops(self, member: int, rule: EarlyStop, error: float) -> bool:
         stops = rule.stops(error)
-        if not error <= self.config.explosion * max(rule.first, 1.0):  # NaN is neither
+        if not (math.isfinite(error) and error <= self.config.explosion * max(rule.first, 1.0)):
             raise RunError(
                 f"dynamics model: member {member}'s held-out error exploded, {rule.first:.3g} at first and now "
                 f"{error:.3g}; lower its learning_rate"
