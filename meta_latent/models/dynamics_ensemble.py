@@ -108,15 +108,18 @@ class EarlyStop:
         return rises
 
 
-class _NormalisedLinear(EnsembleLinear):
-    """Weight normalisation (Salimans & Kingma 2016): the weights into a unit are `gain` long."""
+class _Linear(EnsembleLinear):
+    """With weight normalisation (Salimans & Kingma 2016), the weights into a unit are `gain` long."""
 
-    def __init__(self, heads: int, inputs: int, outputs: int):
+    def __init__(self, heads: int, inputs: int, outputs: int, weight_norm: bool):
         super().__init__(heads, inputs, outputs)
-        self.gain = nn.Parameter(self.weight.detach().norm(dim=1, keepdim=True))
+        self.gain = nn.Parameter(self.weight.detach().norm(dim=1, keepdim=True)) if weight_norm else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.baddbmm(self.bias, x, self.weight * (self.gain / self.weight.norm(dim=1, keepdim=True)))
+        weight = self.weight
+        if self.gain is not None:
+            weight = weight * (self.gain / weight.norm(dim=1, keepdim=True))
+        return torch.bmm(x, weight).add_(self.bias)  # `baddbmm` copies the bias first: slower on a CPU
 
 
 class _Unit(nn.Module):
@@ -165,8 +168,7 @@ class _Networks(nn.Module):
 
 def _stack(config: DynamicsConfig, inputs: int, outputs: int) -> nn.Sequential:
     sizes = [inputs, *[config.hidden] * config.layers, outputs]
-    linear = _NormalisedLinear if config.weight_norm else EnsembleLinear
-    layers = [linear(config.members, a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True)]
+    layers = [_Linear(config.members, *ends, config.weight_norm) for ends in zip(sizes[:-1], sizes[1:], strict=True)]
     units = [nn.ReLU(inplace=True) for _ in layers[1:]]
     return nn.Sequential(*[block for pair in zip(layers, units, strict=False) for block in pair], layers[-1])
 
@@ -200,7 +202,7 @@ class _MemberAdam(nn.Module):
 
 
 class DynamicsEnsemble(nn.Module):
-    """K networks that predict how an action changes the observed state; those of a member share no weight.
+    """K networks that predict how an action changes the observed state; no two share a weight.
 
     Initial weights, and which transitions each member holds out, are drawn when it is built
     (`rng.seeded_construction`).
@@ -228,41 +230,29 @@ class DynamicsEnsemble(nn.Module):
     # Predicting
 
     def forward(self, states: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
-        """Next states (K, P, S), group k of states (K, P, S) and actions (K, P, A) through member k; fewer groups: the
-        first members.
+        """Next states (N, P, S) for states (N, P, S) and actions (N, P, A) of N tasks with P particles each, task n
+        through member n mod K.
         """
-        x = self.inputs(torch.cat((states, actions), dim=-1))
-        delta = self._run(self.networks.delta, x)
+        delta = self._run(self.networks.delta, self.inputs(torch.cat((states, actions), dim=-1)))
         return (states + self.deltas.inverse(delta)).clamp(self.low, self.high)
 
-    def through(self, states: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
-        """Next states (N, P, S) of any number of tasks, task n through member n mod K."""
-        return self._by_task(self.forward, states, actions)
+    through = forward
 
     def rewards(self, states: torch.Tensor, actions: torch.Tensor, next_states: torch.Tensor) -> torch.Tensor:
         """Learned rewards (N, P) of transitions of N tasks, task n through member n mod K."""
-        return self._by_task(self._rewards, states, actions, next_states)
-
-    def _rewards(self, states, actions, next_states):
         x = self.inputs(torch.cat((states, actions), dim=-1))
         delta = self.deltas(next_states - states).clamp(-Standardiser.LIMIT, Standardiser.LIMIT)
         return self.reward_unit.inverse(self._run(self.networks.reward, torch.cat((x, delta), dim=-1)))[..., 0]
 
     def _run(self, network: nn.Module, x: torch.Tensor) -> torch.Tensor:
-        if len(x) == self.heads:
-            return network(x)
-        return functional_call(network, {name: p[: len(x)] for name, p in network.named_parameters()}, (x,))
-
-    def _by_task(self, function, *inputs: torch.Tensor) -> torch.Tensor:
-        """`function` of groups of members' rows, for inputs (N, P, ...): whole rounds of K tasks at once."""
-        tasks, particles, k = *inputs[0].shape[:2], self.heads
-        whole = tasks - tasks % k
-        parts = []
+        """x (N, P, inputs) through a stack of K networks, whole rounds of K tasks at once."""
+        whole, k, parts = len(x) - len(x) % self.heads, self.heads, []
         if whole:
-            grouped = [x[:whole].unflatten(0, (-1, k)).transpose(0, 1).flatten(1, 2) for x in inputs]
-            parts.append(function(*grouped).unflatten(1, (-1, particles)).transpose(0, 1).flatten(0, 1))
-        if whole < tasks:
-            parts.append(function(*(x[whole:] for x in inputs)))
+            grouped = x[:whole].unflatten(0, (-1, k)).transpose(0, 1).flatten(1, 2)
+            parts.append(network(grouped).unflatten(1, (-1, x.shape[1])).transpose(0, 1).flatten(0, 1))
+        if whole < len(x):
+            some = {name: p[: len(x) - whole] for name, p in network.named_parameters()}
+            parts.append(functional_call(network, some, (x[whole:],)))
         return torch.cat(parts) if len(parts) > 1 else parts[0]
 
     # Learning
