@@ -23,14 +23,14 @@ def generator(seed=0):
 
 
 def linear_transitions(n=300, seed=0, signs=None, length=20):
-    """next = (state, sign * action) @ MATRIX, reward = next[0], episodes of `length` steps."""
+    """next = (state, sign * action) @ MATRIX, reward = 5 next[0] + 3, episodes of `length` steps."""
     rng = generator(seed)
     states, actions = torch.randn(n, 2, generator=rng), torch.rand(n, 1, generator=rng) * 2 - 1
     signed = actions if signs is None else actions * signs[:, None]
     following = torch.cat((states, signed), -1) @ MATRIX
     none = torch.zeros(n)
     return Transitions(
-        states, following, actions, following[:, 0].clone(), none[:, None], none[:, None], none.bool(), none.long(),
+        states, following, actions, 5 * following[:, 0] + 3, none[:, None], none[:, None], none.bool(), none.long(),
         torch.arange(n) // length,
     )  # fmt: skip
 
@@ -65,11 +65,11 @@ def test_linear_dynamics_and_rewards_are_learned():
         with torch.no_grad():
             found = model(states, actions)
             reward = model.rewards(states, actions, truth)
-        return (found - truth).square().mean((1, 2)), (reward - truth[..., 0]).square().mean(1)
+        return (found - truth).square().mean((1, 2)), (reward - (5 * truth[..., 0] + 3)).square().mean(1)
 
-    assert errors()[0].min() > 0.05 and errors()[1].min() > 0.05
+    assert errors()[0].min() > 0.05 and errors()[1].min() > 9
     metrics = model.fit(linear_transitions(1000), None, generator())
-    assert errors()[0].max() < 2e-3 and errors()[1].max() < 1e-2
+    assert errors()[0].max() < 2e-3 and errors()[1].max() < 0.25
     assert set(metrics) == set(METRICS)
     assert metrics["model_error"] < metrics["model_error_worst"] < 1e-2 and metrics["model_reward_error"] < 1e-2
 
@@ -123,19 +123,20 @@ def test_a_member_that_owns_nothing_stays_as_it_is():
     assert metrics["model_error"] == metrics["model_error_worst"] and metrics["model_epochs"] == 3
 
 
-def test_a_value_that_never_varies_stays_what_it_is():
+def test_what_never_changes_stays_and_what_always_changes_alike_is_exact():
     transitions = linear_transitions()
-    goal = torch.full((300, 1), 0.7)
+    before = torch.stack((torch.full((300,), 0.7), torch.arange(300) % 20.0), -1)  # a goal, and a clock
     wider = dataclasses.replace(
-        transitions, proprio=torch.cat((transitions.proprio, goal), -1),
-        next_proprio=torch.cat((transitions.next_proprio, goal), -1),
+        transitions, proprio=torch.cat((transitions.proprio, before), -1),
+        next_proprio=torch.cat((transitions.next_proprio, before + torch.tensor([0.0, 1.0])), -1),
     )  # fmt: skip
-    model = ensemble(states=3)
+    model = ensemble(states=4)
     model.fit(wider, None, generator())
     states, actions = fresh(3)
+    extra = torch.tensor([0.7, 5.0]).expand(3, 200, 2)
     with torch.no_grad():
-        found = model(torch.cat((states, torch.full_like(actions, 0.7)), -1), actions)
-    assert torch.equal(found[..., 2], torch.full_like(found[..., 2], goal[0, 0]))
+        found = model(torch.cat((states, extra), -1), actions)
+    assert torch.equal(found[..., 2:], extra + torch.tensor([0.0, 1.0]))
     assert found[..., :2].std() > 0.1
 
 
@@ -359,12 +360,19 @@ def test_moments_are_part_of_the_state():
 # Failures
 
 
-def test_an_error_that_is_not_finite_names_the_member():
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_an_error_that_is_not_finite_names_the_member(value):
     model = ensemble()
     with torch.no_grad():
-        model.networks.delta[0].bias[1, 0, 0] = torch.inf
+        model.networks.delta[0].bias[1, 0, 0] = value
     with pytest.raises(RunError, match="member 1's held-out error exploded"):
         model.fit(linear_transitions(), None, generator())
+
+
+def test_a_first_error_that_is_infinite_is_no_measure(monkeypatch):
+    monkeypatch.setattr(DynamicsEnsemble, "_errors", lambda *_: [[1.0], [1.0], [math.inf]])
+    with pytest.raises(RunError, match="member 2's held-out error exploded, inf at first"):
+        ensemble().fit(linear_transitions(), None, generator())
 
 
 def test_an_error_many_times_the_first_names_the_member(monkeypatch):
