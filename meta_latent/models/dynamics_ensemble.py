@@ -47,8 +47,8 @@ class DynamicsConfig:
         members: K. hidden, layers: of each network. weight_norm: direction and length of weights apart (published).
         learning_rate, batch_size: of Adam. max_epochs: per fit. validation_share: of transitions that a member
             holds out.
-        persistence: of the rolling mean of the held-out error; a member stops when that mean rises. Close to 1 it hardly
-            ever does in 50 epochs: at 0.5 fits are half as long.
+        persistence: of the rolling mean of the held-out error; a member stops when that mean rises, which at 0.9 and
+            above it hardly does in 50 epochs.
         explosion: a held-out error so many times its first one, or 1 if that was less, ends the run.
         learned_reward: whether K more networks learn the reward.
     """

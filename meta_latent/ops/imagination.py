@@ -48,6 +48,7 @@ class Imagined:
     Attributes:
         states, next_states: (N, P, H, S). actions: (N, P, H, A). rewards: (N, P, H), 0 where masked.
         mask: (N, P, H) bool, True for steps that count: taken before the particle ended, and finite.
+    These are views of memory in which time comes first: `reshape` or `flatten` them, `view` may not do.
     """
 
     states: torch.Tensor
