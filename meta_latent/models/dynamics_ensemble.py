@@ -13,6 +13,7 @@ After Clavera et al. 2018 (MB-MPO, arXiv 1809.05214) and its published code. Dev
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,7 +47,8 @@ class DynamicsConfig:
         members: K. hidden, layers: of each network. weight_norm: direction and length of weights apart (published).
         learning_rate, batch_size: of Adam. max_epochs: per fit. validation_share: of transitions that a member
             holds out.
-        persistence: of the rolling mean of the held-out error; a member stops when that mean rises.
+        persistence: of the rolling mean of the held-out error; a member stops when that mean rises, which at 0.9 and
+            above it hardly does in 50 epochs.
         explosion: a held-out error so many times its first one, or 1 if that was less, ends the run.
         learned_reward: whether K more networks learn the reward.
     """
@@ -107,15 +109,18 @@ class EarlyStop:
         return rises
 
 
-class _NormalisedLinear(EnsembleLinear):
-    """Weight normalisation (Salimans & Kingma 2016): the weights into a unit are `gain` long."""
+class _Linear(EnsembleLinear):
+    """With weight normalisation (Salimans & Kingma 2016), the weights into a unit are `gain` long."""
 
-    def __init__(self, heads: int, inputs: int, outputs: int):
+    def __init__(self, heads: int, inputs: int, outputs: int, weight_norm: bool):
         super().__init__(heads, inputs, outputs)
-        self.gain = nn.Parameter(self.weight.detach().norm(dim=1, keepdim=True))
+        self.gain = nn.Parameter(self.weight.detach().norm(dim=1, keepdim=True)) if weight_norm else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.baddbmm(self.bias, x, self.weight * (self.gain / self.weight.norm(dim=1, keepdim=True)))
+        weight = self.weight
+        if self.gain is not None:
+            weight = weight * (self.gain / weight.norm(dim=1, keepdim=True))
+        return torch.bmm(x, weight).add_(self.bias)  # `baddbmm` copies the bias first: slower on a CPU
 
 
 class _Unit(nn.Module):
@@ -164,8 +169,7 @@ class _Networks(nn.Module):
 
 def _stack(config: DynamicsConfig, inputs: int, outputs: int) -> nn.Sequential:
     sizes = [inputs, *[config.hidden] * config.layers, outputs]
-    linear = _NormalisedLinear if config.weight_norm else EnsembleLinear
-    layers = [linear(config.members, a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True)]
+    layers = [_Linear(config.members, *ends, config.weight_norm) for ends in zip(sizes[:-1], sizes[1:], strict=True)]
     units = [nn.ReLU(inplace=True) for _ in layers[1:]]
     return nn.Sequential(*[block for pair in zip(layers, units, strict=False) for block in pair], layers[-1])
 
@@ -183,25 +187,23 @@ class _MemberAdam(nn.Module):
                 self.register_buffer(f"{name}_{i}", torch.zeros_like(parameter))
         self.register_buffer("steps", torch.zeros(len(parameters), len(parameters[0])))
 
+    def slots(self, weights: list[torch.Tensor], members: list[int]) -> list[list[torch.Tensor]]:
+        """Views of weights (len(members), ...) of some members, of their moments and their steps, for `step`."""
+        places = [(i, row, k) for i in range(len(weights)) for row, k in enumerate(members)]
+        moments = ([self.get_buffer(f"{name}_{i}")[k] for i, _, k in places] for name in ("first", "second"))
+        return [[weights[i].detach()[row] for i, row, _ in places], *moments, [self.steps[i, k] for i, _, k in places]]
+
     @torch.no_grad()
-    def step(self, parameters: list[nn.Parameter], gradients: list[torch.Tensor], members: list[int]) -> None:
-        """One step of `members`; gradients (len(members), ...) per parameter."""
-        places = [(i, k, row) for i in range(len(parameters)) for row, k in enumerate(members)]
-        gradients = [gradient.contiguous() for gradient in gradients]  # fused optimisers read memory in order
-        adam(
-            [parameters[i][k] for i, k, _ in places],
-            [gradients[i][row] for i, _, row in places],
-            [self.get_buffer(f"first_{i}")[k] for i, k, _ in places],
-            [self.get_buffer(f"second_{i}")[k] for i, k, _ in places],
-            [],
-            [self.steps[i, k] for i, k, _ in places],
-            fused=True, amsgrad=False, beta1=0.9, beta2=0.999, lr=self.learning_rate, weight_decay=0.0, eps=1e-8,
-            maximize=False,
-        )  # fmt: skip
+    def step(self, slots: list[list[torch.Tensor]], gradients: Iterable[torch.Tensor]) -> None:
+        """Move what `slots` views by gradients (len(members), ...)."""
+        weights, first, second, steps = slots
+        rows = [row for gradient in gradients for row in gradient.contiguous()]  # fused: reads memory in order
+        adam(weights, rows, first, second, [], steps, fused=True, amsgrad=False, beta1=0.9, beta2=0.999,
+             lr=self.learning_rate, weight_decay=0.0, eps=1e-8, maximize=False)  # fmt: skip
 
 
 class DynamicsEnsemble(nn.Module):
-    """K networks that predict how an action changes the observed state; those of a member share no weight.
+    """K networks that predict how an action changes the observed state; no two share a weight.
 
     Initial weights, and which transitions each member holds out, are drawn when it is built
     (`rng.seeded_construction`).
@@ -229,41 +231,29 @@ class DynamicsEnsemble(nn.Module):
     # Predicting
 
     def forward(self, states: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
-        """Next states (K, P, S), group k of states (K, P, S) and actions (K, P, A) through member k; fewer groups: the
-        first members.
+        """Next states (N, P, S) for states (N, P, S) and actions (N, P, A) of N tasks with P particles each, task n
+        through member n mod K.
         """
-        x = self.inputs(torch.cat((states, actions), dim=-1))
-        delta = self._run(self.networks.delta, x)
+        delta = self._run(self.networks.delta, self.inputs(torch.cat((states, actions), dim=-1)))
         return (states + self.deltas.inverse(delta)).clamp(self.low, self.high)
 
-    def through(self, states: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
-        """Next states (N, P, S) of any number of tasks, task n through member n mod K."""
-        return self._by_task(self.forward, states, actions)
+    through = forward
 
     def rewards(self, states: torch.Tensor, actions: torch.Tensor, next_states: torch.Tensor) -> torch.Tensor:
         """Learned rewards (N, P) of transitions of N tasks, task n through member n mod K."""
-        return self._by_task(self._rewards, states, actions, next_states)
-
-    def _rewards(self, states, actions, next_states):
         x = self.inputs(torch.cat((states, actions), dim=-1))
         delta = self.deltas(next_states - states).clamp(-Standardiser.LIMIT, Standardiser.LIMIT)
         return self.reward_unit.inverse(self._run(self.networks.reward, torch.cat((x, delta), dim=-1)))[..., 0]
 
     def _run(self, network: nn.Module, x: torch.Tensor) -> torch.Tensor:
-        if len(x) == self.heads:
-            return network(x)
-        return functional_call(network, {name: p[: len(x)] for name, p in network.named_parameters()}, (x,))
-
-    def _by_task(self, function, *inputs: torch.Tensor) -> torch.Tensor:
-        """`function` of groups of members' rows, for inputs (N, P, ...): whole rounds of K tasks at once."""
-        tasks, particles, k = *inputs[0].shape[:2], self.heads
-        whole = tasks - tasks % k
-        parts = []
+        """x (N, P, inputs) through a stack of K networks, whole rounds of K tasks at once."""
+        whole, k, parts = len(x) - len(x) % self.heads, self.heads, []
         if whole:
-            grouped = [x[:whole].unflatten(0, (-1, k)).transpose(0, 1).flatten(1, 2) for x in inputs]
-            parts.append(function(*grouped).unflatten(1, (-1, particles)).transpose(0, 1).flatten(0, 1))
-        if whole < tasks:
-            parts.append(function(*(x[whole:] for x in inputs)))
+            grouped = x[:whole].unflatten(0, (-1, k)).transpose(0, 1).flatten(1, 2)
+            parts.append(network(grouped).unflatten(1, (-1, x.shape[1])).transpose(0, 1).flatten(0, 1))
+        if whole < len(x):
+            some = {name: p[: len(x) - whole] for name, p in network.named_parameters()}
+            parts.append(functional_call(network, some, (x[whole:],)))
         return torch.cat(parts) if len(parts) > 1 else parts[0]
 
     # Learning
@@ -276,13 +266,14 @@ class DynamicsEnsemble(nn.Module):
         pass through what the member with the most trains on; others go round.
         Raises UserError if no member has both kinds, RunError naming a member whose held-out error explodes.
         """
-        rows = self._prepare(transitions)
         train, tests = self._split(transitions, owners)
         running = [k for k in range(self.heads) if len(train[k]) and len(tests[k])]
         if not running:
             raise UserError(
-                f"{len(rows)} transitions are too few to train on some and test on others; collect more before a fit"
+                f"{len(transitions.episode)} transitions are too few to train a model of the dynamics on some and test "
+                "it on others; collect more before a fit"
             )
+        rows = self._prepare(transitions)
         rules = {k: EarlyStop(self.config.persistence) for k in running}
         errors, epochs = {}, {}
         for epoch in range(1, self.config.max_epochs + 1):
@@ -301,8 +292,6 @@ class DynamicsEnsemble(nn.Module):
         states, actions, following = (
             x.to(device, torch.float32) for x in (transitions.proprio, transitions.action, transitions.next_proprio)
         )
-        if not len(states):
-            raise UserError("there are no transitions to fit a model of the dynamics to; collect some first")
         x, delta, seen = torch.cat((states, actions), dim=-1), following - states, torch.cat((states, following))
         self.inputs.fit(x)
         self.deltas.fit(delta, 1e-6 * seen.abs().amax(0))
@@ -319,7 +308,7 @@ class DynamicsEnsemble(nn.Module):
     def _split(self, transitions: Transitions, owners: torch.Tensor | None):
         """(rows that each member trains on, rows that it is tested on)."""
         held = torch.from_numpy(
-            held_out(int(self.split_seed), self.heads, transitions.episode.numpy(), self.config.validation_share)
+            held_out(int(self.split_seed), self.heads, transitions.episode.cpu().numpy(), self.config.validation_share)
         )
         mine = torch.ones_like(held) if owners is None else owners.cpu() == torch.arange(self.heads)[:, None]
         return [row.nonzero()[:, 0] for row in mine & ~held], [row.nonzero()[:, 0] for row in mine & held]
@@ -328,17 +317,19 @@ class DynamicsEnsemble(nn.Module):
         length = max(len(own) for own in train)
         orders = [own[torch.randperm(len(own), generator=rng)] for own in train]
         order = torch.stack([own.repeat(-(-length // len(own)))[:length] for own in orders]).to(rows.device)
-        parameters = dict(self.networks.named_parameters())
+        own = {name: x.requires_grad_() for name, x in self._of(members).items()}
+        weights = list(own.values())
+        slots = self.optimiser.slots(weights, members)
         for batch in order.tensor_split(-(-length // self.config.batch_size), dim=1):
-            own = {name: x.requires_grad_() for name, x in self._of(members).items()}
             errors = functional_call(self.networks, own, (_rows(rows, batch),))
-            gradients = torch.autograd.grad(errors.sum(-1).mean(1).sum(), list(own.values()))
-            self.optimiser.step(list(parameters.values()), list(gradients), members)
+            self.optimiser.step(slots, torch.autograd.grad(errors.sum(-1).mean(1).sum(), weights))
+        with torch.no_grad():
+            for name, parameter in self.networks.named_parameters():
+                parameter[members] = own[name]
 
     def _of(self, members: list[int]) -> dict[str, torch.Tensor]:
-        """The weights of some members, detached; those of all are not copied."""
-        parameters = self.networks.named_parameters()
-        return {name: (p if len(members) == self.heads else p[members]).detach() for name, p in parameters}
+        """Copies of the weights of some members."""
+        return {name: p.detach()[members] for name, p in self.networks.named_parameters()}
 
     @torch.no_grad()
     def _errors(self, rows: torch.Tensor, tests: list[torch.Tensor], members: list[int]) -> list[list[float]]:
@@ -354,7 +345,7 @@ class DynamicsEnsemble(nn.Module):
 
     def _stops(self, member: int, rule: EarlyStop, error: float) -> bool:
         stops = rule.stops(error)
-        if not error <= self.config.explosion * max(rule.first, 1.0):  # NaN is neither
+        if not (math.isfinite(error) and error <= self.config.explosion * max(rule.first, 1.0)):
             raise RunError(
                 f"dynamics model: member {member}'s held-out error exploded, {rule.first:.3g} at first and now "
                 f"{error:.3g}; lower its learning_rate"

@@ -4,6 +4,7 @@ through models of the observed state.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -47,6 +48,7 @@ class Imagined:
     Attributes:
         states, next_states: (N, P, H, S). actions: (N, P, H, A). rewards: (N, P, H), 0 where masked.
         mask: (N, P, H) bool, True for steps that count: taken before the particle ended, and finite.
+    These are views of memory in which time comes first: `reshape` or `flatten` them, `view` may not do.
     """
 
     states: torch.Tensor
@@ -71,18 +73,18 @@ def imagine_groups(
     The step that ends a particle still counts, later ones do not. A step to a state or with a reward that is not
     finite does not count, nor do later ones; the particle stays where it was, so that all states are finite.
     """
-    tasks, particles, size = starts.shape
-    states = starts.new_empty(tasks, particles, horizon + 1, size)
-    rewards = starts.new_empty(tasks, particles, horizon)
-    mask = torch.empty_like(rewards, dtype=torch.bool)
-    actions, state, alive = [], starts, torch.ones_like(mask[..., 0])
-    states[:, :, 0] = starts
-    for k in range(horizon):
-        actions.append(policy(state))
-        following, reward, ended = step(state, actions[-1])
-        finite = following.isfinite().all(-1) & reward.isfinite()
-        state = torch.where(finite[..., None], following, state)
-        mask[:, :, k] = alive = alive & finite
-        states[:, :, k + 1], rewards[:, :, k] = state, torch.where(alive, reward, 0.0)
-        alive = alive & ~ended
-    return Imagined(states[:, :, :-1], torch.stack(actions, dim=2), rewards, mask, states[:, :, 1:])
+    states, actions, rewards, finite, ended = [starts], [], [], [], []
+    for _ in range(horizon):
+        actions.append(policy(states[-1]))
+        following, reward, end = step(states[-1], actions[-1])
+        finite.append((following.sum(-1) + reward).abs() < math.inf)
+        states.append(torch.where(finite[-1][..., None], following, states[-1]))
+        rewards.append(reward)
+        ended.append(end)
+    counts = torch.stack(finite)
+    counts[1:] &= ~torch.stack(ended)[:-1]
+    mask = counts.cumprod(0).bool()
+    rewards = torch.where(mask, torch.stack(rewards), 0.0)
+    whole = torch.stack(states), torch.stack(actions), rewards, mask
+    states, actions, rewards, mask = (x.movedim(0, 2) for x in whole)  # in memory time stays first: no copies
+    return Imagined(states[:, :, :-1], actions, rewards, mask, states[:, :, 1:])
