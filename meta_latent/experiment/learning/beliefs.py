@@ -7,6 +7,7 @@ played, so that any family has maps that names its `workspace`.
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,6 +155,10 @@ def looked(
         old.unlink()
     suite, tasks = cell.target.learned_from()
     workspace, written = Workspace.of(suite, visited(cell.target, played)), []
+    if not workspace.frames.reward.numel():
+        where = f"its workspace {dict(suite.workspace)}"
+        warnings.warn(f"no maps: no episode of {suite.name} came into {where}", stacklevel=2)
+        return []
     for k, (n, below) in enumerate(chosen_tasks(played.returns[:, 0, 0], count)):
         scenes, path = Film(), folder / f"{beliefs.PREFIX}{k}.npz"
         trial = evaluation.again(agent, n * evaluation.repeats, scenes, keep=True)

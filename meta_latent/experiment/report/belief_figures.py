@@ -42,10 +42,9 @@ def label(belief: Belief) -> str:
 def caption(belief: Belief) -> str:
     """Whose trial it is and what it paid."""
     facts = belief.facts
-    paid = ", ".join(f"{value:.1f}" for value in facts.returns)
-    several = "episodes of this trial" if len(facts.returns) > 1 else "only episode of this trial"
-    rank = f"; of {facts.tasks} test tasks, {facts.below} paid less in the first episode" if facts.tasks > 1 else ""
-    return f"{facts.arm}, seed {facts.seed}, {facts.task}: the {several} paid {paid}{rank}."
+    paid = ", ".join(f"{value:.1f} in episode {e + 1}" for e, value in enumerate(facts.returns))
+    less = f"{facts.below or 'None'} of {facts.tasks} test tasks paid less in the first." if facts.tasks > 1 else ""
+    return f"{facts.arm}, seed {facts.seed}, {facts.task}: the trial paid {paid}. {less}".rstrip()
 
 
 def moment(belief: Belief, observation: int) -> str:

@@ -104,7 +104,7 @@ def save(belief: Belief, path: Path) -> Path:
 
 
 def read(path: Path) -> Belief:
-    """The belief in `path`. Raises OSError, ValueError, KeyError, TypeError, BadZipFile where it holds none."""
+    """The belief in `path`. Raises OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile if it holds none."""
     with np.load(path) as stored:
         facts = json.loads(str(stored["facts"]))
         arrays = {name: stored[name] for name in ARRAYS}
@@ -127,6 +127,6 @@ def find(root: Path, notes: list[str]) -> list[tuple[Path, Belief]]:
         if first.setdefault(path.parts[-5:-2], path.parts[-2]) == path.parts[-2]:
             try:
                 found.append((path, read(path)))
-            except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+            except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
                 notes.append(f"{path} is left out: it lacks what it should hold ({type(error).__name__}).")
     return found
