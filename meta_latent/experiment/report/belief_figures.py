@@ -106,7 +106,9 @@ def _scale(bar) -> None:
 
 
 def draw_map(axes, belief: Belief, values: np.ndarray, limits: tuple[float, float], path: np.ndarray | None = None):
-    """Draw one map (G, G), its goal and the path (n, 2) that led to where the agent is; returns the image."""
+    """Draw one map (G, G), its goal and the path (n, 2) that led to where the agent is; returns the image, blank where
+    the map is.
+    """
     low, high = limits
     image = axes.imshow(values, origin="lower", extent=belief.facts.extent, cmap=COLOURS, vmin=low, vmax=high,
                         interpolation="bilinear")  # fmt: skip
@@ -152,7 +154,7 @@ def _limits(belief: Belief) -> tuple[float, float]:
 
 
 def _bare(axes) -> None:
-    axes.set(xticks=[], yticks=[])
+    axes.set(xticks=[], yticks=[], facecolor="none")
     axes.spines[:].set_visible(False)
 
 
