@@ -114,7 +114,7 @@ def adapt(
 
     Args:
         options: episodes of a trial, trials of each test task, cleared (True: also with the belief cleared between
-            episodes), video: as of the command.
+            episodes), video, maps: as of the command.
     Raises UserError if there is no such agent, or nothing to adapt to.
     """
     import dataclasses

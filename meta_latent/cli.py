@@ -47,6 +47,7 @@ _KEYS = {
         "trials": "of each test task (default: as in the run's own evaluations)",
         "cleared": "true: also with the belief cleared between episodes, side by side (default false)",
         "video": "film so many trials of the first test task (default 0)",
+        "maps": "of so many test tasks, pictures of the rewards that a belief expects where (default 2)",
     },
 }  # fmt: skip
 """Keys of a command beside those of the experiment, as its help shows them."""

@@ -99,6 +99,10 @@ class Agent(Protocol):
             assert len(values) == longest                        # one per observation of a trial, the last ones and
                                                                  # first ones of its inner episodes among them
 
+    Telling what a belief expects elsewhere, for algorithms registered with `maps`::
+
+        agent.believed_rewards(trials, frames)                   # trials (B, T), frames (1, N) -> rewards (B, T, N)
+
     `updates` counts the algorithm's updates; `heads` ensemble members whose data differ (1: none).
     """
 
@@ -118,6 +122,8 @@ class Agent(Protocol):
     def adapt(self, trial: Any, rng: Streams) -> Agent: ...
 
     def inspect(self, trials: Any) -> dict[str, list[float]]: ...
+
+    def believed_rewards(self, trials: SequenceBatch, frames: SequenceBatch) -> torch.Tensor: ...
 
     def state(self) -> dict: ...
 

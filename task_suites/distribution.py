@@ -59,8 +59,10 @@ class TaskDistribution(ABC):
     `reward_input_names` (names of the R entries of `info["reward_inputs"]`), `object_input_names` (those of
     them that locate objects, which a model has to see), `options` (plain values), `options_type` (the
     dataclass of what the constructor takes beside `name`; None: its own arguments), `task_options` (those of
-    them that say which tasks are sampled, not how one is made), `reward_words` (reward name -> what it pays,
-    a format string of its parameters), `antialias_version` (rises when smooth pictures become others).
+    them that say which tasks are sampled, not how one is made), `workspace` (two of the reward inputs -> (low,
+    high): the plane on which what tasks pay makes a map, and the part of it that matters; {}: none),
+    `reward_words` (reward name -> what it pays, a format string of its parameters), `antialias_version` (rises
+    when smooth pictures become others).
 
     What its tasks may say, and `check` holds them to: `reward_values` (reward name -> its parameters; None:
     the family checks its tasks itself), `scene_values` (of `Task.parameters`), `dynamics_values`,
@@ -74,6 +76,7 @@ class TaskDistribution(ABC):
     max_episode_steps: int
     reward_input_names: tuple[str, ...]
     object_input_names: tuple[str, ...] = ()
+    workspace: Mapping[str, tuple[float, float]] = MappingProxyType({})
     reward_words: Mapping[str, str] = MappingProxyType({})
     reward_values: Mapping[str, Values] | None = None
     scene_values: Values = MappingProxyType({})
@@ -117,6 +120,9 @@ class TaskDistribution(ABC):
     def terminated(self, task: Task, inputs, action):
         """Return booleans (...): does the episode end for good here? Never, unless a family says so."""
         return inputs[..., 0] != inputs[..., 0]
+
+    def goal(self, task: Task) -> tuple[float, float] | None:
+        """Return where in `workspace` `task` is solved; None where no one place is known."""
 
     def physics(self) -> dict[str, Any]:
         """Return plain values that determine the dynamics; part of the fingerprint and of reference keys."""

@@ -80,6 +80,7 @@ class Rewarded(OwnTasks):
         self.object_input_names, self.options = base.object_input_names, base.options
         self.distractors, self.shows_distractors = base.distractors, base.shows_distractors
         self.task_options, self.antialias_version = base.task_options, base.antialias_version
+        self.workspace = base.workspace
         self._any = next(task.reward for split in SPLITS for task in base.tasks(split))
         self.read(recipe.tasks, self._in_scene)
         first = next(task for split in SPLITS for task in self.tasks(split))

@@ -18,7 +18,10 @@ PROMISES = {
     ),
     "04_sb3_sac.py": (r"score after 300 steps -?\d+\.\d+", "sb3_sac/policy.zip"),
     "05_own_algorithm.py": (r"planner/scratch +score -?\d+\.\d\d", "own_algorithm/report.html"),
-    "06_task_inference.py": (r"first episode \d+\.\d, second \d+\.\d", "task_inference/task_inference.png"),
+    "06_task_inference.py": (
+        r"first episode \d+\.\d, second \d+\.\d",
+        "meld_toy/adapt/sparse/meld/scratch/0/belief_0.png",
+    ),
 }
 
 

@@ -282,10 +282,10 @@ class MELD(LatentAgent):
         memory = self.beliefs(trials.to(self.model.device))[0].memory
         frames = frames.to(self.model.device)
         embeddings, actions = embed(self.model, frames)[0], frames.action[0]
-        shape = (*memory.shape[:2], len(actions))
-        guess = reward_guess(self.model, memory[:, :, None].expand(*shape, -1), embeddings.expand(*shape, -1),
-                             actions.expand(*shape, -1))  # fmt: skip
-        return self.model.unscaled(guess).cpu()
+        shape = (len(memory), len(actions))
+        guess = [reward_guess(self.model, now[:, None].expand(*shape, -1), embeddings.expand(*shape, -1),
+                              actions.expand(*shape, -1)) for now in memory.unbind(1)]  # fmt: skip
+        return self.model.unscaled(torch.stack(guess, 1)).cpu()
 
     def beliefs(self, trials: SequenceBatch) -> tuple[Latent, torch.Tensor]:
         """Beliefs (B, T) along trials, as they are while acting, and embeddings (B, T, Z)."""
@@ -319,6 +319,7 @@ def entry(reads_rewards: bool, remembers_trials: bool) -> Algorithm:
             "counterfactual_error": "unexplained share (1 - R^2) of the rewards of all of the trial's frames",
             "belief_distance": "how far these predictions are from those of the trial's last belief, in deviations",
         },
+        maps=True,
         needs=frozenset({"functions"}),
         sees=frozenset({"reward"} if reads_rewards else ()),
     )

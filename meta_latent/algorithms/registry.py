@@ -94,6 +94,8 @@ class Algorithm:
         metrics: name -> what it means; `Agent.update` returns no other name.
         inspects: name -> what it means; `Agent.inspect` returns no other name. Not for algorithms that adapt, whose
             carry holds no belief.
+        maps: `Agent.believed_rewards` says which rewards a belief expects in frames it is shown, so that there are
+            maps of them over a family's workspace. Not for algorithms that adapt.
         needs: of `NEEDS`: "functions" (rewards and ends of observed states), "data" (logged episodes; its
             clock is updates), "density" (a core whose transitions have one).
         sees: of `SHOWN`, what it is shown while acting: "reward" (Step.reward and its presence flag), "task"
@@ -108,6 +110,7 @@ class Algorithm:
     compared_with: Mapping[str, str] = field(default_factory=dict)
     metrics: Mapping[str, str] = field(default_factory=dict)
     inspects: Mapping[str, str] = field(default_factory=dict)
+    maps: bool = False
     needs: frozenset[str] = frozenset()
     sees: frozenset[str] = frozenset()
     adapts: bool = False
@@ -123,8 +126,8 @@ class Algorithm:
         for start in (*self.compared_with, *self.compared_with.values()):
             if start not in self.starts:
                 raise UserError(f"compared_with names {start!r}; the starts are {', '.join(self.starts)}")
-        if self.adapts and self.inspects:
-            raise UserError("an algorithm that adapts has no belief along a trial; leave out inspects")
+        if self.adapts and (self.inspects or self.maps):
+            raise UserError("an algorithm that adapts has no belief along a trial; leave out inspects and maps")
         if not self.starts:
             raise UserError("an algorithm starts from nothing; give it starts=('scratch',)")
         if not (isinstance(self.config, type) and dataclasses.is_dataclass(self.config)):

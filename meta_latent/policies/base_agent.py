@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from meta_latent.rng import Streams
-from meta_latent.types import Metrics, Step
+from meta_latent.types import Metrics, SequenceBatch, Step
 
 
 class BaseAgent(ABC):
@@ -47,6 +47,12 @@ class BaseAgent(ABC):
         of a trial (see `protocols.Agent`).
         """
         return {}
+
+    def believed_rewards(self, trials: SequenceBatch, frames: SequenceBatch) -> torch.Tensor:
+        """Rewards (B, T, N) that the beliefs along `trials` (B, T) expect in `frames` (1, N), for algorithms that are
+        registered with `maps`; this one has none to tell.
+        """
+        raise NotImplementedError(f"{type(self).__name__} is registered with maps=True and has no believed_rewards")
 
     def state(self) -> dict:
         """What `load_state` needs to go on bit for bit: the number of updates."""

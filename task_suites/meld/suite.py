@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -115,6 +116,14 @@ class Meld(TaskDistribution):
     def success(self, task: Task, inputs):
         return self.evaluate(self.check(task), inputs, None)[1]
 
+    def place(self, task: Task) -> tuple[float, ...]:
+        """Return where what is rewarded should be, as the first reward inputs are: places on `workspace`'s axes."""
+        return ()
+
+    def goal(self, task: Task) -> tuple[float, float] | None:
+        where = dict(zip(self.reward_input_names, self.place(self.check(task)), strict=False))
+        return tuple(where[name] for name in self.workspace) if self.workspace else None
+
     def _shared(self) -> dict[str, Any]:
         return {
             "space": (self.observation_space, self.action_space),
@@ -135,6 +144,9 @@ class _Arm(Meld):
     def scene(self, task: Task) -> str:
         """Return the MJCF of `task`."""
 
+    def place(self, task: Task) -> tuple[float, ...]:
+        return rewards.goal_of(task)
+
     def make(self, task: Task) -> MeldEnv:
         names = scenes.names(self.blocks, *self.table)
         xml = self.scene(self.check(task))
@@ -154,6 +166,7 @@ class Reacher(_Arm):
         "goal_y_metres": Number(-0.3, 0.3),
         "goal_z_metres": Number(0.3, 0.7),
     }
+    workspace = MappingProxyType({"tip_y_metres": (-0.4, 0.4), "tip_z_metres": (0.1, 0.8)})
     start = (0.0, -0.832, 0.03, 1.68, 0.058, -0.232, 0.0)
 
     def draw(self, rng: np.random.Generator, count: int) -> list[tuple[Drawn, Drawn, Drawn]]:
@@ -171,6 +184,7 @@ class Buttons(_Arm):
     goal_values = {"button": OneOf(tuple(scenes.BUTTON_Y_METRES))}
     scene_values = {"panel_x_metres": Number(0.72, 0.78)}
     task_counts = {"train": 15, "test": 12}
+    workspace = MappingProxyType({"tip_y_metres": (-0.25, 0.25), "tip_z_metres": (-0.1, 0.3)})
     start = (-0.065, -0.6675, 0.0, 1.35, 0.0, 0.625, 0.0)
     blocks = tuple(scenes.BUTTON_Y_METRES)
     table = ((0.7, 0.0, scenes.PANEL_Z_METRES), 0.35)
@@ -196,6 +210,7 @@ class PegInsertion(_Arm):
         for axis, low in zip("xy", corner, strict=True)
     }
     task_counts = {"train": 30, "test": 10}
+    workspace = MappingProxyType({"tip_x_metres": (0.35, 0.75), "tip_y_metres": (-0.2, 0.2)})
     start = (-0.305, -0.83, 0.06086, 1.70464, -0.02976, 0.62496, -0.04712)
     paper_cameras = ("front", "wrist")
     blocks = tuple(f"box_{number}_{wall}" for number in range(1, 5) for wall in range(1, 5))
@@ -219,6 +234,7 @@ class ShelfPlacing(Meld):
     reward_name = "place"
     reward_input_names = rewards.SHELF_INPUT_NAMES
     object_input_names = rewards.SHELF_INPUT_NAMES[:3]
+    workspace = MappingProxyType({"mug_foot_x_metres": (-0.35, 0.35), "mug_foot_y_metres": (0.55, 1.05)})
     goal_values = {"goal_x_metres": Number(-0.2, 0.2)}
     dynamics_values = {"mug_mass_kg": Number(5.0, 15.0)}
     task_counts = {"train": 40, "test": 10}
@@ -230,6 +246,9 @@ class ShelfPlacing(Meld):
 
     def evaluate(self, task: Task, inputs, action):
         return rewards.placing(task, inputs, action)
+
+    def place(self, task: Task) -> tuple[float, ...]:
+        return task.reward.parameters["goal_x_metres"], scenes.GOAL_Y_METRES, scenes.GOAL_Z_METRES
 
     def make(self, task: Task) -> MeldEnv:
         names = scenes.names(("mug", "handle"), (0.0, 0.7, 0.0), 0.4)

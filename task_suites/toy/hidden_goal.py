@@ -154,6 +154,7 @@ class HiddenGoal(TaskDistribution):
     family = "hidden_goal"
     task_options = ("distractors", "goals", "reward")
     reward_input_names = ("x_metres", "y_metres")
+    workspace = MappingProxyType({"x_metres": (-1.0, 1.0), "y_metres": (-1.0, 1.0)})
     _GOAL = "the hidden goal x {goal_x_metres:+.2f} m, y {goal_y_metres:+.2f} m"
     reward_words = MappingProxyType(
         {"dense": f"minus the distance to {_GOAL}", "sparse": f"1 within 0.3 m of {_GOAL}, else 0"}
@@ -215,15 +216,15 @@ class HiddenGoal(TaskDistribution):
         return {"proprio": position.astype(np.float32)}
 
     def reward(self, task: Task, inputs, action):
-        distance = _distance(inputs, *self._goal(task))
+        distance = _distance(inputs, *self.goal(task))
         return (distance < INSIDE_METRES) * 1.0 if task.reward.name == "sparse" else -distance
 
     def success(self, task: Task, inputs):
-        return _distance(inputs, *self._goal(task)) < INSIDE_METRES
+        return _distance(inputs, *self.goal(task)) < INSIDE_METRES
 
-    def _goal(self, task: Task) -> tuple[float, float]:
+    def goal(self, task: Task) -> tuple[float, float]:
         values = self.check(task).reward.parameters
         return values["goal_x_metres"], values["goal_y_metres"]
 
     def scripted(self, task: Task) -> Straight:
-        return Straight(self._goal(task))
+        return Straight(self.goal(task))

@@ -14,10 +14,10 @@ from meta_latent.data import collect
 from meta_latent.data.collect import play
 from meta_latent.errors import UserError
 from meta_latent.experiment.learning import starts
-from meta_latent.experiment.learning.inspection import inspected
+from meta_latent.experiment.learning.inspection import inspected, replay_of
 from meta_latent.experiment.runs import checkpoint
 from meta_latent.rng import Streams
-from meta_latent.types import Spec
+from meta_latent.types import Spec, Step
 
 COUNTING = {"suite": "toy/counting", "options": {"episode_steps": 6, "ends": "terminate"}}
 
@@ -139,6 +139,14 @@ def test_it_tells_what_it_declares_of_trials_of_any_length(bench, tmp_path, froz
                               explore=False, show=learning.arm.entry.sees, task=task, keep=True)  # fmt: skip
             found = [inspected(agent, learning.arm.entry, spec, played.episodes) for _ in range(2)]
             assert found[0] == found[1] and set(found[0]) <= set(learning.arm.entry.inspects)
+            if learning.arm.entry.maps:
+                trials = replay_of(spec, played.episodes, agent.heads).trials(None, episodes)
+                count = trials.reward.shape[1]
+                cut = {field.name: getattr(trials, field.name)[:1, 2:5] for field in dataclasses.fields(Step)
+                       if isinstance(getattr(trials, field.name), torch.Tensor)}  # fmt: skip
+                images = {name: x[:1, 2:5] for name, x in trials.images.items()}
+                expected = agent.believed_rewards(trials, dataclasses.replace(trials, images=images, **cut))
+                assert expected.shape == (2, count, 3) and expected.isfinite().all() and not expected.requires_grad
         assert frozen(agent.state()) == before
         assert all(meaning for meaning in learning.arm.entry.inspects.values())
 

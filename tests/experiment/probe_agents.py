@@ -52,6 +52,14 @@ class Teller(Probe):
         return {"number": numbers, "reward": batch.reward.mean(0).tolist() + [float("nan")] * self.more}
 
 
+class Seer(Teller):
+    """Tells as declared, and expects in every frame the number of the observation."""
+
+    def believed_rewards(self, trials, frames):
+        numbers = torch.arange(trials.reward.shape[1], dtype=torch.float32)
+        return numbers[None, :, None].expand(len(trials.reward), -1, frames.reward.shape[1])
+
+
 class Counter(Probe):
     """Counts the observations of a trial, and moves by a fortieth of their number."""
 
@@ -81,6 +89,7 @@ def register_all():
     """Make all known: one that tells as it declares, one that tells more, one that is not asked, and the others."""
     said = {"number": "of the observation", "reward": "mean <reward>"}
     register("teller", Algorithm(Settings, Teller, inspects=said, warmup=False))
+    register("seer", Algorithm(Settings, Seer, inspects=said, maps=True, warmup=False))
     register("leaky", Algorithm(Settings, Teller, inspects={"number": "of the observation"}, warmup=False))
     register("silent", Algorithm(Settings, Teller, warmup=False))
     register("counter", Algorithm(Settings, lambda config, setting: Counter(), warmup=False))

@@ -73,6 +73,8 @@ def test_what_it_may_not_say(probes, tmp_path, arm, more, words):
 def test_who_adapts_has_no_belief_along_a_trial():
     with pytest.raises(UserError, match="leave out inspects"):
         Algorithm(Settings, Teller, adapts=True, inspects={"number": ""})
+    with pytest.raises(UserError, match="leave out inspects and maps"):
+        Algorithm(Settings, Teller, adapts=True, maps=True)
 
 
 def unequal(keep=True):

@@ -323,6 +323,29 @@ def test_the_script_reaches_the_reference(suite, rollout):
     assert np.mean(returns) > floor + 0.6 * (reference - floor)
 
 
+@pytest.mark.parametrize("suite", NAMES, indirect=True)
+def test_a_goal_lies_in_the_workspace_where_the_script_ends(suite):
+    assert len(suite.workspace) in (0, 2) and set(suite.workspace) <= set(suite.reward_input_names)
+    goals = {task: suite.goal(task) for split in ("train", "test") for task in suite.tasks(split)}
+    if not suite.workspace:
+        assert set(goals.values()) <= {None}
+        return
+    low, high = np.array(list(suite.workspace.values())).T
+    columns = [suite.reward_input_names.index(name) for name in suite.workspace]
+    known = {task: goal for task, goal in goals.items() if goal is not None}
+    assert all((low <= goal).all() and (goal <= high).all() for goal in known.values())
+    quick = task_suites.get(suite.name, **BLIND.get(suite.name.split("/")[0], {}))
+    for task in list(known)[:2]:
+        env, policy = quick.make(task), quick.scripted(task)
+        policy.reset(np.random.default_rng(0))
+        ended, info = False, env.reset(seed=0)[1]
+        while not ended:
+            _, _, terminated, truncated, info = env.step(policy(info["reward_inputs"]))
+            ended = terminated or truncated
+        assert np.abs(info["reward_inputs"][columns] - known[task]).max() < 0.05 * (high - low).max()
+        env.close()
+
+
 @pytest.mark.parametrize("suite", SOLVED, indirect=True)
 def test_success_is_within_reach_and_not_by_chance(suite):
     entries = references.entries()

@@ -34,6 +34,7 @@ def test_physics_pictures_and_options_are_the_suites_and_only_the_reward_is_not(
     mine = suite(success=lambda inputs, target_metres: inputs[..., 2] < target_metres)(**options)
     base = task_suites.get("tabletop/push", **options)
     assert mine.fingerprint() == base.fingerprint() and mine.object_input_names == base.object_input_names
+    assert mine.workspace == base.workspace
     task, theirs = mine.sample("test", 1, seed=0)[0], base.sample("test", 1, seed=0)[0]
     assert task.distractors == theirs.distractors and task.family == "tabletop"
     assert task_suites.Task.from_json(task.to_json()) == task and mine.references(task) is None

@@ -6,6 +6,7 @@ in their run folders changes.
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -93,7 +94,7 @@ def run(name: str, overrides: list[str]) -> None:
 
 
 def adapt(chosen: Selected, options: AdaptOptions) -> Result:
-    """Play the chosen cells and write adaptation.json, figures and videos into runs/NAME/adapt/.
+    """Play the chosen cells and write adaptation.json, figures, maps and videos into runs/NAME/adapt/.
 
     Raises UserError, RunError: see `learning.adaptation.played`.
     """
@@ -103,7 +104,8 @@ def adapt(chosen: Selected, options: AdaptOptions) -> Result:
     for cell in tqdm(chosen.cells, unit="agent", disable=None, leave=False):
         own = arms.setdefault(str(cell.arm), {"inspects": dict(cell.arm.entry.inspects), "seeds": {}})
         films = folder.joinpath(cell.target.name, cell.arm.algorithm, cell.arm.start, str(cell.seed))
-        own["seeds"][str(cell.seed)], filmed = adaptation.played(cell, options, films)
+        asked = dataclasses.replace(options, maps=0) if own["seeds"] else options
+        own["seeds"][str(cell.seed)], filmed = adaptation.played(cell, asked, films)
         videos += filmed
     content = {"format": adaptations.FORMAT, **adaptation.facts_of(chosen.cells[0], options), "command": sys.argv,
                "commit": run_folder.commit(), "versions": run_folder.versions(), "arms": arms}  # fmt: skip

@@ -14,6 +14,7 @@ from meta_latent import ranges
 from meta_latent.data.collect import Played, select
 from meta_latent.data.segments import predicted_bytes
 from meta_latent.errors import UserError
+from meta_latent.experiment.learning.beliefs import looked
 from meta_latent.experiment.learning.evaluation import Evaluation
 from meta_latent.experiment.learning.inspection import by_step
 from meta_latent.experiment.learning.saved import SavedCell
@@ -36,12 +37,15 @@ class AdaptOptions:
         trials: of each test task (null: as in the run's own evaluations).
         cleared: play the same trials again, with the belief cleared between episodes.
         video: film so many trials of the first test task.
+        maps: of the first seed of each arm whose agents can tell, draw for so many test tasks which rewards the belief
+            expects where, from the task whose first episode paid least on.
     """
 
     episodes: int | None = ranges.count(None, most=MOST_EPISODES)
     trials: int | None = ranges.count(None, most=100_000)
     cleared: bool = False
     video: int = ranges.whole(0, most=1000)
+    maps: int = ranges.whole(2, most=100)
 
 
 class Cleared:
@@ -89,21 +93,26 @@ def facts_of(cell: SavedCell, options: AdaptOptions) -> dict[str, Any]:
 
 
 def played(cell: SavedCell, options: AdaptOptions, films: Path) -> tuple[dict[str, Any], list[Path]]:
-    """Play the trials of a cell's evaluations with its agent: what was measured, as JSON values, and the videos that
-    were written into `films`. Without exploration; algorithms that adapt play as in their evaluations.
+    """Play the trials of a cell's evaluations with its agent: what was measured, as JSON values, and the videos and
+    maps that were written into `films`. Without exploration; algorithms that adapt play as in their evaluations.
 
     Raises UserError if keeping the episodes takes too much memory.
     """
     evaluation, record = _evaluation(cell, options), read_record(cell.folder)
-    _refuse_too_much(cell, evaluation)
+    mapped = options.maps > 0 and cell.arm.entry.maps and bool(cell.target.distribution.workspace)
+    whole = evaluation.inspects or mapped
+    if whole:
+        _refuse_too_much(cell, evaluation)
     with contextlib.closing(evaluation):
         agent = cell.load()
-        kept = evaluation.play(agent, keep=evaluation.inspects or ("reward", "success"))
+        kept = evaluation.play(agent, keep=whole or ("reward", "success"))
         measured = _measured(kept) | {"inspected": evaluation.inspected(agent, kept)}
         if options.cleared:
             measured["cleared"] = _measured(evaluation.play(Cleared(agent), keep=("reward", "success")))
         videos = [evaluation.film(agent, k, films / f"trial_{k}.mp4")
                   for k in range(min(options.video, evaluation.repeats))]  # fmt: skip
+        if mapped:
+            videos += looked(cell, evaluation, agent, kept, options.maps, films)
     facts = {"status": record.get("status"), "updates": agent.updates, "env_steps": record.get("env_steps")}
     return facts | measured, [path for path in videos if path]
 
@@ -126,6 +135,6 @@ def _refuse_too_much(cell: SavedCell, evaluation: Evaluation) -> None:
     frames = len(target.test_tasks) * evaluation.repeats * target.episodes_per_trial
     frames *= distribution.max_episode_steps + 1
     size = 2 * predicted_bytes(Spec.of(distribution), frames)
-    if evaluation.inspects and size > MOST_BYTES:
+    if size > MOST_BYTES:
         raise UserError(f"asking {cell.arm} what it believed takes {size / 1e9:.0f} GB of episodes in memory, at most "
                         f"{MOST_BYTES / 1e9:.0f} are taken: lower trials= or episodes=")  # fmt: skip

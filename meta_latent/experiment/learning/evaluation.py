@@ -147,12 +147,18 @@ class Evaluation:
 
     def film(self, agent: Agent, number: int, path: Path) -> Path | None:
         """Play trial `number` of the first test task and write it as a video; None where nothing is drawn."""
-        film, one = Film(), dataclasses.replace(self.target, test_tasks=self.target.test_tasks[:1])
+        film = Film()
+        self.again(agent, number, film)
+        return film.write(path)
+
+    def again(self, agent: Agent, number: int, watch, keep: bool | Collection[str] = False) -> Played:
+        """Play one trial alone, as `play` did, which counts them task by task: `repeats` of each test task."""
+        n = number // self.repeats
+        one = dataclasses.replace(self.target, test_tasks=self.target.test_tasks[n : n + 1])
         first = number * (self.config.rollouts if self.entry.adapts else 1)
         alone = Evaluation(one, self.entry, self.config, 1, 1, lambda k, episode: self.seed_of(first + k, episode))
         with contextlib.closing(alone):
-            alone.play(agent, film)
-        return film.write(path)
+            return alone.play(agent, watch, keep)
 
     def normalised(self, returns: np.ndarray) -> np.ndarray:
         """(N, ...) raw returns on the scale on which 0 is each task's floor and 1 its reference."""

@@ -127,6 +127,7 @@ def _target(run: Run, report: dict[str, Any], name: str, styles: dict[str, int],
         "metrics": pictures.metric_figures(name, target, styles),
         "inspected": pictures.inspected_figures(name, target, styles),
         "adaptations": _adaptations(run, name, target, styles),
+        "beliefs": pictures.belief_strips(run, name),
         "rows": [_level_row(arm, entry, styles[arm]) for arm, entry in arms],
     }  # fmt: skip
 

@@ -17,7 +17,7 @@ from urllib.parse import quote
 import numpy as np
 from matplotlib.figure import Figure
 
-from meta_latent.experiment.report import drawing, figures, trial_figures
+from meta_latent.experiment.report import belief_figures, drawing, figures, trial_figures
 from meta_latent.experiment.report.numbers import Bootstrap, level, success_curves
 from meta_latent.experiment.report.sources import Cell, Run
 from meta_latent.ops.learning_speed import Curve
@@ -186,12 +186,30 @@ def adaptation_figures(run: Run, name: str, target: dict[str, Any], styles: dict
     ]  # fmt: skip
 
 
+def belief_strips(run: Run, name: str) -> list[dict[str, str]]:
+    """Per trial of a target whose belief was looked at: its strip as inline SVG, in words, and its film ("": none)."""
+    found = []
+    for k, (path, belief) in enumerate(one for one in run.beliefs if one[1].facts.target == name):
+        svg = drawing.inline_svg(belief_figures.strip(belief), f"belief{k}-{slug(name)}")
+        film, src = path.with_suffix(".mp4"), ""
+        if film.is_file():
+            small = film.stat().st_size < LARGEST_VIDEO
+            src = _data_uri(film, "video/mp4") if small else _link(film, run.path)
+        said = {"label": belief_figures.label(belief), "caption": belief_figures.caption(belief)}
+        found.append(said | {"svg": svg, "film": src})
+    return found
+
+
 def _metric_plot(arms: dict[str, dict[str, Any]], clock: str, styles: dict[str, int]) -> Figure:
     drawn = [
         figures.ArmMetric(styles[arm], np.array(v["steps"], dtype=float), np.array(v["values"], dtype=float))
         for arm, v in arms.items()
     ]
     return figures.training_metric(drawn, clock)
+
+
+def _link(path: Path, root: Path) -> str:
+    return quote(os.path.relpath(path, root).replace(os.sep, "/"))
 
 
 def _data_uri(path: Path, kind: str) -> str:
@@ -222,5 +240,5 @@ def videos(run: Run) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
                 shown.add((cell.target, cell.arm))
                 embedded.append(entry | {"src": _data_uri(path, "video/mp4")})
             else:
-                linked.append(entry | {"src": quote(os.path.relpath(path, run.path).replace(os.sep, "/"))})
+                linked.append(entry | {"src": _link(path, run.path)})
     return embedded, linked

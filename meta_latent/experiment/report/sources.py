@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from meta_latent.errors import UserError
-from meta_latent.experiment.report import adaptations
+from meta_latent.experiment.report import adaptations, beliefs
 from meta_latent.experiment.report.adaptations import Adaptation
+from meta_latent.experiment.report.beliefs import Belief
 from meta_latent.experiment.report.pretrained import (
     Pretraining,
     Start,
@@ -77,6 +78,7 @@ class Run:
     facts: tuple[dict[str, Any], ...] = ()  # run.json of every cell and pretraining, for provenance
     notes: tuple[str, ...] = ()
     adaptations: tuple[Adaptation, ...] = ()
+    beliefs: tuple[tuple[Path, Belief], ...] = ()
 
 
 def _read_cell(folder: Path, root: Path) -> Cell | None:
@@ -152,6 +154,7 @@ def read_run(path: str | Path) -> Run:
     cells = [_with_log(c, clocks.get(c.arm, AXES[0])) for c in cells]
     starts = {(s.given, s.sha256): s for s in map(_start, cells) if s}
     pretraining, notes = find_pretraining(path, list(starts.values()))
-    played = adaptations.find(path, notes)
+    played, seen = adaptations.find(path, notes), beliefs.find(path, notes)
     facts = [p.facts for p in pretraining] + [c.facts for c in cells] + [dict(one.facts) for one in played]
-    return Run(path, tuple(cells), tuple(pretraining), tuple(f for f in facts if f), tuple(notes), tuple(played))
+    return Run(path, tuple(cells), tuple(pretraining), tuple(f for f in facts if f), tuple(notes), tuple(played),
+               tuple(seen))  # fmt: skip

@@ -95,6 +95,13 @@ class BoundTarget:
         """The distribution that all tasks are of."""
         return self.tasks[0].distribution
 
+    def learned_from(self) -> tuple[task_suites.TaskDistribution, tuple[task_suites.Task, ...]]:
+        """The distribution whose rewards policies are trained on, and the test tasks as they are in it."""
+        if not self.training_tasks:
+            return self.distribution, tuple(task.task for task in self.test_tasks)
+        distribution = self.training_tasks[0].distribution
+        return distribution, distribution.sample("test", len(self.test_tasks), seed=0)
+
     def references(self) -> list[tuple[float, float]] | None:
         """(floor, reference) of every test task; None, so that scores stay raw, where one has none."""
         found = [task.references() for task in self.test_tasks]
