@@ -54,6 +54,7 @@ class PEARLConfig:
             transitions, that are paid as a random training task pays.
         latent: size of z. hold: z is held through an episode, else it follows the belief at every step.
         divergence_weight: of the belief's KL from the prior. reward_weight: of rewards predicted from z.
+        reward_frames: how many of them each belief predicts.
         reward_scale: multiplies the critics' rewards. discount: of later rewards, per step.
         temperature: first weight of the entropy bonus. target_entropy: nats per action value that it is tuned to hold.
         channels: feature maps of each convolution, () for one linear map. embedding: values per camera.
@@ -74,6 +75,7 @@ class PEARLConfig:
     hold: bool = True
     divergence_weight: float = nonnegative(0.1)
     reward_weight: float = nonnegative(0.0)
+    reward_frames: int = count(1, most=1000)
     reward_scale: float = positive(1.0)
     discount: float = share(0.9, below=True)
     temperature: float = positive(0.1)
@@ -109,15 +111,22 @@ class Critic(nn.Module):
         self.context = ContextEncoder(seen, actions, config.latent, *sizes)
         self.size = seen + config.latent
         self.values = Twin(self.size + actions, *sizes)
-        self.rewards = MLP(seen + self.size + actions, 1, *sizes)
+        self.rewards = MLP(self.size + actions, 1, *sizes)
 
-    def factors(self, trials: SequenceBatch) -> Evidence:
-        """What each frame (B, T, Z) of these trials tells: of the transition into it, if there is one."""
-        seen = self.encoder(trials)
+    def evidence(self, seen: torch.Tensor, trials: SequenceBatch) -> Evidence:
+        """What trials with embeddings (B, T, F) have told until each of their frames, (B, T, Z)."""
         found = self.context(seen[:, :-1], trials.action[:, 1:], trials.reward[:, 1:], seen[:, 1:])
-        found = found.times(follows(trials))
-        pad = nn.ZeroPad2d((0, 0, 1, 0))
-        return Evidence(pad(found.weighted), pad(found.precision))
+        found, pad = found.times(follows(trials)), nn.ZeroPad2d((0, 0, 1, 0))
+        return Evidence(pad(found.weighted), pad(found.precision)).up_to()
+
+    def reward_errors(self, z: torch.Tensor, seen: torch.Tensor, trials: SequenceBatch, frame: torch.Tensor):
+        """Squared errors (B, T, K) of standardised rewards in frames (B, T, K) of the same trials, guessed from
+        z (B, T, Z) and embeddings (B, T, F).
+        """
+        row = torch.arange(len(frame), device=frame.device)[:, None, None]
+        known = z[:, :, None].expand(-1, -1, frame.shape[-1], -1)
+        guess = self.rewards(torch.cat([seen[row, frame], known, trials.action[row, frame]], -1))
+        return (guess - self.context.scale(trials.reward[row, frame][..., None])).square()[..., 0]
 
     def calibrate(self, steps: SequenceBatch) -> None:
         """Scale what is read, observations and rewards, by what these windows hold."""
@@ -221,29 +230,42 @@ class PEARL(BaseAgent):
     def improve(self, contexts: SequenceBatch, steps: SequenceBatch, rng: Streams) -> Metrics:
         """One update of everything: critics and encoders, then policy and temperature."""
         config, draws = self.config, rng.torch("update")
-        evidence = self.beliefs(contexts, len(steps.reward) // len(contexts.reward), draws)
-        z = evidence.drawn(torch.randn(evidence.weighted.shape, generator=draws).to(self.device))
-        seen, action, reward = self.critic.encoder(steps), steps.action[:, 1], steps.reward[:, 1]
+        told, divergence, reward_error = self.infer(contexts, draws)
+        z = self._drawn(self._some(told, contexts, len(steps.reward), draws), draws)
+        seen = self.critic.encoder(steps)
         with torch.no_grad():
             target_seen = self.target_critic.encoder(steps)[:, 1]
         now, after = (torch.cat([seen[:, t], z], -1) for t in (0, 1))
-        divergence = evidence.divergence().mean()
-        guess = self.critic.rewards(torch.cat([now, action, seen[:, 1]], -1))[..., 0]
-        reward_error = (guess - self.critic.context.scale(reward[:, None])[:, 0]).square().mean()
         measured = self.soft.update(SoftBatch(
-            now, after.detach(), torch.cat([target_seen, z.detach()], -1), action, config.reward_scale * reward,
-            ~steps.is_terminal[:, 1], config.discount,
+            now, after.detach(), torch.cat([target_seen, z.detach()], -1), steps.action[:, 1],
+            config.reward_scale * steps.reward[:, 1], ~steps.is_terminal[:, 1], config.discount,
             config.divergence_weight * divergence + config.reward_weight * reward_error), draws)  # fmt: skip
         update_target(self.average_actor, self.actor, config.average_rate)
         return measured | {"divergence": float(divergence.detach()), "reward_error": float(reward_error.detach())}
 
-    def beliefs(self, contexts: SequenceBatch, each: int, draws: torch.Generator) -> Evidence:
-        """(B * each, Z): `each` beliefs of every context, after as many of its frames as is drawn."""
-        told = self.critic.factors(contexts).up_to()
+    def infer(self, contexts: SequenceBatch, draws: torch.Generator) -> tuple[Evidence, torch.Tensor, torch.Tensor]:
+        """What contexts have told until each frame (B, T, Z), its mean divergence from the prior, and the mean error
+        of rewards: for each frame, those of `reward_frames` others of the trial, past and future.
+        """
+        seen, counts = self.critic.encoder(contexts), contexts.valid
+        told = self.critic.evidence(seen, contexts)
+        chances = (contexts.reward_present * counts).cpu()
+        frames = torch.multinomial(chances, counts.shape[1] * self.config.reward_frames, True, generator=draws)
+        frames = frames.view(*counts.shape, -1).to(self.device)
+        errors = self.critic.reward_errors(self._drawn(told, draws), seen, contexts, frames)
+        return told, told.divergence()[counts].mean(), errors[counts].mean()
+
+    def _some(self, told: Evidence, contexts: SequenceBatch, number: int, draws: torch.Generator) -> Evidence:
+        """(number, Z): as many beliefs of every context, each after as many of its frames as is drawn."""
         lengths = contexts.valid.sum(1)
-        row = torch.arange(len(lengths), device=self.device).repeat_interleave(each)
-        drawn = torch.rand(len(row), generator=draws).to(self.device)
+        row = torch.arange(len(lengths), device=self.device).repeat_interleave(number // len(lengths))
+        drawn = torch.rand(number, generator=draws).to(self.device)
         return told[row, (drawn * lengths[row]).long()]
+
+    @staticmethod
+    def _drawn(told: Evidence, draws: torch.Generator) -> torch.Tensor:
+        """A draw of z of each belief."""
+        return told.drawn(torch.randn(told.weighted.shape, generator=draws).to(told.weighted.device))
 
     # Saving
 
