@@ -73,7 +73,7 @@ class PEARLConfig:
     relabel: float = share(0.9)
     latent: int = count(8, most=4096)
     hold: bool = True
-    divergence_weight: float = nonnegative(0.1)
+    divergence_weight: float = nonnegative(0.003)
     reward_weight: float = nonnegative(0.0)
     reward_frames: int = count(1, most=1000)
     reward_scale: float = positive(1.0)
