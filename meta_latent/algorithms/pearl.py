@@ -6,13 +6,14 @@ soft actor-critic (Haarnoja et al. 2018, arXiv 1812.05905) read the observation 
 context encoder learns from the critics' error and the KL to the prior; contexts are drawn apart from the transitions
 that are learned from, from recent trials. z is drawn when an episode begins and held through it (posterior sampling).
 
-Deviations: contexts are beginnings of whole trials, of any length down to none, as they are met in tests (PEARL: a
-fixed number of recent transitions); the prior is a factor of every belief; most contexts and transitions are paid as
-a random training task pays (`relabel`; 0: as published, each task learns from its own); pictures are embedded by an
-encoder that learns with the critics; twin critics with target networks, a tuned temperature, no value network; values
-are bootstrapped through time limits; `reward_weight` adds the error of rewards that are predicted from z (0: as
-published); with `hold=false` z follows the belief at every step of an episode, by the noise that was drawn when it
-began; evaluated is a running average of the policy.
+Deviations. Contexts: beginnings of whole trials, of any length down to none, as they are met in tests (PEARL: a fixed
+number of recent transitions); the prior is a factor of every belief; most contexts, with the transitions learned from,
+are paid as a random training task pays (`relabel`; 0: as published, each task learns from its own). Critics: twins with
+target networks and a tuned temperature, no value network; bootstrapped through time limits; pictures are embedded by an
+encoder that learns with them; rewards are not scaled by 5, so that the KL's weight is smaller than 0.1. Options, off
+as published: `reward_weight`, that z is to tell the rewards of other frames of its context (as VariBAD, Zintgraf et al.
+2020, arXiv 1910.08348; gradients reach the context encoder); `hold=false`, that z follows the belief at every step of
+an episode, by the noise that was drawn when it began. Evaluated is a running average of the policy, by a draw of z.
 """
 
 from __future__ import annotations
