@@ -34,6 +34,7 @@ class SoftBatch:
         target_after: (n, F) what the target critics read instead of `after`.
         action: (n, A). reward: (n,) between the two, of several steps where `discount` is of several.
         alive: (n,) whether anything comes after. discount: of what does.
+        beside: what is minimised beside the critics' error by whatever learns with it.
     """
 
     now: torch.Tensor
@@ -43,6 +44,7 @@ class SoftBatch:
     reward: torch.Tensor
     alive: torch.Tensor
     discount: float
+    beside: torch.Tensor | float = 0.0
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,8 @@ class SoftActorCritic:
     def update(self, batch: SoftBatch, draws: torch.Generator) -> Metrics:
         """One update of critics, policy, temperature and target critics, in this order."""
         target = self.targets(batch, draws)
-        error = self.critic(batch.now, batch.action) - target[:, None]
-        critic_loss = self.step("critic", error.square().mean(), self.clip)
+        critic_loss = (self.critic(batch.now, batch.action) - target[:, None]).square().mean()
+        self.step("critic", critic_loss + batch.beside, self.clip)
         now = batch.now.detach()
         action, log_prob = self.actor.sample(now, draws)
         value = self.critic(now, action).min(-1).values
@@ -76,7 +78,7 @@ class SoftActorCritic:
         self.step("temperature", self.temperature.loss(log_prob), self.clip)
         target_module, module = reversed(self.critic_modules)
         update_target(target_module, module, self.target_rate)
-        return {"critic_loss": critic_loss, "value": float(value.detach().mean()),
+        return {"critic_loss": float(critic_loss.detach()), "value": float(value.detach().mean()),
                 "entropy": float(-log_prob.detach().mean()), "temperature": float(self.temperature.value())}
 
     @torch.no_grad()

@@ -39,3 +39,10 @@ def test_meld_explores_and_then_goes_straight(tmp_path):
 def test_who_sees_no_rewards_finds_no_goal(tmp_path):
     (carried, _) = learned(tmp_path, "slac/scratch", "transfer.budget_env_steps={default: 8000}")
     assert carried.max() < 7
+
+
+@pytest.mark.slow
+def test_pearl_explores_and_then_goes_straight(tmp_path):
+    carried, cleared = learned(tmp_path, "pearl/scratch", "transfer.budget_env_steps={default: 9000}")
+    assert carried[1] > 13 and carried[1] - carried[0] > 1.5
+    assert carried[1] - cleared[1] > 1.5

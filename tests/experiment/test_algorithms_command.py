@@ -131,7 +131,7 @@ def test_meanings_are_read_from_the_docstring():
     assert meanings(Documented) == {"rate": "of both", "other": "of both", "size": "two lines", "more": "that too"}
 
 
-@pytest.mark.parametrize("name", ["ivg", "oracle", "rl2", "sac", "sb3_sac"])
+@pytest.mark.parametrize("name", ["ivg", "oracle", "pearl", "rl2", "sac", "sb3_sac"])
 def test_every_setting_has_a_meaning_of_its_own(name):
     said = meanings(registry.get(name).config)
     assert list(said) and set(said) == {field.name for field in dataclasses.fields(registry.get(name).config)}
