@@ -48,7 +48,6 @@ class Imagined:
     Attributes:
         states, next_states: (N, P, H, S). actions: (N, P, H, A). rewards: (N, P, H), 0 where masked.
         mask: (N, P, H) bool, True for steps that count: taken before the particle ended, and finite.
-    These are views of memory in which time comes first: `reshape` or `flatten` them, `view` may not do.
     """
 
     states: torch.Tensor
@@ -81,10 +80,9 @@ def imagine_groups(
         states.append(torch.where(finite[-1][..., None], following, states[-1]))
         rewards.append(reward)
         ended.append(end)
-    counts = torch.stack(finite)
-    counts[1:] &= ~torch.stack(ended)[:-1]
-    mask = counts.cumprod(0).bool()
-    rewards = torch.where(mask, torch.stack(rewards), 0.0)
-    whole = torch.stack(states), torch.stack(actions), rewards, mask
-    states, actions, rewards, mask = (x.movedim(0, 2) for x in whole)  # in memory time stays first: no copies
-    return Imagined(states[:, :, :-1], actions, rewards, mask, states[:, :, 1:])
+    counts = torch.stack(finite, dim=2)
+    counts[:, :, 1:] &= ~torch.stack(ended, dim=2)[:, :, :-1]
+    mask = counts.cumprod(2).bool()
+    rewards = torch.where(mask, torch.stack(rewards, dim=2), 0.0)
+    states = torch.stack(states, dim=2)
+    return Imagined(states[:, :, :-1], torch.stack(actions, dim=2), rewards, mask, states[:, :, 1:])
