@@ -17,7 +17,6 @@ from typing import Literal
 import torch
 
 from meta_latent.algorithms.registry import Algorithm, Setting
-from meta_latent.errors import UserError
 from meta_latent.models.dynamics_ensemble import METRICS as DYNAMICS_METRICS
 from meta_latent.models.dynamics_ensemble import DynamicsConfig, DynamicsEnsemble
 from meta_latent.ops.inner_loop import stacked
@@ -59,9 +58,6 @@ class METRPO(PolicySearch):
     """See the module's docstring. Build inside `rng.seeded_construction`; `step`: "trpo" or "ppo"."""
 
     def __init__(self, config: METRPOConfig, setting: Setting, step: Literal["trpo", "ppo"]):
-        if not setting.functions.observed:
-            raise UserError("models of states need proprioception that rewards follow from, such as "
-                            "suite={observation: reward_inputs}, where a suite has it")  # fmt: skip
         spec, device = setting.spec, setting.device
         ensemble = DynamicsEnsemble(config.models, spec.proprio, spec.action_size).to(device)
         simulators = StateSimulators(ensemble, spec.proprio, setting.functions, setting.tasks, owned=False)
@@ -125,7 +121,7 @@ def _algorithm(step: Literal["trpo", "ppo"]) -> Algorithm:
             "improving": "share of the models in which the return rose since the last look",
             **STEP_METRICS, **DYNAMICS_METRICS,
         },
-        needs=frozenset({"functions"}),
+        needs=frozenset({"states"}),
     )  # fmt: skip
 
 

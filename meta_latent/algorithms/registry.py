@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 SHOWN = ("reward", "task", "index")
 """What an algorithm may be shown while it acts, beside observations and its own actions."""
-NEEDS = ("functions", "data", "density")
+NEEDS = ("functions", "states", "data", "density")
 DATA, SCRATCH = "+data", "scratch"
 PARTS = ("encoder", "sequence")
 STARTS = (SCRATCH, "pretrained", *PARTS, "policy", SCRATCH + DATA, "pretrained" + DATA, "policy" + DATA)
@@ -96,8 +96,9 @@ class Algorithm:
             carry holds no belief.
         maps: `Agent.believed_rewards` says which rewards a belief expects in frames it is shown, so that there are
             maps of them over a family's workspace. Not for algorithms that adapt.
-        needs: of `NEEDS`: "functions" (rewards and ends of observed states), "data" (logged episodes; its
-            clock is updates), "density" (a core whose transitions have one).
+        needs: of `NEEDS`: "functions" (rewards and ends of observed states), "states" (the same, and that states are
+            observed: proprioception is what rewards are computed from), "data" (logged episodes; its clock is
+            updates), "density" (a core whose transitions have one).
         sees: of `SHOWN`, what it is shown while acting: "reward" (Step.reward and its presence flag), "task"
             (Step.task: an oracle), "index" (Step.task_index, in training alone: which of its models it is about).
         adapts: `Agent.adapt` gives another agent for a trial's task; else its carry holds what it learned of it.

@@ -38,7 +38,9 @@ def first_arm(name):
 
 
 def counting(bench, arm):
-    """The counting task as a target that fits the arm."""
+    """The counting task as a target that fits the arm; another one where it shows too little of its state."""
+    if "states" in registry.get(arm.partition("/")[0]).needs:
+        return {"suite": "toy/rotated_actuators", "options": {"episode_steps": 6}}
     needs_data = "data" in registry.get(arm.partition("/")[0]).needs
     return COUNTING | ({"data": str(bench.model("toy/counting"))} if needs_data else {})
 

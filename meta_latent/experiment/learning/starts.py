@@ -73,9 +73,23 @@ def setting_of(
         max_episode_steps=target.distribution.max_episode_steps,
         episodes_per_trial=target.episodes_per_trial,
         budget=experiment.transfer.budget(target.name, str(arm)),
-        functions=functions_of(target) if "functions" in entry.needs else None,
+        functions=functions_for(target, arm),
         latent_parts=lambda: latent_parts(experiment, spec, arm, pretrained),
     )
+
+
+def functions_for(target: BoundTarget, arm: Arm) -> Functions | None:
+    """Rewards and ends of the target where the algorithm needs them. Raises UserError where it lacks something."""
+    needs = arm.entry.needs
+    if not needs & {"functions", "states"}:
+        return None
+    found = functions_of(target)
+    if "states" in needs and not found.observed:
+        raise UserError(
+            f"{arm} needs to observe all that rewards follow from, which target {target.name} does not show; some "
+            "suites have an option: suite={observation: reward_inputs}"
+        )
+    return found
 
 
 def latent_parts(experiment: ExperimentConfig, spec: Spec, arm: Arm, pretrained: Path | None) -> LatentParts:
