@@ -1,0 +1,159 @@
+"""MB-MPO: the meta-gradient, what is asked for when, and that the controls are what they say."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from meta_latent.algorithms import mb_mpo
+from meta_latent.algorithms.mb_mpo import MBMPOConfig
+from meta_latent.algorithms.registry import Arm
+from meta_latent.errors import UserError
+from meta_latent.ops.inner_loop import stacked
+from meta_latent.ops.trust_region import flatten, unflatten
+from meta_latent.policies.surrogate import Surrogate
+from meta_latent.rng import Streams
+
+FAMILY = {"suite": "toy/rotated_actuators", "tasks": 4, "test_tasks": 2, "episodes_per_trial": 2, "warmup_episodes": 8,
+          "options": {"episode_steps": 6}}  # fmt: skip
+SETTINGS = {"steps_per_round": 24, "outer_steps": 3, "tasks": 4, "particles": 5, "rate": 0.5,
+            "models": {"members": 4, "hidden": 8, "max_epochs": 2}}  # fmt: skip
+
+
+def learning(bench, tmp_path, arm="mb_mpo/scratch", **settings):
+    name = Arm.parse(arm).algorithm
+    experiment = bench.experiment(tmp_path, arm, target=FAMILY)
+    entry = MBMPOConfig(**{k: v for k, v in SETTINGS.items() if k != "models"} | settings,
+                        models=dataclasses.replace(MBMPOConfig().models, **SETTINGS["models"]))  # fmt: skip
+    experiment = dataclasses.replace(experiment, algorithms={**experiment.algorithms, name: entry})
+    return bench.learning(experiment, arm)
+
+
+def collected(running):
+    """The agent and the replay after the random episodes."""
+    running.collector.round(running.agent, running.replay, running.streams)
+    return running.agent, running.replay
+
+
+def test_data_are_asked_for_once_per_fit_of_the_models(bench, tmp_path):
+    with learning(bench, tmp_path) as running:
+        agent, replay = collected(running)
+        asked = []
+        for _ in range(4):
+            asked.append(agent.wants())
+            found = agent.update(replay, running.streams)
+            asked.append("model_error" in found)
+        assert asked == [24, True, None, False, None, False, 24, True] and agent.updates == 4
+
+
+def test_the_gradient_goes_through_the_inner_step(bench, tmp_path):
+    """Of the outer objective, against finite differences in double precision; the first-order one is another."""
+    with learning(bench, tmp_path) as running:
+        agent, replay = collected(running)
+        agent.update(replay, running.streams)
+        agent.policy.double()
+        agent.scale.double()
+        theta, streams = agent.policy.values(), Streams(0)
+        before = _double(agent.imagine({k: v.float() for k, v in stacked(theta, 4).items()}, 5, streams))
+        adapt = lambda parameters, second_order=True: agent.adapted(before, parameters, second_order)  # noqa: E731
+        acting = {name: value.detach() for name, value in adapt(theta).items()}
+        after = _double(agent.imagine({k: v.float() for k, v in acting.items()}, 5, streams))
+        surrogate = Surrogate(agent.policy, after, acting, adapt)
+        exact = flatten(dict(zip(theta, torch.autograd.grad(surrogate.gain(theta), list(theta.values())), strict=True)))
+        first = Surrogate(agent.policy, after, acting, lambda p, second_order=True: adapt(p, second_order=False))
+        shifted = flatten(dict(zip(theta, torch.autograd.grad(first.gain(theta), list(theta.values())), strict=True)))
+        direction = torch.randn(len(exact), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        moved = [float(surrogate.gain(unflatten(flatten(theta).detach() + h * direction, theta)).detach())
+                 for h in (1e-5, -1e-5)]  # fmt: skip
+        slope = (moved[0] - moved[1]) / 2e-5
+        assert float(exact @ direction) == pytest.approx(slope, rel=1e-5)
+        assert float(shifted @ direction) != pytest.approx(slope, rel=1e-2)
+
+
+def _double(rollouts):
+    fields = {f.name: getattr(rollouts, f.name) for f in dataclasses.fields(rollouts)}
+    return type(rollouts)(**{k: v.double() if v.is_floating_point() else v for k, v in fields.items()})
+
+
+def test_an_update_moves_the_policy_within_the_trust_region_and_keeps_the_adapted_ones(bench, tmp_path):
+    with learning(bench, tmp_path) as running:
+        agent, replay = collected(running)
+        old = flatten(agent.policy.values()).detach().clone()
+        found = agent.update(replay, running.streams)
+        assert not torch.equal(old, flatten(agent.policy.values())) and 0 < found["divergence"] <= 0.01
+        shared = stacked(agent.policy.values(), 4)
+        assert all(len(value) == 4 for value in agent.acting.values())
+        assert not torch.allclose(agent.acting["bias_2"], shared["bias_2"])
+
+
+def test_a_row_of_a_known_task_is_played_by_that_tasks_policy(bench, tmp_path):
+    """In training alone: an evaluation, which tells nothing of tasks, is of the meta-policy."""
+    with learning(bench, tmp_path) as running:
+        agent, replay = collected(running)
+        agent.update(replay, running.streams)
+        agent.acting["bias_2"] = torch.arange(4.0).view(4, 1, 1).expand(4, 1, 2) / 10
+        for name in ("weight_0", "weight_1", "weight_2"):
+            agent.acting[name] = torch.zeros_like(agent.acting[name])
+        step = _step(torch.tensor([3, 1]))
+        action, _ = agent.act(step, agent.begin_task(2), Streams(0), explore=False)
+        torch.testing.assert_close(action, torch.tensor([[0.3, 0.3], [0.1, 0.1]]))
+        tested, _ = agent.act(dataclasses.replace(step, task_index=None), agent.begin_task(2), Streams(0), explore=False)
+        assert not torch.allclose(tested, action)
+
+
+def _step(index):
+    from meta_latent.types import Step
+
+    count, no = len(index), torch.zeros(len(index), dtype=torch.bool)
+    zeros = torch.zeros(count)
+    return Step({}, torch.zeros(count, 2), torch.zeros(count, 2), zeros, zeros, ~no, no, no, ~no, task_index=index)
+
+
+def test_adapting_is_a_policy_gradient_step_on_the_newest_episodes(bench, tmp_path):
+    with learning(bench, tmp_path, test_rate=0.3) as running:
+        agent, replay = collected(running)
+        agent.update(replay, running.streams)
+        trial = replay.view(since=replay.added - 2)
+        trial.evicted = 0
+        rollouts = agent.real_rollouts(replay.view(since=replay.added - 2))
+        theta = {name: value.detach().clone().requires_grad_() for name, value in agent.policy.values().items()}
+        loss = agent.policy_gradient(rollouts)(stacked(theta, 1), slice(0, 1)).sum()
+        expected = {k: v - 0.3 * g for (k, v), g in zip(theta.items(), torch.autograd.grad(loss, list(theta.values())),
+                                                        strict=True)}  # fmt: skip
+        other = agent.adapted_by(rollouts, 0.3)
+        for name, value in other.policy.values().items():
+            torch.testing.assert_close(value, expected[name])
+        assert other.simulators is agent.simulators and not torch.equal(other.policy.bias_2, agent.policy.bias_2)
+
+
+def test_controls_are_what_they_say():
+    config = MBMPOConfig(own_tasks=True)
+    seen = {}
+    for name in ("ALGORITHM", "ALPHA0", "ONE_MODEL", "FIRST_ORDER"):
+        entry = getattr(mb_mpo, name)
+        original, mb_mpo.MBMPO = mb_mpo.MBMPO, lambda settings, setting: settings
+        try:
+            seen[name] = entry.build(config, None)
+        finally:
+            mb_mpo.MBMPO = original
+    assert seen["ALGORITHM"] == config and seen["ALPHA0"] == dataclasses.replace(config, rate=0.0)
+    assert seen["FIRST_ORDER"] == dataclasses.replace(config, second_order=False)
+    assert seen["ONE_MODEL"].models.members == 1 and seen["ONE_MODEL"].own_tasks is False
+
+
+@pytest.mark.parametrize(("settings", "words"), [({"tasks": 8, "own_tasks": None}, None), ({"tasks": 5}, "no multiple")])
+def test_tasks_are_a_multiple_of_models(settings, words):
+    models = dataclasses.replace(MBMPOConfig().models, members=4)
+    if words is None:
+        MBMPOConfig(models=models, **settings)
+    else:
+        with pytest.raises(ValueError, match=words):
+            MBMPOConfig(models=models, **settings)
+
+
+def test_training_tasks_that_cannot_be_shared_out_are_refused(bench, tmp_path):
+    experiment = bench.experiment(tmp_path, "mb_mpo/scratch", target=FAMILY | {"tasks": 3})
+    entry = MBMPOConfig(tasks=4, models=dataclasses.replace(MBMPOConfig().models, members=2))
+    experiment = dataclasses.replace(experiment, algorithms={**experiment.algorithms, "mb_mpo": entry})
+    with pytest.raises(UserError, match="3 training tasks"), bench.learning(experiment, "mb_mpo/scratch"):
+        pass

@@ -1,0 +1,120 @@
+"""Simulators of observed states: a model that knows the truth imagines what the environment plays."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+import task_suites
+from meta_latent.algorithms.registry import Functions
+from meta_latent.data.replay import ReplayConfig, SequenceReplay
+from meta_latent.errors import UserError
+from meta_latent.policies.simulators import ObservedStates, StateSimulators
+from meta_latent.rng import Streams
+from meta_latent.types import Spec
+
+
+class Truth(torch.nn.Module):
+    """K models that add (k + 1) times the action, turned or not."""
+
+    config = SimpleNamespace(learned_reward=False)
+
+    def __init__(self, heads=2):
+        super().__init__()
+        self.heads, self.fitted = heads, []
+        self.parameter = torch.nn.Parameter(torch.zeros(1))
+
+    def through(self, states, actions):
+        gain = 1.0 + torch.arange(len(states)) % self.heads
+        return states + gain[:, None, None] * actions
+
+    def fit(self, data, owners, rng):
+        self.fitted.append((data, owners))
+        return {}
+
+
+def functions(invariant=()):
+    return Functions(
+        reward=lambda task, inputs, action: -inputs.square().sum(-1) - task,
+        terminated=lambda task, inputs, action: inputs[..., 0] > 1,
+        observed=True, invariant=invariant)  # fmt: skip
+
+
+def replay_of(starts, tasks, actions=(1.0, 0.5)):
+    """Episodes from these states (n, 2), of these tasks, that add the actions to the first value."""
+    replay = SequenceReplay(Spec({}, 2, 2, 2), ReplayConfig())
+    for start, task in zip(starts, tasks, strict=True):
+        moved = np.concatenate([[0.0], np.cumsum(actions)])
+        states = np.array(start, np.float32) + np.stack([moved, 0 * moved], 1).astype(np.float32)
+        length = len(states)
+        flags = {name: np.zeros(length, bool) for name in ("is_first", "is_last", "is_terminal", "is_task_first", "success")}
+        flags["is_first"][0] = flags["is_task_first"][0] = flags["is_last"][-1] = True
+        played = np.zeros((length, 2), np.float32)
+        played[1:, 0] = actions
+        replay.add_episode({
+            "proprio": states, "reward_inputs": states, "action": played, "reward": np.zeros(length, np.float32),
+            "reward_present": np.ones(length, np.float32), **flags}, task_index=task)  # fmt: skip
+    return replay
+
+
+def test_a_step_is_the_models_with_the_tasks_reward_and_end():
+    simulators = StateSimulators(Truth(), 2, functions(), tasks=4, owned=True)
+    states, actions = torch.zeros(4, 3, 2), torch.full((4, 3, 2), 0.75)
+    following, rewards, ended = simulators.step(states, actions)
+    gain = torch.tensor([0.75, 1.5, 0.75, 1.5])
+    torch.testing.assert_close(following, gain[:, None, None].expand(4, 3, 2))
+    torch.testing.assert_close(rewards, (-2 * gain.square() - torch.arange(4)).expand(3, 4).T)
+    assert ended.tolist() == [[False] * 3, [True] * 3] * 2
+
+
+def test_imagining_starts_where_episodes_of_the_models_own_tasks_began():
+    simulators = StateSimulators(Truth(), 2, functions(), tasks=4, owned=True)
+    simulators.see(replay_of([(k, 10 * k) for k in range(4)], range(4)))
+    drawn = simulators.begin(4, 50, Streams(0))
+    assert {tuple(s) for s in drawn[0].tolist()} == {tuple(s) for s in drawn[2].tolist()} == {(0, 0), (2, 20)}
+    assert {tuple(s) for s in drawn[1].tolist()} == {(1, 10), (3, 30)}
+
+
+def test_shared_models_start_anywhere_and_fit_everything():
+    truth = Truth()
+    simulators = StateSimulators(truth, 2, functions(), tasks=1, owned=False)
+    replay = replay_of([(k, 0) for k in range(4)], [0] * 4)
+    simulators.learn(replay, Streams(0))
+    simulators.see(replay)
+    assert truth.fitted[0][1] is None and len(truth.fitted[0][0].episode) == 8
+    assert set(simulators.begin(2, 200, Streams(0))[0, :, 0].tolist()) == {0, 1, 2, 3}
+
+
+def test_a_model_without_data_is_refused():
+    simulators = StateSimulators(Truth(), 2, functions(), tasks=2, owned=True)
+    with pytest.raises(UserError, match="warmup_episodes"):
+        simulators.see(replay_of([(0, 0)], [0]))
+
+
+def test_what_is_invariant_is_not_read_but_goes_on():
+    """Models are fitted and asked at the origin; the state that comes out has moved on; policies never read it."""
+    truth = Truth(1)
+    simulators = StateSimulators(truth, 2, functions(invariant=(0,)), tasks=1, owned=False)
+    asked = []
+    through = truth.through
+    truth.through = lambda states, actions: asked.append(states) or through(states, actions)
+    simulators.learn(replay_of([(7, 3)], [0]), Streams(0))
+    data = truth.fitted[0][0]
+    assert data.proprio.tolist() == [[0, 3], [0, 3]] and data.next_proprio.tolist() == [[1, 3], [0.5, 3]]
+    following, *_ = simulators.step(torch.tensor([[[7.0, 3.0]]]), torch.tensor([[[1.0, 1.0]]]))
+    assert asked[0].tolist() == [[[0, 3]]] and following.tolist() == [[[8, 4]]]
+    assert simulators.feature_size == 1 and simulators.features(following).tolist() == [[[4]]]
+
+
+def test_features_of_real_episodes_are_their_states():
+    replay = replay_of([(0, 1), (2, 3)], [0, 0])
+    first, second = ObservedStates(2, "cpu").episodes(replay)
+    assert first.tolist() == [[0, 1], [1, 1], [1.5, 1]] and second[0].tolist() == [2, 3]
+
+
+@pytest.mark.parametrize(("name", "invariant"), [("locomotion/half_cheetah_run", ("rootx_metres",)),
+                                                 ("locomotion/ant_velocity", ("root_x_metres", "root_y_metres")),
+                                                 ("locomotion/ant_goal", ()), ("toy/lqr", ())])  # fmt: skip
+def test_families_say_what_changes_nothing_but_itself(name, invariant):
+    assert task_suites.get(name).invariant_input_names == invariant
