@@ -48,7 +48,8 @@ def replay_of(starts, tasks, actions=(1.0, 0.5)):
         moved = np.concatenate([[0.0], np.cumsum(actions)])
         states = np.array(start, np.float32) + np.stack([moved, 0 * moved], 1).astype(np.float32)
         length = len(states)
-        flags = {name: np.zeros(length, bool) for name in ("is_first", "is_last", "is_terminal", "is_task_first", "success")}
+        names = ("is_first", "is_last", "is_terminal", "is_task_first", "success")
+        flags = {name: np.zeros(length, bool) for name in names}
         flags["is_first"][0] = flags["is_task_first"][0] = flags["is_last"][-1] = True
         played = np.zeros((length, 2), np.float32)
         played[1:, 0] = actions
