@@ -22,6 +22,7 @@ PROMISES = {
         r"first episode \d+\.\d, second \d+\.\d",
         "meld_toy/adapt/sparse/meld/scratch/0/belief_0.png",
     ),
+    "07_meta_policy.py": (r"meta-learned to adapt \(MB-MPO\): return after .*(-?\d+\.\d ?){4}", "meta_policy.png"),
 }
 
 
