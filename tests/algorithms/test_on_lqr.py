@@ -15,6 +15,7 @@ from meta_latent.algorithms.sac import SAC, SACConfig
 from meta_latent.data.latents import LatentCache
 from meta_latent.ops.imagination import imagine
 from meta_latent.policies.latent_agent import AdaptationConfig, LatentParts
+from meta_latent.policies.reward_heads import even
 from meta_latent.rng import Streams, seeded_construction
 from task_suites.toy.lqr import matrices
 
@@ -126,7 +127,7 @@ IVG_CONFIG = IVGConfig(horizon=5, discount=0.95, batch_size=64, hidden=64, tempe
 
 def test_ivg_with_the_true_model_and_reward_finds_the_optimum():
     agent, rng = make(IVG, IVG_CONFIG), Streams(0)
-    agent._reward = reward
+    agent.reward.estimate = reward
     before = returns(policy(agent))
     for _ in range(800):
         agent.follow_value_gradient(rng)
@@ -193,7 +194,7 @@ def test_the_policy_that_acts_is_a_running_average(kind, config):
 @pytest.mark.parametrize("rows", [60, 64, 3])
 def test_every_head_imagines_its_share(rows):
     agent = make(IVG, IVG_CONFIG)
-    counts = torch.bincount(agent._heads(rows), minlength=2)
+    counts = torch.bincount(even(rows, agent.model), minlength=2)
     assert counts.sum() == rows and counts.max() - counts.min() <= 1
 
 

@@ -21,6 +21,7 @@ from meta_latent.experiment.pretraining import model_folder, pretrain, source_da
 from meta_latent.experiment.runs import metrics
 from meta_latent.experiment.settings import config, suites
 from meta_latent.experiment.settings.schema import ExperimentConfig
+from meta_latent.policies.reward_heads import even
 from meta_latent.rng import Streams
 from meta_latent.types import Spec
 
@@ -129,8 +130,8 @@ def test_source_and_target_rows_are_mixed(opened):
     starts = agent._windows(rows, 0, streams).samples[:, 0]
     own = (starts[:, None] == agent.cache.flat()[0][None]).all(-1).any(-1)
     assert own.sum() == rows // 2
-    for head in agent._heads(rows).unique():
-        share = own[agent._heads(rows) == head].float().mean()
+    for head in even(rows, agent.model).unique():
+        share = own[even(rows, agent.model) == head].float().mean()
         assert abs(share - 0.5) < 5 * (0.25 / (rows / agent.model.heads)) ** 0.5
 
 
