@@ -1,7 +1,7 @@
 """MB-MPO meta-learns a policy that adapts to changed dynamics with a few policy-gradient steps.
 
-A point in the plane, its action map turned by an angle that no observation shows: whatever a single policy does is wrong
-for most angles. Ten models, one per training angle; tested on ten other angles, 20 real episodes per step of adapting.
+A point in the plane, its action map turned by an angle that no observation shows: whatever a single policy does is
+wrong for most angles. Ten models, one per training angle; tested on ten others, 20 real episodes per step of adapting.
 meta_policy.png: return against steps of adapting, beside a policy that was trained on the average of the models. The
 same from a command line:
     meta-latent transfer mb_mpo_toy target=rotated arm=mb_mpo/scratch run_seed=0

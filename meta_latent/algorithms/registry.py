@@ -42,15 +42,15 @@ class Functions:
         reward, terminated: (task_index (...,), reward_inputs (..., R), action (..., A)) -> (...,) of the state
             that the action led to; task_index counts the setting's tasks.
         observed: proprioception IS reward_inputs, so that both hold for imagined states too.
-        invariant: places of reward_inputs that change nothing but themselves, such as how far a body has come.
         training_reward: like `reward`, what policies are trained on where that is not what agents are shown; else None.
+        invariant: places of reward_inputs that change nothing but themselves, such as how far a body has come.
     """
 
     reward: Callable[[Any, Any, Any], Any]
     terminated: Callable[[Any, Any, Any], Any]
     observed: bool
-    invariant: tuple[int, ...] = ()
     training_reward: Callable[[Any, Any, Any], Any] | None = None
+    invariant: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

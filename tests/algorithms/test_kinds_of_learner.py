@@ -208,7 +208,8 @@ def test_each_episode_of_a_trial_is_played_by_who_learned_from_those_before(benc
     # One way at random is a way there with four to try; a single one is no choice.
     assert second > first + 1 if rollouts == 4 else second == pytest.approx(first, abs=0.5)
     assert found.raw_return == second and len(found.score_by_task) == 2
-    trial = [(rollouts, True, False)] * steps + [("adapt", rollouts)] + [(rollouts, True, True)] * steps
+    scored, drawn = ([(rollouts, explore, False)] * steps for explore in (False, True))
+    trial = scored + drawn + [("adapt", rollouts)] + [(rollouts, False, True)] * steps
     assert Searcher.log == trial * 2 * 2 * 2  # trials, tasks, evaluations
 
 

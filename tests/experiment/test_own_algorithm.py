@@ -240,7 +240,7 @@ WRONG = {
     "sees": ('register("mine", Algorithm(Config, build, sees={"rewards"}))', 2,
              "sees 'rewards'; choose from reward, task"),
     "unknown need": ('register("mine", Algorithm(Config, build, needs="date"))', 2,
-                     "needs 'date'; choose from functions, data, density"),
+                     "needs 'date'; choose from functions, states, data, density"),
     "nothing": ('register("mine", "my_wrong")', 2, "expected an Algorithm or 'module:attribute', got 'my_wrong'"),
     "module": ('register("mine", "my_nothing:ALGORITHM")', 2,
                "'mine' cannot be imported from my_nothing:ALGORITHM: No module named"),

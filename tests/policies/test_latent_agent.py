@@ -144,7 +144,7 @@ def test_exploring_draws_from_the_policy_and_evaluating_takes_the_mean_of_its_av
     found = replay.sequences(2, 1, np.random.default_rng(0))
     now = {field.name: getattr(found, field.name) for field in dataclasses.fields(Step)}
     images = {camera: x[:, 0] for camera, x in now.pop("images").items()}
-    step = Step(images, **{name: x[:, 0] for name, x in now.items() if x is not None})
+    step = Step(images, **{name: x[:, 0] for name, x in now.items() if x is not None and x.ndim > 1})
     features = agent.features(agent.model.observe(agent.begin_task(2), step))
     evaluated, _ = agent.act(step, agent.begin_task(2), Streams(1), explore=False)
     torch.testing.assert_close(evaluated, agent.average_actor.mean_action(features))
