@@ -22,9 +22,13 @@ from meta_latent.types import Spec, Step
 COUNTING = {"suite": "toy/counting", "options": {"episode_steps": 6, "ends": "terminate"}}
 
 
+VARIANTS = {"mb_mpo_alpha0", "mb_mpo_first_order", "mb_mpo_one_model", "me_ppo", "ppo"}
+"""The same agents as others, with a setting changed."""
+
+
 def marked(name, value=None):
-    extra = registry.get(name).extra is not None
-    return pytest.param(value or name, marks=pytest.mark.baselines if extra else ())
+    marks = pytest.mark.baselines if registry.get(name).extra is not None else ()
+    return pytest.param(value or name, marks=pytest.mark.slow if name in VARIANTS else marks)
 
 
 NAMES = [marked(name) for name in registry.names()]
