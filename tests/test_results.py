@@ -73,10 +73,11 @@ def test_readme_says_what_meld_found_on_the_toy():
     pair = {arm: "{:.1f} and {:.1f}".format(*values) for arm, values in found.items()}
     assert f"MELD {pair['meld']}; with a belief" in text and f"(`no_carry`) {pair['no_carry']};" in text
     assert f"(`slac`) {pair['slac']};" in text and f"(`oracle`) {found['oracle'][-1]:.1f};" in text
-    assert f"same steps {pair['rl2']}." in text
+    assert f"same steps {pair['rl2']}. PEARL, with" in text and f"within an episode, {pair['pearl']}." in text
     dense = medians("meld_toy", "dense")
     assert (f"MELD has {dense['meld'][0]:.1f} and {dense['meld'][1]:.1f}, SLAC {dense['slac'][-1]:.1f}, the oracle "
-            f"{dense['oracle'][-1]:.1f}.") in text  # fmt: skip
+            f"{dense['oracle'][-1]:.1f}. PEARL has {dense['pearl'][0]:.1f} and "
+            f"{dense['pearl'][1]:.1f} (three seeds).") in text
     assert found["meld"][1] > 16.5 and found["meld"][1] - found["meld"][0] > 1.5
     assert found["meld"][1] - found["no_carry"][1] > 1.5
 
