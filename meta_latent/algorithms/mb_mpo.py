@@ -21,7 +21,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Literal
 
 from meta_latent.algorithms.registry import SCRATCH, Algorithm, Setting
@@ -29,9 +28,8 @@ from meta_latent.errors import UserError
 from meta_latent.models.dynamics_ensemble import METRICS as DYNAMICS_METRICS
 from meta_latent.models.dynamics_ensemble import DynamicsConfig, DynamicsEnsemble
 from meta_latent.models.losses import METRICS as MODEL_METRICS
-from meta_latent.ops.inner_loop import gradient_steps, stacked
+from meta_latent.ops.inner_loop import InnerLoop
 from meta_latent.ops.trust_region import TrustRegionConfig
-from meta_latent.policies.gaussian_mlp import Parameters
 from meta_latent.policies.policy_search import PolicyConfig, PolicySearch, Rollouts
 from meta_latent.policies.simulators import LatentSimulators, RewardConfig, StateSimulators
 from meta_latent.policies.surrogate import METRICS as STEP_METRICS
@@ -113,24 +111,21 @@ class MBMPO(PolicySearch):
     def meta_update(self, rng: Streams) -> Metrics:
         """Imagine, adapt, imagine with the adapted policies, and move theta so that adapting pays more."""
         config, theta = self.config, self.policy.values()
-        before = self.imagine(stacked(theta, config.tasks), config.particles, rng)
-        adapt = partial(self.adapted, before)
-        self.acting = {name: value.detach() for name, value in adapt(theta).items()}
+        before = self.imagine(self.together(config.tasks), config.particles, rng)
+        inner = self.inner_loop(before)
+        self.acting = {name: value.detach() for name, value in inner.adapted(theta).items()}
         after = self.imagine(self.acting, config.particles, rng)
-        surrogate = Surrogate(self.policy, after, self.acting, adapt)
+        surrogate = Surrogate(self.policy, after, self.acting, inner)
         found = (surrogate.trust_region_step(config.trust_region) if config.outer == "trpo"
                  else surrogate.proximal_step(config.proximal))  # fmt: skip
         return found | {"imagined_return": float(before.returns.mean()),
                         "imagined_return_adapted": float(after.returns.mean())}  # fmt: skip
 
-    def adapted(self, rollouts: Rollouts, theta: Parameters, second_order: bool = True) -> Parameters:
-        """theta_n = theta - alpha grad L_n(theta), stacked over the tasks of `rollouts`."""
-        tasks = len(rollouts.returns)
-        if not self.config.rate:
-            return stacked(theta, tasks)
-        return gradient_steps(
-            self.policy_gradient(rollouts), theta, tasks, self.config.rate, engine=self.config.engine,
-            second_order=second_order and self.config.second_order, samples=rollouts.mask[0].numel())  # fmt: skip
+    def inner_loop(self, rollouts: Rollouts) -> InnerLoop:
+        """theta -> theta_n = theta - alpha grad L_n(theta) for the tasks of `rollouts`."""
+        config = self.config
+        return InnerLoop(len(rollouts.returns), self.policy_gradient(rollouts), config.rate, config.second_order,
+                         config.engine, samples=rollouts.mask[0].numel())  # fmt: skip
 
     # Adapting to real episodes
 
@@ -167,7 +162,7 @@ def simulators_of(config: MBMPOConfig, setting: Setting) -> StateSimulators | La
     if owned and setting.tasks % members:
         raise UserError(f"{setting.tasks} training tasks cannot be shared out among {members} models: set "
                         "algorithms.mb_mpo.models.members to a divisor, or own_tasks=false")  # fmt: skip
-    if 1 < setting.tasks > config.tasks:
+    if setting.tasks > config.tasks:
         raise UserError(f"algorithms.mb_mpo.tasks={config.tasks} is less than the {setting.tasks} training tasks")
     size = setting.spec.proprio
     ensemble = DynamicsEnsemble(config.models, size, setting.spec.action_size).to(setting.device)

@@ -19,7 +19,7 @@ import torch
 from meta_latent.algorithms.registry import Algorithm, Setting
 from meta_latent.models.dynamics_ensemble import METRICS as DYNAMICS_METRICS
 from meta_latent.models.dynamics_ensemble import DynamicsConfig, DynamicsEnsemble
-from meta_latent.ops.inner_loop import stacked
+from meta_latent.ops.inner_loop import InnerLoop
 from meta_latent.ops.trust_region import TrustRegionConfig
 from meta_latent.policies.policy_search import PolicyConfig, PolicySearch
 from meta_latent.policies.simulators import StateSimulators
@@ -93,7 +93,7 @@ class METRPO(PolicySearch):
         models = self.config.models.members
         acting = self.together(models)
         played = self.imagine(acting, self.config.particles, rng)
-        surrogate = Surrogate(self.policy, played, acting, lambda theta, second_order=True: stacked(theta, models))
+        surrogate = Surrogate(self.policy, played, acting, InnerLoop(models))
         found = (surrogate.trust_region_step(self.config.trust_region) if self.step == "trpo"
                  else surrogate.proximal_step(self.config.proximal))  # fmt: skip
         return found | {"imagined_return": float(played.returns.mean())}
@@ -109,7 +109,7 @@ class METRPO(PolicySearch):
     def load_state(self, state: dict) -> None:
         """Continue from `state()`."""
         super().load_state(state)
-        self.left, self.last = int(state["left"]), state["last"]
+        self.left, self.last = int(state["left"]), state["last"].to(self.simulators.device)
 
 
 def _algorithm(step: Literal["trpo", "ppo"]) -> Algorithm:

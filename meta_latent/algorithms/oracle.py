@@ -11,7 +11,6 @@ limits and not through terminal states; they know no trials.
 
 from __future__ import annotations
 
-from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
@@ -20,14 +19,12 @@ from torch import nn
 from meta_latent.algorithms.registry import Algorithm, Setting
 from meta_latent.models.observations import ObservationEncoder
 from meta_latent.nets import Standardiser
-from meta_latent.policies.actors import GaussianActor, Temperature
-from meta_latent.policies.base_agent import BaseAgent
 from meta_latent.policies.critics import Twin
-from meta_latent.policies.optimised import Optimised
-from meta_latent.policies.soft_actor_critic import METRICS, SoftActorCritic, SoftBatch
+from meta_latent.policies.soft_actor_critic import METRICS, SoftBatch
+from meta_latent.policies.soft_agent import SoftAgent
 from meta_latent.ranges import between, count, counts, nonnegative, positive, share, whole
 from meta_latent.rng import Streams
-from meta_latent.types import Averages, Metrics, Step
+from meta_latent.types import Metrics, Step
 
 CALIBRATION = 512
 """Steps over which the encoder is calibrated."""
@@ -83,26 +80,13 @@ class Critic(nn.Module):
         return torch.cat([self.encoder(step), self.standard(task)], -1)
 
 
-class Oracle(BaseAgent):
+class Oracle(SoftAgent):
     """See the module's docstring. Build inside `rng.seeded_construction`."""
 
     def __init__(self, config: OracleConfig, setting: Setting):
-        self.config, self.device = config, setting.device
-        actions = setting.spec.action_size
+        critic = Critic(config, setting)
+        super().__init__("oracle", config, critic, critic.size, setting.spec.action_size, setting.device)
         self.tasks = setting.task_vectors.to(setting.device)
-        self.critic = Critic(config, setting)
-        self.target_critic = deepcopy(self.critic)
-        self.actor = GaussianActor(self.critic.size, actions, config.hidden, config.layers)
-        self.temperature = Temperature(config.temperature, config.target_entropy * actions)
-        networks = {"critic": self.critic, "target_critic": self.target_critic, "policy": self.actor,
-                    "temperature": self.temperature}  # fmt: skip
-        rates = {"critic": config.learning_rate, "policy": config.learning_rate,
-                 "temperature": config.temperature_learning_rate}  # fmt: skip
-        self.learned = Optimised("oracle", networks, rates, setting.device)
-        self.soft = SoftActorCritic(
-            self.actor, self.temperature, self.critic.values, self.target_critic.values,
-            (self.critic, self.target_critic), self.learned.step, config.gradient_clip, config.target_rate)  # fmt: skip
-        self.seen_steps, self.debt = 0, float(config.first_updates)
 
     # Acting
 
@@ -117,30 +101,12 @@ class Oracle(BaseAgent):
 
     # Learning
 
-    def wants(self) -> int:
-        """`steps_per_round` environment steps before the next update."""
-        return self.config.steps_per_round
-
-    def update(self, replay, rng: Streams) -> Metrics:
-        """`updates_per_step` updates for each step that arrived since the last call, the first ones more."""
-        self.debt += self.config.updates_per_step * (replay.env_steps - self.seen_steps)
-        if not self.seen_steps:
-            self.calibrate(replay, rng)
-        self.seen_steps = replay.env_steps
-        due, metrics = int(self.debt), Averages()
-        self.debt -= due
-        for _ in range(due):
-            metrics.add(self.soft_update(replay, rng))
-            self.updates += 1
-        return metrics.means()
-
     def calibrate(self, replay, rng: Streams) -> None:
         """Scale what the encoders give, before anything is learned."""
         batch = replay.sequences(CALIBRATION, 1, rng.numpy("update")).to(self.device)
         self.critic.encoder.calibrate(batch)
-        self.target_critic.load_state_dict(self.critic.state_dict())
 
-    def soft_update(self, replay, rng: Streams) -> Metrics:
+    def improve(self, replay, rng: Streams) -> Metrics:
         """One update of critics, policy and temperature on replayed transitions."""
         config, draws = self.config, rng.torch("update")
         batch = replay.sequences(config.batch_size, 2, rng.numpy("update")).to(self.device)
@@ -151,18 +117,6 @@ class Oracle(BaseAgent):
         return self.soft.update(SoftBatch(
             features[:, 0], features[:, 1].detach(), target_after, batch.action[:, 1], batch.reward[:, 1],
             ~batch.is_terminal[:, 1], config.discount), draws)  # fmt: skip
-
-    # Saving
-
-    def state(self) -> dict:
-        """Everything that a bit-equal continuation needs."""
-        return super().state() | self.learned.state() | {"seen_steps": self.seen_steps, "debt": self.debt}
-
-    def load_state(self, state: dict) -> None:
-        """Continue from `state()`."""
-        super().load_state(state)
-        self.learned.load_state(state)
-        self.seen_steps, self.debt = int(state["seen_steps"]), float(state["debt"])
 
 
 ALGORITHM = Algorithm(

@@ -18,7 +18,6 @@ an episode, by the noise that was drawn when it began. Evaluated is a running av
 
 from __future__ import annotations
 
-from copy import deepcopy
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -30,14 +29,12 @@ from meta_latent.models.context import ContextEncoder, Evidence
 from meta_latent.models.observations import ObservationEncoder
 from meta_latent.models.trials import follows
 from meta_latent.nets import MLP, update_target
-from meta_latent.policies.actors import GaussianActor, Temperature
-from meta_latent.policies.base_agent import BaseAgent
 from meta_latent.policies.critics import Twin
-from meta_latent.policies.optimised import Optimised
-from meta_latent.policies.soft_actor_critic import METRICS, SoftActorCritic, SoftBatch
+from meta_latent.policies.soft_actor_critic import METRICS, SoftBatch
+from meta_latent.policies.soft_agent import SoftAgent
 from meta_latent.ranges import between, count, counts, nonnegative, positive, share, whole
 from meta_latent.rng import Streams
-from meta_latent.types import Averages, Metrics, SequenceBatch, Spec, Step
+from meta_latent.types import Metrics, SequenceBatch, Spec, Step
 
 CALIBRATION = 512
 """Steps over which the encoders are calibrated."""
@@ -135,27 +132,13 @@ class Critic(nn.Module):
         self.context.scale.fit(steps.reward[steps.reward_present > 0][:, None])
 
 
-class PEARL(BaseAgent):
+class PEARL(SoftAgent):
     """See the module's docstring. Build inside `rng.seeded_construction`."""
 
     def __init__(self, config: PEARLConfig, setting: Setting):
-        self.config, self.device = config, setting.device
+        critic = Critic(config, setting.spec)
+        super().__init__("pearl", config, critic, critic.size, setting.spec.action_size, setting.device, averaged=True)
         self.tasks, self.functions, self.episodes = setting.tasks, setting.functions, setting.episodes_per_trial
-        actions = setting.spec.action_size
-        self.critic = Critic(config, setting.spec)
-        self.target_critic = deepcopy(self.critic)
-        self.actor = GaussianActor(self.critic.size, actions, config.hidden, config.layers)
-        self.average_actor = deepcopy(self.actor)
-        self.temperature = Temperature(config.temperature, config.target_entropy * actions)
-        networks = {"critic": self.critic, "target_critic": self.target_critic, "policy": self.actor,
-                    "average_policy": self.average_actor, "temperature": self.temperature}  # fmt: skip
-        rates = {"critic": config.learning_rate, "policy": config.learning_rate,
-                 "temperature": config.temperature_learning_rate}  # fmt: skip
-        self.learned = Optimised("pearl", networks, rates, setting.device)
-        self.soft = SoftActorCritic(
-            self.actor, self.temperature, self.critic.values, self.target_critic.values,
-            (self.critic, self.target_critic), self.learned.step, config.gradient_clip, config.target_rate)  # fmt: skip
-        self.seen_steps, self.debt = 0, float(config.first_updates)
 
     # Acting
 
@@ -192,25 +175,14 @@ class PEARL(BaseAgent):
 
     # Learning
 
-    def wants(self) -> int:
-        """`steps_per_round` environment steps before the next update."""
-        return self.config.steps_per_round
+    def calibrate(self, replay, rng: Streams) -> None:
+        """Scale what the encoders give, and rewards, before anything is learned."""
+        self.critic.calibrate(replay.sequences(CALIBRATION, 2, rng.numpy("update")).to(self.device))
 
-    def update(self, replay, rng: Streams) -> Metrics:
-        """`updates_per_step` updates for each step that arrived since the last call, the first ones more."""
-        self.debt += self.config.updates_per_step * (replay.env_steps - self.seen_steps)
-        if not self.seen_steps:
-            self.critic.calibrate(replay.sequences(CALIBRATION, 2, rng.numpy("update")).to(self.device))
-            self.target_critic.load_state_dict(self.critic.state_dict())
-        self.seen_steps = replay.env_steps
-        due, metrics = int(self.debt), Averages()
-        self.debt -= due
+    def improve(self, replay, rng: Streams) -> Metrics:
+        """One update of everything on contexts of recent trials."""
         recent = replay.view(since=replay.added - self.config.recent * self.episodes)
-        for _ in range(due):
-            contexts, steps = self.draw(replay, recent, rng.numpy("update"))
-            metrics.add(self.improve(contexts, steps, rng))
-            self.updates += 1
-        return metrics.means()
+        return self.learn(*self.draw(replay, recent, rng.numpy("update")), rng)
 
     def draw(self, replay, recent, draws: np.random.Generator) -> tuple[SequenceBatch, SequenceBatch]:
         """Contexts (B, T) of recent trials, and as many pairs of frames (n, 2) of each one's task, in this order."""
@@ -228,7 +200,7 @@ class PEARL(BaseAgent):
         contexts = _paid(self.functions.reward, tasks, contexts)
         return contexts.to(self.device), _paid(learned, tasks.repeat(each), steps).to(self.device)
 
-    def improve(self, contexts: SequenceBatch, steps: SequenceBatch, rng: Streams) -> Metrics:
+    def learn(self, contexts: SequenceBatch, steps: SequenceBatch, rng: Streams) -> Metrics:
         """One update of everything: critics and encoders, then policy and temperature."""
         config, draws = self.config, rng.torch("update")
         told, divergence, reward_error = self.infer(contexts, draws)
@@ -267,18 +239,6 @@ class PEARL(BaseAgent):
     def _drawn(told: Evidence, draws: torch.Generator) -> torch.Tensor:
         """A draw of z of each belief."""
         return told.drawn(torch.randn(told.weighted.shape, generator=draws).to(told.weighted.device))
-
-    # Saving
-
-    def state(self) -> dict:
-        """Everything that a bit-equal continuation needs."""
-        return super().state() | self.learned.state() | {"seen_steps": self.seen_steps, "debt": self.debt}
-
-    def load_state(self, state: dict) -> None:
-        """Continue from `state()`."""
-        super().load_state(state)
-        self.learned.load_state(state)
-        self.seen_steps, self.debt = int(state["seen_steps"]), float(state["debt"])
 
 
 def _paid(function, tasks: np.ndarray, batch: SequenceBatch) -> SequenceBatch:

@@ -12,7 +12,7 @@ from typing import Literal
 
 from meta_latent.algorithms.registry import Algorithm, Setting
 from meta_latent.errors import UserError
-from meta_latent.ops.inner_loop import stacked
+from meta_latent.ops.inner_loop import InnerLoop
 from meta_latent.ops.trust_region import TrustRegionConfig
 from meta_latent.policies.policy_search import PolicyConfig, PolicySearch
 from meta_latent.policies.simulators import ObservedStates
@@ -63,7 +63,7 @@ class TRPO(PolicySearch):
         if not self.updates:
             self.scale.fit(self.simulators.read(fresh))
         played = self.real_rollouts(fresh)
-        surrogate = Surrogate(self.policy, played, self.together(1), lambda theta, second_order=True: stacked(theta, 1))
+        surrogate = Surrogate(self.policy, played, self.together(1), InnerLoop(1))
         found = (surrogate.trust_region_step(self.config.trust_region) if self.step == "trpo"
                  else surrogate.proximal_step(self.config.proximal))  # fmt: skip
         self.updates += 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -84,6 +85,36 @@ def mean_after_steps(value: TaskLoss, loss: TaskLoss, parameters: Parameters, ta
             torch._foreach_add_(slopes, torch.autograd.grad(part, free, materialize_grads=True))
         total = total + part.detach()
     return _Known.apply(total, slopes, *(x for x in parameters.values() if x.requires_grad)) if wanted else total
+
+
+@dataclass(frozen=True)
+class InnerLoop:
+    """One gradient step of N tasks from shared parameters, as MAML's outer objective sees it; `rate` 0 takes none.
+
+    Attributes:
+        tasks: N. loss: of the step. rate: its size. second_order, engine, samples: see `further_steps`.
+    """
+
+    tasks: int
+    loss: TaskLoss | None = None
+    rate: float = 0.0
+    second_order: bool = True
+    engine: str = "auto"
+    samples: int = 0
+
+    def adapted(self, parameters: Parameters, second_order: bool = True) -> Parameters:
+        """Each task's parameters (N, ...), differentiable in the shared ones (...) as often as is asked for."""
+        if not self.rate:
+            return stacked(parameters, self.tasks)
+        return gradient_steps(self.loss, parameters, self.tasks, self.rate, engine=self.engine, samples=self.samples,
+                              second_order=second_order and self.second_order)  # fmt: skip
+
+    def mean(self, value: TaskLoss, parameters: Parameters) -> torch.Tensor:
+        """The mean over tasks of `value` of adapted parameters, and its gradient (once)."""
+        if not self.rate:
+            return value(stacked(parameters, self.tasks), slice(0, self.tasks)).mean()
+        return mean_after_steps(value, self.loss, parameters, self.tasks, self.rate, second_order=self.second_order,
+                                engine=self.engine, samples=self.samples)  # fmt: skip
 
 
 def group_size(parameters: Parameters, engine: str, samples: int) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from meta_latent.errors import UserError
 from meta_latent.rng import Streams
 from meta_latent.types import Metrics, SequenceBatch, Step
 
@@ -52,7 +53,7 @@ class BaseAgent(ABC):
         """Rewards (B, T, N) that the beliefs along `trials` (B, T) expect in `frames` (1, N), for algorithms that are
         registered with `maps`; this one has none to tell.
         """
-        raise NotImplementedError(f"{type(self).__name__} is registered with maps=True and has no believed_rewards")
+        raise UserError(f"{type(self).__name__} is registered with maps=True and has no believed_rewards")
 
     def state(self) -> dict:
         """What `load_state` needs to go on bit for bit: the number of updates."""

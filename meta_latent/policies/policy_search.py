@@ -180,5 +180,6 @@ class PolicySearch(BaseAgent):
         super().load_state(state)
         self.policy.load_state_dict(state["policy"])
         self.scale.load_state_dict(state["scale"])
-        self.acting, self.turn = dict(state["acting"]), int(state["turn"])
+        self.acting = {name: value.to(self.simulators.device) for name, value in state["acting"].items()}
+        self.turn = int(state["turn"])
         self.simulators.load_state(state["simulators"])

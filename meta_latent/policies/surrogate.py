@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 
 from meta_latent.errors import RunError
+from meta_latent.ops.inner_loop import InnerLoop
 from meta_latent.ops.policy_gradient import clipped_surrogate, likelihood_ratio
 from meta_latent.ops.trust_region import TrustRegionConfig, trust_region_step
 from meta_latent.policies.gaussian_mlp import GaussianMLP, Parameters
@@ -37,36 +38,35 @@ class ProximalConfig:
     learning_rate: float = positive(1e-3, most=10)
 
 
-@dataclass(frozen=True)
 class Surrogate:
-    """What `policy` would gain on rollouts that the stacked parameters `acting` played, N tasks alike.
+    """What a policy would gain on rollouts that it played, adapted to N tasks (or to none).
 
-    Attributes:
-        adapt: parameters -> those of each task, stacked; `second_order=False` leaves out how adapting itself changes.
+    Args:
+        policy: its parameters move. rollouts: `policy_search.Rollouts` of the adapted policies.
+        acting: the stacked parameters (N, ...) that played them. inner: how the policy's own become those.
     """
 
-    policy: GaussianMLP
-    rollouts: object
-    acting: Parameters
-    adapt: Callable[..., Parameters]
-
-    def __post_init__(self):
+    def __init__(self, policy: GaussianMLP, rollouts: Any, acting: Parameters, inner: InnerLoop):
+        self.policy, self.rollouts, self.inner = policy, rollouts, inner
         with torch.no_grad():
-            old = self.policy(self.acting, self.rollouts.features)
-            object.__setattr__(self, "old", old)
-            object.__setattr__(self, "old_log_prob", old.log_prob(self.rollouts.actions))
+            self.old = policy(acting, rollouts.features)
+            self.old_log_prob = self.old.log_prob(rollouts.actions)
 
     def gain(self, parameters: Parameters, clip: float = 0.0) -> torch.Tensor:
         """Mean ratio of probabilities times advantage; with `clip` PPO's lower bound of it."""
+        return self.inner.mean(partial(self._gains, clip=clip), parameters)
+
+    def _gains(self, adapted: Parameters, which: slice, clip: float) -> torch.Tensor:
         rollouts = self.rollouts
-        new = self.policy(self.adapt(parameters), rollouts.features).log_prob(rollouts.actions)
+        new = self.policy(adapted, rollouts.features[which]).log_prob(rollouts.actions[which])
+        compared = new, self.old_log_prob[which], rollouts.advantages[which]
         if clip:
-            return clipped_surrogate(new, self.old_log_prob, rollouts.advantages, clip, rollouts.mask).mean()
-        return likelihood_ratio(new, self.old_log_prob, rollouts.advantages, rollouts.mask).mean()
+            return clipped_surrogate(*compared, clip, rollouts.mask[which])
+        return likelihood_ratio(*compared, rollouts.mask[which])
 
     def divergence(self, parameters: Parameters, second_order: bool = True) -> torch.Tensor:
         """Mean KL(old || new) of the actions, in nats."""
-        adapted = self.adapt(parameters, second_order=second_order)
+        adapted = self.inner.adapted(parameters, second_order)
         return self.old.divergence(self.policy(adapted, self.rollouts.features))[self.rollouts.mask].mean()
 
     # Stepping

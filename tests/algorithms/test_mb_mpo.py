@@ -1,7 +1,6 @@
 """MB-MPO: the meta-gradient, what is asked for when, and that the controls are what they say."""
 
 import dataclasses
-from functools import partial
 
 import pytest
 import torch
@@ -55,14 +54,14 @@ def test_the_gradient_goes_through_the_inner_step(bench, tmp_path):
         agent.update(replay, running.streams)
         streams, theta = Streams(0), agent.policy.values()
         before = agent.imagine(stacked(theta, 4), 5, streams)
-        after = agent.imagine(agent.adapted(before, theta), 5, streams)
+        after = agent.imagine(agent.inner_loop(before).adapted(theta), 5, streams)
         agent.policy.double()
         before, after, theta = _double(before), _double(after), agent.policy.values()
-        adapt = partial(agent.adapted, before)
-        acting = {name: value.detach() for name, value in adapt(theta).items()}
-        surrogate = Surrogate(agent.policy, after, acting, adapt)
+        inner = agent.inner_loop(before)
+        acting = {name: value.detach() for name, value in inner.adapted(theta).items()}
+        surrogate = Surrogate(agent.policy, after, acting, inner)
         exact = flatten(dict(zip(theta, torch.autograd.grad(surrogate.gain(theta), list(theta.values())), strict=True)))
-        first = Surrogate(agent.policy, after, acting, lambda p, second_order=True: adapt(p, False))
+        first = Surrogate(agent.policy, after, acting, dataclasses.replace(inner, second_order=False))
         shifted = flatten(dict(zip(theta, torch.autograd.grad(first.gain(theta), list(theta.values())), strict=True)))
         direction = torch.randn(len(exact), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
         moved = [float(surrogate.gain(unflatten(flatten(theta).detach() + h * direction, theta)).detach())

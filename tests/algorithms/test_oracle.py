@@ -77,7 +77,7 @@ def test_values_go_on_after_a_time_limit_and_not_after_an_end(flag, worth):
         replay.add_episode(draw | flags, None, k % 4)
     streams = Streams(0)
     for _ in range(250):
-        found = agent.soft_update(replay, streams)
+        found = agent.improve(replay, streams)
     assert found["value"] == pytest.approx(worth, abs=0.15)
 
 
@@ -90,7 +90,7 @@ def test_the_encoder_learns_from_the_critics_alone():
     step, owned = agent.soft.step, []
     agent.soft = replace(
         agent.soft, step=lambda name, *rest: owned.append(name) or (step(name, *rest) if name != "critic" else 0.0))
-    agent.soft_update(replay, Streams(0))
+    agent.improve(replay, Streams(0))
     assert owned == ["critic", "policy", "temperature"]
     assert all(torch.equal(p, q) for p, q in zip(before, agent.critic.encoder.parameters(), strict=True))
 
@@ -105,7 +105,7 @@ def test_targets_are_of_the_slowly_following_encoder():
         agent = build(suite, tasks)
         for p in agent.target_critic.encoder.parameters():
             p.data.mul_(factor)
-        losses.append(agent.soft_update(replay, Streams(0))["critic_loss"])
+        losses.append(agent.improve(replay, Streams(0))["critic_loss"])
     assert losses[0] != losses[1]
 
 

@@ -180,7 +180,7 @@ def test_the_critics_error_alone_teaches_the_context_encoder():
     agent, replay = build(reward_weight=0.0, divergence_weight=0.0), filled()
     before = {name: x.clone() for name, x in agent.critic.state_dict().items()}
     contexts, steps = agent.draw(replay, replay, np.random.default_rng(0))
-    agent.improve(contexts, steps, Streams(0))
+    agent.learn(contexts, steps, Streams(0))
     moved = {name for name, x in agent.critic.state_dict().items() if not torch.equal(x, before[name])}
     assert {f"context.net.{k}.weight" for k in (0, 2, 4)} <= moved
     assert not {name for name in moved if name.startswith("rewards")}  # which the critics' error does not reach

@@ -7,6 +7,7 @@ import torch
 from torch.distributions import Normal, kl_divergence
 
 from meta_latent.models.context import LIMIT, ContextEncoder, Evidence
+from meta_latent.rng import seeded_construction
 
 MEANS = torch.tensor([[1.0, -2.0], [3.0, 0.5], [-0.5, 0.0]])
 STDDEVS = torch.tensor([[0.5, 2.0], [1.0, 0.3], [4.0, 1.5]])
@@ -97,8 +98,8 @@ def test_rewards_are_read_by_their_deviation():
     before, action, reward, after = transitions()
     found = []
     for scale in (1.0, 50.0):
-        torch.manual_seed(0)
-        encoder = ContextEncoder(4, 2, 3, 16, 1)
+        with seeded_construction(0):
+            encoder = ContextEncoder(4, 2, 3, 16, 1)
         encoder.scale.fit(scale * reward[:, None])
         found.append(encoder(before, action, scale * reward, after).weighted)
     torch.testing.assert_close(*found, atol=1e-4, rtol=1e-4)

@@ -15,6 +15,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -147,9 +148,9 @@ def task_vectors(tasks) -> torch.Tensor:
 def functions_of(target: BoundTarget) -> Functions:
     """The tasks' rewards and ends, each vectorised over tasks.
 
-    Raises UserError, with the numbers, if a reward is not what the environment pays on real steps.
+    Raises UserError, with the numbers, if a reward or an end is not what the environment says on real steps.
     """
-    _check_reward(target)
+    _check_functions(target)
     pays = [partial(bound.distribution.reward, bound.task) for bound in target.tasks]
     trained_on = [partial(bound.distribution.reward, bound.task) for bound in target.training_tasks]
     return Functions(
@@ -188,38 +189,54 @@ def invariant_inputs(distribution) -> tuple[int, ...]:
     return tuple(map(distribution.reward_input_names.index, distribution.invariant_input_names))
 
 
-def _real_steps(target: BoundTarget, count: int = 8) -> list[tuple[dict, np.ndarray, float, dict]]:
-    """Observation, action, reward, info of a few random steps of the first task."""
+@dataclass(frozen=True)
+class _RealStep:
+    """What an environment said of a step."""
+
+    observation: dict
+    action: np.ndarray
+    reward: float
+    terminated: bool
+    info: dict
+
+
+def _real_steps(target: BoundTarget, count: int = 8) -> list[_RealStep]:
+    """A few random steps of the first task."""
     env, rng, found = target.tasks[0].make(), np.random.default_rng(0), []
     env.reset(seed=0)
     for _ in range(count):
         action = rng.uniform(-1, 1, env.action_space.shape).astype(np.float32)
         observation, reward, terminated, truncated, info = env.step(action)
-        found.append((observation, action, float(reward), info))
+        found.append(_RealStep(observation, action, float(reward), bool(terminated), info))
         if terminated or truncated:
             break
     env.close()
     return found
 
 
-def _check_reward(target: BoundTarget) -> None:
+def _check_functions(target: BoundTarget) -> None:
     bound = target.tasks[0]
-    for _, action, paid, info in _real_steps(target):
-        inputs = np.stack([info["reward_inputs"]] * 2)
+    for step in _real_steps(target):
+        inputs, action = np.stack([step.info["reward_inputs"]] * 2), np.stack([step.action] * 2)
         try:
-            said = np.asarray(bound.distribution.reward(bound.task, inputs, np.stack([action] * 2)))
+            said = np.asarray(bound.distribution.reward(bound.task, inputs, action))
         except task_suites.SuiteError as error:
             raise UserError(f"target {target.name} has no reward function to compute with: {error}") from error
-        if said.shape != (2,) or abs(float(said[0]) - paid) > 1e-3 * max(1.0, abs(paid)):
+        if said.shape != (2,) or abs(float(said[0]) - step.reward) > 1e-3 * max(1.0, abs(step.reward)):
             raise UserError(
-                f"target {target.name}: the environment paid {paid:.6g} for a step, its reward function says "
+                f"target {target.name}: the environment paid {step.reward:.6g} for a step, its reward function says "
                 f"{said.tolist()}: it has to be vectorised and equal"
+            )
+        ends = np.asarray(bound.distribution.terminated(bound.task, inputs, action))
+        if ends.shape != (2,) or bool(ends[0]) != step.terminated:
+            raise UserError(
+                f"target {target.name}: the environment ended for good at a step: {step.terminated}, its function "
+                f"`terminated` says {ends.tolist()}: it has to be vectorised and equal"
             )
 
 
 def _observed(target: BoundTarget) -> bool:
     """Whether proprioception is what rewards are computed from."""
     return all(
-        np.array_equal(observation.get("proprio", ()), info["reward_inputs"])
-        for observation, _, _, info in _real_steps(target)
+        np.array_equal(step.observation.get("proprio", ()), step.info["reward_inputs"]) for step in _real_steps(target)
     )
