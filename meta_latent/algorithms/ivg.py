@@ -5,12 +5,15 @@ loop below is a reconstruction from its abstract and project page. Known: N imag
 deterministic model of expected futures, a stochastic parametric policy, a value function, reuse of the model
 across rewards. Ours to choose, and so deviations: TD(lambda) targets from imagination instead of replayed
 off-policy returns, an entropy bonus, an ensemble of reward heads on (next latent, relations of keypoints,
-action), one transition head per imagined trajectory, a policy average that acts in evaluation, all sizes.
+action), one transition head per imagined trajectory, a policy average that acts in evaluation, ends, all sizes.
 
 One update, on replayed latents h of the target:
     reward    fit r(h', a) on latents unrolled 0..N steps with the logged actions
-    policy    maximise  E[ G_0 ],  G_k = r_k + discount ((1 - lambda) V'(h_k+1) + lambda G_k+1),  a ~ policy
+    ends      once an episode has ended for good: fit c(h', a), the probability that it goes on (else c = 1)
+    policy    maximise  E[ G_k ],  G_k = r_k + discount c_k ((1 - lambda) V'(h_k+1) + lambda G_k+1),  a ~ policy
     value     fit V(h_k) to G_k along the same imagined trajectories, V' a slowly following copy
+
+Both weigh step k with c_0 ... c_k-1, the probability that it is taken at all.
 """
 
 from __future__ import annotations
@@ -26,8 +29,9 @@ from meta_latent.nets import MLP, update_target
 from meta_latent.ops.imagination import imagine
 from meta_latent.ops.returns import lambda_returns
 from meta_latent.policies.actors import Draw, GaussianActor, Temperature
+from meta_latent.policies.continuation import Continuation
 from meta_latent.policies.latent_agent import LatentAgent, LatentParts
-from meta_latent.policies.reward_heads import RewardHeads, even, reward_errors
+from meta_latent.policies.reward_heads import RewardHeads, even, reward_errors, window_states
 from meta_latent.ranges import between, count, nonnegative, positive, share, whole
 from meta_latent.rng import Streams
 from meta_latent.types import Averages, Metrics
@@ -100,15 +104,18 @@ class IVG(LatentAgent):
         self.value = MLP(inputs, 1, config.hidden, config.layers)
         self.target_value = deepcopy(self.value)
         self.temperature = Temperature(config.temperature, config.target_entropy * actions)
+        self.continuation = Continuation(model, config.reward_hidden, config.layers)
         networks = {
             "reward": self.reward,
             "value": self.value,
             "policy": actor,
             "target_value": self.target_value,
             "temperature": self.temperature,
+            "continuation": self.continuation,
         }
         rates = {"reward": config.reward_learning_rate, "value": config.value_learning_rate,
-                 "policy": config.policy_learning_rate, "temperature": config.temperature_learning_rate}
+                 "policy": config.policy_learning_rate, "temperature": config.temperature_learning_rate,
+                 "continuation": config.reward_learning_rate}
         self.own(networks, rates, {"reward": config.reward_weight_decay})
 
     def improve(self, steps: int, first: bool, rng: Streams, metrics: Averages) -> None:
@@ -123,16 +130,22 @@ class IVG(LatentAgent):
             self.updates += 1
 
     def fit_reward(self, rng: Streams) -> Metrics:
-        """One update of the reward heads, on latents unrolled up to `horizon` steps and on observed ones."""
+        """One update of the reward heads, and of what says where episodes end once one has, on latents unrolled up to
+        `horizon` steps and on observed ones.
+        """
         windows = self.cache.windows(self.config.reward_batch_size, self.config.horizon, rng.numpy("reward"))
-        heads = even(len(windows.rows), self.model)
-        imagined, observed = reward_errors(self.model, self.reward, windows, heads)
+        states = window_states(self.model, windows, even(len(windows.rows), self.model))
+        imagined, observed = reward_errors(self.reward, states, windows)
         self.optimise("reward", (imagined + observed) / 2, self.config.gradient_clip)
-        return {"reward_loss": float(observed.detach()), "reward_loss_imagined": float(imagined.detach())}
+        metrics = {"reward_loss": float(observed.detach()), "reward_loss_imagined": float(imagined.detach())}
+        if self.cache.ends:
+            error = self.continuation.error(states, windows)
+            metrics["continuation_loss"] = self.optimise("continuation", error, self.config.gradient_clip)
+        return metrics
 
     def follow_value_gradient(self, rng: Streams) -> Metrics:
         """One update of policy and value on imagined trajectories; the model is differentiated through, not
-        changed.
+        changed. Trajectories that start where an episode ended have no weight.
         """
         config, read, draws = self.config, [], []
         windows = self._windows(config.batch_size, 0, rng)
@@ -151,18 +164,21 @@ class IVG(LatentAgent):
         rewards = self.reward.estimate(states, drawn.action)
         values = self.target_value(features[:, 1:])[..., 0]
         bonus = -self.temperature.value() * log_prob
-        returns = lambda_returns(rewards + bonus, values, config.discount, config.mix)
-        policy_loss = -returns.mean()
+        goes_on = self.continuation.estimate(states, drawn.action) if self.cache.ends else torch.ones_like(rewards)
+        returns = lambda_returns(rewards + bonus, values, config.discount * goes_on, config.mix)
+        began = (~windows.terminal).to(rewards.dtype)
+        taken = torch.cat([began, goes_on[:, :-1].detach()], 1).cumprod(1)
+        policy_loss = -(taken * returns).mean()
         self.optimise("policy", policy_loss, config.gradient_clip)
         value_error = self.value(features[:, :-1].detach())[..., 0] - returns.detach()
-        self.optimise("value", value_error.square().mean(), config.gradient_clip)
+        value_loss = self.optimise("value", (taken * value_error.square()).mean(), config.gradient_clip)
         self.optimise("temperature", self.temperature.loss(log_prob), config.gradient_clip)
         update_target(self.target_value, self.value, config.target_rate)
         self.average_policy(config.average_rate)
         return {
             "imagined_return": float(-policy_loss.detach()),
             "imagined_reward": float(rewards.detach().mean()),
-            "value_loss": float(value_error.detach().square().mean()),
+            "value_loss": value_loss,
             "entropy": float(-log_prob.detach().mean()),
             "temperature": float(self.temperature.value()),
         }
@@ -175,6 +191,7 @@ ALGORITHM = Algorithm(
     metrics={
         "reward_loss": "squared error of the reward heads on observed latents",
         "reward_loss_imagined": "the same on latents unrolled with the logged actions",
+        "continuation_loss": "cross-entropy of where episodes end, in nats; once one has ended for good",
         "imagined_return": "mean return of imagined trajectories, with the entropy bonus",
         "imagined_reward": "mean reward of an imagined step",
         "value_loss": "squared error of the value on imagined latents",

@@ -130,6 +130,11 @@ class LatentCache(_OfEpisodes):
             terminal = torch.from_numpy(episode["is_terminal"]).to(model.device)
             self._append(latent.sample[0], latent.memory[0], actions, rewards, terminal, mask)
 
+    @property
+    def ends(self) -> bool:
+        """Whether an episode that is held ended for good."""
+        return bool(self.flat()[4].any())
+
     def windows(self, batch_size: int, horizon: int, rng: np.random.Generator) -> LatentWindows:
         """Windows of H + 1 within one episode each, uniform over all. UserError: all episodes are shorter."""
         lengths = np.array(self.lengths)

@@ -37,23 +37,29 @@ class RewardHeads(EnsembleMLP):
         return estimates.mean(0) - self.pessimism * estimates.std(0)
 
 
-def reward_errors(model, heads: RewardHeads, windows, route: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean squared errors on latents unrolled up to the windows' horizon with the logged actions (window b through
-    transition head `route[b]`), and on observed ones.
+@torch.no_grad()
+def window_states(model, windows, route: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """What heads read along windows (B, H + 1, ...): states (B, H, Z + R) unrolled 1 to H steps from the windows' first
+    latents with the logged actions, window b through transition head `route[b]`, and the observed states there.
+    """
+    start = model.unpack(torch.cat([windows.samples[:, 0], windows.memories[:, 0]], -1))
+    horizon = windows.actions.shape[1] - 1
+    unrolled = imagine(model, start, lambda k, _: windows.actions[:, k + 1], route, horizon)
+    seen = windows.samples[:, 1:]
+    imagined = torch.stack([RewardHeads.state(step.next_latent) for step in unrolled], 1)
+    return imagined, torch.cat([seen, model.relations(seen)], -1)
+
+
+def reward_errors(heads: RewardHeads, states: tuple[torch.Tensor, torch.Tensor], windows
+                  ) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean squared errors on the imagined and on the observed `window_states`.
 
     Fitted on observed latents alone, the heads are garbage at the depths that imagining uses, and are exploited. Only
     target data carry the target's reward.
     """
-    with torch.no_grad():
-        start = model.unpack(torch.cat([windows.samples[:, 0], windows.memories[:, 0]], -1))
-        horizon = windows.actions.shape[1] - 1
-        unrolled = imagine(model, start, lambda k, _: windows.actions[:, k + 1], route, horizon)
-        imagined = torch.stack([heads.state(step.next_latent) for step in unrolled], 1)
-        seen = windows.samples[:, 1:]
-        observed = torch.cat([seen, model.relations(seen)], -1)
     actions, paid = windows.actions[:, 1:], windows.rewards[:, 1:]
-    first, second = ((heads.each(state, actions) - paid).square().mean() for state in (imagined, observed))
-    return first, second
+    imagined, observed = ((heads.each(state, actions) - paid).square().mean() for state in states)
+    return imagined, observed
 
 
 def even(rows: int, model) -> torch.Tensor:

@@ -13,7 +13,7 @@ import torch
 
 from meta_latent.errors import UserError
 from meta_latent.policies.latent_agent import LatentAgent, LatentParts
-from meta_latent.policies.reward_heads import RewardHeads, even, reward_errors
+from meta_latent.policies.reward_heads import RewardHeads, even, reward_errors, window_states
 from meta_latent.ranges import count, nonnegative, positive, whole
 from meta_latent.rng import Streams
 from meta_latent.types import Averages, Metrics, Step
@@ -195,7 +195,8 @@ class LatentSimulators(LatentAgent):
         config = self.config
         for _ in range(self.due("improve", config.updates_per_step, steps) + config.first_updates * first):
             windows = self.cache.windows(config.batch_size, config.horizon, rng.numpy("reward"))
-            imagined, observed = reward_errors(self.model, self.reward, windows, even(len(windows.rows), self.model))
+            states = window_states(self.model, windows, even(len(windows.rows), self.model))
+            imagined, observed = reward_errors(self.reward, states, windows)
             self.optimise("reward", (imagined + observed) / 2, clip=10.0)
             metrics.add({"reward_loss": float(observed.detach()), "reward_loss_imagined": float(imagined.detach())})
 

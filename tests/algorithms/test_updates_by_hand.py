@@ -265,3 +265,63 @@ def test_sac_targets_over_a_terminal_state_and_over_a_time_limit(terminal, ahead
     target = 1.0 + 0.5 * 2.0 + 0.25 * 4.0 + ahead
     wanted = ((7.0 - target) ** 2 + (-3.0 - target) ** 2) / 2
     assert agent.soft_update(Streams(0))["critic_loss"] == pytest.approx(wanted)
+
+
+def constant(network, value):
+    for parameter in network.parameters():
+        parameter.data.zero_()
+    list(network.parameters())[-1].data.fill_(value)
+
+
+def test_where_no_episode_ended_for_good_nothing_ends():
+    agent = make(IVG, LINEAR, cached(PLACES, ACTIONS, REWARDS))
+    before = agent.follow_value_gradient(Streams(0))
+    assert "continuation_loss" not in agent.fit_reward(Streams(0))
+    agent = make(IVG, LINEAR, cached(PLACES, ACTIONS, REWARDS))
+    constant(agent.networks["continuation"], -99.0)
+    assert agent.follow_value_gradient(Streams(0)) == before
+
+
+@pytest.mark.parametrize("goes_on", [0.0, 0.6, 1.0])
+def test_an_end_ends_the_returns_and_later_steps_count_as_often_as_they_are_taken(goes_on):
+    """With constant reward and value: G_k by hand, step k weighed with goes_on ** k. Ignored, an end costs
+    discount * (1 - goes_on) * what would have come."""
+    reward, value = 1.5, 4.0
+    agent = make(IVG, ALMOST_SURE, cached([0.25] * 3, [0.0] * 3, [0.0] * 3, terminal=True))
+    for name, number in (("reward", reward), ("target_value", value), ("value", 0.0),
+                         ("continuation", math.log((goes_on + 1e-12) / (1 - goes_on + 1e-12)))):
+        constant(agent.networks[name], number)
+    found = agent.follow_value_gradient(Streams(0))
+    discount, mix, ahead, returns = LINEAR.discount * goes_on, LINEAR.mix, value, []
+    for _ in range(LINEAR.horizon):
+        ahead = reward + discount * ((1 - mix) * value + mix * ahead)
+        returns.insert(0, ahead)
+    weights = goes_on ** np.arange(LINEAR.horizon)
+    starts = agent.cache.windows(LINEAR.batch_size, 0, Streams(0).numpy("windows"))
+    alive = 1 - starts.terminal.double().mean().item()
+    assert 0 < alive < 1
+    assert found["imagined_return"] == pytest.approx(alive * np.mean(weights * returns), rel=1e-6)
+    assert found["value_loss"] == pytest.approx(alive * np.mean(weights * np.square(returns)), rel=1e-6)
+
+
+def test_ends_are_learned_from_where_episodes_ended():
+    """Each walk ends beyond 1: the network comes to tell the two sides apart, by place."""
+    cache = cached(np.linspace(0.0, 1.1, 12), np.full(12, 0.1), np.zeros(12), terminal=True)
+    config = dataclasses.replace(LINEAR, layers=2, horizon=1, reward_learning_rate=0.01)
+    agent = make(IVG, config, cache)
+    agent.model.transition = lambda latent, action, head: Point(latent.sample + 0.1)
+    losses = [agent.fit_reward(Streams(0))["continuation_loss"] for _ in range(150)]
+    at = torch.tensor([[0.3], [1.1]])
+    goes_on = agent.continuation.estimate(at, torch.full((2, 1), 0.1))
+    assert losses[-1] < 0.1 < losses[0] and goes_on[0] > 0.98 and goes_on[1] < 0.3
+
+
+def test_the_policy_follows_the_gradient_through_where_it_ends():
+    """One step, after which the value is worth more than 0: going where episodes go on pays."""
+    config = IVGConfig(layers=1, hidden=4, reward_hidden=4, reward_heads=2, horizon=1, batch_size=6,
+                       temperature=0.1, gradient_clip=1e9)
+    update = SimpleNamespace(make=lambda: make(IVG, config, cached(PLACES, ACTIONS, REWARDS, terminal=True)),
+                             run=lambda agent: agent.follow_value_gradient(Streams(0)))
+    moved = ascent(update)
+    numeric = differences(update, lambda metrics: metrics["imagined_return"], len(moved))
+    assert torch.allclose(moved, numeric, rtol=1e-4, atol=1e-7) and numeric.abs().max() > 1e-3

@@ -1,0 +1,34 @@
+"""Where episodes of a target end for good, learned on the latents of a model."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional
+
+from meta_latent.nets import MLP
+
+
+class Continuation(MLP):
+    """The probability that an episode goes on after a step, read from the state that the step led to and its action, as
+    rewards are (`RewardHeads.state`).
+
+    Args:
+        model: a `LatentStateModel`. hidden, layers: of the network.
+    """
+
+    def __init__(self, model, hidden: int, layers: int):
+        super().__init__(model.latent_size + model.relation_size + model.spec.action_size, 1, hidden, layers)
+
+    def estimate(self, state: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+        """(..., Z + R) and (..., A) -> (...,) in 0..1."""
+        return self._logits(state, action).sigmoid()
+
+    def error(self, states: tuple[torch.Tensor, torch.Tensor], windows) -> torch.Tensor:
+        """Mean cross-entropy, in nats, on the imagined and the observed `window_states` of windows (B, H + 1, ...)."""
+        goes_on = (~windows.terminal[:, 1:]).to(windows.samples.dtype)
+        errors = [functional.binary_cross_entropy_with_logits(self._logits(state, windows.actions[:, 1:]), goes_on)
+                  for state in states]
+        return torch.stack(errors).mean()
+
+    def _logits(self, state: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+        return self(torch.cat([state, action], -1))[..., 0]
