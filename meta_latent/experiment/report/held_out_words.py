@@ -14,7 +14,8 @@ MEASURES = {
         "how well the same read-out follows objects that moved, after imagined steps without pictures "
         "(1: exactly, 0: as if nothing had moved)", "higher"),
     "reward_1_minus_r2": (
-        "share of the variance of the next step’s reward that the model leaves unexplained when it is told past rewards",
+        "share of the variance of the next step’s reward that the model leaves unexplained when it is told past "
+        "rewards",
         "lower"),
     "reward_1_minus_r2_blind": ("the same when it is told no rewards and sees pictures only", "lower"),
 }  # fmt: skip

@@ -53,8 +53,8 @@ class Log:
 
     ``curve``: its evaluations, E of them, cut before the first score that is no finite number; None = none.
     ``success`` (E,): share of episodes that ended solved, ``raw_return`` (E,): as the task pays it, both NaN where they
-    were not recorded. ``last``: the last evaluation of the curve as it was recorded. ``train``: the records between evaluations, in order: clocks,
-    and each metric's mean since the last evaluation.
+    were not recorded. ``last``: the last evaluation of the curve as it was recorded. ``train``: the records between
+    evaluations, in order: clocks, and each metric's mean since the last evaluation.
     """
 
     curve: Curve | None = None

@@ -80,10 +80,10 @@ def claim(found: Mapping[str, Any]) -> tuple[str, str]:
     """
     ratio, ends = found.get("ratio"), found.get("interval")
     if ratio is None:
-        return ("no claim" if found.get("reason") else NOTHING), found.get("reason", "")
+        return ("unknown" if found.get("reason") else NOTHING), found.get("reason", "")
     said = times(ratio, found["lower_bound"])
     if ends is None:
-        return said, "one seed each: no interval"
+        return said, "a single seed each"
     low, high = ends
     if low and high is not None:
         return said, f"95 %: {times(low)} to {times(high)}"

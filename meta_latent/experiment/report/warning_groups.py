@@ -21,4 +21,15 @@ def grouped(warnings: Sequence[str]) -> list[tuple[str, list[str]]]:
     for warning in warnings:
         title = next((t for t, parts in KINDS if any(part in warning for part in parts)), OTHER)
         found[title].append(warning)
-    return [(title, sentences) for title, sentences in found.items() if sentences]
+    return [(title, _joined(sentences)) for title, sentences in found.items() if sentences]
+
+
+def _joined(sentences: Sequence[str]) -> list[str]:
+    """Sentences that say the same of several, told once of all: 'a, x: lost.', 'a, y: lost.' -> 'a, x, y: lost.'"""
+    found: dict[tuple[str, str], list[str]] = {}
+    for sentence in sentences:
+        whom, colon, what = sentence.partition(": ")
+        target, comma, arm = whom.partition(", ")
+        key = (target, what) if colon and comma else (sentence, "")
+        found.setdefault(key, []).append(arm)
+    return [f"{target}, {', '.join(arms)}: {what}" if what else target for (target, what), arms in found.items()]
