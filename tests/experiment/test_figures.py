@@ -39,6 +39,25 @@ def test_learning_curves_draw_every_seed_and_mark_crossings():
     assert axes.get_legend_handles_labels()[1] == ["ivg/pretrained", "ivg/scratch $x$ <b>", "threshold 0.8"]
 
 
+def test_axes_show_where_learning_led_not_the_pit_it_began_in():
+    pit = [figures.ArmCurves("a", 0, (curve([-73, -2, 0.2, 0.5, 0.8, 0.9]),))]
+    axes = figures.learning_curves(pit, (0.8,), figures.frame_of(pit, "env_steps", "score"), rng()).axes[0]
+    assert -0.6 < axes.get_ylim()[0] <= -0.5 and axes.get_title("right") == "▼ down to −73, cut off"
+    raw = figures.frame_of(pit, "env_steps", "raw score", normalised=False)
+    assert raw.limits[0] < -73  # of raw returns no zero is known
+    stuck = [figures.ArmCurves("a", 0, (curve([-73, -60, -50, -40, -30, -20]),))]
+    assert -30 < figures.frame_of(stuck, "env_steps", "score").limits[0] < -20
+
+
+def test_arms_of_very_different_length_share_a_logarithmic_axis():
+    long = ls.Curve(env_steps=[100, 9000], updates=[1, 2], seconds=[1, 2], scores=[0, 1])
+    short = ls.Curve(env_steps=[100, 1000], updates=[1, 2], seconds=[1, 2], scores=[0, 1])
+    arms = [figures.ArmCurves("a", 0, (long,)), figures.ArmCurves("b", 1, (short,))]
+    found = figures.frame_of(arms, "env_steps", "score")
+    assert figures.panel(arms[0], arms[1:], (0.5,), found, rng()).axes[0].get_xscale() == "log"
+    assert figures.frame_of(arms, "seconds", "score").left == 0
+
+
 def test_every_threshold_is_drawn_and_its_crossing_marked():
     axes = figures.learning_curves(arms(), (0.5, 0.95), frame("raw score"), rng()).axes[0]
     dotted = [line.get_ydata()[0] for line in axes.lines if line.get_linestyle() == ":"]
