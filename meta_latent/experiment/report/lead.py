@@ -117,7 +117,8 @@ def paid_back(claim: dict[str, Any], in_time: dict[str, Any], cost: dict[str, An
         if (unit == "time" or clock == "env_steps") and part.get(saved) and part[saved] > 0:
             most = "≤ " if part["lower_bound"] else ""
             count = math.ceil(price / part[saved])
-            found.append(f"{most}{count:,} target{'s' * (count != 1)} in {unit}")
+            noun = "" if found else f" target{'s' * (count != 1)}"
+            found.append(f"{most}{count:,}{noun} in {unit}")
     return found
 
 
