@@ -18,10 +18,9 @@ from meta_latent.experiment.report.build import build
 
 OUT = Path(__file__).resolve().parent / "report"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-COLOURS = 128  # of a picture's palette: pages stay light
 SHOTS = (
-    ("desktop", 0, 1280, 2500, False), ("phone", 0, 390, 2500, False), ("dark", 0, 1280, 2500, True),
-    ("many_arms", 1, 1280, 2100, False),
+    ("desktop", 0, 1280, 1950, False), ("phone", 0, 390, 1950, False), ("dark", 0, 1280, 1950, True),
+    ("many_arms", 1, 1280, 1950, False),
 )  # fmt: skip
 """File, number of the run, width and height in pixels, whether in the dark."""
 
@@ -44,8 +43,7 @@ def shoot(page: Path, picture: Path, width: int, height: int, dark: bool = False
             command.append("--blink-settings=preferredColorScheme=0")
         subprocess.run([*command, page.resolve().as_uri()], check=True, capture_output=True, timeout=120)
         picture.parent.mkdir(parents=True, exist_ok=True)
-        small = Image.open(raw).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
-        small.save(picture, optimize=True)
+        Image.open(raw).convert("RGB").save(picture, optimize=True)
     return picture
 
 

@@ -151,7 +151,7 @@ def test_same_seed_same_numbers_and_one_more_arm_changes_no_other_interval(tmp_p
 class Page(HTMLParser):
     """Collects what a page refers to, its text, and checks that tags close in order."""
 
-    VOID = {"meta", "img", "br", "link", "input", "hr"}
+    VOID = {"meta", "img", "br", "link", "input", "hr", "wbr"}
 
     def __init__(self, text):
         super().__init__()

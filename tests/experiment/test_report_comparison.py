@@ -23,7 +23,7 @@ def two(tmp_path):
         for seed in range(2):
             cell = write_cell(tmp_path / name / "x", "t", "ivg/scratch", seed, ramp(ready, stop=False))
             keep_settings(cell, horizon=horizon, mix=0.5)
-    write_cell(tmp_path / "fast" / "x", "t", "sac/scratch", 0, ramp(800))
+    keep_settings(write_cell(tmp_path / "fast" / "x", "t", "sac/scratch", 0, ramp(800)), horizon=1)
     return [tmp_path / "slow" / "x", tmp_path / "fast" / "x"]
 
 

@@ -60,7 +60,7 @@ def many(tmp_path_factory):
 class Elements(HTMLParser):
     """Every element of a page with its attributes and the elements around it."""
 
-    VOID = {"meta", "img", "br", "link", "input", "hr"}
+    VOID = {"meta", "img", "br", "link", "input", "hr", "wbr"}
 
     def __init__(self, page):
         super().__init__()

@@ -57,7 +57,9 @@ def between_arms(cells: Sequence[Cell]) -> dict[str, Any]:
 
 
 def between_runs(runs: Sequence[Run], names: Sequence[str]) -> dict[str, Any]:
-    """Runs, and the settings that differ between them: of a run all values that its cells and pretrainings have."""
+    """Runs, and the settings that differ between them: of a run all values that its cells and pretrainings have, of
+    algorithms those that all of the runs have.
+    """
     columns = {}
     for run, name in zip(runs, names, strict=True):
         found: dict[str, dict[str, None]] = {}
@@ -66,4 +68,11 @@ def between_runs(runs: Sequence[Run], names: Sequence[str]) -> dict[str, Any]:
                 if not key.startswith(PLACE):
                     found.setdefault(key, {})[value] = None
         columns[name] = {key: " or ".join(values) for key, values in found.items()}
+    shared = {"", *set.intersection(*({_algorithm(key) for key in settings} for settings in columns.values()))}
+    columns = {n: {k: v for k, v in found.items() if _algorithm(k) in shared} for n, found in columns.items()}
     return {"heads": list(columns), "rows": differing(columns)}
+
+
+def _algorithm(key: str) -> str:
+    """The algorithm whose setting ``key`` is; "" = of none."""
+    return key.split(".")[1] if key.startswith("algorithms.") else ""
