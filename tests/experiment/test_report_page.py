@@ -172,6 +172,20 @@ def test_a_task_that_nobody_can_open_costs_its_words_only(tmp_path):
     assert "gone/away, test split" in words(page_of(tmp_path))
 
 
+@pytest.mark.parametrize("kept", [
+    "[1, 2]", "task: far", "task: {suite: toy/lqr, split: test, index: x, options: [1], distractors: 3}", "a: {b: [",
+    "task: {suite: [], split: test}\nalgorithms: {a: 3}",
+])  # fmt: skip
+def test_settings_that_are_none_cost_no_report(tmp_path, kept):
+    for folder in (write_cell(tmp_path, "t", "a/pretrained", 0, ramp(300)), write_pretraining(tmp_path)):
+        (folder / "config.yaml").write_text(kept + "\npretrain: {sources: [3, {suite: 4}]}\nsuite: 5\n")
+    cells = read_run(tmp_path).cells
+    told = told_tasks.of_target(cells)
+    assert told is None or (told["reward"], told["picture"]) == ("", "")
+    told_tasks.of_sources(read_run(tmp_path).pretraining)
+    settings_shown.between_arms(cells)
+
+
 def test_settings_that_differ_between_arms_are_listed(many):
     cells = [cell for cell in read_run(many[0]).cells if cell.target == "near"]
     found = settings_shown.between_arms(cells)

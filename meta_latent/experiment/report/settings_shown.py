@@ -20,9 +20,15 @@ PLACE = ("name", "out", "seed", "target", "arm", "task.")
 def stored(folder: Path) -> dict[str, Any]:
     """The settings that a run kept; {} where there are none to be read."""
     try:
-        return config.read_yaml(folder / CONFIG)
+        found = config.read_yaml(folder / CONFIG)
     except UserError:
         return {}
+    return found if isinstance(found, dict) else {}
+
+
+def mapping(value: Any) -> Mapping[str, Any]:
+    """``value`` where it is a mapping, as settings should be; else {}."""
+    return value if isinstance(value, Mapping) else {}
 
 
 def flat(settings: Mapping[str, Any], above: str = "") -> dict[str, str]:

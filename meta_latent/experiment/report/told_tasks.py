@@ -10,7 +10,7 @@ from typing import Any
 import task_suites
 from meta_latent.errors import UserError
 from meta_latent.experiment.report.pretrained import Pretraining
-from meta_latent.experiment.report.settings_shown import stored
+from meta_latent.experiment.report.settings_shown import mapping, stored
 from meta_latent.experiment.report.sources import Cell
 from task_suites import gallery
 
@@ -21,7 +21,7 @@ SIZES = ("image_size", "antialias")
 
 def of_target(cells: Sequence[Cell]) -> dict[str, Any] | None:
     """What a target is (see ``_told``), with ``learned`` and ``tested``, how many tasks of it; None: nobody kept it."""
-    settings = next((found for cell in cells if (found := stored(cell.path)).get("task")), None)
+    settings = next((found for cell in cells if mapping((found := stored(cell.path)).get("task")).get("suite")), None)
     if settings is None:
         return None
     task = settings["task"]
@@ -34,21 +34,22 @@ def of_sources(runs: Sequence[Pretraining]) -> list[dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for run in runs:
         settings = stored(run.path)
-        sources = (settings.get("pretrain") or {}).get("sources") or []
-        for source in sources:
-            told = _told(source, settings.get("suite"), picture=False)
+        sources = mapping(settings.get("pretrain")).get("sources")
+        for source in sources if isinstance(sources, list) else ():
+            told = _told(mapping(source), settings.get("suite"), picture=False)
             found.setdefault(str(told), told)
     return list(found.values())
 
 
-def _told(wanted: Mapping[str, Any], shared: Mapping[str, Any] | None, picture: bool) -> dict[str, Any]:
+def _told(wanted: Mapping[str, Any], shared: Any, picture: bool) -> dict[str, Any]:
     """Suite, split, index, options and distractors as they were set; ``reward`` in words and ``picture`` as a data URI,
     both "" where the suite is not installed or the machine cannot draw.
     """
-    options = {**(shared or {}), **(wanted.get("options") or {})}
+    options = {**mapping(shared), **mapping(wanted.get("options"))}
     found = {key: wanted.get(key) for key in ("suite", "split", "index")}
     found["options"] = ", ".join(f"{key}={value}" for key, value in options.items())
-    found["distractors"] = ", ".join(_name(one) for one in wanted.get("distractors") or ())
+    distractors = wanted.get("distractors")
+    found["distractors"] = ", ".join(map(_name, distractors)) if isinstance(distractors, list) else ""
     return found | {"reward": _words(found, options), "picture": _picture(found, options) if picture else ""}
 
 
