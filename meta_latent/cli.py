@@ -116,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
             "overrides", nargs="*", default=[], metavar="key=value", help="typed overrides, e.g. seed=1"
         )
         command.set_defaults(run=_run_experiment)
-    report = commands.add_parser("report", help="write report.html and report.json of run folders")
+    report = commands.add_parser("report", help="write the report of a run, or one page that compares several")
     report.add_argument("paths", nargs="+", metavar="PATH", help="runs/NAME, or thresholds=[0.5,0.85]")
     report.set_defaults(run=_run_report)
     doctor = commands.add_parser(

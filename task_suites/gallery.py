@@ -40,6 +40,15 @@ def film(suite: TaskDistribution, task: Task, seed: int = 3) -> list[np.ndarray]
     return pictures
 
 
+def still(suite: TaskDistribution, task: Task, seed: int = 3) -> np.ndarray:
+    """Return what the agent sees when an episode begins: uint8 (H, W, 3), as in `film`."""
+    env = suite.make(task)
+    observation, _ = env.reset(seed=seed)
+    picture = _picture(env, observation)
+    env.close()
+    return picture
+
+
 def _policy(suite: TaskDistribution, task: Task, rng: np.random.Generator):
     try:
         script = suite.scripted(task)

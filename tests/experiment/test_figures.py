@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from meta_latent.experiment.report import drawing, figures
+from meta_latent.experiment.report import drawing, figures, time_figures
 from meta_latent.ops import learning_speed as ls
 
 
@@ -23,24 +23,47 @@ def arms():
     ]
 
 
+def frame(ylabel="score", unit="env_steps"):
+    return figures.frame_of(arms(), unit, ylabel)
+
+
 def rng():
     return np.random.default_rng(0)
 
 
 def test_learning_curves_draw_every_seed_and_mark_crossings():
-    axes = figures.learning_curves(arms(), (0.8,), "env_steps", rng()).axes[0]
+    axes = figures.learning_curves(arms(), (0.8,), frame(), rng()).axes[0]
     thin = [line for line in axes.lines if line.get_linewidth() == 0.8]
     dots = [line for line in axes.lines if line.get_marker() == "o"]
     assert len(thin) == 4 and [tuple(dot.get_xdata()) for dot in dots] == [(100,)] * 3
     assert axes.get_legend_handles_labels()[1] == ["ivg/pretrained", "ivg/scratch $x$ <b>", "threshold 0.8"]
 
 
+def test_axes_show_where_learning_led_not_the_pit_it_began_in():
+    pit = [figures.ArmCurves("a", 0, (curve([-73, -2, 0.2, 0.5, 0.8, 0.9]),))]
+    axes = figures.learning_curves(pit, (0.8,), figures.frame_of(pit, "env_steps", "score"), rng()).axes[0]
+    assert -0.6 < axes.get_ylim()[0] <= -0.5 and axes.get_title("right") == "▼ down to −73, cut off"
+    raw = figures.frame_of(pit, "env_steps", "raw score", normalised=False)
+    assert raw.limits[0] < -73  # of raw returns no zero is known
+    stuck = [figures.ArmCurves("a", 0, (curve([-73, -60, -50, -40, -30, -20]),))]
+    assert -30 < figures.frame_of(stuck, "env_steps", "score").limits[0] < -20
+
+
+def test_arms_of_very_different_length_share_a_logarithmic_axis():
+    long = ls.Curve(env_steps=[100, 9000], updates=[1, 2], seconds=[1, 2], scores=[0, 1])
+    short = ls.Curve(env_steps=[100, 1000], updates=[1, 2], seconds=[1, 2], scores=[0, 1])
+    arms = [figures.ArmCurves("a", 0, (long,)), figures.ArmCurves("b", 1, (short,))]
+    found = figures.frame_of(arms, "env_steps", "score")
+    assert figures.panel(arms[0], arms[1:], (0.5,), found, rng()).axes[0].get_xscale() == "log"
+    assert figures.frame_of(arms, "seconds", "score").left == 0
+
+
 def test_every_threshold_is_drawn_and_its_crossing_marked():
-    axes = figures.learning_curves(arms(), (0.5, 0.95), "env_steps", rng(), "raw score").axes[0]
+    axes = figures.learning_curves(arms(), (0.5, 0.95), frame("raw score"), rng()).axes[0]
     dotted = [line.get_ydata()[0] for line in axes.lines if line.get_linestyle() == ":"]
     assert dotted == [0.5, 0.95] and axes.get_ylabel() == "raw score"
     assert axes.get_legend_handles_labels()[1][-1] == "threshold 0.5, 0.95"
-    axes = figures.learning_curves(arms(), (), "env_steps", rng()).axes[0]
+    axes = figures.learning_curves(arms(), (), frame(), rng()).axes[0]
     assert not any(line.get_linestyle() == ":" for line in axes.lines)
 
 
@@ -77,7 +100,7 @@ def test_a_training_metric_leaves_gaps_and_its_bold_line_ends_with_the_first_run
 
 
 def test_inline_svg_is_themed_and_refers_to_nothing_outside():
-    svg = drawing.inline_svg(figures.learning_curves(arms(), (0.8,), "seconds", rng()), "fig")
+    svg = drawing.inline_svg(figures.learning_curves(arms(), (0.8,), frame(unit="seconds"), rng()), "fig")
     assert svg.startswith("<svg") and "http" not in svg and "<metadata" not in svg
     assert "var(--arm-0)" in svg and "var(--ink)" in svg and not any(c in svg for c in drawing.THEME)
     assert "<b>" not in svg
@@ -88,17 +111,17 @@ def test_inline_svg_is_themed_and_refers_to_nothing_outside():
 
 def test_figures_leave_matplotlibs_settings_alone(tmp_path):
     before = dict(matplotlib.rcParams)
-    drawing.save_png(figures.learning_curves(arms(), (), "env_steps", rng()), tmp_path / "a.png")
+    drawing.save_png(figures.learning_curves(arms(), (), frame(), rng()), tmp_path / "a.png")
     assert dict(matplotlib.rcParams) == before
     assert Image.open(tmp_path / "a.png").size[0] > 500
 
 
 def test_censored_times_are_open_arrows():
     rows = [
-        figures.TimeRow("fast", 0, (100, 200, 300), (), (200, 200), (100, 300)),
-        figures.TimeRow("slow", 1, (900,), (1000, 1000), (1000, math.inf), (900, math.inf)),
+        time_figures.TimeRow("fast", 0, (100, 200, 300), (), (200, 200), (100, 300)),
+        time_figures.TimeRow("slow", 1, (900,), (1000, 1000), (1000, math.inf), (900, math.inf)),
     ]
-    axes = figures.times_to_threshold(rows).axes[0]
+    axes = time_figures.times_to_threshold(rows).axes[0]
     drawn = {
         (line.get_marker(), line.get_fillstyle(), tuple(np.ravel(line.get_xdata()))) for line in axes.lines
     }
@@ -109,20 +132,20 @@ def test_censored_times_are_open_arrows():
     )
     assert not any(marker == "D" and x == (1000,) for marker, _, x in drawn)
     assert [t.get_text() for t in axes.get_yticklabels()] == ["fast", "slow"]
-    row = figures.TimeRow("one", 0, (100,), (), (100, 100), None)
-    one = figures.times_to_threshold([row], "updates").axes[0]
+    row = time_figures.TimeRow("one", 0, (100,), (), (100, 100), None)
+    one = time_figures.times_to_threshold([row], "updates").axes[0]
     assert [line.get_marker() for line in one.lines] == ["o", ">", "D"]  # no bar without an interval
     assert one.get_xlabel() == "updates to threshold"
 
 
 def test_gain_marks_lower_bounds_and_missing_claims():
     points = [
-        figures.GainPoint(1000, "a", ls.Ratio(2.0, False, (1.5, 3.0))),
-        figures.GainPoint(5000, "a", ls.Ratio(4.0, True, (3.0, math.inf))),
-        figures.GainPoint(1000, "b", ls.Ratio(None)),
-        figures.GainPoint(1000, "one seed", ls.Ratio(3.0)),
+        time_figures.GainPoint(1000, "a", ls.Ratio(2.0, False, (1.5, 3.0))),
+        time_figures.GainPoint(5000, "a", ls.Ratio(4.0, True, (3.0, math.inf))),
+        time_figures.GainPoint(1000, "b", ls.Ratio(None)),
+        time_figures.GainPoint(1000, "one seed", ls.Ratio(3.0)),
     ]
-    axes = figures.gain_against_pretraining(points).axes[0]
+    axes = time_figures.gain_against_pretraining(points).axes[0]
     marks = [(line.get_marker(), tuple(np.ravel(line.get_xdata()))) for line in axes.lines]
     assert ("o", (1000,)) in marks and ("^", (5000,)) in marks and ("x", (1000,)) in marks
     assert axes.get_yscale() == "log"

@@ -13,6 +13,7 @@ from meta_latent.errors import UserError
 from meta_latent.experiment.pretraining import held_out
 from meta_latent.experiment.pretraining.model_folder import load, read_card
 from meta_latent.experiment.pretraining.stages import Pretraining
+from meta_latent.experiment.report.held_out_words import MEASURES
 from meta_latent.experiment.runs import checkpoint
 from meta_latent.experiment.runs.run_folder import RunFolder
 from meta_latent.experiment.settings.suites import BoundTask, bind, common_spec
@@ -44,7 +45,7 @@ def test_only_the_asked_inputs_count(measured):
     every = held_out.measure(model, replay, episodes)
     one = held_out.measure(model, replay, episodes, [0])
     names = ("positions_1_minus_r2", "open_loop_r2", "reward_1_minus_r2", "reward_1_minus_r2_blind")
-    assert set(every) == set(names)
+    assert set(every) == set(names) == set(MEASURES)  # the report explains them all
     assert one["positions_1_minus_r2"] != every["positions_1_minus_r2"]
     assert one["reward_1_minus_r2"] == every["reward_1_minus_r2"]
 

@@ -9,11 +9,11 @@ import re
 import pytest
 from fabricated_runs import new_facts, ramp, write_cell, write_pretraining
 
-from meta_latent.experiment.report import page
 from meta_latent.experiment.report.analysis import analyse
 from meta_latent.experiment.report.build import build
 from meta_latent.experiment.report.numbers import Bootstrap
 from meta_latent.experiment.report.sources import read_run
+from meta_latent.experiment.report.summary import summary
 
 
 def numbers(root, thresholds=()):
@@ -53,8 +53,9 @@ def test_every_threshold_has_its_own_times_and_ratio(tmp_path):
     assert [p["thresholds"] for p in report["aggregate"]["a/pretrained"]["by_threshold"]] == [[0.5], [0.8]]
     assert "At the threshold 0.8 it was faster on 1 of 1: 3.0× on t." in report["summary"]
     text = words(tmp_path)
-    assert "Thresholds: score 0.5 and 0.8." in text
-    assert text.index("threshold 0.5") < text.index("2.0×") < text.index("3.0×")
+    assert "Thresholds score 0.5 and score 0.8" in text
+    table = text[text.index("How fast") :]
+    assert table.index("threshold 0.5") < table.index("2.0×") < table.index("threshold 0.8") < table.index("3.0×")
 
 
 def test_thresholds_can_be_given_anew_and_runs_that_stopped_below_are_censored_there(tmp_path):
@@ -183,9 +184,9 @@ def test_raw_scores_are_called_raw(tmp_path):
     assert target["normalised"] is False and target["threshold"] is None and target["thresholds"] == []
     assert target["arms"]["a/pretrained"]["area_ratio"] == {"b/scratch": None}
     assert not any("records a threshold" in warning for warning in report["warnings"])
-    assert "Scores are raw" in text and "There is no threshold." in text and "normalised" not in text
+    assert "Scores are raw" in text and "Threshold none" in text and "normalised" not in text
     assert not (tmp_path / "report" / "times_to_threshold_raw.png").exists()
-    assert "Nothing to compare yet" in report["summary"]
+    assert "No threshold is set" in report["summary"]
     assert "raw score 0.5" in (build(tmp_path, thresholds=[0.5], resamples=50) and words(tmp_path))
     pair(tmp_path, target="scaled")
     everything = numbers(tmp_path)["aggregate"]["a/pretrained"]
@@ -202,7 +203,7 @@ def test_one_seed_has_no_interval_and_no_sentence_about_intervals(tmp_path):
     assert report["aggregate"]["a/pretrained"]["final_score_interval"] is None
     said = " ".join([report["summary"], *report["warnings"], words(root)]).lower()
     assert "3.0× on t" in said and "interval" not in said and not re.search(r"\[\d", said)
-    assert "interval" in page.summary(numbers(pair(root, seeds=3, target="u")))
+    assert "interval" in summary(numbers(pair(root, seeds=3, target="u")))
 
 
 def test_where_every_run_is_censored_nothing_is_said_of_who_is_faster(tmp_path):

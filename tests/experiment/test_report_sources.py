@@ -175,8 +175,8 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, monkeypatch):
 
 
 def test_commands_are_those_that_a_user_types(tmp_path):
-    command = ["/x/site-packages/meta_latent/cli.py", "transfer", "demo", "target=t"]
+    command = ["/x/site-packages/meta_latent/cli.py", "transfer", "demo", "seed=3", "target=t"]
     write_cell(tmp_path, "t", "a/scratch", 0, ramp(300), command=command)
     build(tmp_path, resamples=50)
     text = (tmp_path / "report.html").read_text()
-    assert "meta-latent transfer demo target=t" in text and "cli.py" not in text
+    assert "meta-latent transfer demo seed=3\n" in text.replace("</pre>", "\n") and "cli.py" not in text

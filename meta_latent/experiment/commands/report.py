@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from meta_latent.errors import UserError
+from meta_latent.experiment.report import comparison, lead
 from meta_latent.experiment.report.build import build
 from meta_latent.experiment.report.gain import gain_points, write_gain
 from meta_latent.experiment.report.numbers import Bootstrap
@@ -27,10 +28,10 @@ def run(*names: str | Path | Sequence[str | Path], overrides: Sequence[str] = ()
     what was written.
 
     ``names``: runs or paths, one by one or as a list; a ``key=value`` among them is an override, unless
-    a folder is called so. ``thresholds`` replace those that the runs recorded. With several runs, each gets
-    its page, and ``out`` (default: the first run's report/) gets ``gain_against_pretraining.png`` and
-    ``.json``: speed-up against amount of pretraining. A run without a scratch arm is compared with that of
-    another run (see ``gain.with_scratch``). Raises UserError.
+    a folder is called so. ``thresholds`` replace those that the runs recorded. Several runs are compared on one page,
+    ``comparison.html`` in ``out`` (default: the first run's report/); where they differ in pretraining, beside it stand
+    ``gain_against_pretraining.png`` and ``.json``, speed-up against its amount. For these a run without a scratch arm
+    is compared with that of another run (see ``gain.with_scratch``). Raises UserError.
     """
     given = [n for name in names for n in ([name] if isinstance(name, str | Path) else name)]
     options_given = [str(n) for n in given if "=" in str(n) and not Path(n).is_dir()]
@@ -39,16 +40,28 @@ def run(*names: str | Path | Sequence[str | Path], overrides: Sequence[str] = ()
     if not folders:
         raise UserError("report: name at least one run, or a path to a run folder")
     thresholds, draw = options["thresholds"], Bootstrap(options["resamples"], options["seed"])
-    for folder in folders:
-        report = build(folder, thresholds=thresholds, resamples=draw.resamples, seed=draw.seed)
-        _say(f"{folder / 'report.html'}: {report['summary']}")
-    several = [read_run(folder) for folder in folders] if len(folders) > 1 else []
-    points = gain_points(several, draw, thresholds)
+    if len(folders) > 1:
+        _compare(folders, Path(options["out"] or folders[0] / "report"), thresholds, draw)
+        return
+    if options["out"]:
+        raise UserError("report: out= takes the comparison of several runs; name more than one")
+    report = build(folders[0], thresholds=thresholds, resamples=draw.resamples, seed=draw.seed)
+    _say(f"{folders[0] / 'report.html'}: {report['summary']}")
+
+
+def _compare(folders: Sequence[Path], out: Path, thresholds: Sequence[float], draw: Bootstrap) -> None:
+    """Write one page of several runs into ``out``, with the gain against pretraining where they differ in that."""
+    runs = [read_run(folder) for folder in folders]
+    for folder in (folder for folder, run in zip(folders, runs, strict=True) if not run.cells):
+        raise UserError(f"{folder} holds no runs to compare: expected transfer/TARGET/ALGORITHM/START/SEED in it")
+    found, points = comparison.sides(runs, draw, thresholds), gain_points(runs, draw, thresholds)
+    gain = None
     if len({point.pretraining_env_steps for point in points}) > 1:
-        path = write_gain(points, folders, Path(options["out"] or folders[0] / "report"))
-        _say(f"{path}: speed-up against the amount of pretraining, {len(folders)} runs")
-    elif options["out"]:
-        raise UserError("report: out= takes the comparison of differently pretrained runs; there is none")
+        gain = write_gain(points, folders, out)
+        _say(f"{gain}: speed-up against the amount of pretraining, {len(folders)} runs")
+    for side in found:
+        _say(f"{side.name}: {lead.sentence(side.report)}")
+    _say(f"{comparison.write(found, out, draw, gain)}: {len(folders)} runs side by side")
 
 
 def find(name: str | Path) -> Path:

@@ -23,6 +23,8 @@ from meta_latent.experiment.report.sources import Cell, Run
 from meta_latent.ops import learning_speed as ls
 
 FORMAT = 2
+SAVED = {"env_steps": "break_even", "seconds": "break_even_seconds"}
+"""What pretraining can pay for itself in, and under which key it is said when it has."""
 
 
 def analyse(run: Run, draw: Bootstrap, thresholds: Sequence[float] = ()) -> dict[str, Any]:
@@ -152,23 +154,22 @@ def _cost(runs: Sequence[Pretraining]) -> dict[str, Any] | None:
     return result
 
 
-def break_even(saved: Sequence[float | None], pretraining_env_steps: float, bounded: bool) -> dict[str, Any]:
-    """After how many such targets pretraining has paid for itself: ``ceil(pretraining / mean saved
-    env_steps)``.
+def break_even(
+    saved: Sequence[float | None], pretraining: float, bounded: bool, unit: str = "env_steps"
+) -> dict[str, Any]:
+    """After how many such targets pretraining has paid for itself: ``ceil(pretraining / mean saved)``.
 
-    ``saved``: env_steps per target, base median minus learner median, None = no claim. ``targets`` is None,
-    with a ``reason``, when a target has no claim or nothing is saved. ``at_most``: savings were lower bounds.
+    ``pretraining``: its cost in ``unit``, "env_steps" or "seconds". ``saved``: per target, base median minus learner
+    median, None = no claim. ``targets`` is None, with a ``reason``, when a target has no claim or nothing is saved.
+    ``at_most``: savings were lower bounds.
     """
     if not saved or any(steps is None for steps in saved):
         return {"targets": None, "reason": "a target was not learned, so its saving is unknown"}
     mean = float(np.mean(saved))
     if mean <= 0:
-        return {"targets": None, "reason": "no environment steps were saved"}
-    return {
-        "targets": math.ceil(pretraining_env_steps / mean),
-        "at_most": bounded,
-        "saved_env_steps_per_target": mean,
-    }
+        words = {"env_steps": "no environment steps were saved", "seconds": "no time was saved"}
+        return {"targets": None, "reason": words[unit]}
+    return {"targets": math.ceil(pretraining / mean), "at_most": bounded, f"saved_{unit}_per_target": mean}
 
 
 def _aggregate(
@@ -192,10 +193,12 @@ def _aggregate(
     for place in range(max((len(target["thresholds"]) for target in own.values()), default=0)):
         found = _at(arm, base, place, own)
         result["by_threshold"].append(found)
-        if cost and "saved" in found and uses_pretraining(arm):
-            found["break_even"] = break_even(found["saved"], cost["env_steps"], found["bounded"])
-        for key in ("saved", "bounded"):
-            found.pop(key, None)
+        claims = {unit: found.pop(f"claims_{unit}", None) for unit in SAVED}
+        for unit, key in SAVED.items() if cost and uses_pretraining(arm) else ():
+            if claims[unit]:
+                saved = [claim[f"saved_{'steps' if unit == 'env_steps' else unit}"] for claim in claims[unit]]
+                bounded = any(claim["lower_bound"] for claim in claims[unit])
+                found[key] = break_even(saved, cost[unit], bounded, unit)
     return result
 
 
@@ -219,9 +222,8 @@ def _at(arm: str, base: str | None, place: int, targets: dict[str, Any]) -> dict
         result["probability_of_being_faster"] = ls.probability_of_improvement(*zip(*told, strict=True))
         result["probability_targets"] = len(told)
     if all(target["clock"] == "env_steps" for target, _ in shared):  # what pretraining is paid in
-        claims = [target["arms"][arm]["speedup"][at][base] for target, at in shared]
-        result["saved"] = [claim["saved_steps"] for claim in claims]
-        result["bounded"] = any(claim["lower_bound"] for claim in claims)
+        result["claims_env_steps"] = [target["arms"][arm]["speedup"][at][base] for target, at in shared]
+    result["claims_seconds"] = [target["arms"][arm]["speedup_seconds"][at][base] for target, at in shared]
     return result
 
 

@@ -1,5 +1,5 @@
-"""The report of a run: ``report.json`` (numbers), ``report.html`` (one self-contained page) and
-``report/*.png``.
+"""The report of a run: ``report.json`` (numbers), ``report.html`` (one self-contained page), ``report/*.png`` and
+``report/evaluations.csv``.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from meta_latent.errors import UserError
-from meta_latent.experiment.report import page
+from meta_latent.experiment.report import evaluations, lead, page
 from meta_latent.experiment.report.analysis import analyse
 from meta_latent.experiment.report.numbers import Bootstrap
 from meta_latent.experiment.report.sources import read_run
+from meta_latent.experiment.report.summary import summary
 from meta_latent.files import atomic_write_bytes
 from meta_latent.ops import learning_speed as ls
 
@@ -21,8 +22,8 @@ from meta_latent.ops import learning_speed as ls
 def build(
     path: str | Path, *, thresholds: Sequence[float] = (), resamples: int = ls.RESAMPLES, seed: int = 0
 ) -> dict[str, Any]:
-    """Write report.json, report.html and report/*.png into run folder ``path``; returns the content of
-    report.json.
+    """Write report.json, report.html, report/*.png and report/evaluations.csv into run folder ``path``; returns the
+    content of report.json.
 
     ``thresholds``: instead of those that the runs recorded; a run that had stopped at a lower one counts as
     censored where it stopped. ``resamples``, ``seed``: of the bootstrap. Raises UserError when ``path`` is no
@@ -37,9 +38,11 @@ def build(
             f"{path} holds no runs: expected transfer/TARGET/ALGORITHM/START/SEED or pretrain/SEED in it"
         )
     result = analyse(run, draw, thresholds)
-    result["summary"] = page.summary(result)
+    result |= {"lead": lead.sentence(result), "summary": summary(result)}
     try:
         atomic_write_bytes(path / "report.json", json.dumps(result, indent=1, allow_nan=False).encode())
+        (path / "report").mkdir(exist_ok=True)
+        atomic_write_bytes(path / "report" / evaluations.FILE, evaluations.table(run).encode(errors="replace"))
         # A name of a folder need not be valid text; the page shows what it can of it.
         atomic_write_bytes(path / "report.html", page.render(run, result, draw).encode(errors="replace"))
     except OSError as error:

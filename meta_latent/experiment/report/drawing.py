@@ -15,7 +15,7 @@ from pathlib import Path
 import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from meta_latent.files import atomic_write_bytes
 
@@ -32,9 +32,20 @@ STYLES = (
     ("#8a4b20", "#d3a179", ":"),
     ("#0f7d8c", "#5ccbd9", (0, (8, 2))),
 )
-PREFERRED = {  # by start; an algorithm has no colour of its own
+PREFERRED = {  # by start, of arms without a colour of their own
     "pretrained": 0, "scratch": 1, "policy": 2, "pretrained+data": 3, "scratch+data": 4,
 }
+OWN = {
+    "ivg/pretrained": 0, "ivg/scratch": 1, "ivg/policy": 2, "ivg/pretrained+data": 3, "ivg/scratch+data": 4,
+    "sac/scratch": 5, "sac/pretrained": 6, "sb3_sac/scratch": 7,
+    "meld/pretrained": 0, "meld/scratch": 1, "meld/encoder": 8, "meld/sequence": 5,
+    "slac/scratch": 4, "no_carry/scratch": 3, "oracle/scratch": 2, "rl2/scratch": 6, "pearl/scratch": 7,
+    "mb_mpo/pretrained": 8, "mb_mpo/scratch": 1, "mb_mpo_alpha0/pretrained": 3, "mb_mpo_alpha0/scratch": 3,
+    "mb_mpo_one_model/scratch": 6, "mb_mpo_first_order/scratch": 2, "me_trpo/scratch": 4, "me_ppo/scratch": 8,
+    "trpo/scratch": 5, "ppo/scratch": 7,
+}  # fmt: skip
+"""Arm -> its colour in every report. There are more arms than colours that can be told apart: those that a preset shows
+together differ."""
 THEME = {INK: "--ink", MUTED: "--muted", GRID: "--line"} | {s[0]: f"--arm-{i}" for i, s in enumerate(STYLES)}
 SETTINGS = {
     "font.family": ["DejaVu Sans"],
@@ -58,17 +69,16 @@ SETTINGS = {
 
 
 def assign_styles(arms: Sequence[str]) -> dict[str, int]:
-    """One index into STYLES per arm (``ALGORITHM/START``): the usual one for its start, else the next free
-    one.
+    """One index into STYLES per arm (``ALGORITHM/START``): its own, which no other arm takes from it; where it has
+    none, the usual one for its start; else the next free one.
     """
     styles: dict[str, int] = {}
-    for arm in arms:
-        wanted = PREFERRED.get(arm.rsplit("/", 1)[-1], 0)
+    for arm in sorted(arms, key=lambda arm: arm not in OWN):
+        wanted = OWN.get(arm, PREFERRED.get(arm.rsplit("/", 1)[-1], 0))
         order = [wanted, *range(len(STYLES))]
-        styles[arm] = next(
-            (index for index in order if index not in styles.values()), len(styles) % len(STYLES)
-        )
-    return styles
+        free = (index for index in order if index not in styles.values())
+        styles[arm] = next(free, wanted)
+    return {arm: styles[arm] for arm in arms}
 
 
 def short(value: float, _=None) -> str:
@@ -90,6 +100,14 @@ def new_axes(width: float, height: float, xlabel: str, ylabel: str):
     axes.set_ylabel(ylabel)
     axes.xaxis.set_major_formatter(FuncFormatter(short))
     return figure, axes
+
+
+def logarithmic(axes) -> None:
+    """Make the x axis of ``axes`` logarithmic, with short numbers."""
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+    axes.xaxis.set_major_formatter(FuncFormatter(short))
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def styled(build):
@@ -118,7 +136,8 @@ def save_png(figure: Figure, path: str | Path, dpi: int = 160) -> Path:
 
 def inline_svg(figure: Figure, name: str) -> str:
     """``figure`` as an ``<svg>`` element for an HTML page: no references to anything outside, theme colours
-    as CSS variables. ``name`` keeps the ids of several figures on one page apart.
+    as CSS variables, places to a hundredth of a point, which nobody sees. ``name`` keeps the ids of several figures on
+    one page apart.
     """
     buffer = io.StringIO()
     with matplotlib.rc_context(SETTINGS | {"svg.hashsalt": name}):
@@ -127,6 +146,7 @@ def inline_svg(figure: Figure, name: str) -> str:
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", svg)
+    svg = re.sub(r' (d|x|y)="[^"]*"', lambda m: re.sub(r"(\.\d\d)\d+", r"\1", m.group()), svg)
     svg = re.sub(r'(id="|href="#|url\(#)', lambda m: f"{m.group(1)}{name}-", svg)
     for colour, variable in THEME.items():
         svg = svg.replace(f"{colour};", f"var({variable});").replace(f'{colour}"', f'var({variable})"')

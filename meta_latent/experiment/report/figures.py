@@ -1,5 +1,5 @@
-"""The figures of a report: learning curves, times to threshold, scores by episode, training metrics, gain
-against pretraining, strips of frames. How they are saved is in :mod:`meta_latent.experiment.report.drawing`.
+"""The figures of a report: learning curves, scores by episode, training metrics, strips of frames. How they are saved
+is in :mod:`meta_latent.experiment.report.drawing`, times are in :mod:`meta_latent.experiment.report.time_figures`.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
-from meta_latent.experiment.report.drawing import INK, MUTED, STYLES, new_axes, styled
+from meta_latent.experiment.report.drawing import INK, MUTED, STYLES, logarithmic, new_axes, styled
 from meta_latent.files import atomic_write_bytes
 from meta_latent.ops import learning_speed as ls
 
@@ -60,7 +60,7 @@ def _with_band(grid: np.ndarray, scores: np.ndarray, rng: np.random.Generator, r
     return grid, ls.iqm(scores, axis=0), drawn[int(tail)], drawn[int(np.ceil(resamples - 1 - tail))]
 
 
-def _central(axes, name: str, style: int, line: Sequence[np.ndarray], marker: str = "") -> None:
+def central(axes, name: str, style: int, line: Sequence[np.ndarray], marker: str = "") -> None:
     """Draw what :func:`central_line` gives: band and bold line."""
     (colour, _, dashes), (grid, middle, low, high) = STYLES[style], line
     axes.fill_between(grid, low, high, color=colour, alpha=0.16, linewidth=0)
@@ -73,37 +73,107 @@ def legend(figure: Figure) -> None:
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8.5, handlelength=2.6)
 
 
+@dataclass(frozen=True)
+class Frame:
+    """What the axes of learning curves show: ``unit``, a key of CLOCKS; the name of the y axis and its ends (None: as
+    far as the curves go); the ends of the x axis, which is logarithmic where its left end is not 0.
+    """
+
+    unit: str
+    ylabel: str = "normalised score"
+    limits: tuple[float | None, float | None] = (None, None)
+    left: float = 0.0
+    right: float | None = None
+
+
+WIDE = 8.0
+"""Times that the longest arm's curve is as long as the shortest one's, from where on the x axis is logarithmic."""
+LOWEST = -0.5
+"""A normalised score below which a curve is cut off, unless some curve ends there: 0 is what acting at random earns."""
+
+
+def frame_of(
+    arms: Sequence[ArmCurves], unit: str, ylabel: str, normalised: bool = True, thresholds: Sequence[float] = ()
+) -> Frame:
+    """The frame that shows what is to be seen of ``arms``: not the depth of the pits that learning began in."""
+    curves = [curve for arm in arms for curve in arm.curves]
+    lengths = [max(float(getattr(curve, unit)[-1]) for curve in arm.curves) for arm in arms]
+    lowest = min(float(np.min(curve.scores)) for curve in curves)
+    ends = min(float(curve.scores[-1]) for curve in curves)
+    bottom = min(LOWEST, ends - 0.1 * abs(ends))
+    bottom = bottom if normalised and lowest < bottom else lowest
+    highest = max([*thresholds, *(float(np.max(curve.scores)) for curve in curves)])
+    room = 0.05 * ((highest - bottom) or 1.0)
+    places = [at[at > 0][0] for at in (getattr(curve, unit) for curve in curves) if (at > 0).any()]
+    wide = max(lengths) >= WIDE * min(lengths) > 0
+    return Frame(unit, ylabel, (bottom - room, highest + room), 0.9 * float(min(places)) if wide else 0.0,
+                 max(lengths) or None)  # fmt: skip
+
+
 @styled
 def learning_curves(
-    arms: Sequence[ArmCurves],
-    thresholds: Sequence[float],
-    unit: str,
-    rng: np.random.Generator,
-    ylabel: str = "normalised score",
-    limits: tuple[float, float] | None = None,
+    arms: Sequence[ArmCurves], thresholds: Sequence[float], frame: Frame, rng: np.random.Generator
 ) -> Figure:
-    """Scores against ``unit`` (a key of CLOCKS): thin lines are seeds, bold is the IQM with its interval as
-    far as all seeds went, dotted the thresholds, and a dot marks where a run reached one. ``limits``: of the
-    y axis, None = what the scores need.
+    """Scores against a clock: thin lines are seeds, bold is the IQM with its interval as far as all seeds went, dotted
+    the thresholds, and a dot marks where a run reached one.
     """
-    figure, axes = new_axes(4.4, 3.3, CLOCKS[unit], ylabel)
+    figure, axes = new_axes(4.4, 3.3, CLOCKS[frame.unit], frame.ylabel)
     for arm in arms:
-        colour = STYLES[arm.style][0]
-        for curve in arm.curves:
-            places = getattr(curve, unit)
-            axes.plot(places, curve.scores, color=colour, alpha=0.4, linewidth=0.8)
-            reached = [ls.crossing(curve, threshold) for threshold in thresholds]
-            for index in {index for index in reached if index is not None}:
-                dot = {"markersize": 4.5, "markeredgewidth": 0, "zorder": 4}
-                axes.plot(places[index], curve.scores[index], "o", color=colour, **dot)
-        _central(axes, arm.name, arm.style, central_line(arm.curves, unit, rng))
+        _seeds(axes, arm, thresholds, frame.unit)
+        central(axes, arm.name, arm.style, central_line(arm.curves, frame.unit, rng))
+    _thresholds(axes, thresholds)
+    _framed(axes, frame, [curve for arm in arms for curve in arm.curves])
+    legend(figure)
+    return figure
+
+
+@styled
+def panel(
+    arm: ArmCurves, others: Sequence[ArmCurves], thresholds: Sequence[float], frame: Frame, rng: np.random.Generator
+) -> Figure:
+    """One of several small figures in one frame: an arm as in :func:`learning_curves`, before the grey bold lines of
+    the ``others``; without a legend.
+    """
+    figure, axes = new_axes(2.7, 2.0, CLOCKS[frame.unit], "")
+    for other in others:
+        grid, middle, _, _ = central_line(other.curves, frame.unit, rng, resamples=1)
+        axes.plot(grid, middle, color=MUTED, alpha=0.45, linewidth=0.9, zorder=1)
+    _seeds(axes, arm, thresholds, frame.unit)
+    central(axes, arm.name, arm.style, central_line(arm.curves, frame.unit, rng))
+    _thresholds(axes, thresholds)
+    _framed(axes, frame, arm.curves)
+    axes.yaxis.set_major_locator(MaxNLocator(4))
+    return figure
+
+
+def _seeds(axes, arm: ArmCurves, thresholds: Sequence[float], unit: str) -> None:
+    """Draw every seed as a thin line, with dots where it reached a threshold."""
+    colour = STYLES[arm.style][0]
+    for curve in arm.curves:
+        places = getattr(curve, unit)
+        axes.plot(places, curve.scores, color=colour, alpha=0.4, linewidth=0.8)
+        reached = [ls.crossing(curve, threshold) for threshold in thresholds]
+        for index in {index for index in reached if index is not None}:
+            dot = {"markersize": 4.5, "markeredgewidth": 0, "zorder": 4}
+            axes.plot(places[index], curve.scores[index], "o", color=colour, **dot)
+
+
+def _thresholds(axes, thresholds: Sequence[float]) -> None:
     for index, threshold in enumerate(thresholds):
         label = None if index else f"threshold {', '.join(f'{t:g}' for t in thresholds)}"
         axes.axhline(threshold, color=MUTED, linewidth=1.2, linestyle=":", zorder=1, label=label)
-    axes.set_xlim(left=0)
-    axes.set_ylim(limits)
-    legend(figure)
-    return figure
+
+
+def _framed(axes, frame: Frame, curves: Sequence[ls.Curve]) -> None:
+    """Give ``axes`` the ends of ``frame``, and say in words how far down a curve went that is cut off."""
+    if frame.left:
+        logarithmic(axes)
+    axes.set_xlim(frame.left, frame.right and frame.right * (1.12 if frame.left else 1.03))
+    axes.set_ylim(frame.limits)
+    lowest = min((float(np.min(curve.scores)) for curve in curves), default=0.0)
+    if frame.limits[0] is not None and lowest < frame.limits[0]:
+        said = f"▼ down to {lowest:.3g}, cut off".replace("-", "−")
+        axes.set_title(said, color=MUTED, fontsize=7.5, loc="right", pad=3)
 
 
 @dataclass(frozen=True)
@@ -129,7 +199,7 @@ def by_number(
         if joined:
             thin = {"alpha": 0.4, "linewidth": 0.8}
             axes.plot(np.tile(grid, (len(arm.values), 1)).T, arm.values.T, color=STYLES[arm.style][0], **thin)
-            _central(axes, arm.name, arm.style, _with_band(grid, arm.values, rng), marker="o")
+            central(axes, arm.name, arm.style, _with_band(grid, arm.values, rng), marker="o")
         else:
             places = np.tile(grid + 0.12 * (arm.style % 5 - 2), len(arm.values))
             dots = {"linestyle": "", "marker": "o", "markersize": 4, "alpha": 0.7, "label": arm.name}
@@ -172,111 +242,6 @@ def thin_and_median(axes, arms: Sequence[ArmMetric]) -> None:
         whole = seen.all(axis=0)  # as in learning curves: only as far as every seed went
         middle = np.median(arm.values[:, whole], axis=0)
         axes.plot(arm.places[whole], middle, color=colour, linestyle=dashes, linewidth=1.8, label=arm.name)
-
-
-@dataclass(frozen=True)
-class TimeRow:
-    """One row of :func:`times_to_threshold`. ``reached``: the runs' times; ``censored``: how long the others
-    were watched; ``median``: ``(low, high)``; ``interval``: ``(low, high)`` or None; inf = open.
-    """
-
-    label: str
-    style: int
-    reached: tuple[float, ...]
-    censored: tuple[float, ...]
-    median: tuple[float, float]
-    interval: tuple[float, float] | None
-
-
-@styled
-def times_to_threshold(rows: Sequence[TimeRow], unit: str = "env_steps") -> Figure:
-    """Time to threshold in ``unit``, one row per arm and threshold: bar = interval, diamond = median, small
-    dots = runs.
-
-    Censored: an open arrow points right from where the run was last seen; an open interval ends in an arrow
-    too.
-    """
-    figure, axes = new_axes(4.4, 0.9 + 0.42 * len(rows), f"{CLOCKS[unit]} to threshold", "")
-    shown = (v for r in rows for v in (*r.reached, *r.censored, *r.median, *(r.interval or ())))
-    right = max((v for v in shown if np.isfinite(v)), default=1.0) * 1.1 or 1.0
-    for y, row in enumerate(rows):
-        colour = STYLES[row.style][0]
-        _interval_bar(axes, y, row.interval, right, colour)
-        runs = {"color": colour, "linestyle": ""}
-        axes.plot(row.reached, np.full(len(row.reached), y + 0.2), "o", alpha=0.7, markersize=3.2,
-                  markeredgewidth=0, **runs)  # fmt: skip
-        axes.plot(row.censored, np.full(len(row.censored), y + 0.2), ">", fillstyle="none", markersize=5,
-                  markeredgewidth=1, **runs)  # fmt: skip
-        low, high = row.median
-        if np.isfinite(high):
-            axes.plot(high, y, "D", color=colour, markersize=6.5, markeredgewidth=0, zorder=4)
-        else:
-            open_arrow = {"fillstyle": "none", "markersize": 9, "markeredgewidth": 1.6, "zorder": 4}
-            axes.plot(low, y, ">", color=colour, **open_arrow)
-    axes.set_yticks(range(len(rows)), [row.label for row in rows])
-    axes.set_ylim(len(rows) - 0.4, -0.6)
-    axes.set_xlim(0, right)
-    axes.grid(True, axis="x")
-    axes.grid(False, axis="y")
-    return figure
-
-
-def _interval_bar(axes, y: float, interval: tuple[float, float] | None, right: float, colour: str) -> None:
-    """A horizontal bar that ends in an arrow at ``right`` where ``interval`` is open; nothing without one."""
-    if interval is None or not np.isfinite(interval[0]):
-        return
-    low, high = interval
-    axes.plot([low, min(high, right)], [y, y], color=colour, alpha=0.35, linewidth=6, solid_capstyle="butt")
-    if not np.isfinite(high):
-        arrow = {"alpha": 0.5, "markersize": 7, "markeredgewidth": 0, "clip_on": False}
-        axes.plot(right, y, ">", color=colour, **arrow)
-
-
-@dataclass(frozen=True)
-class GainPoint:
-    """One point of :func:`gain_against_pretraining`: speed-up of one target after so much pretraining."""
-
-    pretraining_env_steps: float
-    target: str
-    ratio: ls.Ratio
-
-
-@styled
-def gain_against_pretraining(points: Sequence[GainPoint]) -> Figure:
-    """Speed-up to threshold (logarithmic) against pretraining env steps, one line per target, with intervals.
-
-    Lower bounds are open upward triangles; points without a claim are crosses on the line of no difference.
-    """
-    figure, axes = new_axes(4.8, 3.5, "pretraining environment steps", "speed-up to the threshold")
-    axes.set_yscale("log", base=2)
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}×"))
-    axes.axhline(1.0, color=MUTED, linewidth=1.2, linestyle=":")
-    for index, target in enumerate(dict.fromkeys(point.target for point in points)):
-        colour, _, dashes = STYLES[index % len(STYLES)]
-        own = sorted((p for p in points if p.target == target), key=lambda p: p.pretraining_env_steps)
-        claimed = [p for p in own if p.ratio.value is not None]
-        axes.plot(
-            [p.pretraining_env_steps for p in claimed],
-            [p.ratio.value for p in claimed],
-            color=colour,
-            linestyle=dashes,
-            linewidth=1.8,
-            label=target,
-        )
-        for point in own:
-            x, ratio = point.pretraining_env_steps, point.ratio
-            if ratio.value is None:
-                axes.plot(x, 1.0, "x", color=colour, markersize=7)
-                continue
-            if ratio.interval is not None:
-                low, high = ratio.interval
-                ends = [max(low, 1 / 64), high if np.isfinite(high) else ratio.value * 1.6]
-                axes.plot([x, x], ends, color=colour, alpha=0.4, linewidth=4, solid_capstyle="butt")
-            marker, fill = ("^", "none") if ratio.lower_bound else ("o", "full")
-            axes.plot(x, ratio.value, marker, color=colour, markersize=7, fillstyle=fill)
-    axes.set_xlim(left=0)
-    axes.legend(frameon=False, fontsize=8.5)
-    return figure
 
 
 def strips(

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from meta_latent.errors import UserError
-from meta_latent.experiment.report import drawing, figures
+from meta_latent.experiment.report import drawing, time_figures
 from meta_latent.experiment.report.analysis import analyse, plain
 from meta_latent.experiment.report.numbers import Bootstrap, level
 from meta_latent.experiment.report.sources import Cell, Run
@@ -63,7 +63,7 @@ def _terms(cell: Cell) -> tuple:
 
 def gain_points(
     runs: Sequence[Run], draw: Bootstrap, thresholds: Sequence[float] = ()
-) -> list[figures.GainPoint]:
+) -> list[time_figures.GainPoint]:
     """The primary pair's speed-up per target (at its first threshold) of several runs, against how much
     pretraining each had. ``thresholds``: as in :func:`analyse`.
     """
@@ -78,7 +78,7 @@ def gain_points(
             claim = claims.get(level(first), {}).get(base) if first is not None else None
             if claim:
                 ratio = ls.Ratio(claim["ratio"], claim["lower_bound"], _open(claim["interval"]))
-                points.append(figures.GainPoint(report["pretraining"]["env_steps"], name, ratio))
+                points.append(time_figures.GainPoint(report["pretraining"]["env_steps"], name, ratio))
     return points
 
 
@@ -90,14 +90,14 @@ def _open(interval: Sequence[float | None] | None) -> tuple[float, float] | None
     return low or 0.0, math.inf if high is None else high
 
 
-def write_gain(points: Sequence[figures.GainPoint], runs: Sequence[Path], folder: Path) -> Path:
+def write_gain(points: Sequence[time_figures.GainPoint], runs: Sequence[Path], folder: Path) -> Path:
     """Write ``gain_against_pretraining.png`` and ``.json`` of ``runs`` into ``folder``; returns the picture's
     path. Raises UserError if ``folder`` cannot be written to.
     """
     path = folder / f"{GAIN}.png"
     found = {"runs": [str(run) for run in runs], "points": list(map(dataclasses.asdict, points))}
     try:
-        drawing.save_png(figures.gain_against_pretraining(points), path)
+        drawing.save_png(time_figures.gain_against_pretraining(points), path)
         atomic_write_bytes(path.with_suffix(".json"), json.dumps(plain(found), indent=1).encode())
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error

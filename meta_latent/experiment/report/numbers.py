@@ -72,9 +72,10 @@ def budget_of(cells: Sequence[Cell]) -> float:
     return max((c.budget or 0.0 for c in cells), default=0.0) or max(float(c.curve.at[-1]) for c in cells)
 
 
-def _resolution(curves: Sequence[ls.Curve]) -> float:
-    """The evaluation interval: the smallest positive place at which an evaluation was made."""
-    return min((float(c.at[c.at > 0][0]) for c in curves if (c.at > 0).any()), default=0.0)
+def _resolution(curves: Sequence[ls.Curve], unit: str) -> float:
+    """The evaluation interval: the smallest positive place, in ``unit``, at which an evaluation was made."""
+    places = [getattr(curve, unit) for curve in curves]
+    return min((float(at[at > 0][0]) for at in places if (at > 0).any()), default=0.0)
 
 
 def _curve_table(cells: Sequence[Cell]) -> dict[str, Any]:
@@ -83,14 +84,16 @@ def _curve_table(cells: Sequence[Cell]) -> dict[str, Any]:
     """
     grid = np.unique(np.concatenate([c.curve.at for c in cells]))
     names = (*ls.UNITS, "scores")
-    tables = {name: np.full((len(cells), grid.size), np.nan) for name in (*names, "success")}
+    tables = {name: np.full((len(cells), grid.size), np.nan) for name in (*names, "success", "raw_return")}
     for row, cell in enumerate(cells):
         columns = np.searchsorted(grid, cell.curve.at)
         for name in names:
             tables[name][row, columns] = getattr(cell.curve, name)
         tables["success"][row, columns] = cell.log.success
+        tables["raw_return"][row, columns] = cell.log.raw_return
     clocks = {name: np.nanmedian(tables[name], axis=0) for name in ls.UNITS} | {cells[0].curve.axis: grid}
-    shown = {"score": tables["scores"], "success": tables["success"], "seconds_per_seed": tables["seconds"]}
+    shown = {"score": tables["scores"], "success": tables["success"], "raw_return": tables["raw_return"]}
+    shown["seconds_per_seed"] = tables["seconds"]
     return clocks | shown
 
 
@@ -130,6 +133,12 @@ def success_curves(cells: Sequence[Cell]) -> list[ls.Curve]:
     return [dataclasses.replace(c.curve, scores=c.log.success) for c in cells] if whole else []
 
 
+def _final_raw_return(cells: Sequence[Cell]) -> list[float | None]:
+    """Per run the mean raw return of its last evaluations, as many as make its final score; None = not recorded."""
+    last = [cell.log.raw_return[-FINAL_EVALUATIONS:] for cell in cells]
+    return [float(values.mean()) if np.isfinite(values).all() else None for values in last]
+
+
 def _by_episode(cells: Sequence[Cell], key: str) -> list[tuple[float, ...] | None]:
     """Per run what its last evaluation recorded per episode of a trial, or per task."""
     return [numbers(cell.log.last.get(key)) for cell in cells]
@@ -139,6 +148,7 @@ def _arm(question: Question, arm: str, cells: Sequence[Cell], draw: Bootstrap) -
     """What is known of one arm on one target by itself."""
     curves, success = [cell.curve for cell in cells], success_curves(cells)
     final, solved = ([ls.final_score(c, FINAL_EVALUATIONS) for c in group] for group in (curves, success))
+    raw = _final_raw_return(cells)
     result: dict[str, Any] = {
         "seeds": [int(c.seed) if c.seed.isdecimal() else c.seed for c in cells],
         "budget": budget_of(cells),
@@ -151,8 +161,11 @@ def _arm(question: Question, arm: str, cells: Sequence[Cell], draw: Bootstrap) -
         "final_score_iqm": float(ls.iqm(np.array(final))),
         "final_success": solved or [None] * len(cells),
         "final_success_iqm": float(ls.iqm(np.array(solved))) if solved else None,
+        "final_raw_return": raw,
+        "final_raw_return_iqm": None if None in raw else float(ls.iqm(np.array(raw))),
         "area_ratio": {},
         "speedup": {level(threshold): {} for threshold in question.thresholds},
+        "speedup_seconds": {level(threshold): {} for threshold in question.thresholds},
         "seconds": [float(c.seconds[-1]) for c in curves],
         "returns_by_episode": _by_episode(cells, "returns_by_episode"),
         "success_by_episode": _by_episode(cells, "success_by_episode"),
@@ -205,20 +218,27 @@ def _compare(
         area = ls.area_ratio(means, base_means, draw.rng(*name, "area"), resamples=draw.resamples)
     result["area_ratio"][base] = area.value
     for threshold in question.thresholds:
-        times, base_times = (ls.Times.of(group, threshold) for group in (curves, base_curves))
-        ratio = ls.speedup(
-            times, base_times, draw.rng(*name, "speedup", level(threshold)),
-            resolution=_resolution([*curves, *base_curves]), resamples=draw.resamples,
-        )  # fmt: skip
-        # The least that can have been saved: base at its earliest, learner at its latest (inf: no claim).
-        saved = base_times.median()[0] - times.median()[1]
-        claim = {key: getattr(ratio, key) for key in ("lower_bound", "interval", "reason")}
-        claim |= {"ratio": ratio.value, "saved_steps": saved if math.isfinite(saved) else None}
-        result["speedup"][level(threshold)][base] = claim
+        for key, unit, saved in (("speedup", question.clock, "steps"), ("speedup_seconds", "seconds", "seconds")):
+            claim = _claim(curves, base_curves, threshold, unit, draw, (*name, key, level(threshold)))
+            result[key][level(threshold)][base] = claim | {f"saved_{saved}": claim.pop("saved")}
     if primary:
         result |= {"base": base, "mean_score": means, "common_range": common}
         result["intervals"]["area_ratio"] = area.interval
         _add_jumpstart(result, curves, base_curves, draw, name)
+
+
+def _claim(
+    curves: Sequence[ls.Curve], base_curves: Sequence[ls.Curve], threshold: float, unit: str, draw: Bootstrap,
+    names: tuple[str, ...],
+) -> dict[str, Any]:  # fmt: skip
+    """How many times faster the runs of ``curves`` reached ``threshold``, and what that saved, both in ``unit``."""
+    times, base_times = (ls.Times.of(group, threshold, unit) for group in (curves, base_curves))
+    resolution = _resolution([*curves, *base_curves], unit)
+    ratio = ls.speedup(times, base_times, draw.rng(*names), resolution=resolution, resamples=draw.resamples)
+    # The least that can have been saved: base at its earliest, learner at its latest (inf: no claim).
+    saved = base_times.median()[0] - times.median()[1]
+    claim = {key: getattr(ratio, key) for key in ("lower_bound", "interval", "reason")}
+    return claim | {"ratio": ratio.value, "saved": saved if math.isfinite(saved) else None}
 
 
 def _add_jumpstart(result: dict[str, Any], curves, base_curves, draw: Bootstrap, name) -> None:
@@ -249,7 +269,7 @@ def target_numbers(
     facts = dataclasses.asdict(question) | {"normalised": question.normalised}
     facts["threshold"] = next(iter(question.thresholds), None)
     del facts["target"]
-    for key in ("episodes_per_trial", "test_tasks", "max_episode_steps"):
+    for key in ("episodes_per_trial", "test_tasks", "max_episode_steps", "evaluation_episodes"):
         facts[key] = max((number(c.facts.get(key)) or 0.0 for c in cells), default=0.0)
     facts["adapts"] = any(cell.facts.get("adapts") is True for cell in cells)
     return facts | {"episodes_per_trial": max(facts["episodes_per_trial"], 1), "arms": results}

@@ -1,30 +1,29 @@
-"""What a page shows beside its numbers: figures of each target, small figures of training metrics, imagined
-frames, videos; all embedded, so that the page is one file.
+"""The figures that a page shows beside its numbers: of each target, of training metrics, of trials and beliefs; all as
+inline SVG, so that the page is one file.
 """
 
 from __future__ import annotations
 
-import base64
+import dataclasses
 import hashlib
 import math
-import os
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from meta_latent.experiment.report import belief_figures, drawing, figures, trial_figures
+from meta_latent.experiment.report import belief_figures, drawing, figures, media, time_figures, trial_figures
 from meta_latent.experiment.report.numbers import Bootstrap, level, success_curves
 from meta_latent.experiment.report.sources import Cell, Run
 from meta_latent.ops.learning_speed import Curve
 
-LARGEST_VIDEO = 1_500_000  # bytes; a larger one is linked, not embedded
-LARGEST_VIDEOS = 25_000_000  # bytes of all embedded videos together
 LONGEST_SLUG = 80
+MOST_TOGETHER = 4
+"""Arms whose curves can be told apart in one figure."""
 
 
 def slug(name: str) -> str:
@@ -54,20 +53,60 @@ def _arms(groups: dict[str, Sequence[Curve]], styles: dict[str, int]) -> list[fi
 
 def target_figures(
     run: Run, name: str, target: dict[str, Any], styles: dict[str, int], draw: Bootstrap
-) -> list[dict[str, str]]:
-    """Figures of one target as inline SVG; each is also written to report/NAME.png."""
-    plots = [*_curve_plots(run, name, target, styles, draw), *_number_plots(name, target, styles, draw)]
+) -> list[dict[str, Any]]:
+    """Figures of one target; each is also written to report/NAME.png. ``svg``: inline SVG, or ``panels``: one for every
+    arm where there are more than `MOST_TOGETHER`, which no reader could follow in one figure.
+    """
+    shown = []
+    for plot in _curve_plots(run, name, target, styles, draw):
+        _save(run, plot.whole(), plot.kind, name)
+        shown.append(plot.shown(slug(name)))
+    others = _number_plots(name, target, styles, draw)
     rows = [row for at in target["thresholds"] for row in _time_rows(target, at, styles)]
     if rows:
-        figure = figures.times_to_threshold(rows, target["clock"])
+        figure = time_figures.times_to_threshold(rows, target["clock"])
         label = f"{figures.CLOCKS[target['clock']].capitalize()} to threshold on {name}"
-        plots.append(("times_to_threshold", figure, label))
-    for kind, figure, _ in plots:
-        drawing.save_png(figure, run.path / "report" / f"{kind}_{slug(name)}.png")
-    return [
-        {"svg": drawing.inline_svg(figure, f"{kind}-{slug(name)}"), "label": label}
-        for kind, figure, label in plots
-    ]
+        others.append(("times_to_threshold", figure, label))
+    for kind, figure, label in others:
+        _save(run, figure, kind, name)
+        shown.append({"svg": drawing.inline_svg(figure, f"{kind}-{slug(name)}"), "label": label, "panels": []})
+    return shown
+
+
+def _save(run: Run, figure: Figure, kind: str, name: str) -> None:
+    drawing.save_png(figure, run.path / "report" / f"{kind}_{slug(name)}.png")
+
+
+@dataclass(frozen=True)
+class CurvePlot:
+    """Curves of some arms in one frame, as one figure or as a small one for each arm."""
+
+    kind: str
+    label: str
+    arms: Sequence[figures.ArmCurves]
+    thresholds: Sequence[float]
+    frame: figures.Frame
+    draw: Bootstrap
+
+    def whole(self) -> Figure:
+        """All arms in one figure."""
+        return figures.learning_curves(self.arms, self.thresholds, self.frame, self.draw.rng(self.kind, self.label))
+
+    def shown(self, suffix: str) -> dict[str, Any]:
+        """What the page shows of it; ``suffix`` keeps its ids apart."""
+        name = f"{self.kind}-{suffix}"
+        if len(self.arms) <= MOST_TOGETHER:
+            return {"svg": drawing.inline_svg(self.whole(), name), "label": self.label, "panels": []}
+        panels = [
+            {"arm": arm.name, "style": str(arm.style), "label": f"{self.label}: {arm.name}",
+             "svg": drawing.inline_svg(self._panel(arm), f"{name}-{k}")}
+            for k, arm in enumerate(self.arms)
+        ]  # fmt: skip
+        return {"svg": "", "label": self.label, "panels": panels}
+
+    def _panel(self, arm: figures.ArmCurves) -> Figure:
+        others = [other for other in self.arms if other is not arm]
+        return figures.panel(arm, others, self.thresholds, self.frame, self.draw.rng(self.kind, self.label, arm.name))
 
 
 def score_name(target: dict[str, Any]) -> str:
@@ -75,20 +114,20 @@ def score_name(target: dict[str, Any]) -> str:
     return "normalised score" if target["normalised"] else "raw score"
 
 
-def _curve_plots(run: Run, name: str, target: dict[str, Any], styles, draw: Bootstrap) -> list[tuple]:
-    """(kind, figure, label) of scores against both clocks, and of success where it was recorded."""
+def _curve_plots(run: Run, name: str, target: dict[str, Any], styles, draw: Bootstrap) -> list[CurvePlot]:
+    """Scores against both clocks, and success where it was recorded."""
     cells, clock = _groups(run, name, target), target["clock"]
     arms = _arms({arm: [c.curve for c in group] for arm, group in cells.items()}, styles)
     solved = _arms({arm: success_curves(group) for arm, group in cells.items()}, styles)
     found = []
     for unit in (clock, "seconds"):
-        rng, label = draw.rng(name, "curves", unit), f"Score on {name} against {figures.CLOCKS[unit]}"
-        figure = figures.learning_curves(arms, target["thresholds"], unit, rng, score_name(target))
-        found.append((f"curves_{unit}", figure, label))
+        label = f"Score on {name} against {figures.CLOCKS[unit]}"
+        frame = figures.frame_of(arms, unit, score_name(target), target["normalised"], target["thresholds"])
+        found.append(CurvePlot(f"curves_{unit}", label, arms, target["thresholds"], frame, draw))
     if solved:
-        rng = draw.rng(name, "success")
-        figure = figures.learning_curves(solved, (), clock, rng, "success", limits=(-0.04, 1.04))
-        found.append(("success", figure, f"Success on {name} against {figures.CLOCKS[clock]}"))
+        frame = dataclasses.replace(figures.frame_of(solved, clock, "success"), limits=(-0.04, 1.04))
+        label = f"Success on {name} against {figures.CLOCKS[clock]}"
+        found.append(CurvePlot("success", label, solved, (), frame, draw))
     return found
 
 
@@ -122,7 +161,7 @@ def _values(target: dict[str, Any], key: str, styles, scale: tuple[float, float]
     return found
 
 
-def _time_rows(target: dict[str, Any], threshold: float, styles: dict[str, int]) -> list[figures.TimeRow]:
+def _time_rows(target: dict[str, Any], threshold: float, styles: dict[str, int]) -> list[time_figures.TimeRow]:
     at, several, found = level(threshold), len(target["thresholds"]) > 1, []
     for arm, entry in target["arms"].items():
         times, curve = entry["steps_to_thresholds"][at], entry["curve"]
@@ -133,7 +172,7 @@ def _time_rows(target: dict[str, Any], threshold: float, styles: dict[str, int])
         median, interval = (entry[kind]["steps_to_thresholds"][at] for kind in ("medians", "intervals"))
         low, high = (math.inf if end is None else end for end in median)
         ends = None if interval is None else tuple(math.inf if end is None else end for end in interval)
-        found.append(figures.TimeRow(
+        found.append(time_figures.TimeRow(
             f"{arm} ≥ {at}" if several else arm, styles[arm], tuple(t for t in times if t is not None),
             tuple(p for p, t in zip(places, times, strict=True) if t is None), (low, high), ends,
         ))  # fmt: skip
@@ -194,8 +233,8 @@ def belief_strips(run: Run, name: str) -> list[dict[str, str]]:
         svg = drawing.inline_svg(belief_figures.strip(belief), f"belief{k}-{slug(name)}")
         film, src = path.with_suffix(".mp4"), ""
         if film.is_file():
-            small = film.stat().st_size < LARGEST_VIDEO
-            src = _data_uri(film, "video/mp4") if small else _link(film, run.path)
+            small = film.stat().st_size < media.LARGEST_VIDEO
+            src = media.data_uri(film, "video/mp4") if small else media.link(film, run.path)
         said = {"label": belief_figures.label(belief), "caption": belief_figures.caption(belief)}
         found.append(said | {"svg": svg, "film": src})
     return found
@@ -207,39 +246,3 @@ def _metric_plot(arms: dict[str, dict[str, Any]], clock: str, styles: dict[str, 
         for arm, v in arms.items()
     ]
     return figures.training_metric(drawn, clock)
-
-
-def _link(path: Path, root: Path) -> str:
-    return quote(os.path.relpath(path, root).replace(os.sep, "/"))
-
-
-def _data_uri(path: Path, kind: str) -> str:
-    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
-
-
-def strips(run: Run) -> list[dict[str, str]]:
-    """The pretrainings' pictures of real above imagined frames."""
-    return [
-        {"src": _data_uri(path, "image/png"), "label": f"seed {p.seed}: {path.stem.replace('_', ' ')}"}
-        for p in run.pretraining for path in p.images
-    ]  # fmt: skip
-
-
-def videos(run: Run) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
-    """(embedded, linked): the first seed's videos of every target and arm are embedded while they are small
-    enough.
-    """
-    embedded, linked, shown, total = [], [], set(), 0
-    for cell in run.cells:
-        files = sorted((cell.path / "videos").glob("*.mp4"))
-        first = (cell.target, cell.arm) not in shown
-        for path in files:
-            size = path.stat().st_size
-            entry = {"label": f"{cell.target}, {cell.arm}, seed {cell.seed}: {path.stem}"}
-            if first and size < LARGEST_VIDEO and total + size < LARGEST_VIDEOS:
-                total += size
-                shown.add((cell.target, cell.arm))
-                embedded.append(entry | {"src": _data_uri(path, "video/mp4")})
-            else:
-                linked.append(entry | {"src": _link(path, run.path)})
-    return embedded, linked

@@ -52,13 +52,14 @@ class Log:
     """What metrics.jsonl holds of one run.
 
     ``curve``: its evaluations, E of them, cut before the first score that is no finite number; None = none.
-    ``success`` (E,): share of episodes that ended solved, NaN where it was not recorded. ``last``: the last
-    evaluation of the curve as it was recorded. ``train``: the records between evaluations, in order: clocks,
-    and each metric's mean since the last evaluation.
+    ``success`` (E,): share of episodes that ended solved, ``raw_return`` (E,): as the task pays it, both NaN where they
+    were not recorded. ``last``: the last evaluation of the curve as it was recorded. ``train``: the records between
+    evaluations, in order: clocks, and each metric's mean since the last evaluation.
     """
 
     curve: Curve | None = None
     success: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    raw_return: np.ndarray = field(default_factory=lambda: np.zeros(0))
     last: dict[str, Any] = field(default_factory=dict)
     train: tuple[dict[str, Any], ...] = ()
 
@@ -85,8 +86,12 @@ def read_log(path: Path, clock: str, stopped_at: float | None, notes: list[str])
     curve = _curve(found, clock, stopped_at, notes)
     if curve is None:
         return Log(train=tuple(train))
-    success = [number(record.get("success")) for record in found]
-    return Log(curve, np.array([math.nan if s is None else s for s in success]), found[-1], tuple(train))
+    return Log(curve, _column(found, "success"), _column(found, "raw_return"), found[-1], tuple(train))
+
+
+def _column(records: list[dict[str, Any]], key: str) -> np.ndarray:
+    values = [number(record.get(key)) for record in records]
+    return np.array([math.nan if value is None else value for value in values])
 
 
 def _lines(path: Path, notes: list[str]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +72,25 @@ def interval(ends: Sequence[float | None] | None, show=score) -> str:
         return NOTHING
     low, high = ends
     return f"[{show(low) if low is not None else '∞'}, {show(high) if high is not None else '∞'}]"
+
+
+def claim(found: Mapping[str, Any]) -> tuple[str, str]:
+    """What may be said of a ratio with its bound and interval (an entry of report.json's ``speedup``), as one statement
+    and its detail: a bound that its own interval does not hold up is no headline.
+    """
+    ratio, ends = found.get("ratio"), found.get("interval")
+    if ratio is None:
+        return ("unknown" if found.get("reason") else NOTHING), found.get("reason", "")
+    said = times(ratio, found["lower_bound"])
+    if ends is None:
+        return said, "a single seed each"
+    low, high = ends
+    if low and high is not None:
+        return said, f"95 %: {times(low)} to {times(high)}"
+    if low and (low >= 1 or not found["lower_bound"]):
+        return said, f"95 %: {times(low)} or more"
+    range_ = f"anything from {times(low)} up" if low else "any ratio" if high is None else f"at most {times(high)}"
+    return "unsettled", f"medians say {said}; at 95 % {range_} is possible"
 
 
 def median(bounds: Sequence[float | None] | None, show=count) -> str:

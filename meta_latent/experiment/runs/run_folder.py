@@ -119,7 +119,7 @@ class RunFolder:
         self.record.pop("error", None)
         self.record.update(
             status="running", seed=seed, command=sys.argv, pid=os.getpid(), started=started, updated=_now(),
-            versions=versions(), commit=commit(),
+            versions=versions(), commit=commit(), machine=machine(),
         )  # fmt: skip
         self._write_record()
 
@@ -172,6 +172,21 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
+
+
+def machine() -> dict[str, Any]:
+    """The system, processor and number of cores that this process sees."""
+    return {"system": platform.platform(), "processor": _processor(), "cores": f"{os.cpu_count()} cores"}
+
+
+def _processor() -> str:
+    """Its name as the system tells it; Linux keeps it in a file of its own."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor())
 
 
 def commit() -> str | None:

@@ -1,0 +1,138 @@
+"""What a report says first: one sentence of what is known, and a headline per target."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from meta_latent.experiment.report import text
+from meta_latent.experiment.report.arms import uses_pretraining
+from meta_latent.experiment.report.figures import CLOCKS
+from meta_latent.experiment.report.numbers import level
+
+
+def listed(parts: Sequence[str]) -> str:
+    """'a', 'a and b', 'a, b and c'."""
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+
+
+def unreached(report: dict[str, Any]) -> bool:
+    """Whether there are thresholds, and no run of any arm reached any of them."""
+    asked = [entry["reached"] for target in report["targets"].values() for entry in target["arms"].values()]
+    return any(asked) and not any(count for reached in asked for count in reached.values())
+
+
+def sentence(report: dict[str, Any]) -> str:
+    """What is known, and no more."""
+    targets = report["targets"]
+    if not any(target["thresholds"] for target in targets.values()):
+        return "No threshold is set; what each arm scored stands below." if targets else "Nothing was learned here yet."
+    if unreached(report):
+        levels = sorted({at for target in targets.values() for at in target["thresholds"]})
+        return f"No arm reached the threshold {listed([text.threshold(at) for at in levels])}."
+    if report["primary_pair"]:
+        return _of_pair(report, *report["primary_pair"])
+    return " ".join(_of_target(name, target) for name, target in targets.items() if target["thresholds"])
+
+
+def _of_pair(report: dict[str, Any], arm: str, base: str) -> str:
+    asked = {n: t for n, t in report["targets"].items() if {arm, base} <= set(t["arms"]) and t["thresholds"]}
+    claims = {n: t["arms"][arm]["speedup"][level(t["thresholds"][0])][base] for n, t in asked.items()}
+    faster = [n for n, claim in claims.items() if claim["ratio"] and claim["ratio"] > 1]
+    sure = [n for n in faster if claims[n]["interval"] and (claims[n]["interval"][0] or 0) > 1]
+    levels = sorted({t["thresholds"][0] for t in asked.values()})
+    place = f"score {text.threshold(levels[0])}" if len(levels) == 1 else "each target’s threshold"
+    units = {CLOCKS[target["clock"]] for target in asked.values()}
+    unit = units.pop() if len(units) == 1 else "steps"
+    if not faster:
+        return f"{arm} did not reach {place} in fewer {unit} than {base}{'' if len(asked) == 1 else ' on any target'}."
+    where = f" on {listed(faster)}" if len(faster) == len(asked) < 3 else f" on {len(faster)} of {len(asked)} targets"
+    settled = "" if len(sure) == len(faster) else f"; settled beyond chance on {len(sure) or 'none'}"
+    return f"{arm} reached {place} in fewer {unit} than {base}{where}{settled}."
+
+
+def _ranked(target: dict[str, Any], at: str) -> list[tuple[float, str]]:
+    """(median steps to threshold ``at``, arm) of the arms whose median run reached it, the fastest first."""
+    medians = {arm: entry["medians"]["steps_to_thresholds"][at] for arm, entry in target["arms"].items()}
+    return sorted((float(high), arm) for arm, (_, high) in medians.items() if high is not None)
+
+
+def _of_target(name: str, target: dict[str, Any]) -> str:
+    at, unit = target["thresholds"][0], CLOCKS[target["clock"]]
+    first, *rest = _ranked(target, level(at)) or [None]
+    if first is None:
+        return f"On {name} no arm’s median run reached {text.threshold(at)}."
+    others = len(target["arms"]) - 1 - len(rest)
+    said = f"On {name}, {first[1]} reached {text.threshold(at)} after {text.count(first[0])} {unit}"
+    if rest:
+        said += f", {rest[0][1]} after {text.count(rest[0][0])}"
+    more = len(rest) - 1
+    said += f" and {more} more arm{'s' * (more > 1)} later" if more > 0 else ""
+    return said + (f"; {others} did not." if others else ".")
+
+
+def headlines(report: dict[str, Any], styles: dict[str, int]) -> list[dict[str, Any]]:
+    """Per target that has a threshold what stands large at the top: ``value``, what it is of (``phrase``), its
+    ``detail``, and further lines (``more``).
+    """
+    found = []
+    for name, target in report["targets"].items():
+        if not target["thresholds"]:
+            continue
+        arm, base = report["primary_pair"] or (None, None)
+        pair = {arm, base} <= set(target["arms"])
+        card = _claimed(report, target, arm, base) if pair else _fastest(target)
+        style = styles[card.pop("arm")] if card.get("arm") else None
+        found.append(card | {"target": name, "style": style})
+    return found
+
+
+def _claimed(report: dict[str, Any], target: dict[str, Any], arm: str, base: str) -> dict[str, Any]:
+    entry, first, unit = target["arms"][arm], target["thresholds"][0], CLOCKS[target["clock"]]
+    goal = f"score {text.threshold(first)}"
+    if not entry["reached"][level(first)] and not target["arms"][base]["reached"][level(first)]:
+        return {"value": "not reached", "small": True, "phrase": f"{goal}, by neither {arm} nor {base}", "detail": "",
+                "more": [], "arm": arm}  # fmt: skip
+    claim, in_time = (entry[key][level(first)][base] for key in ("speedup", "speedup_seconds"))
+    value, detail = text.claim(claim)
+    settled = value not in ("unsettled", "unknown")
+    slower = claim["ratio"] is not None and claim["ratio"] <= 1
+    verb = "the speed of" if slower else "faster than"
+    phrase = f"{verb} {base} to {goal}, in {unit}" if settled else f"{arm} against {base}, to {goal}"
+    more = [f"in time: {text.claim(in_time)[0]}"]
+    for at in target["thresholds"][1:]:
+        more.append(f"to {text.threshold(at)}: {text.claim(entry['speedup'][level(at)][base])[0]}")
+    if report["pretraining"] and uses_pretraining(arm):
+        paid = paid_back(claim, in_time, report["pretraining"], target["clock"])
+        more.append("pretraining paid back after " + ", ".join(paid) if paid else "pretraining not paid back")
+    return {"value": value, "small": not settled, "phrase": phrase, "detail": detail, "more": more, "arm": arm}
+
+
+def paid_back(claim: dict[str, Any], in_time: dict[str, Any], cost: dict[str, Any], clock: str) -> list[str]:
+    """After how many such targets pretraining is paid, in steps (where they are environment steps) and in time."""
+    found = []
+    for part, saved, price, unit in ((claim, "saved_steps", cost["env_steps"], "steps"),
+                                     (in_time, "saved_seconds", cost["seconds"], "time")):  # fmt: skip
+        if (unit == "time" or clock == "env_steps") and part.get(saved) and part[saved] > 0:
+            most = "≤ " if part["lower_bound"] else ""
+            count = math.ceil(price / part[saved])
+            noun = "" if found else f" target{'s' * (count != 1)}"
+            found.append(f"{most}{count:,}{noun} in {unit}")
+    return found
+
+
+def _fastest(target: dict[str, Any]) -> dict[str, Any]:
+    first, unit = target["thresholds"][0], CLOCKS[target["clock"]]
+    ranked = _ranked(target, level(first))
+    if not ranked:
+        phrase = f"score {text.threshold(first)}, by the median run of any arm"
+        return {"value": "not reached", "small": True, "phrase": phrase, "detail": "", "more": [], "arm": ""}
+    steps, arm = ranked[0]
+    interval = target["arms"][arm]["intervals"]["steps_to_thresholds"][level(first)]
+    detail = f"95 %: {text.interval(interval, text.count)}" if interval else ""
+    count, ties = len(target["arms"]), [other for taken, other in ranked if taken == steps]
+    rank = "" if count == 1 else f", the first of {count} arms" if len(ties) == 1 else f" of {count} arms"
+    more = [f"{other} after {text.count(taken)}" for taken, other in ranked if taken > steps][:3]
+    phrase = f"{unit} to score {text.threshold(first)}: {listed(ties)}{rank}"
+    return {"value": text.count(steps), "small": False, "phrase": phrase, "detail": detail, "more": more, "arm": arm}

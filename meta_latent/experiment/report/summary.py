@@ -1,0 +1,67 @@
+"""The summary of a report: a paragraph of plain sentences, for the terminal, the page and committed results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from meta_latent.experiment.report import lead, text
+from meta_latent.experiment.report.figures import CLOCKS
+from meta_latent.experiment.report.numbers import level
+from meta_latent.experiment.report.text import count, duration, times
+from meta_latent.ops.learning_speed import FEW_SEEDS
+
+
+def environment() -> jinja2.Environment:
+    """Templates of pages and of texts; what they are given is escaped in pages."""
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=jinja2.select_autoescape(["html"]),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def summary(report: dict[str, Any]) -> str:
+    """One paragraph of plain sentences about the primary pair, made of the numbers in ``report`` only."""
+    done = sum(cell["status"] == "done" for cell in report["cells"])
+    nobody = lead.unreached(report)
+    facts: dict[str, Any] = {"done": done, "total": len(report["cells"]), "places": [], "lead": lead.sentence(report)}
+    if report["primary_pair"] and not nobody:
+        facts |= _told(report, *report["primary_pair"])
+    facts |= {"few_seeds": FEW_SEEDS, "level": text.percent(report["bootstrap"]["level"])}
+    facts |= {"cost": report["pretraining"], "times": times, "count": count, "duration": duration}
+    said = environment().get_template("summary.txt").render(facts)
+    return " ".join(line.strip() for line in said.splitlines() if line.strip())
+
+
+def _told(report: dict[str, Any], arm: str, base: str) -> dict[str, Any]:
+    """What the summary tells of one pair."""
+    shared = {n: t for n, t in report["targets"].items() if arm in t["arms"] and base in t["arms"]}
+    most = max((len(target["thresholds"]) for target in shared.values()), default=0)
+    seeds = [len(target["arms"][a]["seeds"]) for target in shared.values() for a in (arm, base)]
+    units = {CLOCKS[target["clock"]] for target in shared.values()}
+    by_threshold = report["aggregate"][arm]["by_threshold"]
+    return {
+        "arm": arm, "base": base, "seeds": (min(seeds, default=0), max(seeds, default=0)),
+        "unit": units.pop() if len(units) == 1 else "steps",
+        "places": [_place(shared, arm, base, place) for place in range(most)],
+        "paid": by_threshold[0].get("break_even") if by_threshold else None,
+    }  # fmt: skip
+
+
+def _place(targets: dict[str, Any], arm: str, base: str, place: int) -> dict[str, Any]:
+    """The claims about threshold number ``place`` of every target: all, those of a gain, the certain ones."""
+    asked = {n: t["thresholds"][place] for n, t in targets.items() if place < len(t["thresholds"])}
+    claims = {n: targets[n]["arms"][arm]["speedup"][level(at)][base] for n, at in asked.items()}
+    faster = {name: claim for name, claim in claims.items() if claim["ratio"] and claim["ratio"] > 1}
+    known = {name: claim["interval"] for name, claim in faster.items() if claim["interval"]}
+    levels = sorted(set(asked.values()))
+    return {
+        "claims": claims, "faster": faster, "known": known,
+        "sure": [name for name, (low, _) in known.items() if low and low > 1],
+        "label": f"threshold {text.threshold(levels[0])}" if len(levels) == 1 else "threshold of each target",
+    }  # fmt: skip

@@ -1,0 +1,123 @@
+"""Figures of time: how long arms took to thresholds, and the speed-up against the amount of pretraining."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from meta_latent.experiment.report.drawing import MUTED, STYLES, logarithmic, new_axes, styled
+from meta_latent.experiment.report.figures import CLOCKS, WIDE
+from meta_latent.ops import learning_speed as ls
+
+
+@dataclass(frozen=True)
+class TimeRow:
+    """One row of :func:`times_to_threshold`. ``reached``: the runs' times; ``censored``: how long the others
+    were watched; ``median``: ``(low, high)``; ``interval``: ``(low, high)`` or None; inf = open.
+    """
+
+    label: str
+    style: int
+    reached: tuple[float, ...]
+    censored: tuple[float, ...]
+    median: tuple[float, float]
+    interval: tuple[float, float] | None
+
+
+@styled
+def times_to_threshold(rows: Sequence[TimeRow], unit: str = "env_steps") -> Figure:
+    """Time to threshold in ``unit``, one row per arm and threshold: bar = interval, diamond = median, small
+    dots = runs.
+
+    Censored: an open arrow points right from where the run was last seen; an open interval ends in an arrow
+    too.
+    """
+    width = 4.4 + 0.07 * max(0, max(len(row.label) for row in rows) - 16)
+    figure, axes = new_axes(width, 0.9 + 0.42 * len(rows), f"{CLOCKS[unit]} to threshold", "")
+    shown = [v for r in rows for v in (*r.reached, *r.censored, *r.median, *(r.interval or ())) if np.isfinite(v)]
+    right, least = max(shown, default=1.0) * 1.1 or 1.0, min((v for v in shown if v > 0), default=1.0)
+    left = 0.8 * least if min(shown, default=0.0) > 0 and right >= WIDE * least else 0.0
+    if left:
+        logarithmic(axes)
+    for y, row in enumerate(rows):
+        colour = STYLES[row.style][0]
+        _interval_bar(axes, y, row.interval, right, colour)
+        runs = {"color": colour, "linestyle": ""}
+        axes.plot(row.reached, np.full(len(row.reached), y + 0.2), "o", alpha=0.7, markersize=3.2,
+                  markeredgewidth=0, **runs)  # fmt: skip
+        axes.plot(row.censored, np.full(len(row.censored), y + 0.2), ">", fillstyle="none", markersize=5,
+                  markeredgewidth=1, **runs)  # fmt: skip
+        low, high = row.median
+        if np.isfinite(high):
+            axes.plot(high, y, "D", color=colour, markersize=6.5, markeredgewidth=0, zorder=4)
+        else:
+            open_arrow = {"fillstyle": "none", "markersize": 9, "markeredgewidth": 1.6, "zorder": 4}
+            axes.plot(low, y, ">", color=colour, **open_arrow)
+    axes.set_yticks(range(len(rows)), [row.label for row in rows])
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.set_xlim(left, right)
+    axes.grid(True, axis="x")
+    axes.grid(False, axis="y")
+    return figure
+
+
+def _interval_bar(axes, y: float, interval: tuple[float, float] | None, right: float, colour: str) -> None:
+    """A horizontal bar that ends in an arrow at ``right`` where ``interval`` is open; nothing without one."""
+    if interval is None or not np.isfinite(interval[0]):
+        return
+    low, high = interval
+    axes.plot([low, min(high, right)], [y, y], color=colour, alpha=0.35, linewidth=6, solid_capstyle="butt")
+    if not np.isfinite(high):
+        arrow = {"alpha": 0.5, "markersize": 7, "markeredgewidth": 0, "clip_on": False}
+        axes.plot(right, y, ">", color=colour, **arrow)
+
+
+@dataclass(frozen=True)
+class GainPoint:
+    """One point of :func:`gain_against_pretraining`: speed-up of one target after so much pretraining."""
+
+    pretraining_env_steps: float
+    target: str
+    ratio: ls.Ratio
+
+
+@styled
+def gain_against_pretraining(points: Sequence[GainPoint]) -> Figure:
+    """Speed-up to threshold (logarithmic) against pretraining env steps, one line per target, with intervals.
+
+    Lower bounds are open upward triangles; points without a claim are crosses on the line of no difference.
+    """
+    figure, axes = new_axes(4.8, 3.5, "pretraining environment steps", "speed-up to the threshold")
+    axes.set_yscale("log", base=2)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}×"))
+    axes.axhline(1.0, color=MUTED, linewidth=1.2, linestyle=":")
+    for index, target in enumerate(dict.fromkeys(point.target for point in points)):
+        colour, _, dashes = STYLES[index % len(STYLES)]
+        own = sorted((p for p in points if p.target == target), key=lambda p: p.pretraining_env_steps)
+        claimed = [p for p in own if p.ratio.value is not None]
+        axes.plot(
+            [p.pretraining_env_steps for p in claimed],
+            [p.ratio.value for p in claimed],
+            color=colour,
+            linestyle=dashes,
+            linewidth=1.8,
+            label=target,
+        )
+        for point in own:
+            x, ratio = point.pretraining_env_steps, point.ratio
+            if ratio.value is None:
+                axes.plot(x, 1.0, "x", color=colour, markersize=7)
+                continue
+            if ratio.interval is not None:
+                low, high = ratio.interval
+                ends = [max(low, 1 / 64), high if np.isfinite(high) else ratio.value * 1.6]
+                axes.plot([x, x], ends, color=colour, alpha=0.4, linewidth=4, solid_capstyle="butt")
+            marker, fill = ("^", "none") if ratio.lower_bound else ("o", "full")
+            axes.plot(x, ratio.value, marker, color=colour, markersize=7, fillstyle=fill)
+    axes.set_xlim(left=0)
+    axes.legend(frameon=False, fontsize=8.5)
+    return figure

@@ -1,0 +1,86 @@
+"""What the tasks of a run are, in words and as a picture: from the settings that its cells and pretraining kept."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import task_suites
+from meta_latent.errors import UserError
+from meta_latent.experiment.report.pretrained import Pretraining
+from meta_latent.experiment.report.settings_shown import mapping, stored
+from meta_latent.experiment.report.sources import Cell
+from task_suites import gallery
+
+PIXELS = 128
+SIZES = ("image_size", "antialias")
+"""Options that only say how a task is drawn: for a picture they are another."""
+
+
+def of_target(cells: Sequence[Cell]) -> dict[str, Any] | None:
+    """What a target is (see ``_told``), with ``learned`` and ``tested``, how many tasks of it; None: nobody kept it."""
+    settings = next((found for cell in cells if mapping((found := stored(cell.path)).get("task")).get("suite")), None)
+    if settings is None:
+        return None
+    task = settings["task"]
+    counts = {"learned": task.get("tasks"), "tested": task.get("test_tasks"), "data": task.get("data") or ""}
+    return _told(task, settings.get("suite"), picture=True) | counts
+
+
+def of_sources(runs: Sequence[Pretraining]) -> list[dict[str, Any]]:
+    """What the sources of the pretraining were, each once."""
+    found: dict[str, dict[str, Any]] = {}
+    for run in runs:
+        settings = stored(run.path)
+        sources = mapping(settings.get("pretrain")).get("sources")
+        for source in sources if isinstance(sources, list) else ():
+            told = _told(mapping(source), settings.get("suite"), picture=False)
+            found.setdefault(str(told), told)
+    return list(found.values())
+
+
+def _told(wanted: Mapping[str, Any], shared: Any, picture: bool) -> dict[str, Any]:
+    """Suite, split, index, options and distractors as they were set; ``reward`` in words and ``picture`` as a data URI,
+    both "" where the suite is not installed or the machine cannot draw.
+    """
+    options = {**mapping(shared), **mapping(wanted.get("options"))}
+    found = {key: wanted.get(key) for key in ("suite", "split", "index")}
+    found["options"] = ", ".join(f"{key}={value}" for key, value in options.items())
+    distractors = wanted.get("distractors")
+    found["distractors"] = ", ".join(map(_name, distractors)) if isinstance(distractors, list) else ""
+    return found | {"reward": _words(found, options), "picture": _picture(found, options) if picture else ""}
+
+
+def _name(distractor: Any) -> str:
+    return str(distractor.get("name", distractor)) if isinstance(distractor, Mapping) else str(distractor)
+
+
+def _words(told: Mapping[str, Any], options: Mapping[str, Any]) -> str:
+    try:
+        suite = task_suites.get(told["suite"], **options)
+        return suite.describe(_task(suite, told))
+    except (UserError, ValueError, TypeError, KeyError, ImportError):
+        return ""
+
+
+def _task(suite, told: Mapping[str, Any]):
+    """The task itself, or the first of those that are learned."""
+    index = int(told["index"] or 0)
+    return suite.sample(told["split"], index + 1, seed=0)[index]
+
+
+def _picture(told: Mapping[str, Any], options: Mapping[str, Any]) -> str:
+    """The first frame of an episode. Whatever a simulator or a driver has against drawing it costs the picture only."""
+    from PIL import Image
+
+    kept = {key: value for key, value in options.items() if key not in SIZES}
+    try:
+        suite = gallery.open_large(told["suite"], PIXELS, **kept)
+        frame = gallery.still(suite, _task(suite, told))
+        buffer = io.BytesIO()
+        Image.fromarray(frame).save(buffer, format="PNG", optimize=True)
+    except Exception:
+        return ""
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -1,0 +1,312 @@
+"""What a reader of a report sees: claims, headlines, tasks in words, warnings, contrast, width, size."""
+
+import base64
+import csv
+import html
+import io
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import yaml
+from fabricated_runs import new_facts, ramp, write_cell, write_pretraining
+from PIL import Image
+
+from meta_latent.experiment.report import drawing, held_out_words, media, settings_shown, text, told_tasks
+from meta_latent.experiment.report.build import build
+from meta_latent.experiment.report.sources import read_run
+from meta_latent.experiment.report.warning_groups import grouped
+
+ARMS = ("ivg/pretrained", "ivg/scratch", "sac/scratch", "meld/scratch", "rl2/scratch")
+LARGEST_PAGE = 3_000_000
+
+
+def solved(steps, score):
+    return {"success": min(1.0, steps / 1000), "raw_return": 100 * score - 10}
+
+
+def keep_settings(folder, suite="toy/lqr", **algorithm):
+    """config.yaml of a cell in ``folder``."""
+    name = folder.parts[-3]
+    task = {"suite": suite, "split": "test", "index": 0, "options": {"image_size": 16}, "tasks": 1, "test_tasks": 0,
+            "distractors": [], "data": ""}  # fmt: skip
+    settings = {"name": "x", "suite": {}, "task": task, "algorithms": {name: algorithm}, "device": "cpu"}
+    (folder / "config.yaml").write_text(yaml.safe_dump(settings))
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """Five arms on two targets, three seeds, two thresholds: the pages of the largest presets."""
+    root = tmp_path_factory.mktemp("runs") / "many"
+    write_pretraining(root, held_out={"open_loop_r2": 0.7, "positions_1_minus_r2": 0.1, "mine": 3.0})
+    for target in ("near", "far"):
+        for k, arm in enumerate(ARMS):
+            for seed in range(3):
+                rows = ramp(250 + 250 * k, 0.02, seed, stop=False)
+                rows[1] = (rows[1][0], -73.0)
+                facts = {"thresholds": [0.5, 0.8], "evaluation_episodes": 14, "started": "2024-05-01T10:00:00+00:00",
+                         "machine": {"system": "fabricated-os", "cores": "2 cores"},
+                         "metrics": {"loss": "a made-up loss"},
+                         "compared_with": "ivg/scratch" if k == 0 else None}  # fmt: skip
+                folder = write_cell(root, target, arm, seed, rows, facts=new_facts, evaluation=solved, **facts)
+                keep_settings(folder, horizon=5 + k)
+    return root, build(root, resamples=50)
+
+
+class Elements(HTMLParser):
+    """Every element of a page with its attributes and the elements around it."""
+
+    VOID = {"meta", "img", "br", "link", "input", "hr", "wbr"}
+
+    def __init__(self, page):
+        super().__init__()
+        self.found, self.open = [], []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        self.found.append((tag, dict(attributes), tuple(self.open)))
+        if tag not in self.VOID:
+            self.open.append((tag, dict(attributes)))
+
+    def handle_startendtag(self, tag, attributes):
+        self.found.append((tag, dict(attributes), tuple(self.open)))
+
+    def handle_endtag(self, tag):
+        self.open.pop()
+
+
+def page_of(root):
+    return (root / "report.html").read_text()
+
+
+def words(page):
+    body = re.sub(r"<style>.*?</style>|<svg.*?</svg>", " ", page, flags=re.DOTALL)
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", body)).split())
+
+
+def test_a_bound_and_its_interval_are_one_statement():
+    def said(ratio, lower_bound, ends, reason=""):
+        found = {"ratio": ratio, "lower_bound": lower_bound, "interval": ends, "reason": reason}
+        return text.claim(found)
+
+    assert said(3.0, False, [2.0, 4.0]) == ("3.0×", "95 %: 2.0× to 4.0×")
+    assert said(3.0, False, [0.5, 4.0]) == ("3.0×", "95 %: 0.50× to 4.0×")
+    assert said(3.0, True, [2.0, None]) == ("> 3.0×", "95 %: 2.0× or more")
+    assert said(3.0, True, [0, None]) == ("unsettled", "medians say > 3.0×; at 95 % any ratio is possible")
+    assert said(2.8, True, [0.38, None])[0] == "unsettled" and "anything from 0.38×" in said(2.8, True, [0.38, None])[1]
+    assert said(3.0, False, None) == ("3.0×", "a single seed each")
+    assert said(None, False, None, "lost") == ("unknown", "lost") and text.claim({}) == ("–", "")
+
+
+def test_speed_up_and_pay_back_are_told_in_time_too(many):
+    """SECONDS_PER_STEP is 0.5: the same ratio, half as many seconds saved as steps; pretraining took 600 s."""
+    arm = many[1]["targets"]["near"]["arms"]["ivg/pretrained"]
+    steps, seconds = (arm[key]["0.5"]["ivg/scratch"] for key in ("speedup", "speedup_seconds"))
+    assert seconds["ratio"] == pytest.approx(steps["ratio"]) and steps["saved_steps"] > 0
+    assert seconds["saved_seconds"] == pytest.approx(0.5 * steps["saved_steps"])
+    first = many[1]["aggregate"]["ivg/pretrained"]["by_threshold"][0]
+    saved = first["break_even_seconds"]["saved_seconds_per_target"]
+    assert first["break_even_seconds"]["targets"] == -(-600 // saved)
+    assert first["break_even"]["targets"] == -(-2400 // first["break_even"]["saved_env_steps_per_target"])
+    said = words(page_of(many[0]))
+    assert re.search(r"pretraining paid back after \d+ targets? in steps, \d+ in time", said)
+
+
+def test_raw_return_and_success_stand_beside_the_score(many):
+    arm = many[1]["targets"]["near"]["arms"]["ivg/pretrained"]
+    assert arm["final_raw_return"] == pytest.approx([100 * score - 10 for score in arm["final_score"]])
+    assert arm["final_success_iqm"] == pytest.approx(0.95)
+    said = words(page_of(many[0]))
+    assert "environment steps to 50 % success" in said and "final raw return" in said
+    assert "14 episodes each time" in said
+
+
+def test_the_evaluations_are_a_table_of_their_own(many):
+    rows = list(csv.DictReader(io.StringIO((many[0] / "report" / "evaluations.csv").read_text())))
+    assert len(rows) == 2 * len(ARMS) * 3 * 11
+    one = next(r for r in rows if (r["target"], r["arm"], r["seed"], r["env_steps"]) == ("far", ARMS[0], "2", "500"))
+    assert float(one["raw_return"]) == pytest.approx(100 * float(one["score"]) - 10, rel=1e-6)
+    assert (float(one["success"]), float(one["seconds"])) == (0.5, 250)
+
+
+def test_where_nobody_arrived_that_is_all_that_is_said(tmp_path):
+    for arm in ("ivg/pretrained", "ivg/scratch"):
+        for seed in range(2):
+            write_cell(tmp_path, "t", arm, seed, ramp(4000))
+    report = build(tmp_path, resamples=50)
+    assert report["lead"] == report["summary"] == "No arm reached the threshold 0.8."
+    said = words(page_of(tmp_path))
+    assert "not reached score 0.8, by neither ivg/pretrained nor ivg/scratch" in said
+    assert "50 %" not in said.partition("How fast")[0] and "unknown" in said
+    assert "t, ivg/pretrained, ivg/scratch: 2 of 2 runs did not reach the threshold 0.8." in said
+    assert "All targets" not in said  # there is one
+
+
+def test_the_headline_is_the_ratio(many):
+    page = page_of(many[0])
+    (value, other) = re.findall(r'<p class="figure">([^<]+)</p>', page)
+    ratio = many[1]["targets"]["near"]["arms"]["ivg/pretrained"]["speedup"]["0.5"]["ivg/scratch"]["ratio"]
+    assert text.times(ratio) in (value, other) and "All targets" in words(page)
+    targets = set(re.findall(r'href="#([^"]+)"', page))
+    assert targets <= set(re.findall(r'\bid="([^"]+)"', page)) and "reproduce" in targets
+
+
+def test_a_task_is_told_in_words_and_as_a_picture(many):
+    told = told_tasks.of_target(read_run(many[0]).cells)
+    assert told["reward"].startswith("minus the squared distance") and told["suite"] == "toy/lqr"
+    image = Image.open(io.BytesIO(base64.b64decode(told["picture"].partition(",")[2])))
+    assert min(image.size) >= 64 and len(np.unique(np.asarray(image))) > 2
+    said = words(page_of(many[0]))
+    assert "Pays minus the squared distance" in said and "toy/lqr, test split (image_size=16)" in said
+
+
+def test_a_task_that_nobody_can_open_costs_its_words_only(tmp_path):
+    keep_settings(write_cell(tmp_path, "t", "a/scratch", 0, ramp(300)), suite="gone/away")
+    told = told_tasks.of_target(read_run(tmp_path).cells)
+    assert (told["suite"], told["reward"], told["picture"]) == ("gone/away", "", "")
+    build(tmp_path, resamples=50)
+    assert "gone/away, test split" in words(page_of(tmp_path))
+
+
+@pytest.mark.parametrize("kept", [
+    "[1, 2]", "task: far", "task: {suite: toy/lqr, split: test, index: x, options: [1], distractors: 3}", "a: {b: [",
+    "task: {suite: [], split: test}\nalgorithms: {a: 3}",
+])  # fmt: skip
+def test_settings_that_are_none_cost_no_report(tmp_path, kept):
+    for folder in (write_cell(tmp_path, "t", "a/pretrained", 0, ramp(300)), write_pretraining(tmp_path)):
+        (folder / "config.yaml").write_text(kept + "\npretrain: {sources: [3, {suite: 4}]}\nsuite: 5\n")
+    cells = read_run(tmp_path).cells
+    told = told_tasks.of_target(cells)
+    assert told is None or (told["reward"], told["picture"]) == ("", "")
+    told_tasks.of_sources(read_run(tmp_path).pretraining)
+    settings_shown.between_arms(cells)
+
+
+def test_settings_that_differ_between_arms_are_listed(many):
+    cells = [cell for cell in read_run(many[0]).cells if cell.target == "near"]
+    found = settings_shown.between_arms(cells)
+    assert sorted(found["heads"]) == sorted(ARMS)
+    assert [key for key, _ in found["rows"]] == ["algorithm: horizon"]  # its name stands before no setting
+    assert dict(zip(found["heads"], found["rows"][0][1], strict=True))["rl2/scratch"] == "9"
+
+
+def test_held_out_metrics_say_what_they_mean_and_which_way_is_better(many):
+    rows = held_out_words.table(many[1]["pretraining"])["rows"]
+    assert [(row["name"], row["better"], row["values"]) for row in rows] == [
+        ("positions_1_minus_r2", "lower", ["0.1"]),
+        ("open_loop_r2", "higher", ["0.7"]),
+        ("mine", "", ["3"]),
+    ]
+    for name, (_, better) in held_out_words.MEASURES.items():
+        assert better == ("lower" if "1_minus_r2" in name else "higher")
+    assert "↓ lower" in words(page_of(many[0]))
+
+
+def test_machine_and_date_are_told(many):
+    said = words(page_of(many[0]))
+    assert "fabricated-os, 2 cores" in said and "2024-05-01" in said
+
+
+def test_warnings_of_a_kind_stand_together():
+    found = dict(grouped([
+        "t, a/x: 1 of 3 runs did not reach the threshold 0.8.", "t, b/x: only 1 seed; nothing is known.",
+        "t, a/x: odd.", "t, c/x: 1 of 3 runs did not reach the threshold 0.8.",
+        "t, d/x: 2 of 3 runs did not reach the threshold 0.8.",
+    ]))  # fmt: skip
+    assert list(found) == ["Else", "Too few seeds", "Thresholds that were not reached"]
+    assert found["Thresholds that were not reached"] == [
+        "t, a/x, c/x: 1 of 3 runs did not reach the threshold 0.8.",
+        "t, d/x: 2 of 3 runs did not reach the threshold 0.8.",
+    ]
+
+
+def test_many_arms_are_small_multiples(many):
+    labels = re.findall(r'aria-label="(Score on near against environment steps[^"]*)"', page_of(many[0]))
+    assert labels == [f"Score on near against environment steps: {arm}" for arm in many[1]["targets"]["near"]["arms"]]
+
+
+def test_nothing_is_wider_than_a_phone_but_what_scrolls_by_itself(many):
+    """Tables, pictures and drawings wider than the page lie in boxes that scroll, and that can be reached by keys."""
+    for tag, attributes, around in Elements(page_of(many[0])).found:
+        if tag == "table":
+            box = next(a for t, a in around if a.get("class") == "scroll")
+            assert box["tabindex"] == "0" and box["role"] == "region" and box["aria-label"]
+        assert tag != "img" or attributes.get("alt")
+    assert ".hint { display: block" in page_of(many[0])
+
+
+def test_every_picture_has_words(many):
+    found = Elements(page_of(many[0])).found
+    drawings = [around for tag, _, around in found if tag == "svg"]
+    assert len(drawings) > 10
+    assert all(any(a.get("role") == "img" and a.get("aria-label") for _, a in around) for around in drawings)
+    assert all(a.get("alt") for tag, a, _ in found if tag == "img")
+    assert all(a.get("aria-label") for tag, a, _ in found if tag == "video")
+
+
+def luminance(colour):
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
+
+
+def contrast(one, other):
+    """Of WCAG 2: 1 to 21."""
+    high, low = sorted((luminance(one), luminance(other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_contrast_by_hand():
+    assert contrast("#000000", "#ffffff") == pytest.approx(21)
+    assert contrast("#777777", "#ffffff") == pytest.approx(4.48, abs=0.01)
+
+
+@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
+def test_text_is_told_from_its_ground_and_lines_from_theirs(many, scheme):
+    """AA: 4.5 for text, 3 for what is drawn."""
+    blocks = re.findall(r":root \{([^}]*)\}", page_of(many[0]))
+    colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", blocks[scheme]))
+    for ground in ("paper", "raised"):
+        for ink in ("ink", "muted", "warn", "link"):
+            assert contrast(colours[ink], colours[ground]) >= 4.5, (ink, ground)
+    arms = [name for name in colours if name.startswith("arm-")]
+    assert len(arms) == len(drawing.STYLES)
+    assert all(contrast(colours[name], colours["paper"]) >= 3 for name in arms)
+
+
+def test_pages_are_light_enough_to_mail(many, tmp_path):
+    assert len(page_of(many[0]).encode()) < LARGEST_PAGE
+    folder = write_pretraining(tmp_path)
+    (folder / "images").mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3)).astype(np.uint8)
+    for k in range(3):
+        Image.fromarray(noise).save(folder / "images" / f"strip_{k}.png")
+    write_cell(tmp_path, "t", "a/scratch", 0, ramp(300))
+    build(tmp_path, resamples=50)
+    sources = re.findall(r'<img src="([^"]{9})', page_of(tmp_path))
+    size = (folder / "images" / "strip_0.png").stat().st_size
+    embedded = [s for s in sources if s.startswith("data:")]
+    assert len(sources) == 3 and len(embedded) == (media.LARGEST_STRIPS - 1) // size
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium, to lay the page out")
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_page_does_not_scroll_sideways(many, tmp_path, width):
+    """Laid out by a browser inside a frame of that width, offline."""
+    inner = html.escape(page_of(many[0]))
+    frame = f'<iframe id="f" style="border:0;width:{width}px;height:800px" srcdoc="{inner}"></iframe>'
+    script = """<script>onload = () => {
+      const root = document.getElementById("f").contentDocument.documentElement;
+      const widest = Math.max(...[...root.querySelectorAll("table")].map(table => table.scrollWidth));
+      document.title = JSON.stringify({page: root.scrollWidth, table: widest}); }</script>"""
+    (tmp_path / "frame.html").write_text(f"<!doctype html><title>none</title>{script}{frame}")
+    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", f"file://{tmp_path}/frame.html"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    found = json.loads(html.unescape(re.search(r"<title>(.*?)</title>", done.stdout)[1]))
+    assert found["page"] <= width
+    assert width > 390 or found["table"] > width  # the table does not fit: it is its box that scrolls
