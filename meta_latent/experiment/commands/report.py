@@ -41,12 +41,12 @@ def run(*names: str | Path | Sequence[str | Path], overrides: Sequence[str] = ()
     thresholds, draw = options["thresholds"], Bootstrap(options["resamples"], options["seed"])
     for folder in folders:
         report = build(folder, thresholds=thresholds, resamples=draw.resamples, seed=draw.seed)
-        _say(f"{folder / 'report.html'}: {report['summary']}")
+        say(f"{folder / 'report.html'}: {report['summary']}")
     several = [read_run(folder) for folder in folders] if len(folders) > 1 else []
     points = gain_points(several, draw, thresholds)
     if len({point.pretraining_env_steps for point in points}) > 1:
         path = write_gain(points, folders, Path(options["out"] or folders[0] / "report"))
-        _say(f"{path}: speed-up against the amount of pretraining, {len(folders)} runs")
+        say(f"{path}: speed-up against the amount of pretraining, {len(folders)} runs")
     elif options["out"]:
         raise UserError("report: out= takes the comparison of differently pretrained runs; there is none")
 
@@ -104,7 +104,7 @@ def _thresholds(text: str) -> tuple[float, ...]:
     return tuple(sorted(set(found)))
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
     """Print, in signs that the terminal has."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     try:
