@@ -71,6 +71,8 @@ Run = Callable[[argparse.Namespace], int | None]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status. argv: the arguments; None: the process's own."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ["sweep"]:  # its flags may stand anywhere, which argparse does not allow
+        arguments[1:] = sorted(arguments[1:], key=lambda word: not word.startswith("-"))
     parser = _parser()
     try:
         parsed = parser.parse_args(arguments)
