@@ -4,11 +4,11 @@ import json
 
 import numpy as np
 import pytest
+from fabricated_runs import new_facts, write_cell
 
 from meta_latent.errors import UserError
 from meta_latent.experiment.report import sweep_report
 from meta_latent.ops import learning_speed as ls
-from fabricated_runs import new_facts, write_cell
 
 SCORES = {("horizon_3", 0): (0.9, 0.8), ("horizon_3", 1): (0.5, 0.6), ("horizon_5", 0): (0.3, 0.2),
           ("horizon_5", 1): (0.4, 0.5)}  # fmt: skip
@@ -26,7 +26,7 @@ def fabricate(root, scores=None, **facts):
         variant = f"{group},seed_{seed}"
         variants.append((variant, group, {"seed": seed}))
         for run, score in enumerate(both):
-            start = {"model_sha256": f"model {seed}", "compared_with": ["ivg/scratch"], "budget": BUDGET}
+            start = {"model_sha256": f"model {seed}", "compared_with": "ivg/scratch", "budget": BUDGET}
             write_cell(root / variant, "goal", "ivg/pretrained", run, rows(score), facts=new_facts, **start, **facts)
             folder = root / variant / "transfer" / "goal" / "ivg" / "scratch"
             if seed == 0:

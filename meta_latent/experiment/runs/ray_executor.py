@@ -1,4 +1,4 @@
-"""Cells on a Ray cluster (extra `cluster`): each is a Ray task that runs the same command as a local cell.
+"""Cells on a Ray cluster (extra `cluster`): each is a Ray actor that runs the same command as a local cell.
 
 The machines share the folder of the sweep and have the same installation; a lock on a network file system has to be
 one that they all see.
@@ -6,11 +6,10 @@ one that they all see.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from meta_latent.errors import UserError
 from meta_latent.experiment.runs.processes import Cell, LocalProcess, Process
@@ -36,35 +35,38 @@ def connect(address: str | None, workers: int) -> Callable[[Cell], Process]:
 
 
 class _RayProcess:
-    """`Process` as a Ray task; `last_line` is known once it has ended."""
+    """`Process` in a Ray actor, which is asked again and again how the cell stands."""
 
     def __init__(self, cell: Cell):
         import ray
 
-        self.last_line = ""
-        self._ended: tuple[int, str] | None = None
-        task = ray.remote(num_cpus=1, max_retries=0)(_work)
-        self._task = task.remote(cell, os.getcwd(), dict(os.environ))
+        self.last_line, self._status, self._reason = "", None, ""
+        actor = ray.remote(num_cpus=1, max_restarts=0)(_OnMachine)
+        self._actor = actor.remote(cell, os.getcwd(), dict(os.environ))
+        self._answer = self._actor.standing.remote()
 
     def poll(self) -> int | None:
         """See `Process`."""
         import ray
 
-        if self._ended is None and ray.wait([self._task], timeout=0)[0]:
-            self._fetch()
-        return None if self._ended is None else self._ended[0]
+        if self._status is None and ray.wait([self._answer], timeout=0)[0]:
+            try:
+                self._status, self.last_line, self._reason = ray.get(self._answer)
+            except ray.exceptions.RayError as error:
+                self._status, self._reason = LOST, f"lost: {' '.join(str(error).split())[:200]}"
+            if self._status is None:
+                self._answer = self._actor.standing.remote()
+            else:
+                ray.kill(self._actor)  # frees its CPU
+        return self._status
 
     def interrupt(self) -> None:
         """See `Process`."""
-        import ray
-
-        ray.cancel(self._task)
+        self._actor.interrupt.remote()
 
     def kill(self) -> None:
         """See `Process`."""
-        import ray
-
-        ray.cancel(self._task, force=True)
+        self._actor.kill.remote()
 
     def wait(self) -> None:
         """See `Process`."""
@@ -73,31 +75,19 @@ class _RayProcess:
 
     def reason(self) -> str:
         """See `Process`."""
-        return self._ended[1] if self._ended else ""
-
-    def _fetch(self) -> None:
-        import ray
-
-        try:
-            self._ended = ray.get(self._task)
-        except ray.exceptions.TaskCancelledError:
-            self._ended = (130, "interrupted")
-        except ray.exceptions.RayError as error:
-            self._ended = (LOST, f"lost: {' '.join(str(error).split())[:200]}")
-        self.last_line = self._ended[1]
+        return self._reason
 
 
-def _work(cell: Cell, folder: str, environment: dict[str, str]) -> tuple[int, str]:
-    """On a machine of the cluster: run the cell, in the folder and the environment of the sweep."""
-    os.chdir(folder)
-    os.environ.update(environment)
-    process = LocalProcess(cell)
-    try:
-        while process.poll() is None:
-            time.sleep(_POLL_SECONDS)
-    except BaseException:  # the sweep was interrupted: let the cell save
-        process.interrupt()
-        with contextlib.suppress(KeyboardInterrupt):
-            process.wait()
-        raise
-    return process.poll(), process.reason()
+class _OnMachine(LocalProcess):
+    """On a machine of the cluster: the cell, in the folder and the environment of the sweep."""
+
+    def __init__(self, cell: Cell, folder: str, environment: Mapping[str, str]):
+        os.chdir(folder)
+        os.environ.update(environment)
+        super().__init__(cell)
+
+    def standing(self) -> tuple[int | None, str, str]:
+        """Exit status (None: it runs), last line, and once it has ended its reason."""
+        time.sleep(_POLL_SECONDS)
+        status = self.poll()
+        return status, self.last_line, "" if status is None else self.reason()

@@ -1,0 +1,203 @@
+"""Sweeps under kill -9, full disks and damaged checkpoints: nothing that was saved is lost, no cell runs twice.
+
+The sweep is the toy experiment in its smallest form: one pretraining, four cells on two workers.
+"""
+
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from meta_latent.experiment.learning import cells, sweep
+from meta_latent.experiment.runs import run_folder
+from meta_latent.experiment.runs.ledger import Ledger
+from meta_latent.experiment.settings import config
+
+pytestmark = pytest.mark.slow
+KILLS = 24
+
+
+@pytest.fixture
+def yaml(toy, tmp_path):
+    """Writes the sweep that lives in a folder; returns its YAML."""
+    def write(name, *overrides, arms=("ivg/pretrained", "ivg/scratch")):
+        chosen = config.to_dict(toy.experiment(
+            tmp_path / name, "transfer.budget_env_steps.default=200", "transfer.seeds=[0]",
+            f"transfer.arms=[{','.join(arms)}]", *overrides))  # fmt: skip
+        chosen |= {"name": "s", "sweep": {"grid": {"algorithms.ivg.horizon": [2, 3]}, "retries": 0}}
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(json.dumps(chosen))  # JSON is YAML
+        return path
+
+    return write
+
+
+def start(path, *flags, limit=None):
+    """The sweep as a process of its own; limit: bytes that a file may have."""
+    def limited():
+        if limit:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+
+    argv = [sys.executable, "-m", "meta_latent", "sweep", str(path), *flags]
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "preexec_fn": limited}
+    return subprocess.Popen(argv, start_new_session=True, **options)
+
+
+def finish(path, *flags, limit=None):
+    """(exit status, output) of the sweep."""
+    with start(path, *flags, limit=limit) as process:
+        output = process.communicate(timeout=170)[0]
+    return process.returncode, output
+
+
+def outcomes(path, toy):
+    """What every cell of a finished sweep leaves, by its name; all have to have finished."""
+    found = sweep.Sweep(path)
+    assert found.done == {one.cell.name for one in found.planned}
+    return {one.cell.name: toy.outcome(one.folder) for one in found.planned}
+
+
+def saved(path):
+    """What the sweep has reported as finished: name -> when its record was written."""
+    found = sweep.Sweep(path)
+    by_name = {one.cell.name: one for one in found.planned}
+    path = found.root / sweep.LEDGER
+    lines = path.read_text().splitlines() if path.exists() else []
+    reported = [json.loads(line) for line in lines if line.endswith("}")]
+    done = {line["cell"] for line in reported if line["outcome"] == "done"}
+    assert done <= found.done  # what was reported is there
+    return {name: (by_name[name].folder / "run.json").stat().st_mtime_ns for name in found.done}
+
+
+def children(pid):
+    """Process ids of the running cells."""
+    try:
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def wait_for_work(process, path, seconds):
+    """Until a cell has begun to write, or the sweep has ended, or so many seconds have passed."""
+    found, end = sweep.Sweep(path), time.monotonic() + seconds
+    open_ = [one.folder for one in found.planned if one.cell.name not in found.done]
+    while time.monotonic() < end and process.poll() is None and not any(map(run_folder.in_use, open_)):
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_kills_at_random_moments_lose_nothing_and_repeat_nothing(toy, yaml, seed):
+    whole, parts, rng = yaml("whole"), yaml("parts"), random.Random(seed)
+    assert finish(whole)[0] == 0
+    before, kills = {}, 0
+    for _ in range(KILLS // 2):
+        with start(parts) as process:
+            wait_for_work(process, parts, 12)
+            time.sleep(rng.uniform(0, 1.5))
+            if process.poll() is not None:
+                break
+            running = children(process.pid)
+            victims = rng.choice([[process.pid], [process.pid, *running], running, running[:1]])
+            for pid in victims:
+                kills += 1
+                os.kill(pid, signal.SIGKILL)
+            if process.pid not in victims:  # the sweep takes the cells of dead workers over; then it dies too
+                time.sleep(rng.uniform(0, 4))
+                os.kill(process.pid, signal.SIGKILL)
+            process.communicate()
+        now = saved(parts)
+        assert before.items() <= now.items()  # what had finished was not touched again
+        before = now
+    assert kills
+    status, output = finish(parts)
+    assert status == 0, output
+    assert before.items() <= saved(parts).items()
+    assert toy.first_difference(outcomes(whole, toy), outcomes(parts, toy)) is None
+
+
+def test_a_dead_workers_cell_is_taken_over(toy, yaml):
+    path = yaml("parts", arms=("ivg/scratch",))
+    with start(path) as process:
+        wait_for_work(process, path, 30)
+        for pid in children(process.pid):
+            os.kill(pid, signal.SIGKILL)
+        output = process.communicate(timeout=170)[0]
+    assert process.returncode == 0 and "killed by SIGKILL" in output, output
+    assert len(outcomes(path, toy)) == 2
+
+
+def test_a_cell_that_outlived_its_sweep_is_waited_for(yaml):
+    """The folder is held, as by a cell whose sweep was killed: nothing else writes into it meanwhile."""
+    path = yaml("parts", arms=("ivg/scratch",))
+    first = sweep.Sweep(path).planned[0]
+    with run_folder.held(first.folder), start(path) as process:
+        time.sleep(15)
+        assert process.poll() is None and not (first.folder / "run.json").exists()
+        os.kill(process.pid, signal.SIGINT)
+        process.communicate(timeout=60)
+    assert process.returncode == 130
+    status, output = finish(path)
+    assert status == 0, output
+
+
+@pytest.mark.parametrize("limit", [600, 6_000, 60_000])
+def test_a_full_disk_is_named_and_loses_nothing(toy, yaml, limit):
+    """The limit on file sizes stands in for a full disk: at the ledger, at a small file, at a checkpoint."""
+    whole, parts = yaml("whole"), yaml("parts")
+    assert finish(whole)[0] == 0
+    status, output = finish(parts, limit=limit)
+    assert status == 1 and "could not write" in output and "Traceback" not in output.splitlines()[-1], output
+    before = saved(parts)
+    status, output = finish(parts, "--retry-failed")
+    assert status == 0, output
+    assert before.items() <= saved(parts).items()
+    assert toy.first_difference(outcomes(whole, toy), outcomes(parts, toy)) is None
+
+
+def test_a_small_disk_that_is_really_full(toy, yaml, tmp_path):
+    whole, parts = yaml("whole"), yaml("parts")
+    (tmp_path / "parts").mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(tmp_path / "parts")]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("this user may mount no file system")
+    try:
+        assert finish(whole)[0] == 0
+        status, output = finish(parts)
+        assert status == 1 and "disk is full" in output, output
+        before = saved(parts)
+        subprocess.run(["mount", "-o", "remount,size=100m", str(tmp_path / "parts")], check=True)
+        assert finish(parts, "--retry-failed")[0] == 0
+        assert before.items() <= saved(parts).items()
+        assert toy.first_difference(outcomes(whole, toy), outcomes(parts, toy)) is None
+    finally:
+        subprocess.run(["umount", "-l", str(tmp_path / "parts")], check=True)
+
+
+@pytest.mark.parametrize("damaged", ["newest", "all"])
+def test_a_damaged_checkpoint(toy, yaml, monkeypatch, damaged):
+    """The one before is taken; where none is left, the cell says so and the others are not held up."""
+    whole, parts = (yaml(name, arms=("ivg/scratch",)) for name in ("whole", "parts"))
+    assert finish(whole)[0] == 0
+    first = sweep.Sweep(parts).planned[0]
+    monkeypatch.setattr(cells, "deferred", toy.StopAfter(5))
+    with pytest.raises(KeyboardInterrupt):
+        cells.run_cell(first.experiment, "goal", "ivg/scratch", 0)
+    indices = [first.folder / "checkpoints" / name for name in ("checkpoint.json", "previous.json")]
+    for index in indices[: 1 if damaged == "newest" else 2]:
+        tensors = index.parent / json.loads(index.read_text())["tensors"]
+        tensors.write_bytes(tensors.read_bytes()[:-1])
+    status, output = finish(parts)
+    if damaged == "newest":
+        assert status == 0 and toy.first_difference(outcomes(whole, toy), outcomes(parts, toy)) is None, output
+    else:
+        assert status == 1 and "damaged" in output and first.cell.name in output
+        found = sweep.Sweep(parts)
+        assert len(found.done) == 1
+        assert Ledger(found.root / sweep.LEDGER).failed(first.cell.name, first.settings)
