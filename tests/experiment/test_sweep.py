@@ -323,9 +323,9 @@ class TestRunning:
         assert len(todo) == 4 and not stuck
 
     def test_two_processes_do_not_run_one_sweep(self, cheap):
-        with run_folder.held(Path(cheap["out"]) / "s"):
-            with pytest.raises(UserError, match=f"in use by process {os.getpid()}"):
-                meta_latent.sweep(cheap)
+        in_use = pytest.raises(UserError, match=f"in use by process {os.getpid()}")
+        with run_folder.held(Path(cheap["out"]) / "s"), in_use:
+            meta_latent.sweep(cheap)
 
     def test_a_dry_run_writes_nothing_and_says_what_is_known(self, cheap):
         said = sweep.foretell(cheap)

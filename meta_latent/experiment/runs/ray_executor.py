@@ -84,7 +84,10 @@ class _OnMachine(LocalProcess):
     def __init__(self, cell: Cell, folder: str, environment: Mapping[str, str]):
         os.chdir(folder)
         os.environ.update(environment)
+        # Ray's workers block SIGINT, and what they start would never hear of an interrupt.
+        blocked = signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         super().__init__(cell)
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
     def standing(self) -> tuple[int | None, str, str]:
         """Exit status (None: it runs), last line, and once it has ended its reason."""
