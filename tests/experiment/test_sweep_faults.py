@@ -17,26 +17,43 @@ import pytest
 
 from meta_latent.experiment.learning import cells, sweep
 from meta_latent.experiment.runs import run_folder
-from meta_latent.experiment.runs.ledger import Ledger
 from meta_latent.experiment.settings import config
 
 pytestmark = pytest.mark.slow
-KILLS = 24
+ROUNDS = 12
+
+
+def write(toy, out, arms=("ivg/pretrained", "ivg/scratch")):
+    """The YAML of the sweep that lives in the folder `out`."""
+    chosen = config.to_dict(toy.experiment(
+        out, "transfer.budget_env_steps.default=200", "transfer.seeds=[0]", f"transfer.arms=[{','.join(arms)}]",
+    ))  # fmt: skip
+    chosen |= {"name": "s", "sweep": {"grid": {"algorithms.ivg.horizon": [2, 3]}, "retries": 0}}
+    path = out.with_suffix(".yaml")
+    path.write_text(json.dumps(chosen))  # JSON is YAML
+    return path
 
 
 @pytest.fixture
-def yaml(toy, tmp_path):
-    """Writes the sweep that lives in a folder; returns its YAML."""
-    def write(name, *overrides, arms=("ivg/pretrained", "ivg/scratch")):
-        chosen = config.to_dict(toy.experiment(
-            tmp_path / name, "transfer.budget_env_steps.default=200", "transfer.seeds=[0]",
-            f"transfer.arms=[{','.join(arms)}]", *overrides))  # fmt: skip
-        chosen |= {"name": "s", "sweep": {"grid": {"algorithms.ivg.horizon": [2, 3]}, "retries": 0}}
-        path = tmp_path / f"{name}.yaml"
-        path.write_text(json.dumps(chosen))  # JSON is YAML
-        return path
+def parts(toy, tmp_path):
+    """The YAML of a sweep that will suffer."""
+    return write(toy, tmp_path / "parts")
 
-    return write
+
+@pytest.fixture
+def scratch(toy, tmp_path):
+    """The same without arms that need a model."""
+    return write(toy, tmp_path / "parts", ("ivg/scratch",))
+
+
+@pytest.fixture
+def expected(toy, tmp_path_factory, made={}):  # noqa: B006 (one sweep for all tests)
+    """What a sweep leaves that nothing happens to."""
+    if not made:
+        path = write(toy, tmp_path_factory.mktemp("sweep") / "whole")
+        assert finish(path)[0] == 0
+        made.update(outcomes(path, toy))
+    return made
 
 
 def start(path, *flags, limit=None):
@@ -93,11 +110,9 @@ def wait_for_work(process, path, seconds):
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_kills_at_random_moments_lose_nothing_and_repeat_nothing(toy, yaml, seed):
-    whole, parts, rng = yaml("whole"), yaml("parts"), random.Random(seed)
-    assert finish(whole)[0] == 0
-    before, kills = {}, 0
-    for _ in range(KILLS // 2):
+def test_kills_at_random_moments_lose_nothing_and_repeat_nothing(toy, parts, expected, seed):
+    rng, before, kills = random.Random(seed), {}, 0
+    for _ in range(ROUNDS):
         with start(parts) as process:
             wait_for_work(process, parts, 12)
             time.sleep(rng.uniform(0, 1.5))
@@ -119,85 +134,78 @@ def test_kills_at_random_moments_lose_nothing_and_repeat_nothing(toy, yaml, seed
     status, output = finish(parts)
     assert status == 0, output
     assert before.items() <= saved(parts).items()
-    assert toy.first_difference(outcomes(whole, toy), outcomes(parts, toy)) is None
+    assert toy.first_difference(expected, outcomes(parts, toy)) is None
 
 
-def test_a_dead_workers_cell_is_taken_over(toy, yaml):
-    path = yaml("parts", arms=("ivg/scratch",))
-    with start(path) as process:
-        wait_for_work(process, path, 30)
+def test_a_dead_workers_cell_is_taken_over(toy, scratch):
+    with start(scratch) as process:
+        wait_for_work(process, scratch, 30)
         for pid in children(process.pid):
             os.kill(pid, signal.SIGKILL)
         output = process.communicate(timeout=170)[0]
     assert process.returncode == 0 and "killed by SIGKILL" in output, output
-    assert len(outcomes(path, toy)) == 2
+    assert len(outcomes(scratch, toy)) == 2
 
 
-def test_a_cell_that_outlived_its_sweep_is_waited_for(yaml):
+def test_a_cell_that_outlived_its_sweep_is_waited_for(scratch):
     """The folder is held, as by a cell whose sweep was killed: nothing else writes into it meanwhile."""
-    path = yaml("parts", arms=("ivg/scratch",))
-    first = sweep.Sweep(path).planned[0]
-    with run_folder.held(first.folder), start(path) as process:
+    first = sweep.Sweep(scratch).planned[0]
+    with run_folder.held(first.folder), start(scratch) as process:
         time.sleep(15)
         assert process.poll() is None and not (first.folder / "run.json").exists()
         os.kill(process.pid, signal.SIGINT)
         process.communicate(timeout=60)
     assert process.returncode == 130
-    status, output = finish(path)
+    status, output = finish(scratch)
     assert status == 0, output
 
 
 @pytest.mark.parametrize("limit", [600, 6_000, 60_000])
-def test_a_full_disk_is_named_and_loses_nothing(toy, yaml, limit):
+def test_a_full_disk_is_named_and_loses_nothing(toy, parts, expected, limit):
     """The limit on file sizes stands in for a full disk: at the ledger, at a small file, at a checkpoint."""
-    whole, parts = yaml("whole"), yaml("parts")
-    assert finish(whole)[0] == 0
     status, output = finish(parts, limit=limit)
     assert status == 1 and "could not write" in output and "Traceback" not in output.splitlines()[-1], output
     before = saved(parts)
     status, output = finish(parts, "--retry-failed")
     assert status == 0, output
     assert before.items() <= saved(parts).items()
-    assert toy.first_difference(outcomes(whole, toy), outcomes(parts, toy)) is None
+    assert toy.first_difference(expected, outcomes(parts, toy)) is None
 
 
-def test_a_small_disk_that_is_really_full(toy, yaml, tmp_path):
-    whole, parts = yaml("whole"), yaml("parts")
+def test_a_small_disk_that_is_really_full(toy, parts, expected, tmp_path):
     (tmp_path / "parts").mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(tmp_path / "parts")]
     if subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("this user may mount no file system")
     try:
-        assert finish(whole)[0] == 0
         status, output = finish(parts)
         assert status == 1 and "disk is full" in output, output
         before = saved(parts)
         subprocess.run(["mount", "-o", "remount,size=100m", str(tmp_path / "parts")], check=True)
         assert finish(parts, "--retry-failed")[0] == 0
         assert before.items() <= saved(parts).items()
-        assert toy.first_difference(outcomes(whole, toy), outcomes(parts, toy)) is None
+        assert toy.first_difference(expected, outcomes(parts, toy)) is None
     finally:
         subprocess.run(["umount", "-l", str(tmp_path / "parts")], check=True)
 
 
 @pytest.mark.parametrize("damaged", ["newest", "all"])
-def test_a_damaged_checkpoint(toy, yaml, monkeypatch, damaged):
+def test_a_damaged_checkpoint(toy, scratch, expected, monkeypatch, damaged):
     """The one before is taken; where none is left, the cell says so and the others are not held up."""
-    whole, parts = (yaml(name, arms=("ivg/scratch",)) for name in ("whole", "parts"))
-    assert finish(whole)[0] == 0
-    first = sweep.Sweep(parts).planned[0]
-    monkeypatch.setattr(cells, "deferred", toy.StopAfter(5))
+    first, second = sweep.Sweep(scratch).planned
+    monkeypatch.setattr(cells, "deferred", toy.StopAfter(4))
     with pytest.raises(KeyboardInterrupt):
-        cells.run_cell(first.experiment, "goal", "ivg/scratch", 0)
+        cells.run_cell(first.experiment, *first.place, first.seed)
     indices = [first.folder / "checkpoints" / name for name in ("checkpoint.json", "previous.json")]
     for index in indices[: 1 if damaged == "newest" else 2]:
         tensors = index.parent / json.loads(index.read_text())["tensors"]
         tensors.write_bytes(tensors.read_bytes()[:-1])
-    status, output = finish(parts)
+    status, output = finish(scratch)
+    found = sweep.Sweep(scratch)
+    assert second.cell.name in found.done
     if damaged == "newest":
-        assert status == 0 and toy.first_difference(outcomes(whole, toy), outcomes(parts, toy)) is None, output
+        assert status == 0 and found.done == {first.cell.name, second.cell.name}, output
+        assert toy.first_difference(expected[first.cell.name], toy.outcome(first.folder)) is None
     else:
         assert status == 1 and "damaged" in output and first.cell.name in output
-        found = sweep.Sweep(parts)
-        assert len(found.done) == 1
-        assert Ledger(found.root / sweep.LEDGER).failed(first.cell.name, first.settings)
+        assert found.ledger.failed(first.cell.name, first.settings)
