@@ -147,7 +147,7 @@ class TestPlan:
 def finish(one, finished):
     """Fabricate the record of a finished run."""
     one.folder.mkdir(parents=True)
-    record = {"status": "done", "settings_sha256": finished._settings(one)}
+    record = {"status": "done", "settings_sha256": finished.settings(one)}
     (one.folder / "run.json").write_bytes(files.to_json(record))
 
 
@@ -295,7 +295,7 @@ class TestRunning:
     def stand_in(self, one):
         if one.cell.name in self.bad:
             return (sys.executable, "-S", "-c", "print('one\\ntwo\\nwhy'); raise SystemExit(1)")
-        record = json.dumps({"status": "done", "settings_sha256": self.finished._settings(one), "seed": one.seed})
+        record = json.dumps({"status": "done", "settings_sha256": self.finished.settings(one), "seed": one.seed})
         code = f"import os; f = {str(one.folder)!r}; os.makedirs(f, exist_ok=True); open(f + '/run.json', 'w').write("
         code += f"{record!r}); open(f + '/count', 'a').write('x')"
         return (sys.executable, "-S", "-c", code)

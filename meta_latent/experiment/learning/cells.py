@@ -71,11 +71,14 @@ def narrowed(
     arm: str | Arm,
     seed: int,
     pretrained: Path | None,
-    read_card: Callable[[Path], dict] = model_folder.read_card,
+    whole: dict | None = None,
 ) -> dict:
-    """The part of the configuration that one cell depends on, with the checksums of what it starts from."""
+    """The part of the configuration that one cell depends on, with the checksums of what it starts from.
+
+    whole: `config.to_dict(experiment)`, where it is known already.
+    """
     arm = Arm.parse(str(arm))
-    whole, transfer = config.to_dict(experiment), experiment.transfer
+    whole, transfer = whole or config.to_dict(experiment), experiment.transfer
     narrow = {key: whole[key] for key in ("name", "imports", "device", "suite", "random", "model", "learner")}
     narrow |= {"target": target, "task": whole["transfer"]["targets"][target], "arm": str(arm), "seed": seed}
     narrow["algorithms"] = {arm.algorithm: plain(experiment.settings_of(arm.algorithm))}
@@ -89,11 +92,15 @@ def narrowed(
         narrow["task"] = {k: v for k, v in narrow["task"].items() if k != "thresholds"}
     if data := experiment.transfer.targets[target].data:
         narrow["data_sha256"] = source_data.read_card(Path(data))["sha256"]
-    if pretrained is not None:
-        narrow["model_sha256"] = read_card(pretrained)["sha256"]
-        if arm.with_data:
-            narrow["source_sha256"] = source_data.read_card(pretrained)["sha256"]
-    return narrow
+    return narrow if pretrained is None else narrow | checksums(arm, pretrained)
+
+
+def checksums(arm: Arm, pretrained: Path, read_card: Callable[[Path], dict] = model_folder.read_card) -> dict:
+    """What `narrowed` says of the model folder that a cell starts from, and of its source data where it uses them."""
+    found = {"model_sha256": read_card(pretrained)["sha256"]}
+    if arm.with_data:
+        found["source_sha256"] = source_data.read_card(pretrained)["sha256"]
+    return found
 
 
 # All cells

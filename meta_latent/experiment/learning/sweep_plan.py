@@ -30,16 +30,18 @@ PRETRAINING, YAML = "pretraining", "experiment.yaml"
 
 @dataclass(frozen=True)
 class Planned:
-    """A cell of a sweep. settings: a checksum of what it does, as far as that is known before pretraining. kind: what
-    it shares with cells that take about as long: "pretraining", or TARGET/ARM. seed: its run seed.
+    """A cell of a sweep. kind: what it shares with cells that take about as long: "pretraining", or TARGET/ARM. seed:
+    of the run, or of pretraining. narrow: the settings that it depends on, but for the checksum of a model that it
+    starts from; settings: a checksum of them, with the model's folder. links: other places where it is looked for.
     """
 
     cell: Cell
     folder: Path
     experiment: ExperimentConfig
     kind: str
-    settings: str
     seed: int
+    narrow: dict
+    settings: str
     links: tuple[Path, ...] = ()
 
     @property
@@ -72,7 +74,7 @@ def _holds_run(folder: Path) -> bool:
 def _cells(variant: Variant, root: Path, pretrainings: dict[str, Planned]) -> list[Planned]:
     """The cells of one variant; pretrainings that it needs are added to `pretrainings`."""
     experiment, transfer, after = variant.experiment, variant.experiment.transfer, ()
-    arms = [Arm.parse(arm) for arm in transfer.arms]
+    arms, whole = [Arm.parse(arm) for arm in transfer.arms], config.to_dict(experiment)
     if experiment.pretrained is None and any(arm.needs_model for arm in arms):
         first = _pretraining(experiment, root)
         first = pretrainings.setdefault(first.cell.name, first)
@@ -89,22 +91,21 @@ def _cells(variant: Variant, root: Path, pretrainings: dict[str, Planned]) -> li
                     after if arm.needs_model else (),
                     folder / "output.log",
                 )
-                narrow = cells.narrowed(experiment, target, arm, seed, None)
-                narrow["model"] = [narrow["model"], experiment.pretrained if arm.needs_model else None]
+                narrow = cells.narrowed(experiment, target, arm, seed, None, whole)
                 settings = settings_sha256(narrow, cells.MAY_DIFFER)
-                found.append(Planned(cell, folder, experiment, f"{target}/{arm}", settings, seed))
+                settings += f" {experiment.pretrained}" if arm.needs_model else ""
+                found.append(Planned(cell, folder, experiment, f"{target}/{arm}", seed, narrow, settings))
     return found
 
 
 def _pretraining(experiment: ExperimentConfig, root: Path) -> Planned:
-    narrow = pretrain.narrowed(experiment)
-    kind = settings_sha256(narrow, ("name", "device", "seed"))[:8]
+    kind = settings_sha256(pretrain.narrowed(experiment), ("name", "device", "seed"))[:8]
     own = replace(experiment, name=f"{PRETRAINING}_{kind}", out=str(root), pretrained=None)
     folder = pretrain.folder_of(own)
     argv = command("pretrain", str(root / own.name / YAML), f"seed={own.seed}")
     cell = Cell(f"{own.name}/{own.seed}", argv, (), folder / "output.log")
-    settings = settings_sha256(pretrain.narrowed(own), ("device",))
-    return Planned(cell, folder, own, PRETRAINING, settings, own.seed)
+    narrow = pretrain.narrowed(own)
+    return Planned(cell, folder, own, PRETRAINING, own.seed, narrow, settings_sha256(narrow, ("device",)))
 
 
 def write_experiments(planned: Sequence[Planned]) -> None:
@@ -150,17 +151,16 @@ class Finished:
             record = read_record(one.folder)
             if record.get("status") != "done":
                 return False
-            return record.get("settings_sha256") == self._settings(one)
+            return record.get("settings_sha256") == self.settings(one)
         except UserError:
             return False
 
-    def _settings(self, one: Planned) -> str:
-        if one.kind == PRETRAINING:
+    def settings(self, one: Planned) -> str:
+        """`settings_sha256` of a run with the present settings. Raises UserError where there is no model yet."""
+        if one.kind == PRETRAINING or not (arm := Arm.parse(one.place[1])).needs_model:
             return one.settings
-        target, arm = one.place
-        pretrained = Path(one.experiment.pretrained) if Arm.parse(arm).needs_model else None
-        narrow = cells.narrowed(one.experiment, target, arm, one.seed, pretrained, self._card)
-        return settings_sha256(narrow, cells.MAY_DIFFER)
+        sums = cells.checksums(arm, Path(one.experiment.pretrained), self._card)
+        return settings_sha256(one.narrow | sums, cells.MAY_DIFFER)
 
     def _card(self, folder: Path) -> dict:
         key = str(folder)
