@@ -11,7 +11,7 @@ CONFIG = {
     "name": "first_sweep",
     "sweep": {"of": "toy", "grid": {"seed": [0, 1], "algorithms.ivg.horizon": [2, 5]}},
     "transfer": {"arms": ["ivg/pretrained", "ivg/scratch"], "seeds": [0, 1, 2], "stop_at_threshold": False,
-                 "budget_env_steps": {"default": 300}, "video": False},
+                 "budget_env_steps": {"default": 200}, "video": False},
     "algorithms": {"ivg": {"first_updates": 50, "updates_per_step": 0.5, "hidden": 32}},
 }  # fmt: skip
 NOTHING = "{joint: 0.02, transition: 0.02, first_joint: 1, first_transition: 1}"

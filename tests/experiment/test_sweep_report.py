@@ -73,7 +73,7 @@ def test_probabilities_are_those_counted_by_hand(result):
 
 def test_profiles_fall_from_one_to_zero_where_the_scores_are(result):
     profile = result["groups"]["horizon_3"]["arms"]["ivg/pretrained"]["profile"]
-    share = dict(zip(np.round(profile["levels"], 2), profile["share"], strict=True))
+    share = dict(zip(np.round(profile["levels"], 2), profile["share"], strict=True))  # from 0 to 1
     assert [share[level] for level in (0.0, 0.56, 0.7, 1.0)] == [1, 0.75, 0.5, 0]
     assert all(low <= at <= high for low, at, high in
                zip(*(profile[key] for key in ("low", "share", "high")), strict=True))  # fmt: skip

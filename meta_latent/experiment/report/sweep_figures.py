@@ -51,7 +51,9 @@ def profiles(lines: Sequence[ProfileLine]) -> Figure:
 @styled
 def bars(rows: Sequence[Row], xlabel: str, at: float | None = None) -> Figure:
     """A point and its interval per row, from top to bottom; at: where a dotted line stands (0.5 of a chance)."""
-    figure, axes = new_axes(6.4, 0.9 + 0.28 * len(rows), xlabel, "")
+    lines = [row.name.splitlines() for row in rows]
+    longest, height = max(len(line) for name in lines for line in name), max(map(len, lines))
+    figure, axes = new_axes(3.4 + 0.08 * longest, 0.9 + (0.12 + 0.18 * height) * len(rows), xlabel, "")
     for place, row in enumerate(rows):
         colour = STYLES[row.style][0]
         if row.interval is not None:

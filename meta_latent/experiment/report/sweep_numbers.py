@@ -5,7 +5,6 @@ A line is one arm of one group: a variant with all its seeds of pretraining. Run
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +19,8 @@ from meta_latent.experiment.report.sources import Cell, read_run
 from meta_latent.ops import hierarchical
 from meta_latent.ops import learning_speed as ls
 
-LEVELS = np.linspace(-0.2, 1.2, 71)
-"""Scores at which performance profiles are read."""
+LEVELS = 101
+"""At how many scores performance profiles are read."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +50,17 @@ def groups_of(root: Path, variants: Sequence[Mapping[str, Any]], warnings: list[
     return found
 
 
-def group_numbers(group: Group, draw: Bootstrap, warnings: list[str]) -> dict[str, Any]:
-    """Of every arm of a group: what it scored per target and over all, with hierarchical intervals."""
+def levels(groups: Sequence[Group]) -> np.ndarray:
+    """(LEVELS,) scores at which profiles are read: from 0 or the lowest final score to 1 or the highest."""
+    finals = [_final(cell) for group in groups for cell in group.cells if cell.curve is not None and _normalised([cell])]
+    return np.linspace(min([0.0, *finals]), max([1.0, *finals]), LEVELS)
+
+
+def group_numbers(group: Group, draw: Bootstrap, at: np.ndarray, warnings: list[str]) -> dict[str, Any]:
+    """Of every arm of a group: what it scored per target and over all, with hierarchical intervals.
+
+    at: the `levels` of the whole sweep.
+    """
     result = {}
     for arm in in_order(compared(group.cells, [])):
         own = [cell for cell in group.cells if cell.arm == arm and cell.curve is not None]
@@ -66,7 +74,7 @@ def group_numbers(group: Group, draw: Bootstrap, warnings: list[str]) -> dict[st
             "runs": len(own), "pretrainings": models if uses_pretraining(arm) else 0, "targets": targets,
             "final_score_iqm": float(hierarchical.iqm(hierarchical.as_samples(tasks))[0]) if alike else None,
             "final_score_interval": _iqm_interval(tasks, draw, group.name, arm, "all") if alike else None,
-            "profile": _profile(tasks, draw, group.name, arm) if alike and _normalised(own) else None,
+            "profile": _profile(tasks, draw, at, group.name, arm) if alike and _normalised(own) else None,
         }  # fmt: skip
         warnings += _warnings(f"{group.name}, {arm}", result[arm], own)
     return result
@@ -146,12 +154,12 @@ def _iqm_interval(tasks, draw: Bootstrap, *names: str) -> tuple[float, float] | 
     return hierarchical.bootstrap(tasks, hierarchical.iqm, rng, resamples=draw.resamples)
 
 
-def _profile(tasks, draw: Bootstrap, *names: str) -> dict[str, Any]:
+def _profile(tasks, draw: Bootstrap, at: np.ndarray, *names: str) -> dict[str, Any]:
     """Where profiles are read, the profile and its band (None: single runs)."""
-    share = hierarchical.profile(hierarchical.as_samples(tasks), LEVELS)[0]
-    band = hierarchical.profile_band(tasks, LEVELS, draw.rng("profile", *names), resamples=draw.resamples)
+    share = hierarchical.profile(hierarchical.as_samples(tasks), at)[0]
+    band = hierarchical.profile_band(tasks, at, draw.rng("profile", *names), resamples=draw.resamples)
     low, high = (None, None) if band is None else band
-    return {"levels": LEVELS, "share": share, "low": low, "high": high}
+    return {"levels": at, "share": share, "low": low, "high": high}
 
 
 def _warnings(line: str, told: Mapping[str, Any], cells: Sequence[Cell]) -> list[str]:
@@ -186,9 +194,3 @@ def counts(groups: Sequence[Group]) -> dict[str, int]:
     """Status -> number of runs."""
     statuses = [cell.status for cell in dict((c.path.resolve(), c) for g in groups for c in g.cells).values()]
     return {status: statuses.count(status) for status in sorted(set(statuses))}
-
-
-def as_dict(group: Group) -> dict[str, Any]:
-    """Name and variants of a group."""
-    return {key: value for key, value in dataclasses.asdict(dataclasses.replace(group, cells=())).items()
-            if key != "cells"}  # fmt: skip

@@ -36,13 +36,14 @@ def build(root: str | Path, *, resamples: int = ls.RESAMPLES, seed: int = 0) -> 
     root, draw = Path(root), Bootstrap(resamples, seed)
     variants, warnings = _read(root)["variants"], []
     groups = sweep_numbers.groups_of(root, variants, warnings)
+    at = sweep_numbers.levels(groups)
     result = plain({
         "format": FORMAT,
         "name": root.resolve().name,
         "variants": variants,
         "runs": sweep_numbers.counts(groups),
         "groups": {
-            group.name: {"variants": group.variants, "arms": sweep_numbers.group_numbers(group, draw, warnings)}
+            group.name: {"variants": group.variants, "arms": sweep_numbers.group_numbers(group, draw, at, warnings)}
             for group in groups
         },
         "comparisons": sweep_numbers.comparisons(groups, draw),
@@ -122,7 +123,7 @@ def _figures(result: dict[str, Any]):
     if rows:
         found.append(("scores", "Final scores: interquartile means", sweep_figures.bars(rows, "final score (IQM)")))
     styles = {(group, arm): style for group, arm, _, style in lines}
-    rows = [sweep_figures.Row(f"{c['group']}: {c['arm']}  over  {c['base_group']}: {c['base']}",
+    rows = [sweep_figures.Row(f"{c['group']}: {c['arm']}\nover {c['base_group']}: {c['base']}",
                               styles[c["group"], c["arm"]], c["probability"], c["interval"])
             for c in result["comparisons"]]  # fmt: skip
     if rows:
