@@ -27,7 +27,7 @@ from types import SimpleNamespace
 
 import torch
 
-from meta_latent.experiment.runs.scheduler import ALLOCATOR
+from meta_latent.experiment.runs.processes import ALLOCATOR
 from meta_latent.models.dynamics_ensemble import DynamicsConfig, DynamicsEnsemble
 from meta_latent.nets import EnsembleLinear
 from meta_latent.ops.imagination import imagine_groups

@@ -30,7 +30,7 @@ from torch import nn
 from torch.func import functional_call, grad, vmap
 
 from meta_latent import learn2learn_core
-from meta_latent.experiment.runs.scheduler import ALLOCATOR
+from meta_latent.experiment.runs.processes import ALLOCATOR
 from meta_latent.ops import inner_loop
 from meta_latent.ops.inner_loop import Parameters, group_size, mean_after_steps, stacked
 from meta_latent.ops.policy_gradient import gaussian_log_prob, likelihood_ratio, vpg_loss

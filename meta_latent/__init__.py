@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # imported inside the functions otherwise: `import meta_laten
     from meta_latent.protocols import Agent
 
 __version__ = "0.1.0"
-__all__ = ["RunError", "UserError", "adapt", "configure", "evaluate", "load", "pretrain", "report", "transfer"]
+__all__ = ["RunError", "UserError", "adapt", "configure", "evaluate", "load", "pretrain", "report", "sweep", "transfer"]
 
 
 def load(path: str | Path, device: str = "cpu") -> LatentStateModel | Agent:
@@ -140,3 +140,19 @@ def report(config: ExperimentConfig | str | Path, thresholds: Sequence[float] = 
 
     path = config if isinstance(config, str | Path) else Path(config.out) / config.name
     return build.build(path, thresholds=thresholds)
+
+
+def sweep(
+    source: str | Path | dict[str, Any], *overrides: str, fail_fast: bool = False, retry_failed: bool = False
+) -> dict[str, Any]:
+    """Run every variant of a sweep (see docs/sweeps.md) and write its report; returns the content of sweep.json.
+
+    What has finished is not run again. Raises UserError; RunError naming the cells that failed, after all others ran.
+
+    Args:
+        source: an experiment with a section `sweep`: a name in configs/experiment/, a path, or its keys as a dict.
+        fail_fast: the first cell that fails for good stops all. retry_failed: try again what failed for good before.
+    """
+    from meta_latent.experiment.learning import sweep as stage
+
+    return stage.run(source, list(overrides), stage.Options(fail_fast, retry_failed))

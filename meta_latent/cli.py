@@ -53,7 +53,12 @@ _KEYS = {
 """Keys of a command beside those of the experiment, as its help shows them."""
 _NAMES = {"adapt": "a YAML of configs/experiment/, or its path; or runs/NAME/transfer/TARGET/ALGORITHM/START/SEED, or "
                    "a folder above it, whose runs need none of the experiment's keys"}  # fmt: skip
-_HEAVY = ("pretrain", "transfer", "demo")
+_SWEEP_FLAGS = {
+    "--fail-fast": "the first cell that fails for good stops all",
+    "--retry-failed": "try cells again that failed for good in an earlier call",
+    "--dry-run": "only say which cells there are, and what they will take",
+}
+_HEAVY = ("pretrain", "transfer", "demo", "sweep")
 _ENVIRONMENT = (
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENAMETOOLONG,
     errno.EMFILE, errno.ENFILE,
@@ -66,6 +71,8 @@ Run = Callable[[argparse.Namespace], int | None]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status. argv: the arguments; None: the process's own."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ["sweep"]:  # its flags may stand anywhere, which argparse does not allow
+        arguments[1:] = sorted(arguments[1:], key=lambda word: not word.startswith("-"))
     parser = _parser()
     try:
         parsed = parser.parse_args(arguments)
@@ -116,6 +123,15 @@ def _parser() -> argparse.ArgumentParser:
             "overrides", nargs="*", default=[], metavar="key=value", help="typed overrides, e.g. seed=1"
         )
         command.set_defaults(run=_run_experiment)
+    text = "run many variants of an experiment: every combination of settings, targets, arms and seeds, in one pool"
+    sweep = commands.add_parser("sweep", help=text, description=text, allow_abbrev=False)
+    sweep.add_argument("name", metavar="NAME", help="a YAML of configs/experiment/, or its path; its section `sweep` "
+                                                    "says what varies (docs/sweeps.md)")  # fmt: skip
+    sweep.add_argument("overrides", nargs="*", default=[], metavar="key=value",
+                       help="typed overrides, e.g. sweep.grid.seed=[0,1,2]")  # fmt: skip
+    for flag, meaning in _SWEEP_FLAGS.items():
+        sweep.add_argument(flag, action="store_true", help=meaning)
+    sweep.set_defaults(run=_run_sweep)
     report = commands.add_parser("report", help="write the report of a run, or one page that compares several")
     report.add_argument("paths", nargs="+", metavar="PATH", help="runs/NAME, or thresholds=[0.5,0.85]")
     report.set_defaults(run=_run_report)
@@ -166,6 +182,12 @@ def _run_experiment(parsed: argparse.Namespace) -> int | None:
             raise UserError(f"expected key=value after NAME, got {override!r}")
     _import_packages(overrides)
     return _function(parsed.command)(name, overrides)
+
+
+def _run_sweep(parsed: argparse.Namespace) -> int | None:
+    _import_packages(parsed.overrides)
+    options = _module("meta_latent.experiment.learning.sweep").Options(parsed.fail_fast, parsed.retry_failed)
+    return _function("sweep")(parsed.name, parsed.overrides, options, parsed.dry_run)
 
 
 def _run_report(parsed: argparse.Namespace) -> int | None:
@@ -225,7 +247,7 @@ def _real_process(command: str) -> Iterator[None]:
     process, not for calls of `main`.
     """
     if command in _HEAVY and sys.platform == "linux":
-        allocator = _module("meta_latent.experiment.runs.scheduler").ALLOCATOR
+        allocator = _module("meta_latent.experiment.runs.processes").ALLOCATOR
         if not any(name in os.environ for name in allocator):
             # They count only if set before Python starts: once more, with them.
             os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **allocator})

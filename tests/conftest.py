@@ -14,6 +14,8 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_runtest_setup(item):
-    """Skip tests marked `baselines` where stable-baselines3 cannot be imported."""
+    """Skip tests marked `baselines` or `cluster` where stable-baselines3 or ray cannot be imported."""
     if item.get_closest_marker("baselines"):
         pytest.importorskip("stable_baselines3", reason="needs the extra `baselines`: make test-baselines")
+    if item.get_closest_marker("cluster"):
+        pytest.importorskip("ray", reason="needs the extra `cluster`: pip install meta-latent[cluster]")

@@ -11,7 +11,8 @@ import time
 import pytest
 
 from meta_latent.errors import UserError
-from meta_latent.experiment.runs.scheduler import ALLOCATOR, Cell, command, run_cells
+from meta_latent.experiment.runs.processes import ALLOCATOR, Cell, command
+from meta_latent.experiment.runs.scheduler import run_cells
 
 
 def cell(name, code="", after=(), log=None):

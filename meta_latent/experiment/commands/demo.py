@@ -7,7 +7,7 @@ from pathlib import Path
 from meta_latent.experiment.commands import report
 from meta_latent.experiment.learning import cells
 from meta_latent.experiment.pretraining import pretrain
-from meta_latent.experiment.runs.scheduler import Cell, command
+from meta_latent.experiment.runs.processes import Cell, command
 from meta_latent.experiment.settings import config
 from meta_latent.experiment.settings.schema import ExperimentConfig
 

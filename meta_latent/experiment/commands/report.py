@@ -46,7 +46,7 @@ def run(*names: str | Path | Sequence[str | Path], overrides: Sequence[str] = ()
     if options["out"]:
         raise UserError("report: out= takes the comparison of several runs; name more than one")
     report = build(folders[0], thresholds=thresholds, resamples=draw.resamples, seed=draw.seed)
-    _say(f"{folders[0] / 'report.html'}: {report['summary']}")
+    say(f"{folders[0] / 'report.html'}: {report['summary']}")
 
 
 def _compare(folders: Sequence[Path], out: Path, thresholds: Sequence[float], draw: Bootstrap) -> None:
@@ -58,10 +58,10 @@ def _compare(folders: Sequence[Path], out: Path, thresholds: Sequence[float], dr
     gain = None
     if len({point.pretraining_env_steps for point in points}) > 1:
         gain = write_gain(points, folders, out)
-        _say(f"{gain}: speed-up against the amount of pretraining, {len(folders)} runs")
+        say(f"{gain}: speed-up against the amount of pretraining, {len(folders)} runs")
     for side in found:
-        _say(f"{side.name}: {lead.sentence(side.report)}")
-    _say(f"{comparison.write(found, out, draw, gain)}: {len(folders)} runs side by side")
+        say(f"{side.name}: {lead.sentence(side.report)}")
+    say(f"{comparison.write(found, out, draw, gain)}: {len(folders)} runs side by side")
 
 
 def find(name: str | Path) -> Path:
@@ -117,7 +117,7 @@ def _thresholds(text: str) -> tuple[float, ...]:
     return tuple(sorted(set(found)))
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
     """Print, in signs that the terminal has."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from tqdm import tqdm
@@ -13,15 +14,16 @@ from meta_latent.experiment.learning.loop import Learning
 from meta_latent.experiment.learning.starts import adaptation_of
 from meta_latent.experiment.pretraining import model_folder, pretrain, source_data
 from meta_latent.experiment.runs.interrupts import deferred
+from meta_latent.experiment.runs.processes import Cell, command
 from meta_latent.experiment.runs.run_folder import RunFolder
-from meta_latent.experiment.runs.scheduler import Cell, Event, command, run_cells
+from meta_latent.experiment.runs.scheduler import Event, run_cells
 from meta_latent.experiment.settings import config
 from meta_latent.experiment.settings.schema import ExperimentConfig
 from meta_latent.experiment.settings.structure import plain
 from meta_latent.experiment.settings.suites import BoundTarget, bind, bind_target
 
-MAY_DIFFER = ("device", "imports")
-"""Keys that a resumed cell may change."""
+MAY_DIFFER = ("name", "device", "imports")
+"""Keys that a resumed cell may change: none says what is learned."""
 
 
 def cell_folder(experiment: ExperimentConfig, target: str, arm: str | Arm, seed: int) -> Path:
@@ -64,11 +66,19 @@ def check(experiment: ExperimentConfig, target: BoundTarget, arm: Arm) -> None:
 
 
 def narrowed(
-    experiment: ExperimentConfig, target: str, arm: str | Arm, seed: int, pretrained: Path | None
+    experiment: ExperimentConfig,
+    target: str,
+    arm: str | Arm,
+    seed: int,
+    pretrained: Path | None,
+    whole: dict | None = None,
 ) -> dict:
-    """The part of the configuration that one cell depends on, with the checksums of what it starts from."""
+    """The part of the configuration that one cell depends on, with the checksums of what it starts from.
+
+    whole: `config.to_dict(experiment)`, where it is known already.
+    """
     arm = Arm.parse(str(arm))
-    whole, transfer = config.to_dict(experiment), experiment.transfer
+    whole, transfer = whole or config.to_dict(experiment), experiment.transfer
     narrow = {key: whole[key] for key in ("name", "imports", "device", "suite", "random", "model", "learner")}
     narrow |= {"target": target, "task": whole["transfer"]["targets"][target], "arm": str(arm), "seed": seed}
     narrow["algorithms"] = {arm.algorithm: plain(experiment.settings_of(arm.algorithm))}
@@ -82,11 +92,15 @@ def narrowed(
         narrow["task"] = {k: v for k, v in narrow["task"].items() if k != "thresholds"}
     if data := experiment.transfer.targets[target].data:
         narrow["data_sha256"] = source_data.read_card(Path(data))["sha256"]
-    if pretrained is not None:
-        narrow["model_sha256"] = model_folder.read_card(pretrained)["sha256"]
-        if arm.with_data:
-            narrow["source_sha256"] = source_data.read_card(pretrained)["sha256"]
-    return narrow
+    return narrow if pretrained is None else narrow | checksums(arm, pretrained)
+
+
+def checksums(arm: Arm, pretrained: Path, read_card: Callable[[Path], dict] = model_folder.read_card) -> dict:
+    """What `narrowed` says of the model folder that a cell starts from, and of its source data where it uses them."""
+    found = {"model_sha256": read_card(pretrained)["sha256"]}
+    if arm.with_data:
+        found["source_sha256"] = source_data.read_card(pretrained)["sha256"]
+    return found
 
 
 # All cells

@@ -3,7 +3,9 @@
 import contextlib
 import datetime
 import fcntl
+import hashlib
 import importlib.metadata
+import json
 import os
 import platform
 import subprocess
@@ -51,6 +53,7 @@ class RunFolder:
     ):
         self.root = Path(path)
         self.config = config if isinstance(config, dict) else to_dict(config)
+        self._settings_sha256 = settings_sha256(self.config, may_differ)
         with _writable(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
             self._lock = _lock(self.root)
@@ -119,7 +122,7 @@ class RunFolder:
         self.record.pop("error", None)
         self.record.update(
             status="running", seed=seed, command=sys.argv, pid=os.getpid(), started=started, updated=_now(),
-            versions=versions(), commit=commit(), machine=machine(),
+            settings_sha256=self._settings_sha256, versions=versions(), commit=commit(), machine=machine(),
         )  # fmt: skip
         self._write_record()
 
@@ -143,12 +146,32 @@ def read_record(folder: Path | str) -> dict[str, Any]:
     return record
 
 
+def settings_sha256(config: dict[str, Any], may_differ: tuple[str, ...] = ()) -> str:
+    """What two runs have in common exactly if they may be one: of a nested config, without what `may_differ`."""
+    leaves = [(key, value) for key, value in _leaves(config) if not _allowed(key, may_differ)]
+    return hashlib.sha256(json.dumps(sorted(leaves, key=lambda leaf: leaf[0]), default=str).encode()).hexdigest()
+
+
+def in_use(folder: Path | str) -> bool:
+    """Whether a process holds the run folder `folder`. Neither makes nor changes anything."""
+    try:
+        descriptor = os.open(Path(folder) / LOCK, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def first_difference(before: Any, now: Any, may_differ: tuple[str, ...] = ()) -> tuple[str, Any, Any] | None:
     """First dotted key at which two nested dicts differ, and both values ("nothing" if absent), or None."""
     old, new = dict(_leaves(before)), dict(_leaves(now))
     for key in [*new, *(key for key in old if key not in new)]:
-        allowed = any(key == name or key.startswith((f"{name}.", f"{name}[")) for name in may_differ)
-        if not allowed and (key not in old or key not in new or not _same(old[key], new[key])):
+        if not _allowed(key, may_differ) and (key not in old or key not in new or not _same(old[key], new[key])):
             return key, old.get(key, "nothing"), new.get(key, "nothing")
     return None
 
@@ -223,6 +246,21 @@ def _writable(folder: Path) -> Iterator[None]:
         ) from error
 
 
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Context manager that keeps every other process out of `folder` (made if missing), as a `RunFolder` does.
+
+    Raises `UserError` if one holds it, naming its pid, or if the folder cannot be written.
+    """
+    with _writable(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = _lock(folder)
+    try:
+        yield
+    finally:
+        os.close(lock)
+
+
 def _lock(folder: Path) -> int:
     # The kernel releases the lock with the process, so a kill leaves nothing to clean up.
     descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
@@ -255,6 +293,10 @@ def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
             yield from _leaves(item, f"{key}[{i}]")
     else:
         yield key, list(value) if isinstance(value, tuple) else value
+
+
+def _allowed(key: str, may_differ: tuple[str, ...]) -> bool:
+    return any(key == name or key.startswith((f"{name}.", f"{name}[")) for name in may_differ)
 
 
 def _same(a: Any, b: Any) -> bool:

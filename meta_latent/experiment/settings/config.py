@@ -21,17 +21,20 @@ Schema = TypeVar("Schema")
 BASE = "from"
 """In a group's mapping, the file to start from: `model: {from: keypoints_rssm, latent_size: 20}`."""
 
-_COMMAND_LINE = "the command line"
+Override = str | tuple[str, Any]
+"""`key=value`, or a key and its value."""
+
+_COMMAND_LINE, _PAIR = "the command line", "a given key and value"
 
 
 def load(
-    schema: type[Schema], sources: Sequence[Mapping | Path | str], overrides: Sequence[str] = ()
+    schema: type[Schema], sources: Sequence[Mapping | Path | str], overrides: Sequence[Override] = ()
 ) -> Schema:
     """An instance of the frozen dataclass `schema` from its defaults, then `sources` in order, then
     `overrides`.
 
     sources: nested dicts or YAML paths; later ones win, mappings merge, lists replace.
-    overrides: "a.b=1" with YAML values; "targets.0.seed=1" reaches into a list.
+    overrides: "a.b=1" with YAML values, or ("a.b", 1); "targets.0.seed=1" reaches into a list.
     To replace a mapping rather than add to it, empty it first: "targets={}" "targets.mine.suite=toy/lqr"; an
     empty mapping in a source does the same.
     Where the schema has a dataclass or mapping, a string names a file of that group: `model: small` is
@@ -51,7 +54,7 @@ def load(
 
 
 def _merged(
-    schema: type, sources: Sequence[Mapping | Path | str], overrides: Sequence[str]
+    schema: type, sources: Sequence[Mapping | Path | str], overrides: Sequence[Override]
 ) -> tuple[dict[str, Any], structure.Origin]:
     merge = _Merge()
     tree = structure.defaults(schema, {})
@@ -59,11 +62,12 @@ def _merged(
         origin = "the given values" if isinstance(source, Mapping) else str(source)
         content = dict(source) if isinstance(source, Mapping) else read_yaml(Path(source))
         tree = merge.onto(tree, content, schema, "", origin)
-    parsed = [parse_override(override) for override in overrides]
+    parsed = [(*parse_override(override), _COMMAND_LINE) if isinstance(override, str) else (*override, _PAIR)
+              for override in overrides]  # fmt: skip
     # Stable: files first, so that `model.latent_size=20 model=small` means the same in either order.
     parsed.sort(key=lambda item: not _names_file(item[1], structure.type_at(schema, item[0])))
-    for key, value in parsed:
-        tree = merge.override(tree, schema, key, value)
+    for key, value, origin in parsed:
+        tree = merge.override(tree, schema, key, value, origin)
     try:
         resolved = OmegaConf.to_container(OmegaConf.create(tree), resolve=True)
     except OmegaConfBaseException as error:
@@ -115,6 +119,7 @@ class _Merge:
 
     def __init__(self) -> None:
         self._origins: dict[str, str] = {}  # of single values, lists and empty mappings
+        self._place = _COMMAND_LINE  # where the present override came from
 
     def origin(self, key: str) -> str:
         """Where the value at the dotted `key` came from: of a mapping, all places that gave it something."""
@@ -153,8 +158,9 @@ class _Merge:
             result[str(name)] = self.onto(result.get(str(name)), item, inner, _join(key, name), origin)
         return result
 
-    def override(self, tree: Any, schema: Any, key: str, value: Any) -> dict[str, Any]:
+    def override(self, tree: Any, schema: Any, key: str, value: Any, origin: str) -> dict[str, Any]:
         """`tree` with the value at the dotted `key` replaced (mappings merge)."""
+        self._place = origin
         head, _, rest = key.partition(".")
         return self._override(tree, schema, "", head, rest, value)
 
@@ -175,7 +181,7 @@ class _Merge:
                 )
             new = self._override(old, inner, key, next_head, next_rest, value)
         else:
-            new = self.onto(old, value, inner, key, _COMMAND_LINE)
+            new = self.onto(old, value, inner, key, self._place)
         if is_item:
             return [*node[: int(head)], new, *node[int(head) + 1 :]]
         return {**node, head: new}

@@ -1,0 +1,233 @@
+"""Runs a sweep: the cells of all its variants in one pool, each once, and a report over them."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from meta_latent.algorithms.registry import Arm
+from meta_latent.data.segments import predicted_bytes
+from meta_latent.errors import RunError, UserError
+from meta_latent.experiment.learning import cells, sweep_plan
+from meta_latent.experiment.learning.sweep_plan import PRETRAINING, Finished, Planned
+from meta_latent.experiment.report import sweep_report
+from meta_latent.experiment.report.text import duration
+from meta_latent.experiment.runs import ray_executor, run_folder
+from meta_latent.experiment.runs.ledger import Ledger
+from meta_latent.experiment.runs.processes import LocalProcess
+from meta_latent.experiment.runs.scheduler import Event, Policy, run_cells
+from meta_latent.experiment.settings import sweep as settings
+from meta_latent.experiment.settings.suites import bind, bind_target
+from meta_latent.experiment.settings.sweep import SweepConfig
+from meta_latent.types import Spec
+
+LEDGER = "sweep.jsonl"
+DEATHS = 10
+"""How often in one call a cell is taken over whose process was killed."""
+_LOG_LINES, _SHOWN = 5, 10
+
+
+@dataclass(frozen=True)
+class Options:
+    """fail_fast: the first cell that fails for good stops all. retry_failed: cells that failed for good in an earlier
+    call are tried again.
+    """
+
+    fail_fast: bool = False
+    retry_failed: bool = False
+
+
+class Sweep:
+    """A sweep as it stands on the disk: its cells, which have finished, which have failed for good.
+
+    source: a name in configs/experiment/, a path or a dict. overrides: "a.b=1". Raises UserError for wrong ones.
+    """
+
+    def __init__(self, source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()):
+        self.config, self.variants = settings.load(source, overrides)
+        if self.config.target or self.config.arm or self.config.run_seed is not None:
+            raise UserError("a sweep runs all cells: leave out target=, arm= and run_seed=")
+        for variant in self.variants:
+            if not variant.experiment.transfer.targets:
+                raise UserError("transfer.targets is empty: there is nothing to learn; name one or more tasks")
+        self.planned = sweep_plan.plan(self.config, self.variants)
+        self.finished = Finished()
+        self.done = {one.cell.name for one in self.planned if self.finished(one)}
+        self.ledger = Ledger(self.config.root / LEDGER)
+
+    @property
+    def root(self) -> Path:
+        """OUT/NAME."""
+        return self.config.root
+
+    def open_cells(self, retry_failed: bool) -> tuple[list[Planned], list[Planned]]:
+        """What is to run, and what is not because it, or what it needs, has failed for good before."""
+        todo, stuck, names = [], [], set()
+        for one in self.planned:
+            if one.cell.name in self.done:
+                continue
+            failed = not retry_failed and self.ledger.failed(one.cell.name, one.settings)
+            if failed or names.intersection(one.cell.after):
+                stuck.append(one)
+                names.add(one.cell.name)
+            else:
+                todo.append(one)
+        return todo, stuck
+
+    def seconds(self, todo: Collection[Planned]) -> float | None:
+        """What `todo` will take on the sweep's workers, by the finished cells of its kinds; None = unknown."""
+        own = {one.kind: self.ledger.seconds(one.kind) for one in self.planned}
+        known = [value for kind, value in own.items() if value is not None and kind != PRETRAINING]
+        usual = sum(known) / len(known) if known else None
+        each = [usual if own[one.kind] is None and one.kind != PRETRAINING else own[one.kind] for one in todo]
+        return None if None in each else sum(each) / min(self.config.workers, max(len(each), 1))
+
+
+def run(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), options: Options | None = None) -> dict:
+    """Run every cell of a sweep that has not finished, then write its report; returns the content of sweep.json.
+
+    Raises UserError if another process runs the same sweep, RunError naming the cells that failed.
+    """
+    options = options or Options()
+    sweep = Sweep(source, overrides)
+    todo, stuck = sweep.open_cells(options.retry_failed)
+    _check(todo)
+    with run_folder.held(sweep.root):
+        sweep_plan.write_experiments(todo)
+        sweep_plan.write_links(sweep.planned)
+        sweep_report.write_variants(sweep.root, [(v.name, v.group, v.values) for v in sweep.variants])
+        tqdm.write(f"sweep {sweep.config.name}: {len(sweep.variants)} variants, {len(sweep.planned)} cells, "
+                   f"{len(sweep.done)} finished, {len(todo)} to run", file=sys.stderr)  # fmt: skip
+        outcome = _run_cells(sweep, todo, options)
+        result = sweep_report.build(sweep.root)
+        _raise_failures(sweep, outcome, stuck)
+    return result
+
+
+def _run_cells(sweep: Sweep, todo: Sequence[Planned], options: Options) -> dict[str, str]:
+    """Names of `todo` -> "done", "failed", "skipped" or "stopped"."""
+    by_name = {one.cell.name: one for one in todo}
+
+    def remaining(waiting: Collection[str], running: Collection[str]) -> float | None:
+        return sweep.seconds([by_name[name] for name in (*waiting, *running)])
+
+    def note(event: Event) -> None:
+        one = by_name[event.cell.name]
+        if event.kind in ("done", "again", "failed"):
+            sweep.ledger.add(
+                event.cell.name, one.kind, one.settings, outcome=event.kind, seconds=round(event.seconds, 2),
+                status=event.exit_status, line=event.last_line)  # fmt: skip
+        _tell(event)
+
+    policy = Policy(
+        launch=_launch(sweep.config),
+        retries=sweep.config.sweep.retries,
+        deaths=DEATHS,
+        fail_fast=options.fail_fast,
+        finished=lambda cell: sweep.finished(by_name[cell.name]),
+        busy=lambda cell: run_folder.in_use(by_name[cell.name].folder),
+        remaining=remaining,
+    )
+    present = [_without(one, sweep.done) for one in todo]
+    return run_cells(present, sweep.config.workers, note, policy=policy)
+
+
+def _without(one: Planned, done: Collection[str]):
+    """The cell without the dependencies that have finished."""
+    cell = one.cell
+    after = tuple(name for name in cell.after if name not in done)
+    return type(cell)(cell.name, cell.argv, after, cell.log)
+
+
+def _launch(config: SweepConfig) -> Callable:
+    if config.sweep.executor == "local":
+        return LocalProcess
+    return ray_executor.connect(config.sweep.address, config.workers)
+
+
+def _tell(event: Event) -> None:
+    texts = {"done": f"{event.seconds:.0f} s", "failed": event.last_line, "again": event.last_line,
+             "skipped": "what it needs has failed", "stopped": "", "found": "another process finished it"}  # fmt: skip
+    if event.kind in texts:
+        tqdm.write(f"{event.kind:8}{event.cell.name}  {texts[event.kind]}  ({event.standing})", file=sys.stderr)
+
+
+def _raise_failures(sweep: Sweep, outcome: Mapping[str, str], stuck: Sequence[Planned]) -> None:
+    """RunError if a cell has not finished, after the last lines of the logs of those that failed."""
+    failed = [one for one in sweep.planned if outcome.get(one.cell.name) == "failed"]
+    failed += [one for one in stuck if sweep.ledger.failed(one.cell.name, one.settings)]
+    for one in failed[:_SHOWN]:
+        lines = _tail(one.cell.log) or [sweep.ledger.line(one.cell.name)]
+        tqdm.write("\n    ".join([f"failed  {one.cell.name}; the end of {one.cell.log}:", *lines]), file=sys.stderr)
+    missing = len(stuck) + sum(result != "done" for result in outcome.values())
+    if missing:
+        names = ", ".join(one.cell.name for one in failed[:4]) or "none"
+        raise RunError(f"{missing} of {len(sweep.planned)} cells did not finish; failed: {names}; "
+                       "the same command with --retry-failed tries them again")  # fmt: skip
+
+
+def _tail(log: Path | None) -> list[str]:
+    try:
+        with open(log, "rb") as file:
+            file.seek(max(0, file.seek(0, 2) - 8000))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return []
+    return [line.rstrip() for line in text.splitlines() if line.strip()][-_LOG_LINES:]
+
+
+def _check(todo: Sequence[Planned]) -> None:
+    """Raise UserError for what is known to fail before it starts."""
+    bound: dict[str, Any] = {}
+    for one in todo:
+        if one.kind == PRETRAINING:
+            continue
+        (target, name), experiment = one.place, one.experiment
+        arm, key = Arm.parse(name), repr((experiment.suite, target, experiment.transfer.targets[target]))
+        if key not in bound:
+            bound[key] = bind_target(experiment, target)
+        arm.entry.require_extra(arm.algorithm)
+        cells.check(experiment, bound[key], arm)
+
+
+def foretell(
+    source: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), options: Options | None = None
+) -> str:
+    """What `run` would do, in words: cells, bytes of their data, time. Writes nothing."""
+    sweep = Sweep(source, overrides)
+    todo, stuck = sweep.open_cells((options or Options()).retry_failed)
+    _check(todo)
+    links = sum(len(one.links) for one in sweep.planned)
+    pretrainings = sum(one.kind == PRETRAINING for one in sweep.planned)
+    need, seconds = sum(map(_bytes, todo)), sweep.seconds(todo)
+    time = "unknown: no such cell has finished yet" if seconds is None else f"about {duration(seconds)}"
+    above = next(folder for folder in (sweep.root, *sweep.root.absolute().parents) if folder.exists())
+    lines = [
+        f"sweep {sweep.config.name} in {sweep.root}: {len(sweep.variants)} variants",
+        *(f"  {variant.name}" for variant in sweep.variants),
+        f"cells: {len(sweep.planned)}, of them {pretrainings} pretrainings; {links} more are equal to one of these",
+        f"finished {len(sweep.done)}, failed before {len(stuck)}, to run {len(todo)}",
+        f"data to store: at most {need / 1e6:,.0f} MB, checkpoints and videos come on top; "
+        f"free there: {shutil.disk_usage(above).free / 1e6:,.0f} MB",
+        f"time: {time} ({sweep.config.workers} workers)",
+    ]
+    return "\n".join(lines)
+
+
+def _bytes(one: Planned) -> int:
+    """Of the episodes that a cell stores."""
+    experiment = one.experiment
+    if one.kind == PRETRAINING:
+        sources = experiment.pretrain.each_source
+        return predicted_bytes(Spec.of(bind(experiment, sources[0]).distribution), experiment.pretrain.env_steps)
+    target, arm = one.place
+    if Arm.parse(arm).entry.clock != "env_steps":
+        return 0
+    steps = min(experiment.transfer.budget(target, arm), experiment.transfer.replay.capacity)
+    return predicted_bytes(Spec.of(bind_target(experiment, target).distribution), steps)

@@ -1,0 +1,169 @@
+"""The cells of a sweep: of all variants together, with pretrainings and equal runs that are computed once.
+
+| folder in OUT/NAME | holds |
+|---|---|
+| VARIANT/ | an experiment folder, and `experiment.yaml`, its resolved settings |
+| pretraining_CHECKSUM/ | an experiment folder with the pretrainings of one kind, a seed each |
+| VARIANT/transfer/TARGET/ALGORITHM/START/SEED | a run, or a link to the run of another variant that is the same |
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from meta_latent import files
+from meta_latent.algorithms.registry import Arm
+from meta_latent.errors import UserError
+from meta_latent.experiment.learning import cells
+from meta_latent.experiment.pretraining import model_folder, pretrain
+from meta_latent.experiment.runs.processes import Cell, command
+from meta_latent.experiment.runs.run_folder import read_record, settings_sha256
+from meta_latent.experiment.settings import config
+from meta_latent.experiment.settings.schema import ExperimentConfig
+from meta_latent.experiment.settings.sweep import SweepConfig, Variant
+
+PRETRAINING, YAML = "pretraining", "experiment.yaml"
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A cell of a sweep. kind: what it shares with cells that take about as long: "pretraining", or TARGET/ARM. seed:
+    of the run, or of pretraining. narrow: the settings that it depends on, but for the checksum of a model that it
+    starts from; settings: a checksum of them, with the model's folder. links: other places where it is looked for.
+    """
+
+    cell: Cell
+    folder: Path
+    experiment: ExperimentConfig
+    kind: str
+    seed: int
+    narrow: dict
+    settings: str
+    links: tuple[Path, ...] = ()
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """Target and arm."""
+        target, _, arm = self.kind.partition("/")
+        return target, arm
+
+
+def plan(sweep: SweepConfig, variants: Sequence[Variant]) -> list[Planned]:
+    """All cells of a sweep, pretrainings first; of equal ones one, with the places where the others link to it."""
+    pretrainings: dict[str, Planned] = {}
+    found: dict[str, Planned] = {}
+    for variant in variants:
+        for one in _cells(variant, sweep.root, pretrainings):
+            same = found.get(one.settings)
+            if same is None:
+                found[one.settings] = one
+            elif _holds_run(one.folder) and not _holds_run(same.folder):
+                found[one.settings] = replace(one, links=(*same.links, same.folder))
+            else:
+                found[one.settings] = replace(same, links=(*same.links, one.folder))
+    return [*pretrainings.values(), *found.values()]
+
+
+def _holds_run(folder: Path) -> bool:
+    return folder.is_dir() and not folder.is_symlink()
+
+
+def _cells(variant: Variant, root: Path, pretrainings: dict[str, Planned]) -> list[Planned]:
+    """The cells of one variant; pretrainings that it needs are added to `pretrainings`."""
+    experiment, transfer, after = variant.experiment, variant.experiment.transfer, ()
+    arms, whole = [Arm.parse(arm) for arm in transfer.arms], config.to_dict(experiment)
+    if experiment.pretrained is None and any(arm.needs_model for arm in arms):
+        first = _pretraining(experiment, root)
+        first = pretrainings.setdefault(first.cell.name, first)
+        experiment, after = replace(experiment, pretrained=str(first.folder / "model")), (first.cell.name,)
+    found = []
+    for seed in transfer.seeds:
+        for arm in arms:
+            for target in transfer.targets:
+                which = (f"target={target}", f"arm={arm}", f"run_seed={seed}")
+                folder = cells.cell_folder(experiment, target, arm, seed)
+                cell = Cell(
+                    f"{variant.name}/{target}/{arm}/{seed}",
+                    command("transfer", str(root / variant.name / YAML), *which),
+                    after if arm.needs_model else (),
+                    folder / "output.log",
+                )
+                narrow = cells.narrowed(experiment, target, arm, seed, None, whole)
+                settings = settings_sha256(narrow, cells.MAY_DIFFER)
+                settings += f" {experiment.pretrained}" if arm.needs_model else ""
+                found.append(Planned(cell, folder, experiment, f"{target}/{arm}", seed, narrow, settings))
+    return found
+
+
+def _pretraining(experiment: ExperimentConfig, root: Path) -> Planned:
+    kind = settings_sha256(pretrain.narrowed(experiment), ("name", "device", "seed"))[:8]
+    own = replace(experiment, name=f"{PRETRAINING}_{kind}", out=str(root), pretrained=None)
+    folder = pretrain.folder_of(own)
+    argv = command("pretrain", str(root / own.name / YAML), f"seed={own.seed}")
+    cell = Cell(f"{own.name}/{own.seed}", argv, (), folder / "output.log")
+    narrow = pretrain.narrowed(own)
+    return Planned(cell, folder, own, PRETRAINING, own.seed, narrow, settings_sha256(narrow, ("device",)))
+
+
+def write_experiments(planned: Sequence[Planned]) -> None:
+    """Write every experiment whose cells are `planned` as a YAML that `meta-latent transfer` and others take, and the
+    links to shared runs. Raises RunError if the disk is full.
+    """
+    written = {}
+    for one in planned:
+        written.setdefault(one.experiment.name, one.experiment)
+    for name, experiment in written.items():
+        path = Path(experiment.out) / name / YAML
+        content = config.to_yaml(experiment).encode()
+        if not path.is_file() or path.read_bytes() != content:
+            with files.full_disk_named(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+            files.atomic_write_bytes(path, content)
+
+
+def write_links(planned: Sequence[Planned]) -> None:
+    """Link to shared runs from where every variant looks for them; a folder that is there already stays."""
+    for one in planned:
+        if one.folder.is_symlink():
+            one.folder.unlink()
+        for link in one.links:
+            to = os.path.relpath(one.folder, link.parent)
+            if _holds_run(link) or (link.is_symlink() and os.readlink(link) == to):
+                continue
+            with files.full_disk_named(link):
+                link.parent.mkdir(parents=True, exist_ok=True)
+                link.unlink(missing_ok=True)
+                link.symlink_to(to)
+
+
+class Finished:
+    """Answers whether a planned cell has finished with the settings that it has now; reads each model card once."""
+
+    def __init__(self) -> None:
+        self._cards: dict[str, dict] = {}
+
+    def __call__(self, one: Planned) -> bool:
+        """Whether its folder says so. A damaged record counts as unfinished."""
+        try:
+            record = read_record(one.folder)
+            if record.get("status") != "done":
+                return False
+            return record.get("settings_sha256") == self.settings(one)
+        except UserError:
+            return False
+
+    def settings(self, one: Planned) -> str:
+        """`settings_sha256` of a run with the present settings. Raises UserError where there is no model yet."""
+        if one.kind == PRETRAINING or not (arm := Arm.parse(one.place[1])).needs_model:
+            return one.settings
+        sums = cells.checksums(arm, Path(one.experiment.pretrained), self._card)
+        return settings_sha256(one.narrow | sums, cells.MAY_DIFFER)
+
+    def _card(self, folder: Path) -> dict:
+        key = str(folder)
+        if key not in self._cards:
+            self._cards[key] = model_folder.read_card(folder)
+        return self._cards[key]

@@ -1,0 +1,196 @@
+"""The numbers of a sweep: every variant's arms over all pretrainings and runs, and their comparisons.
+
+A line is one arm of one group: a variant with all its seeds of pretraining. Runs that variants share count once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from meta_latent.experiment.report.arms import compared, in_order, uses_pretraining
+from meta_latent.experiment.report.numbers import FINAL_EVALUATIONS, Bootstrap, level
+from meta_latent.experiment.report.records import number
+from meta_latent.experiment.report.sources import Cell, read_run
+from meta_latent.ops import hierarchical
+from meta_latent.ops import learning_speed as ls
+
+LEVELS = 101
+"""At how many scores performance profiles are read."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """A variant with all its pretrainings: the cells of their folders, each run once."""
+
+    name: str
+    variants: tuple[str, ...]
+    cells: tuple[Cell, ...]
+
+
+def groups_of(root: Path, variants: Sequence[Mapping[str, Any]], warnings: list[str]) -> list[Group]:
+    """The groups of the sweep in `root`, in the order of its `variants` (name, group, values of each)."""
+    names: dict[str, list[str]] = {}
+    for variant in variants:
+        names.setdefault(variant["group"], []).append(variant["name"])
+    found = []
+    for group, members in names.items():
+        cells: dict[Path, Cell] = {}
+        for member in members:
+            for cell in read_run(root / member).cells:
+                if cell.path.resolve() not in cells:
+                    cells[cell.path.resolve()] = cell
+                    warnings.extend(f"{member}, {cell.target}, {cell.arm}, seed {cell.seed}: {note}."
+                                    for note in cell.notes)  # fmt: skip
+        found.append(Group(group, tuple(members), tuple(cells.values())))
+    return found
+
+
+def levels(groups: Sequence[Group]) -> np.ndarray:
+    """(LEVELS,) scores at which profiles are read: from 0 or the lowest final score to 1 or the highest."""
+    finals = [_final(cell) for group in groups for cell in group.cells if cell.curve is not None and _normalised([cell])]
+    return np.linspace(min([0.0, *finals]), max([1.0, *finals]), LEVELS)
+
+
+def group_numbers(group: Group, draw: Bootstrap, at: np.ndarray, warnings: list[str]) -> dict[str, Any]:
+    """Of every arm of a group: what it scored per target and over all, with hierarchical intervals.
+
+    at: the `levels` of the whole sweep.
+    """
+    result = {}
+    for arm in in_order(compared(group.cells, [])):
+        own = [cell for cell in group.cells if cell.arm == arm and cell.curve is not None]
+        if not own:
+            continue
+        tasks = tasks_of(own)
+        targets = {name: _target(name, cells, draw, (group.name, arm)) for name, cells in by_target(own).items()}
+        alike = len(targets) == 1 or all(target["normalised"] for target in targets.values())
+        models = len({_model(cell) for cell in own})
+        result[arm] = {
+            "runs": len(own), "pretrainings": models if uses_pretraining(arm) else 0, "targets": targets,
+            "final_score_iqm": float(hierarchical.iqm(hierarchical.as_samples(tasks))[0]) if alike else None,
+            "final_score_interval": _iqm_interval(tasks, draw, group.name, arm, "all") if alike else None,
+            "profile": _profile(tasks, draw, at, group.name, arm) if alike and _normalised(own) else None,
+        }  # fmt: skip
+        warnings += _warnings(f"{group.name}, {arm}", result[arm], own)
+    return result
+
+
+def by_target(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
+    """Target -> its cells."""
+    found: dict[str, list[Cell]] = {}
+    for cell in cells:
+        found.setdefault(cell.target, []).append(cell)
+    return found
+
+
+def tasks_of(cells: Sequence[Cell], targets: Sequence[str] | None = None) -> list[list[np.ndarray]]:
+    """Final scores per target and pretrained model, as `ops.hierarchical` takes them."""
+    models = list(dict.fromkeys(map(_model, cells)))
+    groups = by_target(cells)
+    return [[np.array([_final(cell) for cell in groups[target] if _model(cell) == model]) for model in models]
+            for target in (groups if targets is None else targets)]  # fmt: skip
+
+
+def comparisons(groups: Sequence[Group], draw: Bootstrap) -> list[dict[str, Any]]:
+    """Probability of improvement: each arm against its base within a group, and against itself in the first group."""
+    found = []
+    for group in groups:
+        bases = compared(group.cells, [])
+        for arm in in_order(bases):
+            pairs = [((group, arm), (group, base)) for base in bases[arm][:1]]
+            if group is not groups[0]:
+                pairs.append(((group, arm), (groups[0], arm)))
+            found += [told for pair in pairs if (told := _improvement(*pair, draw))]
+    return found
+
+
+def _improvement(learner: tuple[Group, str], base: tuple[Group, str], draw: Bootstrap) -> dict[str, Any] | None:
+    """None where the two share no target, or all their runs."""
+    own, other = ([c for c in g.cells if c.arm == arm and c.curve is not None] for g, arm in (learner, base))
+    shared = [target for target in by_target(own) if target in by_target(other)]
+    if not shared or {c.path.resolve() for c in own} == {c.path.resolve() for c in other}:
+        return None
+    own, other = ([cell for cell in cells if cell.target in shared] for cells in (own, other))
+    pair = [tasks_of(cells, shared) for cells in (own, other)]
+    told = {"group": learner[0].name, "arm": learner[1], "base_group": base[0].name, "base": base[1]}
+    chance = hierarchical.improvement(*map(hierarchical.as_samples, pair))[0]
+    return told | {"targets": len(shared), "probability": float(chance), "interval": _chance_interval(pair, draw, told)}
+
+
+def _chance_interval(pair, draw: Bootstrap, told: Mapping[str, Any]) -> tuple[float, float] | None:
+    if any(sum(map(np.size, task)) < 2 for tasks in pair for task in tasks):
+        return None
+    rng = draw.rng("improvement", *(str(told[key]) for key in ("group", "arm", "base_group", "base")))
+    drawn = hierarchical.improvement(*(hierarchical.draws(tasks, rng, draw.resamples) for tasks in pair))
+    drawn = drawn[np.isfinite(drawn)]
+    return ls.percentile_interval(drawn) if drawn.size else None
+
+
+def _target(name: str, cells: Sequence[Cell], draw: Bootstrap, line: tuple[str, str]) -> dict[str, Any]:
+    """One arm on one target."""
+    tasks = tasks_of(cells)
+    asked = next((cell.thresholds for cell in cells if cell.thresholds), ())
+    result: dict[str, Any] = {
+        "runs": [{"folder": cell.path.name, "variant": _variant(cell), "status": cell.status,
+                  "final_score": _final(cell), "model_sha256": cell.facts.get("model_sha256")} for cell in cells],
+        "normalised": _normalised(cells), "thresholds": {},
+        "final_score_iqm": float(hierarchical.iqm(hierarchical.as_samples(tasks))[0]),
+        "final_score_interval": _iqm_interval(tasks, draw, *line, name),
+    }  # fmt: skip
+    for threshold in asked:
+        times = ls.Times.of([cell.curve for cell in cells], threshold)
+        told = {"reached": int(times.reached.sum()), "median": times.median()}
+        result["thresholds"][level(threshold)] = told
+    return result
+
+
+def _iqm_interval(tasks, draw: Bootstrap, *names: str) -> tuple[float, float] | None:
+    rng = draw.rng("sweep", *names)
+    return hierarchical.bootstrap(tasks, hierarchical.iqm, rng, resamples=draw.resamples)
+
+
+def _profile(tasks, draw: Bootstrap, at: np.ndarray, *names: str) -> dict[str, Any]:
+    """Where profiles are read, the profile and its band (None: single runs)."""
+    share = hierarchical.profile(hierarchical.as_samples(tasks), at)[0]
+    band = hierarchical.profile_band(tasks, at, draw.rng("profile", *names), resamples=draw.resamples)
+    low, high = (None, None) if band is None else band
+    return {"levels": at, "share": share, "low": low, "high": high}
+
+
+def _warnings(line: str, told: Mapping[str, Any], cells: Sequence[Cell]) -> list[str]:
+    fewest = min(len(target["runs"]) for target in told["targets"].values())
+    found = [ls.few_seeds_warning(fewest, line)]
+    if told["pretrainings"] == 1:
+        found.append(f"{line}: one pretrained model; its own luck is in no interval.")
+    unfinished = sum(cell.status != "done" for cell in cells)
+    if unfinished:
+        found.append(f"{line}: {unfinished} runs have not finished and count with what they showed.")
+    return [text for text in found if text]
+
+
+def _model(cell: Cell) -> str | None:
+    return cell.facts.get("model_sha256")
+
+
+def _final(cell: Cell) -> float:
+    return ls.final_score(cell.curve, FINAL_EVALUATIONS)
+
+
+def _normalised(cells: Sequence[Cell]) -> bool:
+    return all(number(cell.facts.get("reference")) is not None for cell in cells)
+
+
+def _variant(cell: Cell) -> str:
+    """The name of the variant in whose folder a cell stands."""
+    return cell.path.parents[4].name
+
+
+def counts(groups: Sequence[Group]) -> dict[str, int]:
+    """Status -> number of runs."""
+    statuses = [cell.status for cell in dict((c.path.resolve(), c) for g in groups for c in g.cells).values()]
+    return {status: statuses.count(status) for status in sorted(set(statuses))}

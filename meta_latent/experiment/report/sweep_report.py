@@ -1,0 +1,132 @@
+"""The report over a sweep: ``sweep.json`` (numbers), ``sweep.html`` (a self-contained page), ``report/sweep_*.png``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+
+from meta_latent.errors import UserError
+from meta_latent.experiment.report import drawing, sweep_figures, sweep_numbers, text
+from meta_latent.experiment.report.analysis import plain
+from meta_latent.experiment.report.numbers import Bootstrap
+from meta_latent.files import atomic_write_bytes
+from meta_latent.ops import learning_speed as ls
+
+FORMAT = 1
+NUMBERS, PAGE = "sweep.json", "sweep.html"
+
+
+def write_variants(root: Path, variants: Sequence[tuple[str, str, dict[str, Any]]]) -> None:
+    """Say in sweep.json which variants there are: (name, group, values by key); older numbers stay until `build`."""
+    content = _read(root) if (root / NUMBERS).is_file() else {"format": FORMAT}
+    content["variants"] = [{"name": name, "group": group, "values": values} for name, group, values in variants]
+    atomic_write_bytes(root / NUMBERS, json.dumps(content, indent=1).encode())
+
+
+def build(root: str | Path, *, resamples: int = ls.RESAMPLES, seed: int = 0) -> dict[str, Any]:
+    """Write sweep.json, sweep.html and the figures of the sweep in ``root``; returns the content of sweep.json.
+
+    Raises UserError where there is no sweep.
+    """
+    root, draw = Path(root), Bootstrap(resamples, seed)
+    variants, warnings = _read(root)["variants"], []
+    groups = sweep_numbers.groups_of(root, variants, warnings)
+    at = sweep_numbers.levels(groups)
+    result = plain({
+        "format": FORMAT,
+        "name": root.resolve().name,
+        "variants": variants,
+        "runs": sweep_numbers.counts(groups),
+        "groups": {
+            group.name: {"variants": group.variants, "arms": sweep_numbers.group_numbers(group, draw, at, warnings)}
+            for group in groups
+        },
+        "comparisons": sweep_numbers.comparisons(groups, draw),
+        "warnings": list(dict.fromkeys(warnings)),
+        "bootstrap": {"level": ls.LEVEL, "resamples": resamples, "seed": seed},
+    })  # fmt: skip
+    atomic_write_bytes(root / NUMBERS, json.dumps(result, indent=1, allow_nan=False).encode())
+    atomic_write_bytes(root / PAGE, render(root, result).encode(errors="replace"))
+    return result
+
+
+def table(result: dict[str, Any]) -> str:
+    """The summary as lines of text: a row per variant and arm."""
+    rows = [("variant", "arm", "runs", "models", "final score", "95 %"), *_rows(result)]
+    widths = [max(len(row[column]) for row in rows) for column in range(6)]
+    return "\n".join("  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip()
+                     for row in rows)  # fmt: skip
+
+
+def render(root: Path, result: dict[str, Any]) -> str:
+    """The page; also writes its figures as PNGs."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True,
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)  # fmt: skip
+    figures = []
+    for name, label, figure in _figures(result):
+        drawing.save_png(figure, root / "report" / f"sweep_{name}.png")
+        figures.append({"label": label, "svg": drawing.inline_svg(figure, f"sweep-{name}")})
+    return environment.get_template("sweep.html").render(
+        report=result, styles=drawing.STYLES, figures=figures, rows=_rows(result), comparisons=_chances(result))
+
+
+def _read(root: Path) -> dict[str, Any]:
+    try:
+        content = json.loads((root / NUMBERS).read_text())
+        return content | {"variants": list(content["variants"])}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{root} holds no sweep: {NUMBERS} is missing or damaged; `meta-latent sweep` writes it anew"
+                        ) from error  # fmt: skip
+
+
+def _lines(result: dict[str, Any]):
+    """(group, arm, numbers, style) of every line."""
+    lines = [(group, arm, told) for group, found in result["groups"].items() for arm, told in found["arms"].items()]
+    return [(*line, place % len(drawing.STYLES)) for place, line in enumerate(lines)]
+
+
+def _rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
+    return [
+        (group, arm, str(told["runs"]), str(told["pretrainings"] or "none"), text.score(told["final_score_iqm"]),
+         text.interval(told["final_score_interval"]))
+        for group, arm, told, _ in _lines(result)
+    ]  # fmt: skip
+
+
+def _chances(result: dict[str, Any]) -> list[tuple[str, str, str, str]]:
+    return [(f"{c['group']}: {c['arm']}", f"{c['base_group']}: {c['base']}", text.percent(c["probability"]),
+             text.interval(c["interval"], text.percent)) for c in result["comparisons"]]  # fmt: skip
+
+
+def _figures(result: dict[str, Any]):
+    """(name, what it shows, figure) of every figure that there are numbers for."""
+    lines = _lines(result)
+    drawn = [(f"{group}: {arm}", style, told["profile"]) for group, arm, told, style in lines if told["profile"]]
+    found = []
+    if drawn:
+        profiles = [
+            sweep_figures.ProfileLine(
+                name, style, *(None if p[key] is None else np.array(p[key], float)
+                               for key in ("levels", "share", "low", "high")))
+            for name, style, p in drawn
+        ]  # fmt: skip
+        found.append(("profiles", "Performance profiles: the share of runs above a score",
+                      sweep_figures.profiles(profiles)))  # fmt: skip
+    rows = [sweep_figures.Row(f"{group}: {arm}", style, told["final_score_iqm"], told["final_score_interval"])
+            for group, arm, told, style in lines if told["final_score_iqm"] is not None]  # fmt: skip
+    if rows:
+        found.append(("scores", "Final scores: interquartile means", sweep_figures.bars(rows, "final score (IQM)")))
+    styles = {(group, arm): style for group, arm, _, style in lines}
+    rows = [sweep_figures.Row(f"{c['group']}: {c['arm']}\nover {c['base_group']}: {c['base']}",
+                              styles[c["group"], c["arm"]], c["probability"], c["interval"])
+            for c in result["comparisons"]]  # fmt: skip
+    if rows:
+        found.append(("improvement", "Probability of improvement",
+                      sweep_figures.bars(rows, "probability of improvement", at=0.5)))  # fmt: skip
+    return found

@@ -1,0 +1,125 @@
+"""The report over a sweep, on fabricated runs whose numbers are known."""
+
+import json
+
+import numpy as np
+import pytest
+from fabricated_runs import new_facts, write_cell
+
+from meta_latent.errors import UserError
+from meta_latent.experiment.report import sweep_report
+from meta_latent.ops import learning_speed as ls
+
+SCORES = {("horizon_3", 0): (0.9, 0.8), ("horizon_3", 1): (0.5, 0.6), ("horizon_5", 0): (0.3, 0.2),
+          ("horizon_5", 1): (0.4, 0.5)}  # fmt: skip
+BUDGET = 300
+
+
+def rows(score):
+    return [(0, 0.0), (100, score), (200, score), (BUDGET, score)]
+
+
+def fabricate(root, scores=None, **facts):
+    """Two variants with two pretrainings; scratch runs are those of the first pretraining, linked."""
+    variants = []
+    for (group, seed), both in (scores or SCORES).items():
+        variant = f"{group},seed_{seed}"
+        variants.append((variant, group, {"seed": seed}))
+        for run, score in enumerate(both):
+            start = {"model_sha256": f"model {seed}", "compared_with": "ivg/scratch", "budget": BUDGET}
+            write_cell(root / variant, "goal", "ivg/pretrained", run, rows(score), facts=new_facts, **start, **facts)
+            folder = root / variant / "transfer" / "goal" / "ivg" / "scratch"
+            if seed == 0:
+                write_cell(root / variant, "goal", "ivg/scratch", run, rows(0.1 + 0.1 * run), facts=new_facts, **facts)
+            else:
+                folder.mkdir(parents=True, exist_ok=True)
+                first = root / f"{group},seed_0" / "transfer" / "goal" / "ivg" / "scratch"
+                (folder / str(run)).symlink_to(first / str(run))
+    sweep_report.write_variants(root, variants)
+
+
+@pytest.fixture
+def result(tmp_path):
+    fabricate(tmp_path)
+    return sweep_report.build(tmp_path)
+
+
+def test_every_run_counts_once_and_every_model_too(result):
+    for group in ("horizon_3", "horizon_5"):
+        arms = result["groups"][group]["arms"]
+        assert (arms["ivg/pretrained"]["runs"], arms["ivg/pretrained"]["pretrainings"]) == (4, 2)
+        assert (arms["ivg/scratch"]["runs"], arms["ivg/scratch"]["pretrainings"]) == (2, 0)
+    assert result["runs"] == {"done": 12}
+    assert result["groups"]["horizon_3"]["variants"] == ["horizon_3,seed_0", "horizon_3,seed_1"]
+
+
+def test_scores_are_the_interquartile_means_with_intervals_over_models(result):
+    told = result["groups"]["horizon_3"]["arms"]["ivg/pretrained"]
+    assert told["final_score_iqm"] == pytest.approx(ls.iqm([0.9, 0.8, 0.5, 0.6]))
+    low, high = told["final_score_interval"]
+    assert low <= 0.55 and high >= 0.85  # a draw may take either model twice
+
+
+def test_probabilities_are_those_counted_by_hand(result):
+    found = {(c["group"], c["arm"], c["base_group"], c["base"]): c["probability"] for c in result["comparisons"]}
+    assert found == {
+        ("horizon_3", "ivg/pretrained", "horizon_3", "ivg/scratch"): 1.0,
+        ("horizon_5", "ivg/pretrained", "horizon_5", "ivg/scratch"): pytest.approx(7.5 / 8),  # one tie at 0.2
+        ("horizon_5", "ivg/pretrained", "horizon_3", "ivg/pretrained"): pytest.approx(0.5 / 16),
+        ("horizon_5", "ivg/scratch", "horizon_3", "ivg/scratch"): 0.5,
+    }
+    assert all(0 <= c["interval"][0] <= c["probability"] <= c["interval"][1] <= 1 for c in result["comparisons"])
+
+
+def test_profiles_fall_from_one_to_zero_where_the_scores_are(result):
+    profile = result["groups"]["horizon_3"]["arms"]["ivg/pretrained"]["profile"]
+    share = dict(zip(np.round(profile["levels"], 2), profile["share"], strict=True))  # from 0 to 1
+    assert [share[level] for level in (0.0, 0.56, 0.7, 1.0)] == [1, 0.75, 0.5, 0]
+    assert all(low <= at <= high for low, at, high in
+               zip(*(profile[key] for key in ("low", "share", "high")), strict=True))  # fmt: skip
+
+
+def test_raw_scores_have_no_profile(tmp_path):
+    fabricate(tmp_path, reference=None, floor=None)
+    told = sweep_report.build(tmp_path)["groups"]["horizon_3"]["arms"]["ivg/pretrained"]
+    assert told["profile"] is None and not told["targets"]["goal"]["normalised"]
+
+
+def test_one_model_and_few_seeds_are_warned_of(tmp_path):
+    fabricate(tmp_path, {("base", 0): (0.5, 0.6)})
+    warnings = sweep_report.build(tmp_path)["warnings"]
+    assert "base, ivg/pretrained: one pretrained model; its own luck is in no interval." in warnings
+    assert any("only 2 seeds" in text for text in warnings)
+
+
+def test_the_page_and_its_figures(result, tmp_path):
+    page = (tmp_path / "sweep.html").read_text()
+    assert page.count("<svg") == 3 and "http" not in page.replace("http://www.w3.org", "")
+    assert all(f"horizon_{h},seed_{s}" in page for h in (3, 5) for s in (0, 1))
+    assert {path.name for path in (tmp_path / "report").iterdir()} == {
+        "sweep_profiles.png", "sweep_scores.png", "sweep_improvement.png"}  # fmt: skip
+    stored = json.loads((tmp_path / "sweep.json").read_text())
+    assert stored == json.loads(json.dumps(result))
+    lines = sweep_report.table(result).splitlines()
+    assert len(lines) == 5 and lines[1].split()[:4] == ["horizon_3", "ivg/pretrained", "4", "2"]
+
+
+def test_building_twice_gives_the_same_numbers(result, tmp_path):
+    assert sweep_report.build(tmp_path) == result
+
+
+def test_variants_without_runs_and_damaged_ones_are_shown_as_such(tmp_path):
+    fabricate(tmp_path)
+    (tmp_path / "horizon_3,seed_0" / "transfer" / "goal" / "ivg" / "pretrained" / "0" / "metrics.jsonl").write_text("{")
+    sweep_report.write_variants(tmp_path, [("none", "none", {}), ("horizon_3,seed_0", "horizon_3", {})])
+    result = sweep_report.build(tmp_path)
+    assert result["groups"]["none"]["arms"] == {}
+    assert result["groups"]["horizon_3"]["arms"]["ivg/pretrained"]["runs"] == 1
+
+
+def test_no_sweep(tmp_path):
+    with pytest.raises(UserError, match="holds no sweep"):
+        sweep_report.build(tmp_path)
+    (tmp_path / "sweep.json").write_text("{")
+    with pytest.raises(UserError, match="holds no sweep"):
+        sweep_report.build(tmp_path)
