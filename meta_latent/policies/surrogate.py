@@ -89,6 +89,7 @@ class Surrogate:
             for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
                 parameter.grad = gradient
             optimiser.step()
+            self.policy.take(self.policy.values())
         gained, moved = (measure(self.policy.values()).detach() for measure in (self.gain, self.divergence))
         return {"improvement": float(gained), "divergence": float(moved), "step": 1.0} | self._spread()
 
