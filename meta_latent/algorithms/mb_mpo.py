@@ -24,6 +24,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
 
+import torch
+
 from meta_latent.algorithms.registry import SCRATCH, Algorithm, Setting
 from meta_latent.errors import UserError
 from meta_latent.models.dynamics_ensemble import METRICS as DYNAMICS_METRICS
@@ -117,11 +119,18 @@ class MBMPO(PolicySearch):
         adapt = partial(self.adapted, before)
         self.acting = {name: value.detach() for name, value in adapt(theta).items()}
         after = self.imagine(self.acting, config.particles, rng)
+        found = {"plasticity": self.plasticity(before), "disagreement": self.disagreement(before),
+                 "imagined_return": float(before.returns.mean()),
+                 "imagined_return_adapted": float(after.returns.mean())}  # fmt: skip
         surrogate = Surrogate(self.policy, after, self.acting, adapt)
-        found = (surrogate.trust_region_step(config.trust_region) if config.outer == "trpo"
-                 else surrogate.proximal_step(config.proximal))  # fmt: skip
-        return found | {"imagined_return": float(before.returns.mean()),
-                        "imagined_return_adapted": float(after.returns.mean())}  # fmt: skip
+        return found | (surrogate.trust_region_step(config.trust_region) if config.outer == "trpo"
+                        else surrogate.proximal_step(config.proximal))  # fmt: skip
+
+    @torch.no_grad()
+    def plasticity(self, rollouts: Rollouts) -> float:
+        """How far adapting moved the policy on these tasks: mean KL(before || after) in nats, in what was imagined."""
+        old = self.policy(self.together(len(rollouts.returns)), rollouts.features)
+        return float(old.divergence(self.policy(self.acting, rollouts.features))[rollouts.mask].mean())
 
     def adapted(self, rollouts: Rollouts, theta: Parameters, second_order: bool = True) -> Parameters:
         """theta_n = theta - alpha grad L_n(theta), stacked over the tasks of `rollouts`."""
@@ -182,6 +191,8 @@ def _algorithm(variant: Callable[[MBMPOConfig], MBMPOConfig]) -> Algorithm:
         metrics={
             "imagined_return": "return in the simulators before the inner step",
             "imagined_return_adapted": "return in the simulators after it",
+            "plasticity": "how far the inner step moves the policy (KL in nats, mean over imagined states)",
+            "disagreement": "standard deviation of the next states that the models predict, as the policy reads them",
             "reward_loss": "squared error of the reward heads on observed latents",
             "reward_loss_imagined": "the same on latents unrolled with the logged actions",
             **STEP_METRICS, **DYNAMICS_METRICS, **MODEL_METRICS,

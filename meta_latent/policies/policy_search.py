@@ -20,6 +20,9 @@ from meta_latent.ranges import count, positive, share, whole
 from meta_latent.rng import Streams
 from meta_latent.types import Step
 
+LOOKED_AT = 256
+"""Imagined steps whose predictions by all models are compared."""
+
 
 @dataclass(frozen=True)
 class PolicyConfig:
@@ -45,6 +48,7 @@ class Rollouts:
     Attributes:
         features: (N, P, H, F) what the policy read. actions: (N, P, H, A). advantages: (N, P, H), standardised per
             task. mask: (N, P, H) bool, False after an episode's end. returns: (N,) means, undiscounted.
+        states: (N, P, H, S) of the simulators, where the episodes were imagined; else None.
     """
 
     features: torch.Tensor
@@ -52,9 +56,10 @@ class Rollouts:
     advantages: torch.Tensor
     mask: torch.Tensor
     returns: torch.Tensor
+    states: torch.Tensor | None = None
 
     @classmethod
-    def of(cls, features, actions, rewards, mask, config: PolicyConfig) -> Rollouts:
+    def of(cls, features, actions, rewards, mask, config: PolicyConfig, states=None) -> Rollouts:
         """With advantages over a linear baseline that is fitted to these very episodes, task by task
         (Duan et al. 2016b, arXiv 1604.06778); nothing is bootstrapped at the end.
         """
@@ -68,7 +73,7 @@ class Rollouts:
         advantages = generalised_advantages(
             rewards.flatten(0, 1), torch.nn.functional.pad(values.flatten(0, 1), (0, 1)), config.discount, config.mix
         ).unflatten(0, rewards.shape[:2])
-        return cls(features, actions, standardised(advantages, mask), mask, rewards.sum(-1).mean(-1))
+        return cls(features, actions, standardised(advantages, mask), mask, rewards.sum(-1).mean(-1), states)
 
 
 class PolicySearch(BaseAgent):
@@ -144,7 +149,7 @@ class PolicySearch(BaseAgent):
             starts = self.simulators.begin(len(parameters["log_stddev"]), particles, rng)
             played = imagine_groups(self.simulators.step, choose, starts, self.horizon)
             return Rollouts.of(self.read(played.states), played.actions, played.rewards, played.mask,
-                               self.policy_config)  # fmt: skip
+                               self.policy_config, played.states)  # fmt: skip
 
     @torch.no_grad()
     def real_rollouts(self, replay) -> Rollouts:
@@ -162,6 +167,17 @@ class PolicySearch(BaseAgent):
             rewards[0, i, :steps] = torch.from_numpy(episode["reward"][1:].copy())
             mask[0, i, :steps] = True
         return Rollouts.of(read, actions, rewards, mask, self.policy_config)
+
+    @torch.no_grad()
+    def disagreement(self, rollouts: Rollouts) -> float:
+        """How far the models' predictions of the next state lie apart: their standard deviation over the models, a mean
+        over what the policy reads, in its units, and over imagined steps (at most `LOOKED_AT` of them).
+        """
+        states, actions = rollouts.states[rollouts.mask], rollouts.actions[rollouts.mask]
+        chosen = slice(None, None, max(1, -(-len(states) // LOOKED_AT)))
+        every = (x[chosen].expand(self.simulators.heads, -1, -1) for x in (states, actions))
+        following, _, _ = self.simulators.step(*every)
+        return float(self.read(following).std(0, correction=0).mean())
 
     def read(self, states: torch.Tensor) -> torch.Tensor:
         """What the policy reads of simulated states (..., S): scaled features (..., F)."""

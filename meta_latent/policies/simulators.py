@@ -77,6 +77,11 @@ class StateSimulators(ObservedStates):
         self._invariant[list(functions.invariant)] = 1
         self._firsts, self._of = [], -1
 
+    @property
+    def heads(self) -> int:
+        """K."""
+        return self.ensemble.heads
+
     # Learning
 
     def learn(self, replay, rng: Streams) -> Metrics:
