@@ -230,6 +230,34 @@ def test_who_adapts_plays_rollouts_and_is_cleared_by_not_adapting(runs, undrawn)
     np.testing.assert_allclose(np.sum(measured["reward_by_step"], 1), np.mean(measured["returns"], (0, 1)), rtol=1e-5)
 
 
+def test_more_steps_of_adapting_than_the_run_evaluated_are_called_so(runs, capsys):
+    path, root = runs("turner/scratch", overrides=["transfer.evaluation.rollouts=2"])
+    capsys.readouterr()
+    assert cli.main(["adapt", str(root), "target=goal", "episodes=4", "cleared=true"]) == 0
+    said = capsys.readouterr().out
+    assert "2 test tasks, 3 trials of each, 3 adaptation steps (evaluated with 1)" in said
+    rows = [line for line in said.splitlines() if line.startswith("raw return, ")]
+    assert [row.removeprefix("raw return, ").split("  ")[0] for row in rows] == [
+        "before adapting", "after step 1", "after step 2", "after step 3"]  # fmt: skip
+    assert "turner/scratch, not adapting" in said and "episode 1" not in said
+    target = meta_latent.report(root)["targets"]["goal"]
+    assert target["adapts"] is target["adaptations"][0]["adapts"] is True
+    page = (root / "report.html").read_text()
+    for words in ("3 adaptation steps by trained agents", '<th scope="col">before adapting</th>',
+                  '<th scope="col">after step 3</th>', "1 step in the runs’ own evaluations",
+                  "scored on 2 episodes without exploration", "Arms that adapt take 1 step on each test task",
+                  'aria-label="Score on goal against the adaptation step"'):  # fmt: skip
+        assert words in page, words
+    assert "episode of the trial" not in page
+
+
+def test_arms_that_do_not_adapt_are_told_in_episodes(runs, undrawn):
+    _, root = runs("counter/scratch")
+    assert cli.main(["adapt", str(root)]) == 0
+    target = meta_latent.report(root)["targets"]["goal"]
+    assert target["adapts"] is target["adaptations"][0]["adapts"] is False
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -343,6 +371,7 @@ def test_the_table_by_hand(tmp_path):
     assert [entry["mean"] for entry in line["success"]] == [0.5, 1]
     # Seeds and tasks are two each, additive, so every resampled mean lies on a grid of nine; the ends are 1 +- 3.
     assert line["returns"][0]["interval"] == (-2, 4) and line["success"][1]["interval"] == (1, 1)
+    assert line["adapts"] is False  # as in files of before, which do not say
     shown = Result({"episodes": 2, "lines": [line]}, (), ()).table().splitlines()
     assert shown[0].split() == ["x/scratch"] and shown[1].split() == ["seeds", "0,", "1"]
     assert shown[2].split() == ["raw", "return,", "episode", "1", "1.00", "[-2.00,", "4.00]"]

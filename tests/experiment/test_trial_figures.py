@@ -8,7 +8,7 @@ from meta_latent.experiment.report import adaptations, drawing, trial_figures
 from meta_latent.experiment.report.numbers import Bootstrap
 
 
-def adaptation(episodes=3, learned=2, seeds=2, tasks=2, steps=(2, 3, 3), cleared=True):
+def adaptation(episodes=3, learned=2, seeds=2, tasks=2, steps=(2, 3, 3), cleared=True, **arm):
     """An arm whose seed s gets s, whose task n gets 10 n, and whose episode e gets e more per step."""
     def measured(seed):
         place = np.indices((tasks, 2, episodes))
@@ -21,7 +21,7 @@ def adaptation(episodes=3, learned=2, seeds=2, tasks=2, steps=(2, 3, 3), cleared
                for s in range(seeds)}  # fmt: skip
     content = {"format": 1, "target": "goal", "episodes": episodes, "episodes_per_trial": learned, "trials": 2,
                "test_tasks": [str(n) for n in range(tasks)], "references": [[0, 30]] * tasks,
-               "arms": {"x/scratch": {"inspects": {"spread": "of it"}, "seeds": entries}}}  # fmt: skip
+               "arms": {"x/scratch": {"inspects": {"spread": "of it"}, "seeds": entries} | arm}}  # fmt: skip
     made = adaptations.of(json.loads(json.dumps(content)), None)
     return made, adaptations.numbers(made, Bootstrap(50))
 
@@ -46,6 +46,22 @@ def test_returns_have_a_thin_line_per_task_and_bold_ones_for_the_means():
     assert learned.get_xdata() == [2.5, 2.5]
     figure = trial_figures.return_by_episode(*adaptation(2, cleared=False), {"x/scratch": 1})
     assert legend(figure) == ["x/scratch", "reference"]
+
+
+def test_who_adapts_is_counted_in_steps_of_adapting():
+    given = adaptation(adapts=True)
+    figure = trial_figures.return_by_episode(*given, {"x/scratch": 1})
+    (bold,) = lines(figure, 2.2)
+    assert bold.get_xdata().tolist() == [0, 1, 2] and figure.axes[0].get_xlabel() == "adaptation step"
+    assert legend(figure) == ["x/scratch", "x/scratch, not adapting", "reference", "evaluated with 1 step"]
+    (evaluated,) = [line for line in lines(figure, 0.8) if line.get_label().startswith("evaluated")]
+    assert evaluated.get_xdata() == [1.5, 1.5]
+    figure = trial_figures.course(given[0].lines, "reward_by_step", "reward", {"x/scratch": 0}, None)
+    assert figure.axes[0].get_xlabel() == "environment step; adapting at dotted lines"
+    labels = [label for _, _, label in trial_figures.figures_of(*given, {"x/scratch": 0})]
+    assert labels[0] == "Return on goal against the adaptation step"
+    figure = trial_figures.return_by_episode(*adaptation(), {"x/scratch": 1})
+    assert figure.axes[0].get_xlabel() == "episode of the trial"
 
 
 def test_many_tasks_or_episodes_are_not_told_apart():

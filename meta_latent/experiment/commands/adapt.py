@@ -60,23 +60,27 @@ class Result:
 
     def table(self) -> str:
         """Raw return, score and success with their 95 % intervals, per episode of the trial, arms side by side."""
-        told, lines = self.numbers, self.numbers["lines"]
+        lines = self.numbers["lines"]
+        places = adaptations.moments(any(line["adapts"] for line in lines), self.numbers["episodes"])
         rows = [["", *(line["label"] for line in lines)], ["", *(_seeds(line["seeds"]) for line in lines)]]
         for key, name in (("returns", "raw return"), ("score", "score"), ("success", "success")):
             if all(line[key] for line in lines):
-                rows += [[f"{name}, episode {e + 1}", *(_shown(line[key][e]) for line in lines)]
-                         for e in range(told["episodes"])]  # fmt: skip
+                rows += [[f"{name}, {place}", *(_shown(line[key][e]) for line in lines)]
+                         for e, place in enumerate(places)]  # fmt: skip
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
     def text(self) -> str:
         """The table, what it is a table of, warnings and files."""
         told = self.numbers
-        longer = told["episodes"] != told["episodes_per_trial"]
-        learned = f" (learned with {told['episodes_per_trial']})" if longer else ""
-        several = "s" if told["test_tasks"] > 1 else ""
-        head = (f"{told['target']}: {told['test_tasks']} test task{several}, {told['trials']} trials of each, "
-                f"{told['episodes']} episodes a trial{learned}; [95 % intervals over seeds and test tasks]")
+        played, usual = told["episodes"], told["episodes_per_trial"]
+        course, learned = f"{played} episodes a trial", f" (learned with {usual})"
+        if told["adapts"]:
+            course, learned = f"{played - 1} adaptation steps", f" (evaluated with {usual - 1})"
+        tasks, trials = (f"{told[key]} {word}{'s' * (told[key] > 1)}"
+                         for key, word in (("test_tasks", "test task"), ("trials", "trial")))  # fmt: skip
+        head = (f"{told['target']}: {tasks}, {trials} of each, "
+                f"{course}{learned if played != usual else ''}; [95 % intervals over seeds and test tasks]")
         return "\n".join([head, self.table(), *self.warnings, *map(str, self.files)])
 
 
@@ -101,7 +105,8 @@ def adapt(chosen: Selected, options: AdaptOptions) -> Result:
     videos: list[Path] = []
     folder = chosen.root / adaptations.FOLDER
     for cell in tqdm(chosen.cells, unit="agent", disable=None, leave=False):
-        own = arms.setdefault(str(cell.arm), {"inspects": dict(cell.arm.entry.inspects), "seeds": {}})
+        own = arms.setdefault(str(cell.arm), {"inspects": dict(cell.arm.entry.inspects),
+                                               "adapts": cell.arm.entry.adapts, "seeds": {}})  # fmt: skip
         films = folder.joinpath(cell.target.name, cell.arm.algorithm, cell.arm.start, str(cell.seed))
         own["seeds"][str(cell.seed)], filmed = adaptation.played(cell, options, films)
         videos += filmed

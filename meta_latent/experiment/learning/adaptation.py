@@ -83,6 +83,7 @@ def facts_of(cell: SavedCell, options: AdaptOptions) -> dict[str, Any]:
         "episodes": options.episodes or target.episodes_per_trial,
         "episodes_per_trial": target.episodes_per_trial,
         "trials": _evaluation(cell, options).repeats,
+        "rollouts": cell.experiment.transfer.evaluation.rollouts,
         "test_tasks": [task.name for task in target.test_tasks],
         "references": target.references(),
     }

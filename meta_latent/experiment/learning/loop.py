@@ -221,6 +221,7 @@ class Learning:
             update_seconds=self.progress["update_seconds"],
             metrics=dict(self.arm.entry.metrics),
             inspects=dict(self.arm.entry.inspects),
+            adapts=self.arm.entry.adapts,
         )
 
 

@@ -23,11 +23,13 @@ class Line:
     """One arm that was played, its belief carried on or `cleared` between episodes; S seeds, N test tasks.
 
     returns, success: (S, N, E), means over the trials of a task. reward_by_step, success_by_step: per episode (S, T),
-    NaN where no trial of a seed had so many steps.
+    NaN where no trial of a seed had so many steps. adapts: E is not of episodes but of what was played before the first
+    step of adapting and after each, means over many episodes; cleared means that it did not adapt.
     """
 
     arm: str
     cleared: bool
+    adapts: bool
     seeds: tuple[str, ...]
     returns: np.ndarray
     success: np.ndarray
@@ -37,7 +39,7 @@ class Line:
     @property
     def label(self) -> str:
         """What tables and figures call it."""
-        return f"{self.arm}, cleared" if self.cleared else self.arm
+        return f"{self.arm}, {'not adapting' if self.adapts else 'cleared'}" if self.cleared else self.arm
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,11 @@ class Adaptation:
     def target(self) -> str:
         """Its name."""
         return self.facts["target"]
+
+    @property
+    def adapts(self) -> bool:
+        """Whether trials are counted in steps of adapting: any arm takes some."""
+        return any(line.adapts for line in self.lines)
 
 
 def read(path: Path, notes: list[str]) -> Adaptation | None:
@@ -82,14 +89,14 @@ def of(content: Mapping[str, Any], path: Path) -> Adaptation:
     if content["format"] != FORMAT:
         raise ValueError(f"format {content['format']!r}, expected {FORMAT}")
     facts = {key: content[key] for key in ("target", "episodes", "episodes_per_trial", "trials", "test_tasks")}
-    facts |= {key: content.get(key) for key in ("command", "commit", "versions")}
+    facts |= {key: content.get(key) for key in ("rollouts", "command", "commit", "versions")}
     references = None if content["references"] is None else np.array(content["references"], dtype=float)
     lines, inspected = [], {}
     for arm, entry in content["arms"].items():
-        seeds = entry["seeds"]
-        lines.append(_line(arm, False, seeds))
+        seeds, adapts = entry["seeds"], bool(entry.get("adapts"))
+        lines.append(_line(arm, False, adapts, seeds))
         if all("cleared" in measured for measured in seeds.values()):
-            lines.append(_line(arm, True, {seed: measured["cleared"] for seed, measured in seeds.items()}))
+            lines.append(_line(arm, True, adapts, {seed: measured["cleared"] for seed, measured in seeds.items()}))
         told = [measured["inspected"] for measured in seeds.values()]
         inspected[arm] = {name: {"meaning": meaning, "values": [_floats(row.get(name)) for row in told]}
                           for name, meaning in entry["inspects"].items() if any(name in row for row in told)}
@@ -99,14 +106,14 @@ def of(content: Mapping[str, Any], path: Path) -> Adaptation:
     return Adaptation(path, facts, references, tuple(lines), inspected)
 
 
-def _line(arm: str, cleared: bool, seeds: Mapping[str, Mapping[str, Any]]) -> Line:
+def _line(arm: str, cleared: bool, adapts: bool, seeds: Mapping[str, Mapping[str, Any]]) -> Line:
     def whole(key: str) -> np.ndarray:
         return np.array([measured[key] for measured in seeds.values()], dtype=float).mean(axis=2)
 
     def steps(key: str) -> tuple[np.ndarray, ...]:
         return tuple(padded(rows) for rows in zip(*(m[key] for m in seeds.values()), strict=True))
 
-    return Line(arm, cleared, tuple(seeds), whole("returns"), whole("success"), steps("reward_by_step"),
+    return Line(arm, cleared, adapts, tuple(seeds), whole("returns"), whole("success"), steps("reward_by_step"),
                 steps("success_by_step"))  # fmt: skip
 
 
@@ -122,6 +129,13 @@ def _floats(row: Any) -> list[float | None] | None:
     return None if row is None else [number(value) for value in row]
 
 
+def moments(adapts: bool, episodes: int) -> list[str]:
+    """What the parts of a trial are called: its episodes, or where the steps of adapting leave it."""
+    if not adapts:
+        return [f"episode {e + 1}" for e in range(episodes)]
+    return ["before adapting", *(f"after step {e}" for e in range(1, episodes))]
+
+
 def numbers(adaptation: Adaptation, draw: Bootstrap) -> dict[str, Any]:
     """Per line, and per episode of the trial, means and intervals over seeds and test tasks of raw returns, of scores
     (None where tasks have no references) and of success.
@@ -130,7 +144,8 @@ def numbers(adaptation: Adaptation, draw: Bootstrap) -> dict[str, Any]:
     for line in adaptation.lines:
         quantities = {"returns": line.returns, "score": _scores(line.returns, adaptation.references),
                       "success": line.success}  # fmt: skip
-        found = {"label": line.label, "arm": line.arm, "cleared": line.cleared, "seeds": list(line.seeds)}
+        found = {"label": line.label, "arm": line.arm, "cleared": line.cleared, "adapts": line.adapts,
+                 "seeds": list(line.seeds)}  # fmt: skip
         for key, values in quantities.items():
             names = ("adaptation", adaptation.target, line.arm, key)  # the same draws where the belief is cleared
             found[key] = None if values is None else [
@@ -139,10 +154,10 @@ def numbers(adaptation: Adaptation, draw: Bootstrap) -> dict[str, Any]:
                 for e in range(values.shape[-1])
             ]  # fmt: skip
         lines.append(found)
-    facts = {key: adaptation.facts[key] for key in ("target", "episodes", "episodes_per_trial", "trials")}
+    facts = {key: adaptation.facts[key] for key in ("target", "episodes", "episodes_per_trial", "trials", "rollouts")}
     return facts | {
         "test_tasks": len(adaptation.facts["test_tasks"]), "cleared": any(line.cleared for line in adaptation.lines),
-        "lines": lines, "inspected": adaptation.inspected,
+        "adapts": adaptation.adapts, "lines": lines, "inspected": adaptation.inspected,
     }  # fmt: skip
 
 

@@ -117,14 +117,15 @@ class ArmValues:
 
 @styled
 def by_number(
-    arms: Sequence[ArmValues], xlabel: str, ylabel: str, rng: np.random.Generator, joined: bool = True
-) -> Figure:
-    """Values against a number from 1 on: the episode of a trial, or a task (``joined`` false: no line between
-    tasks). Thin are seeds, bold is the IQM with its interval.
+    arms: Sequence[ArmValues], xlabel: str, ylabel: str, rng: np.random.Generator, joined: bool = True,
+    first: int = 1,
+) -> Figure:  # fmt: skip
+    """Values against a number from ``first`` on: the episode of a trial, an adaptation step, or a task (``joined``
+    false: no line between tasks). Thin are seeds, bold is the IQM with its interval.
     """
     figure, axes = new_axes(4.4, 3.3, xlabel, ylabel)
     for arm in arms:
-        grid = np.arange(1, arm.values.shape[1] + 1, dtype=float)
+        grid = np.arange(first, first + arm.values.shape[1], dtype=float)
         if joined:
             thin = {"alpha": 0.4, "linewidth": 0.8}
             axes.plot(np.tile(grid, (len(arm.values), 1)).T, arm.values.T, color=STYLES[arm.style][0], **thin)

@@ -251,6 +251,7 @@ def target_numbers(
     del facts["target"]
     for key in ("episodes_per_trial", "test_tasks", "max_episode_steps"):
         facts[key] = max((number(c.facts.get(key)) or 0.0 for c in cells), default=0.0)
+    facts["adapts"] = any(cell.facts.get("adapts") is True for cell in cells)
     return facts | {"episodes_per_trial": max(facts["episodes_per_trial"], 1), "arms": results}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import jinja2
 
-from meta_latent.experiment.report import drawing, pictures, text
+from meta_latent.experiment.report import adaptations, drawing, pictures, text
 from meta_latent.experiment.report.arms import uses_pretraining
 from meta_latent.experiment.report.figures import CLOCKS
 from meta_latent.experiment.report.numbers import SUCCESS_LEVELS, Bootstrap, level
@@ -142,7 +142,8 @@ def _adaptations(run: Run, name: str, target: dict[str, Any], styles: dict[str, 
             for key, title, show in (("returns", "raw return", score), ("score", "score", score),
                                      ("success", "success", text.percent))
         ]  # fmt: skip
-        found.append(told | {"figures": figures, "groups": [group for group in groups if group[1]]})
+        heads = adaptations.moments(told["adapts"], told["episodes"])
+        found.append(told | {"figures": figures, "heads": heads, "groups": [group for group in groups if group[1]]})
     return found
 
 

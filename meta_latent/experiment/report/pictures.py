@@ -99,9 +99,10 @@ def _number_plots(name: str, target: dict[str, Any], styles, draw: Bootstrap) ->
         scale = (target["floor"], target["reference"]) if target["normalised"] else (0.0, 1.0)
         arms = _values(target, "returns_by_episode", styles, scale)
         if arms:
-            rng, label = draw.rng(name, "episodes"), "episode of the trial"
-            figure = figures.by_number(arms, label, score_name(target), rng)
-            found.append(("by_episode", figure, f"Score on {name} against the episode of a trial"))
+            rng, adapts = draw.rng(name, "episodes"), target["adapts"]
+            label, first = ("adaptation step", 0) if adapts else ("episode of the trial", 1)
+            figure = figures.by_number(arms, label, score_name(target), rng, first=first)
+            found.append(("by_episode", figure, f"Score on {name} against the {label}"))
     arms = [arm for arm in _values(target, "score_by_task", styles, (0.0, 1.0)) if arm.values.shape[1] > 1]
     if arms:
         figure = figures.by_number(arms, "task", score_name(target), draw.rng(name, "tasks"), joined=False)

@@ -21,9 +21,9 @@ MOST_MARKED = 20
 
 def figures_of(adaptation: Adaptation, told: Mapping[str, Any], styles: Mapping[str, int]) -> list[tuple]:
     """(kind, figure, label) of an adaptation with the numbers `told`: returns, course of a trial, what agents tell."""
-    target = adaptation.target
+    target, place = adaptation.target, "adaptation step" if adaptation.adapts else "episode of a trial"
     found = [("return_by_episode", return_by_episode(adaptation, told, styles),
-              f"Return on {target} against the episode of a trial")]  # fmt: skip
+              f"Return on {target} against the {place}")]  # fmt: skip
     for key, name, limits in (("reward_by_step", "reward", None), ("success_by_step", "success", (-0.04, 1.04))):
         figure = course(adaptation.lines, key, name, styles, limits)
         found.append((key, figure, f"{name.capitalize()} on {target} along a trial"))
@@ -38,12 +38,14 @@ def figures_of(adaptation: Adaptation, told: Mapping[str, Any], styles: Mapping[
 
 @styled
 def return_by_episode(adaptation: Adaptation, told: Mapping[str, Any], styles: Mapping[str, int]) -> Figure:
-    """Raw return against the episode of the trial: thin lines are test tasks, bold is the mean with its interval;
-    of a cleared belief the mean alone. Dotted and grey: the mean of what the tasks' references reach.
+    """Raw return against the episode of the trial, or the adaptation step, 0 before the first: thin lines are test
+    tasks, bold is the mean with its interval; of a cleared belief the mean alone. Dotted and grey: the mean of what the
+    tasks' references reach.
     """
-    episodes, learned = adaptation.facts["episodes"], adaptation.facts["episodes_per_trial"]
-    figure, axes = new_axes(4.4, 3.3, "episode of the trial", "raw return")
-    grid = np.arange(1, episodes + 1)
+    adapts, episodes, learned = adaptation.adapts, adaptation.facts["episodes"], adaptation.facts["episodes_per_trial"]
+    figure, axes = new_axes(4.4, 3.3, "adaptation step" if adapts else "episode of the trial", "raw return")
+    first = 0 if adapts else 1
+    grid = np.arange(first, first + episodes)
     for line, numbers in zip(adaptation.lines, told["lines"], strict=True):
         style, tasks = styles[line.arm], line.returns.mean(axis=0)
         colour, look = STYLES[style][0], _look(line, style)
@@ -59,8 +61,9 @@ def return_by_episode(adaptation: Adaptation, told: Mapping[str, Any], styles: M
         reference = float(adaptation.references[:, 1].mean())
         axes.axhline(reference, color=MUTED, linewidth=1.2, linestyle=":", zorder=1, label="reference")
     if episodes > learned:
-        label = f"learned with {learned} episode{'s' * (learned > 1)}"
-        axes.axvline(learned + 0.5, color=MUTED, linewidth=0.8, zorder=1, label=label)
+        label = (f"evaluated with {learned - 1} step{'s' * (learned != 2)}" if adapts
+                 else f"learned with {learned} episode{'s' * (learned > 1)}")  # fmt: skip
+        axes.axvline(first + learned - 0.5, color=MUTED, linewidth=0.8, zorder=1, label=label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     legend(figure)
     return figure
@@ -73,18 +76,20 @@ def course(
     """`key` of the lines, such as reward_by_step, against the step of the trial: thin lines are seeds, bold is their
     mean, vertical ones stand where episodes end; of a cleared belief the mean alone.
     """
-    figure, axes = new_axes(4.4, 3.3, "step of the trial", ylabel)
+    adapts = any(line.adapts for line in lines)
+    places = "environment step; adapting at dotted lines" if adapts else "step of the trial"
+    figure, axes = new_axes(4.4, 3.3, places, ylabel)
     lengths = [max(parts) for parts in zip(*([v.shape[1] for v in getattr(line, key)] for line in lines), strict=True)]
     starts = np.concatenate([[0], np.cumsum(lengths)])
     for line in lines:
         style = styles[line.arm]
         colour, look = STYLES[style][0], _look(line, style)
         for e, values in enumerate(getattr(line, key)):  # nothing joins one episode's end to the next one's beginning
-            places = starts[e] + np.arange(1, values.shape[1] + 1)
+            grid = starts[e] + np.arange(1, values.shape[1] + 1)
             mark = {"marker": "o", "markersize": 3} if values.shape[1] == 1 else {}
             if len(values) > 1 and not line.cleared:
-                axes.plot(places, values.T, color=colour, alpha=0.4, linewidth=0.8)
-            axes.plot(places, np.nanmean(values, axis=0), color=colour, zorder=3, label=None if e else line.label,
+                axes.plot(grid, values.T, color=colour, alpha=0.4, linewidth=0.8)
+            axes.plot(grid, np.nanmean(values, axis=0), color=colour, zorder=3, label=None if e else line.label,
                       **look, **mark)  # fmt: skip
     _between_episodes(axes, starts[1:-1] + 0.5)
     axes.set_xlim(0, starts[-1] + 1)
