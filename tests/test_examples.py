@@ -19,6 +19,7 @@ PROMISES = {
     "04_sb3_sac.py": (r"score after 300 steps -?\d+\.\d+", "sb3_sac/policy.zip"),
     "05_own_algorithm.py": (r"planner/scratch +score -?\d+\.\d\d", "own_algorithm/report.html"),
     "06_task_inference.py": (r"first episode \d+\.\d, second \d+\.\d", "task_inference/task_inference.png"),
+    "07_meta_policy.py": (r"meta-learned to adapt \(MB-MPO\): return after .*(-?\d+\.\d ?){4}", "meta_policy.png"),
 }
 
 
