@@ -43,7 +43,8 @@ def run(tmp_path):
                          "seed": seed, "floor": -10.0, "reference": -1.0, "budget": 400, "clock": "env_steps",
                          "env_steps": 400, "updates": 4, "seconds": 7.0, "episodes_per_trial": parts, "adapts": adapts,
                          "test_tasks": tasks, "evaluation_episodes": tasks, "commit": "0123456789abcdef",
-                         "versions": {"torch": "0"}, "command": ["/x/cli.py", "transfer", "tiny", "out=/x/y"]}  # fmt: skip
+                         "versions": {"torch": "0"},
+                         "command": ["/x/cli.py", "transfer", "tiny", "out=/x/y"]}  # fmt: skip
                 (folder / "run.json").write_text(json.dumps(facts))
                 returns = [-9.0 + seed + adapts * 2.0 * e for e in range(parts)]
                 rows = [{"kind": "evaluation", "env_steps": steps, "updates": 1, "seconds": 1.0,
