@@ -33,7 +33,7 @@ def test_documents_say_what_the_committed_results_say(make_trials):
 
 @pytest.fixture
 def run(tmp_path):
-    """A run folder: on `turned` one arm adapts and one does not, two seeds; on `single` there is nothing to adapt to."""
+    """Two seeds: on `turned` one arm adapts and one does not; on `single` there is nothing to adapt to."""
     for target, parts, tasks in (("turned", 3, 2), ("single", 1, 1)):
         for arm, adapts in (("mover/scratch", True), ("stayer/scratch", False)):
             for seed in range(2):
