@@ -128,17 +128,22 @@ def block(name: str, facts: dict | None) -> str:
     for target, entry in report["targets"].items():
         for arm, found in entry["arms"].items():
             lines += [f"| {' | '.join([target, *row])} |" for row in _rows(arm, found, entry)]
-    made = "; ".join(f"`{command}`" for command in facts["commands"])
     gain = facts.get(GAIN)
-    packages = ", ".join(f"{package} {version}" for package, version in facts["versions"].items())
     lines += ["", _legend(report)]
     budgets = [f"{target}: {_budgets(entry['arms'])}" for target, entry in report["targets"].items()]
     lines += [f"Budgets in steps: {'; '.join(budgets)}."]
     lines += [_gain(gain["points"])] if gain else []
-    lines += [f"Made by {made}; run seeds {', '.join(facts['seeds'])}; {packages};"]
-    lines += [f"commit {', '.join(_short(commit) for commit in facts['commits'])}."]
+    lines += made_by(facts)
     lines += [f"All numbers: [{name}.json](docs/results/{name}.json)."]
     return "\n".join(lines)
+
+
+def made_by(facts: dict) -> list[str]:
+    """Two lines: commands, seeds and versions; commits."""
+    made = "; ".join(f"`{command}`" for command in facts["commands"])
+    packages = ", ".join(f"{package} {version}" for package, version in facts["versions"].items())
+    return [f"Made by {made}; run seeds {', '.join(facts['seeds'])}; {packages};",
+            f"commit {', '.join(_short(commit) for commit in facts['commits'])}."]  # fmt: skip
 
 
 def _legend(report: dict) -> str:
@@ -220,9 +225,9 @@ def committed(name: str) -> dict | None:
     return json.loads(path.read_text()) if path.is_file() else None
 
 
-def put(text: str, name: str, content: str) -> str:
-    """`text` with the block NAME replaced by `content`. SystemExit: `text` has no such block."""
-    start, end = f"<!-- results:{name} -->", f"<!-- /results:{name} -->"
+def put(text: str, name: str, content: str, kind: str = "results") -> str:
+    """`text` with the block NAME of this kind replaced by `content`. SystemExit: `text` has no such block."""
+    start, end = f"<!-- {kind}:{name} -->", f"<!-- /{kind}:{name} -->"
     if start not in text or end not in text:
         raise SystemExit(f"README.md has no block {start} ... {end}")
     return text[: text.index(start) + len(start)] + f"\n{content}\n" + text[text.index(end) :]

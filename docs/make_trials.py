@@ -1,8 +1,10 @@
 """Copies what runs on trials of many tasks found into docs/results/: `python docs/make_trials.py runs/NAME`.
 
 Runs that are not finished are left out. Writes NAME.json (commands, seeds, versions, commits; per target and arm the
-budget, every seed's learning curve and what its last evaluations found per episode of a trial, beside the scripted
-optimum) and NAME.png.
+budget, every seed's learning curve and what its last evaluations found per episode of a trial, or before and after each
+adaptation step, beside the scripted optimum), NAME.png, and the blocks of README.md and docs/*.md that are made from
+NAME.json alone: `<!-- trials:NAME -->` (the picture, and where it is from) and `<!-- trials:NAME/TARGET -->` (a table).
+A test holds them together.
 """
 
 from __future__ import annotations
@@ -10,6 +12,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
+import re
 import sys
 from pathlib import Path
 
@@ -18,11 +22,16 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
-from make_results import FORMAT, provenance
+from make_results import FORMAT, README, committed, made_by, provenance, put
 
+from meta_latent.algorithms.registry import Arm
+from meta_latent.experiment.report.adaptations import moments
 from meta_latent.experiment.report.sources import Cell, read_run
 
-RESULTS = Path(__file__).resolve().parent / "results"
+DOCS = Path(__file__).resolve().parent
+RESULTS = DOCS / "results"
+PAGES = (README, *sorted(DOCS.glob("*.md")))
+"""What may hold blocks."""
 LAST = 3
 """Evaluations at a run's end whose mean is what the run found: a single one is noisy."""
 COLOURS = ("#1b6ca8", "#c2571a", "#3a7d44", "#7b4fa3", "#8c8c8c", "#a8891b")
@@ -48,8 +57,14 @@ def found(cells: list[Cell]) -> dict:
         "final_score": last["score"],
         "returns_by_episode": last["returns_by_episode"],
         "success_by_episode": last["success_by_episode"],
+        "adapts": _takes_steps(cells[0].arm, cells[0].facts),
         "curve": [[[e[cells[0].facts["clock"]], round(e["score"], 4)] for e in run] for run in runs],
     }
+
+
+def _takes_steps(arm: str, facts: dict) -> bool:
+    """Whether its algorithm adapts; runs and results of before do not say."""
+    return facts["adapts"] if "adapts" in facts else Arm.parse(arm).entry.adapts
 
 
 def facts_of(folder: Path, name: str) -> dict:
@@ -81,18 +96,29 @@ def picture(targets: dict) -> plt.Figure:
     for (name, target), (left, right) in zip(targets.items(), axes, strict=True):
         for arm, entry in target["arms"].items():
             _curves(left, entry, colours[arm], arm)
-            _episodes(right, entry, colours[arm], arm)
+        _ends(right, target, colours)
         if target["scripted_optimum"] is not None:
             left.axhline(1.0, color="black", lw=0.8, ls=":")
             right.axhline(target["scripted_optimum"], color="black", lw=0.8, ls=":", label="scripted optimum")
-        left.set(title=f"{name}: a trial's last episode, unseen tasks", xlabel="environment steps",
+        left.set(title=f"{name}: {_scored(target)}", xlabel="environment steps",
                  xscale=_scale(target), ylabel="return" if target["scripted_optimum"] is None else
                  "score (1: scripted optimum)")  # fmt: skip
-        right.set(title=f"{name}: at the end", xlabel="episode of the trial", ylabel="return",
-                  xticks=range(1, target["episodes_per_trial"] + 1))  # fmt: skip
-        right.set_xlim(0.7, target["episodes_per_trial"] + 0.3)
+        right.set(title=f"{name}: at the end", ylabel="return")
         right.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
+
+
+def _adapts(target: dict) -> bool:
+    """Whether trials are told in adaptation steps: any arm takes some."""
+    return target["episodes_per_trial"] > 1 and any(_takes_steps(*arm) for arm in target["arms"].items())
+
+
+def _scored(target: dict) -> str:
+    """What the score of an evaluation is of."""
+    if target["episodes_per_trial"] == 1:
+        return "learning"
+    last = f"after {target['episodes_per_trial'] - 1} adaptation steps" if _adapts(target) else "a trial's last episode"
+    return f"{last}, unseen tasks"
 
 
 def _scale(target: dict) -> str:
@@ -109,20 +135,90 @@ def _curves(axes: plt.Axes, entry: dict, colour: str, arm: str) -> None:
     axes.plot(steps, np.median([np.interp(steps, *c.T) for c in curves], 0), color=colour, lw=2, label=arm)
 
 
-def _episodes(axes: plt.Axes, entry: dict, colour: str, arm: str) -> None:
-    returns = np.array(entry["returns_by_episode"])
-    numbers = np.arange(1, returns.shape[1] + 1)
-    axes.plot(numbers, returns.T, color=colour, lw=0.7, alpha=0.4)
-    axes.plot(numbers, np.median(returns, 0), color=colour, lw=2, marker="o", label=arm)
+def _ends(axes: plt.Axes, target: dict, colours: dict) -> None:
+    """Returns along a trial, dotted where an arm takes none of the steps; of a single episode, arms side by side."""
+    parts, adapts = target["episodes_per_trial"], _adapts(target)
+    first = 0 if adapts else 1
+    for place, (arm, entry) in enumerate(target["arms"].items()):
+        returns, colour = np.array(entry["returns_by_episode"]), colours[arm]
+        numbers = np.arange(first, first + parts) if parts > 1 else np.array([place])
+        thin = {"lw": 0.7} if parts > 1 else {"marker": ".", "ls": ""}
+        style = ":" if adapts and not _takes_steps(arm, entry) else "-"
+        axes.plot(numbers, returns.T, color=colour, alpha=0.4, **thin)
+        axes.plot(numbers, np.median(returns, 0), color=colour, lw=2, ls=style, marker="o", label=arm)
+    if parts == 1:
+        axes.set(xticks=[], xlabel="arms, dots are seeds")
+        return
+    axes.set(xlabel="adaptation step" if adapts else "episode of the trial", xticks=range(first, first + parts),
+             xlim=(first - 0.3, first + parts - 0.7))  # fmt: skip
+
+
+# Blocks of documents
+
+
+def block(wanted: str, facts: dict | None, page: Path) -> str:
+    """The text of the block NAME or NAME/TARGET on `page`, made from the content of NAME.json; None: there is none."""
+    name, _, target = wanted.partition("/")
+    if facts is None:
+        return (f"No result is committed yet: `meta-latent transfer {name}` and "
+                f"`python docs/make_trials.py runs/{name}` make one.")  # fmt: skip
+    if target:
+        return table(facts["report"]["targets"][target])
+    place = f"{os.path.relpath(RESULTS, page.parent)}/{name}"
+    return "\n".join([f"![Score against environment steps, and what a trial brings at the end]({place}.png)", "",
+                      *made_by(facts), f"All numbers: [{name}.json]({place}.json)."])  # fmt: skip
+
+
+def table(target: dict) -> str:
+    """A row per arm: medians over seeds, with the lowest and highest one, of returns by the parts of a trial and of the
+    score; steps and seconds.
+    """
+    parts = moments(_adapts(target), target["episodes_per_trial"])
+    columns = ("arm", "environment steps", *(parts if len(parts) > 1 else ["return"]), "score", "seconds")
+    lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
+    for arm, entry in target["arms"].items():
+        returns = [_spread(values) for values in zip(*entry["returns_by_episode"], strict=True)]
+        steps, seconds = (f"{np.median(entry[key]):,.0f}" for key in ("env_steps", "seconds"))
+        lines.append(f"| {' | '.join([arm, steps, *returns, _spread(entry['final_score'], 2), seconds])} |")
+    optimum, seeds = target["scripted_optimum"], max(len(entry["seeds"]) for entry in target["arms"].values())
+    said = "" if optimum is None else f" The scripted optimum has a return of {optimum:.2f}."
+    still = [arm for arm, entry in target["arms"].items() if _adapts(target) and not _takes_steps(arm, entry)]
+    said += f" {' and '.join(still)} take no steps: these are the episodes of a trial." if still else ""
+    lines += ["", f"Medians of {seeds} seeds [lowest, highest], means of the last {LAST} evaluations.{said}"]
+    return "\n".join(lines)
+
+
+def _spread(values, digits: int = 1) -> str:
+    return "{1:.{0}f} [{2:.{0}f}, {3:.{0}f}]".format(digits, np.median(values), min(values), max(values))
+
+
+def blocks(text: str) -> dict[str, str]:
+    """The blocks of a page: name -> content."""
+    return dict(re.findall(r"<!-- trials:([\w/]+) -->\n(.*?)\n<!-- /trials:\1 -->", text, re.DOTALL))
+
+
+def write_blocks(name: str, facts: dict | None) -> list[Path]:
+    """Fill in the blocks of NAME on all pages; those that had any."""
+    found = []
+    for page in PAGES:
+        text = page.read_text()
+        own = [wanted for wanted in blocks(text) if wanted.partition("/")[0] == name]
+        for wanted in own:
+            text = put(text, wanted, block(wanted, facts, page), "trials")
+        if own:
+            page.write_text(text)
+            found.append(page)
+    return found
 
 
 def main(folder: Path, target: Path) -> None:
-    """Write TARGET.json and TARGET.png."""
+    """Write TARGET.json and TARGET.png, and the blocks of documents where that is a committed result."""
     facts, image = facts_of(folder, target.name), target.with_suffix(".png")
     picture(facts["report"]["targets"]).savefig(image, dpi=110)
     facts["picture_sha256"] = hashlib.sha256(image.read_bytes()).hexdigest()
     target.with_suffix(".json").write_text(json.dumps(facts) + "\n")
-    print(f"{target.with_suffix('.json')} and {image}")
+    pages = write_blocks(target.name, committed(target.name)) if target.parent.resolve() == RESULTS else []
+    print(*(target.with_suffix(".json"), image, *pages), sep="\n")
 
 
 if __name__ == "__main__":

@@ -212,13 +212,3 @@ def test_no_report_and_no_block_are_said(tmp_path):
         make_results.facts_of(tmp_path, "tiny")
     with pytest.raises(SystemExit, match="no block"):
         make_results.put("text", "tiny", "content")
-
-
-def test_readme_says_what_adapting_gained():
-    """Medians over seeds of the return after 0 to 3 steps of adapting."""
-    text = " ".join((ROOT / "README.md").read_text().split())
-    facts = json.loads((ROOT / "docs" / "results" / "mb_mpo_toy.json").read_text())["report"]["targets"]["rotated"]
-    for arm, words in {"mb_mpo": "{:.1f} before it adapts and {:.1f}, {:.1f}, {:.1f} after one, two, three",
-                       "mb_mpo_alpha0": "{:.1f} and {:.1f}, {:.1f}, {:.1f} (medians of"}.items():
-        assert words.format(*np.median(facts["arms"][f"{arm}/scratch"]["returns_by_episode"], 0)) in text
-    assert f"the optimum that knows the angle has {facts['scripted_optimum']:.1f}" in text

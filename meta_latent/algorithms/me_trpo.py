@@ -17,6 +17,7 @@ from typing import Literal
 import torch
 
 from meta_latent.algorithms.registry import Algorithm, Setting
+from meta_latent.errors import UserError
 from meta_latent.models.dynamics_ensemble import METRICS as DYNAMICS_METRICS
 from meta_latent.models.dynamics_ensemble import DynamicsConfig, DynamicsEnsemble
 from meta_latent.ops.inner_loop import InnerLoop
@@ -59,6 +60,9 @@ class METRPO(PolicySearch):
 
     def __init__(self, config: METRPOConfig, setting: Setting, step: Literal["trpo", "ppo"]):
         spec, device = setting.spec, setting.device
+        if setting.tasks > config.models.members:
+            raise UserError(f"{setting.tasks} training tasks need as many models, one to imagine each in: raise "
+                            f"models.members={config.models.members} of me_trpo or me_ppo")  # fmt: skip
         ensemble = DynamicsEnsemble(config.models, spec.proprio, spec.action_size).to(device)
         simulators = StateSimulators(ensemble, spec.proprio, setting.functions, setting.tasks, owned=False)
         super().__init__(config.policy, simulators, spec.action_size, setting.tasks, setting.max_episode_steps)

@@ -60,10 +60,12 @@ class TRPO(PolicySearch):
                             "transfer.replay.capacity to several times steps_per_round="
                             f"{self.config.steps_per_round}")  # fmt: skip
         self.seen = replay.added
-        if not self.updates:
+        played, likelihood = self.real_rollouts(fresh), None
+        if not self.updates:  # whoever played these read raw values, which makes another policy of the same weights
+            likelihood = self.policy(self.together(1), played.features).log_prob(played.actions)
             self.scale.fit(self.simulators.read(fresh))
-        played = self.real_rollouts(fresh)
-        surrogate = Surrogate(self.policy, played, self.together(1), InnerLoop(1))
+            played = self.real_rollouts(fresh)
+        surrogate = Surrogate(self.policy, played, self.together(1), InnerLoop(1), likelihood)
         found = (surrogate.trust_region_step(self.config.trust_region) if self.step == "trpo"
                  else surrogate.proximal_step(self.config.proximal))  # fmt: skip
         self.updates += 1

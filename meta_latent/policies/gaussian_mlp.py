@@ -70,9 +70,12 @@ class GaussianMLP(nn.Module):
 
     @torch.no_grad()
     def take(self, parameters: Parameters) -> None:
-        """Set its own parameters."""
+        """Set its own parameters; the deviation no lower than its floor, where it would have no gradient any more and
+        could never rise again.
+        """
         for name, parameter in self.named_parameters():
             parameter.copy_(parameters[name])
+        self.log_stddev.clamp_(min=self.min_log)
 
     def forward(self, parameters: Parameters, features: torch.Tensor) -> ClippedGaussian:
         """What each of N sets of parameters, stacked (N, ...), does at its features (N, ..., F)."""

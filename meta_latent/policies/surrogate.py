@@ -43,14 +43,16 @@ class Surrogate:
 
     Args:
         policy: its parameters move. rollouts: `policy_search.Rollouts` of the adapted policies.
-        acting: the stacked parameters (N, ...) that played them. inner: how the policy's own become those.
+        acting: the stacked parameters (N, ...) that steps are measured from. inner: how the policy's own become those.
+        played: (N, P, H) log likelihoods of the actions for who played them; None: `acting` did.
     """
 
-    def __init__(self, policy: GaussianMLP, rollouts: Any, acting: Parameters, inner: InnerLoop):
+    def __init__(self, policy: GaussianMLP, rollouts: Any, acting: Parameters, inner: InnerLoop,
+                 played: torch.Tensor | None = None):  # fmt: skip
         self.policy, self.rollouts, self.inner = policy, rollouts, inner
         with torch.no_grad():
             self.old = policy(acting, rollouts.features)
-            self.old_log_prob = self.old.log_prob(rollouts.actions)
+            self.old_log_prob = self.old.log_prob(rollouts.actions) if played is None else played
 
     def gain(self, parameters: Parameters, clip: float = 0.0) -> torch.Tensor:
         """Mean ratio of probabilities times advantage; with `clip` PPO's lower bound of it."""
@@ -89,6 +91,7 @@ class Surrogate:
             for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
                 parameter.grad = gradient
             optimiser.step()
+            self.policy.take(self.policy.values())
         gained, moved = (measure(self.policy.values()).detach() for measure in (self.gain, self.divergence))
         return {"improvement": float(gained), "divergence": float(moved), "step": 1.0} | self._spread()
 

@@ -1,6 +1,7 @@
 """MB-MPO: the meta-gradient, what is asked for when, and that the controls are what they say."""
 
 import dataclasses
+from copy import copy
 
 import pytest
 import torch
@@ -109,6 +110,65 @@ def _step(index):
     return Step({}, torch.zeros(count, 2), torch.zeros(count, 2), zeros, zeros, ~no, no, no, ~no, task_index=index)
 
 
+def test_the_adapted_policies_imagine_what_the_outer_step_is_taken_on(bench, tmp_path):
+    """And they, not those of the shared parameters, play the next real episodes."""
+    with learning(bench, tmp_path) as running:
+        agent, replay = collected(running)
+        played, imagine = [], agent.imagine
+        agent.imagine = lambda parameters, *rest: played.append(parameters) or imagine(parameters, *rest)
+        agent.update(replay, running.streams)
+        before, after = played
+        assert after is agent.acting and not torch.allclose(before["bias_2"], after["bias_2"])
+        assert torch.equal(before["bias_2"][0], before["bias_2"][3])
+
+
+def test_the_scale_is_that_of_the_random_episodes_and_turns_go_round(bench, tmp_path):
+    """A scale that moved would make another policy of the same weights. Each fit begins with the next policy."""
+    with learning(bench, tmp_path, outer_steps=1) as running:
+        agent, replay = collected(running)
+        agent.update(replay, running.streams)
+        scale = {name: value.clone() for name, value in agent.scale.state_dict().items()}
+        seen = replay.transitions().proprio
+        torch.testing.assert_close(scale["mean"], seen.mean(0))
+        bench.round(running)
+        assert not torch.allclose(replay.transitions().proprio.mean(0), seen.mean(0))
+        torch.testing.assert_close(agent.scale.state_dict(), scale, rtol=0, atol=0)
+        assert agent.turn == 2 and agent.begin_task(3)["turn"].tolist() == [2, 3, 4]
+
+
+@pytest.mark.parametrize(("horizon", "expected"), [(0, 6), (4, 4)])
+def test_imagined_episodes_are_as_long_as_asked_or_as_real_ones(bench, tmp_path, horizon, expected):
+    with learning(bench, tmp_path, horizon=horizon) as running:
+        agent, replay = collected(running)
+        agent.update(replay, running.streams)
+        assert agent.imagine(agent.acting, 2, running.streams).mask.shape == (4, 2, expected)
+
+
+def test_each_model_learns_from_its_own_tasks_unless_told_otherwise(bench, tmp_path):
+    for own, expected in ((None, True), (False, False)):
+        with learning(bench, tmp_path / str(own), own_tasks=own) as running:
+            agent, replay = collected(running)
+            owners = []
+            agent.simulators.ensemble.fit = lambda data, who, rng, owners=owners: owners.append(who) or {}
+            agent.simulators.learn(replay, running.streams)
+            assert (owners[0] is not None) is expected
+            assert not expected or torch.equal(owners[0], replay.transitions().task_index % 4)
+
+
+def test_each_adaptation_step_is_taken_on_what_was_played_since_the_last(bench, tmp_path):
+    with learning(bench, tmp_path, test_rate=0.3) as running:
+        agent, replay = collected(running)
+        agent.update(replay, running.streams)
+        calls = []
+        agent.real_rollouts = lambda view: calls.append([e.number for e in view.episodes]) or "rollouts"
+        agent.adapted_by = lambda rollouts, rate: calls.append(rate) or copy(agent)
+        for more, numbers in ((2, [0, 1]), (3, [2, 3, 4])):
+            trial = replay.subset(range(numbers[0] + more))
+            agent = agent.adapt(trial, running.streams)
+            assert calls == [numbers, 0.3]
+            calls.clear()
+
+
 def test_adapting_is_a_policy_gradient_step_on_the_newest_episodes(bench, tmp_path):
     with learning(bench, tmp_path, test_rate=0.3) as running:
         agent, replay = collected(running)
@@ -151,4 +211,12 @@ def test_training_tasks_that_cannot_be_shared_out_are_refused(bench, tmp_path):
     entry = MBMPOConfig(tasks=4, models=dataclasses.replace(MBMPOConfig().models, members=2))
     experiment = dataclasses.replace(experiment, algorithms={**experiment.algorithms, "mb_mpo": entry})
     with pytest.raises(UserError, match="3 training tasks"), bench.learning(experiment, "mb_mpo/scratch"):
+        pass
+
+
+def test_more_training_tasks_than_are_imagined_are_refused(bench, tmp_path):
+    experiment = bench.experiment(tmp_path, "mb_mpo/scratch", target=FAMILY)
+    entry = MBMPOConfig(tasks=2, models=dataclasses.replace(MBMPOConfig().models, members=2))
+    experiment = dataclasses.replace(experiment, algorithms={**experiment.algorithms, "mb_mpo": entry})
+    with pytest.raises(UserError, match="less than the 4 training tasks"), bench.learning(experiment, "mb_mpo/scratch"):
         pass
