@@ -38,6 +38,7 @@ def test_two_runs_are_one_page(two, tmp_path, capsys):
     rows = re.findall(r"<tr>.*?</tr>", page, flags=re.DOTALL)
     numbers = {name: words(row) for row in rows for name in ("slow/x", "fast/x") if words(row).startswith(name)}
     assert numbers["slow/x"].startswith("slow/x 2 800 [800, 800]")
+    assert "2.0× 95 %: 2.0× to 2.0×" in said and said.count("2.0× 95 %") == 1  # 400 steps, against those 800
     ids = re.findall(r'\bid="([^"]+)"', page)
     assert len(ids) == len(set(ids)) and not re.search(r"https?://|<script", page)
 
