@@ -38,6 +38,7 @@ def test_two_runs_are_one_page(two, tmp_path, capsys):
     rows = re.findall(r"<tr>.*?</tr>", page, flags=re.DOTALL)
     numbers = {name: words(row) for row in rows for name in ("slow/x", "fast/x") if words(row).startswith(name)}
     assert numbers["slow/x"].startswith("slow/x 2 800 [800, 800]")
+    assert "2.0× 95 %: 2.0× to 2.0×" in said and said.count("2.0× 95 %") == 1  # 400 steps, against those 800
     ids = re.findall(r'\bid="([^"]+)"', page)
     assert len(ids) == len(set(ids)) and not re.search(r"https?://|<script", page)
 
@@ -72,5 +73,5 @@ def test_arms_keep_their_colours_whatever_stands_beside_them():
 @pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
 def test_arms_that_a_preset_shows_together_differ_in_colour(path):
     arms = (yaml.safe_load(path.read_text()).get("transfer") or {}).get("arms") or []
-    assert all(arm in drawing.OWN for arm in arms)
+    assert not [arm for arm in arms if arm not in drawing.OWN], "give them a colour in drawing.OWN"
     assert len({drawing.OWN[arm] for arm in arms}) == len(arms)

@@ -39,6 +39,7 @@ def test_a_run_from_start_to_done(tmp_path):
     found = record(path)
     assert (found["status"], found["env_steps"], found["seed"]) == ("done", 7, 5)
     assert found["versions"]["torch"].startswith("2.") and found["command"] == sys.argv
+    assert set(found["machine"]) == {"system", "processor", "cores"} and found["machine"]["cores"].endswith("cores")
     with RunFolder(path, CONFIG, seed=5) as folder:
         assert folder.done and folder.record["env_steps"] == 7
     assert record(path) == found  # a finished run stays finished

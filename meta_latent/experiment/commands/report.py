@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from meta_latent.errors import UserError
-from meta_latent.experiment.report import comparison, lead
+from meta_latent.experiment.report import comparison
 from meta_latent.experiment.report.build import build
 from meta_latent.experiment.report.gain import gain_points, write_gain
 from meta_latent.experiment.report.numbers import Bootstrap
 from meta_latent.experiment.report.records import number
 from meta_latent.experiment.report.sources import holds_runs, read_run
+from meta_latent.experiment.report.summary import summary
 from meta_latent.ops import learning_speed as ls
 
 RUNS = Path("runs")
@@ -60,7 +61,7 @@ def _compare(folders: Sequence[Path], out: Path, thresholds: Sequence[float], dr
         gain = write_gain(points, folders, out)
         say(f"{gain}: speed-up against the amount of pretraining, {len(folders)} runs")
     for side in found:
-        say(f"{side.name}: {lead.sentence(side.report)}")
+        say(f"{side.name}: {summary(side.report)}")
     say(f"{comparison.write(found, out, draw, gain)}: {len(folders)} runs side by side")
 
 

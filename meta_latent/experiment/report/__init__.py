@@ -1,1 +1,1 @@
-"""From run folders to report.json and a page; knows no algorithm."""
+"""From run folders to report.json and a page; knows no algorithm but the colours of their arms."""

@@ -10,8 +10,8 @@ from typing import Any
 
 from meta_latent.errors import UserError
 from meta_latent.experiment.report import drawing, figures, lead, media, provenance, settings_shown, text
-from meta_latent.experiment.report.analysis import analyse
-from meta_latent.experiment.report.numbers import Bootstrap, level, success_curves
+from meta_latent.experiment.report.analysis import analyse, plain
+from meta_latent.experiment.report.numbers import Bootstrap, claim, level, success_curves
 from meta_latent.experiment.report.pictures import score_name, slug
 from meta_latent.experiment.report.sources import Cell, Run
 from meta_latent.experiment.report.summary import environment
@@ -110,15 +110,34 @@ def _target(found: Sequence[Side], name: str, draw: Bootstrap) -> dict[str, Any]
     alike = [side for side in own if side.report["targets"][name]["clock"] == clock]
     thresholds = sorted({at for side in own for at in side.report["targets"][name]["thresholds"]})
     rows = [
-        {"arm": arm, "rows": [_row(side, name, arm, thresholds) for side in own if arm in side.arms(name)]}
+        {"arm": arm, "rows": _rows([side for side in own if arm in side.arms(name)], name, arm, thresholds, draw)}
         for arm in arms
     ]
     return {
         "name": name, "anchor": f"target-{slug(name)}", "clock": figures.CLOCKS[clock], "arms": rows,
+        "shared": any(len(group["rows"]) > 1 for group in rows),
         "paired": any("base" in entry for side in own for entry in side.arms(name).values()),
         "thresholds": [text.threshold(at) for at in thresholds],
         "score": score_name(target), "plots": _plots(alike, name, target, thresholds, draw),
     }  # fmt: skip
+
+
+def _rows(
+    found: Sequence[Side], target: str, arm: str, thresholds: Sequence[float], draw: Bootstrap
+) -> list[dict[str, Any]]:
+    """A row per run that has the arm, each after the first set against it: how many times faster its runs arrived."""
+    rows = [_row(side, target, arm, thresholds) for side in found]
+    clock = found[0].report["targets"][target]["clock"]
+    base = [cell.curve for cell in found[0].cells(target, arm)]
+    for side, row in zip(found, rows, strict=True):
+        own = [cell.curve for cell in side.cells(target, arm)]
+        alike = side is not found[0] and side.report["targets"][target]["clock"] == clock
+        names = (target, arm, side.name)
+        row["against"] = [
+            text.claim(plain(claim(own, base, at, clock, draw, (*names, level(at))))) if alike else (NOTHING, "")
+            for at in thresholds
+        ]
+    return rows
 
 
 def _row(side: Side, target: str, arm: str, thresholds: Sequence[float]) -> dict[str, Any]:

@@ -219,15 +219,15 @@ def _compare(
     result["area_ratio"][base] = area.value
     for threshold in question.thresholds:
         for key, unit, saved in (("speedup", question.clock, "steps"), ("speedup_seconds", "seconds", "seconds")):
-            claim = _claim(curves, base_curves, threshold, unit, draw, (*name, key, level(threshold)))
-            result[key][level(threshold)][base] = claim | {f"saved_{saved}": claim.pop("saved")}
+            found = claim(curves, base_curves, threshold, unit, draw, (*name, key, level(threshold)))
+            result[key][level(threshold)][base] = found | {f"saved_{saved}": found.pop("saved")}
     if primary:
         result |= {"base": base, "mean_score": means, "common_range": common}
         result["intervals"]["area_ratio"] = area.interval
         _add_jumpstart(result, curves, base_curves, draw, name)
 
 
-def _claim(
+def claim(
     curves: Sequence[ls.Curve], base_curves: Sequence[ls.Curve], threshold: float, unit: str, draw: Bootstrap,
     names: tuple[str, ...],
 ) -> dict[str, Any]:  # fmt: skip
@@ -237,8 +237,8 @@ def _claim(
     ratio = ls.speedup(times, base_times, draw.rng(*names), resolution=resolution, resamples=draw.resamples)
     # The least that can have been saved: base at its earliest, learner at its latest (inf: no claim).
     saved = base_times.median()[0] - times.median()[1]
-    claim = {key: getattr(ratio, key) for key in ("lower_bound", "interval", "reason")}
-    return claim | {"ratio": ratio.value, "saved": saved if math.isfinite(saved) else None}
+    found = {key: getattr(ratio, key) for key in ("lower_bound", "interval", "reason")}
+    return found | {"ratio": ratio.value, "saved": saved if math.isfinite(saved) else None}
 
 
 def _add_jumpstart(result: dict[str, Any], curves, base_curves, draw: Bootstrap, name) -> None:

@@ -89,8 +89,8 @@ def claim(found: Mapping[str, Any]) -> tuple[str, str]:
         return said, f"95 %: {times(low)} to {times(high)}"
     if low and (low >= 1 or not found["lower_bound"]):
         return said, f"95 %: {times(low)} or more"
-    range_ = f"anything from {times(low)} up" if low else "any ratio" if high is None else f"at most {times(high)}"
-    return "unsettled", f"medians say {said}; at 95 % {range_} is possible"
+    range_ = f"{times(low)} or more" if low else "open on both sides" if high is None else f"{times(high)} or less"
+    return "unsettled", f"{said} by the medians; 95 %: {range_}"
 
 
 def median(bounds: Sequence[float | None] | None, show=count) -> str:
