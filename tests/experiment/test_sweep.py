@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -130,6 +131,17 @@ class TestPlan:
         assert [one.folder for one in found] == [before[0].folder]
         sweep_plan.write_links(found)
         assert before[0].folder.is_dir() and not before[0].folder.is_symlink()
+
+    def test_a_run_of_a_variant_that_the_sweep_no_longer_has_stays_linked(self, tmp_path):
+        (one,) = planned(tmp_path, {"seed": [0, 1]}, ["ivg/scratch"], [0])
+        finish(one, sweep_plan.Finished())
+        sweep_plan.write_links([one])
+        (left,) = planned(tmp_path, {"seed": [1]}, ["ivg/scratch"], [0])
+        sweep_plan.write_links([left])
+        assert left.folder.is_symlink() and sweep_plan.Finished()(left)
+        shutil.rmtree(one.folder)
+        sweep_plan.write_links([left])
+        assert not left.folder.is_symlink()  # it led nowhere, and would be in a new run's way
 
     def test_a_setting_that_the_arm_does_not_read_makes_no_second_run(self, tmp_path):
         found = planned(tmp_path, {"algorithms.ivg.horizon": [3, 5]}, ["sac/scratch", "ivg/scratch"], [0])

@@ -130,7 +130,8 @@ def test_kills_at_random_moments_lose_nothing_and_repeat_nothing(toy, parts, exp
         now = saved(parts)
         assert before.items() <= now.items()  # what had finished was not touched again
         before = now
-    assert kills
+    print(f"{kills} processes killed")
+    assert kills >= ROUNDS // 2
     status, output = finish(parts)
     assert status == 0, output
     assert before.items() <= saved(parts).items()

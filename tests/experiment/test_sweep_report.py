@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from fabricated_runs import new_facts, write_cell
 
+from meta_latent import cli
 from meta_latent.errors import UserError
 from meta_latent.experiment.report import sweep_report
 from meta_latent.ops import learning_speed as ls
@@ -102,6 +103,12 @@ def test_the_page_and_its_figures(result, tmp_path):
     assert stored == json.loads(json.dumps(result))
     lines = sweep_report.table(result).splitlines()
     assert len(lines) == 5 and lines[1].split()[:4] == ["horizon_3", "ivg/pretrained", "4", "2"]
+
+
+def test_the_command_report_makes_it_anew(result, tmp_path, capsys):
+    (tmp_path / "sweep.html").unlink()
+    assert cli.main(["report", str(tmp_path), "resamples=50"]) == 0
+    assert "horizon_5  ivg/pretrained  4" in capsys.readouterr().out and (tmp_path / "sweep.html").is_file()
 
 
 def test_building_twice_gives_the_same_numbers(result, tmp_path):

@@ -127,7 +127,7 @@ def write_experiments(planned: Sequence[Planned]) -> None:
 def write_links(planned: Sequence[Planned]) -> None:
     """Link to shared runs from where every variant looks for them; a folder that is there already stays."""
     for one in planned:
-        if one.folder.is_symlink():
+        if one.folder.is_symlink() and not one.folder.exists():
             one.folder.unlink()
         for link in one.links:
             to = os.path.relpath(one.folder, link.parent)

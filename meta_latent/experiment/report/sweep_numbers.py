@@ -52,7 +52,8 @@ def groups_of(root: Path, variants: Sequence[Mapping[str, Any]], warnings: list[
 
 def levels(groups: Sequence[Group]) -> np.ndarray:
     """(LEVELS,) scores at which profiles are read: from 0 or the lowest final score to 1 or the highest."""
-    finals = [_final(cell) for group in groups for cell in group.cells if cell.curve is not None and _normalised([cell])]
+    cells = [cell for group in groups for cell in group.cells if cell.curve is not None]
+    finals = [_final(cell) for cell in cells if _normalised([cell])]
     return np.linspace(min([0.0, *finals]), max([1.0, *finals]), LEVELS)
 
 
