@@ -8,7 +8,7 @@ from typing import Any
 
 import jinja2
 
-from meta_latent.experiment.report import adaptations, drawing, pictures, text
+from meta_latent.experiment.report import adaptations, drawing, pictures, plasticity, text
 from meta_latent.experiment.report.arms import uses_pretraining
 from meta_latent.experiment.report.figures import CLOCKS
 from meta_latent.experiment.report.numbers import SUCCESS_LEVELS, Bootstrap, level
@@ -124,7 +124,7 @@ def _target(run: Run, report: dict[str, Any], name: str, styles: dict[str, int],
     return target | {
         "name": name, "clock": CLOCKS[target["clock"]], "groups": groups,
         "figures": pictures.target_figures(run, name, target, styles, draw),
-        "metrics": pictures.metric_figures(name, target, styles),
+        "metrics": plasticity.figures_of(name, target, styles) + pictures.metric_figures(name, target, styles),
         "inspected": pictures.inspected_figures(name, target, styles),
         "adaptations": _adaptations(run, name, target, styles),
         "beliefs": pictures.belief_strips(run, name),
