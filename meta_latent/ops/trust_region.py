@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +13,7 @@ from meta_latent.types import Metrics
 
 Parameters = dict[str, torch.Tensor]
 Scalar = Callable[[Parameters], torch.Tensor]
+Projection = Callable[[Parameters], Parameters]
 Product = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -89,7 +90,7 @@ def conjugate_gradient(
 
 
 def trust_region_step(parameters: Parameters, objective: Scalar, divergence: Scalar, config: TrustRegionConfig,
-                      curvature: Scalar | None = None) -> tuple[Parameters, Metrics]:
+                      curvature: Scalar | None = None, project: Projection = dict) -> tuple[Parameters, Metrics]:
     """Raise `objective` as far as `divergence` from the present parameters may go -> parameters and metrics.
 
     Args:
@@ -97,6 +98,7 @@ def trust_region_step(parameters: Parameters, objective: Scalar, divergence: Sca
             smallest at the present `parameters`.
         curvature: what the Fisher products are the Hessian of (None: `divergence`); cheaper where it leaves out
             what hardly matters for the direction. The line search holds the step to `divergence` itself.
+        project: parameters -> the nearest ones that are admitted, among which the line search looks (all are).
     The line search takes the longest step that improves and keeps to the limit; where none does, or numbers are not
     finite, the old parameters stay. Returned are leaves outside the graph which require gradients as `parameters` did.
     Metrics: "improvement" of the objective, "divergence", "step" (share of the full step; 0: rejected).
@@ -111,19 +113,26 @@ def trust_region_step(parameters: Parameters, objective: Scalar, divergence: Sca
 
     direction = conjugate_gradient(damped, slope, config.iterations)
     full = direction * (2 * config.limit / (direction @ damped(direction))).sqrt()
-    taken, metrics = _line_search(at, full, float(before.detach()), objective, divergence, config)
+    taken, metrics = _line_search(_steps(at, full, config, project), float(before.detach()), objective, divergence,
+                                  config.limit) or (at, {"improvement": 0.0, "divergence": 0.0, "step": 0.0})
     return {name: value.detach().requires_grad_(parameters[name].requires_grad)
             for name, value in taken.items()}, metrics  # fmt: skip
 
 
-@torch.no_grad()
-def _line_search(at: Parameters, full: torch.Tensor, before: float, objective: Scalar, divergence: Scalar,
-                 config: TrustRegionConfig) -> tuple[Parameters, Metrics]:
-    start = flatten(at)
+def _steps(at: Parameters, full: torch.Tensor, config: TrustRegionConfig,
+           project: Projection) -> Iterator[tuple[float, Parameters]]:
+    """(Share of the full step, parameters after it), from the longest on; none if numbers are not finite."""
+    start = flatten(at).detach()
     for k in range(config.backtracks if full.isfinite().all() else 0):
         step = config.backtrack**k
-        tried = unflatten(start + step * full, at)
+        yield step, project(unflatten(start + step * full, at))
+
+
+@torch.no_grad()
+def _line_search(steps: Iterable[tuple[float, Parameters]], before: float, objective: Scalar, divergence: Scalar,
+                 limit: float) -> tuple[Parameters, Metrics] | None:
+    for step, tried in steps:
         improvement, moved = float(objective(tried)) - before, float(divergence(tried))
-        if 0 < improvement < math.inf and moved <= config.limit:  # NaN is neither
+        if 0 < improvement < math.inf and moved <= limit:  # NaN is neither
             return tried, {"improvement": improvement, "divergence": moved, "step": step}
-    return at, {"improvement": 0.0, "divergence": 0.0, "step": 0.0}
+    return None

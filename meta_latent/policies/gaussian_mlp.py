@@ -70,12 +70,16 @@ class GaussianMLP(nn.Module):
 
     @torch.no_grad()
     def take(self, parameters: Parameters) -> None:
-        """Set its own parameters; the deviation no lower than its floor, where it would have no gradient any more and
-        could never rise again.
-        """
+        """Set its own parameters, `floored`."""
+        parameters = self.floored(parameters)
         for name, parameter in self.named_parameters():
             parameter.copy_(parameters[name])
-        self.log_stddev.clamp_(min=self.min_log)
+
+    def floored(self, parameters: Parameters) -> Parameters:
+        """Parameters whose deviation is no lower than its floor. Below it there is no gradient: a policy would stay
+        there for ever, and an inner step from there would leave the deviation as it is.
+        """
+        return parameters | {"log_stddev": parameters["log_stddev"].clamp_min(self.min_log)}
 
     def forward(self, parameters: Parameters, features: torch.Tensor) -> ClippedGaussian:
         """What each of N sets of parameters, stacked (N, ...), does at its features (N, ..., F)."""
@@ -83,5 +87,5 @@ class GaussianMLP(nn.Module):
         for i in range(self.layers + 1):
             x = torch.baddbmm(parameters[f"bias_{i}"], x, parameters[f"weight_{i}"])
             x = x.tanh() if i < self.layers else x
-        log_stddev = parameters["log_stddev"].clamp_min(self.min_log)
+        log_stddev = self.floored(parameters)["log_stddev"]
         return ClippedGaussian(x.unflatten(1, shape), log_stddev.unflatten(1, [1] * len(shape)))

@@ -76,7 +76,8 @@ class Surrogate:
     def trust_region_step(self, config: TrustRegionConfig) -> Metrics:
         """Move the policy by TRPO's step; its Fisher products take adapting as a plain shift, the gradient does not."""
         theta, found = trust_region_step(self.policy.values(), self.gain, self.divergence, config,
-                                         curvature=partial(self.divergence, second_order=False))  # fmt: skip
+                                         curvature=partial(self.divergence, second_order=False),
+                                         project=self.policy.floored)  # fmt: skip
         self.policy.take(theta)
         return found | self._spread()
 

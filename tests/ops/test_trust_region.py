@@ -263,3 +263,21 @@ def test_what_comes_back_are_leaves_like_the_given_ones(slope):
     assert [value.requires_grad for value in found.values()] == [True, False, True]
     assert torch.equal(start["x"], torch.zeros(2)) and float(found["x"].sum().detach() > 0) == slope
     assert found["x"].data_ptr() != start["x"].data_ptr()
+
+
+def test_the_line_search_looks_among_projected_parameters():
+    """Down a slope in both, with a floor under the second at which it stands: all of the step that is left is taken."""
+    asked = []
+
+    def objective(p):
+        asked.append(float(p["y"].detach()))
+        return -(p["x"] + p["y"]).sum()
+
+    def divergence(p):
+        return 0.5 * (p["x"].square() + p["y"].square()).sum()
+
+    start = {"x": torch.zeros(1), "y": torch.zeros(1)}
+    taken, found = trust_region_step(start, objective, divergence, TrustRegionConfig(limit=0.02),
+                                     project=lambda p: p | {"y": p["y"].clamp_min(0.0)})  # fmt: skip
+    assert float(taken["y"]) == 0 and min(asked) == 0 and found["step"] == 1
+    assert float(taken["x"]) == pytest.approx(-math.sqrt(0.02), rel=1e-3)  # with the other it would have been 0.2 long

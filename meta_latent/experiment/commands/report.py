@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from meta_latent.errors import UserError
-from meta_latent.experiment.report import comparison
+from meta_latent.experiment.report import comparison, sweep_report
 from meta_latent.experiment.report.build import build
 from meta_latent.experiment.report.gain import gain_points, write_gain
 from meta_latent.experiment.report.numbers import Bootstrap
@@ -32,7 +32,8 @@ def run(*names: str | Path | Sequence[str | Path], overrides: Sequence[str] = ()
     a folder is called so. ``thresholds`` replace those that the runs recorded. Several runs are compared on one page,
     ``comparison.html`` in ``out`` (default: the first run's report/); where they differ in pretraining, beside it stand
     ``gain_against_pretraining.png`` and ``.json``, speed-up against its amount. For these a run without a scratch arm
-    is compared with that of another run (see ``gain.with_scratch``). Raises UserError.
+    is compared with that of another run (see ``gain.with_scratch``). The folder of a sweep gets the sweep's page.
+    Raises UserError.
     """
     given = [n for name in names for n in ([name] if isinstance(name, str | Path) else name)]
     options_given = [str(n) for n in given if "=" in str(n) and not Path(n).is_dir()]
@@ -41,6 +42,13 @@ def run(*names: str | Path | Sequence[str | Path], overrides: Sequence[str] = ()
     if not folders:
         raise UserError("report: name at least one run, or a path to a run folder")
     thresholds, draw = options["thresholds"], Bootstrap(options["resamples"], options["seed"])
+    sweeps = [folder for folder in folders if (folder / sweep_report.NUMBERS).is_file() and not holds_runs(folder)]
+    for folder in sweeps:
+        told = sweep_report.build(folder, resamples=draw.resamples, seed=draw.seed)
+        say(f"{sweep_report.table(told)}\n{folder / sweep_report.PAGE}")
+    folders = [folder for folder in folders if folder not in sweeps]
+    if not folders:
+        return
     if len(folders) > 1:
         _compare(folders, Path(options["out"] or folders[0] / "report"), thresholds, draw)
         return
