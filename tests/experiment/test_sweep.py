@@ -259,8 +259,8 @@ class TestPolicy:
 
     def test_the_cost_of_a_cell_is_far_below_a_second(self):
         started = time.monotonic()
-        run_cells([cell(str(k)) for k in range(20)], 1)
-        assert time.monotonic() - started < 20 * 0.5
+        run_cells([cell(str(k)) for k in range(6)], 1)
+        assert time.monotonic() - started < 6 * 0.5
 
 
 class TestLedger:

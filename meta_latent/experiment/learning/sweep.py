@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -134,15 +134,9 @@ def _run_cells(sweep: Sweep, todo: Sequence[Planned], options: Options) -> dict[
         busy=lambda cell: run_folder.in_use(by_name[cell.name].folder),
         remaining=remaining,
     )
-    present = [_without(one, sweep.done) for one in todo]
+    # What has finished is not among the cells, so nothing waits for it.
+    present = [replace(one.cell, after=tuple(n for n in one.cell.after if n not in sweep.done)) for one in todo]
     return run_cells(present, sweep.config.workers, note, policy=policy)
-
-
-def _without(one: Planned, done: Collection[str]):
-    """The cell without the dependencies that have finished."""
-    cell = one.cell
-    after = tuple(name for name in cell.after if name not in done)
-    return type(cell)(cell.name, cell.argv, after, cell.log)
 
 
 def _launch(config: SweepConfig) -> Callable:
