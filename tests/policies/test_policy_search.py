@@ -164,3 +164,14 @@ def test_a_policy_at_its_floor_can_widen_again(step):
         slope, = torch.autograd.grad(loss, agent.policy.log_stddev)
         found.take(found.values() | {"log_stddev": found.log_stddev - 1e-9 * slope})
     assert (found.log_stddev > floor).all()
+
+
+def test_who_acts_next_is_saved():
+    agent, other = searching(), searching()
+    agent.acting = {name: value + drawn(*value.shape) for name, value in agent.together(4).items()}
+    agent.turn, agent.updates = 3, 7
+    agent.scale.mean.fill_(2.0)
+    other.load_state(agent.state())
+    torch.testing.assert_close(other.acting, agent.acting, rtol=0, atol=0)
+    assert (other.turn, other.updates) == (3, 7) and (other.scale.mean == 2).all()
+    assert other.begin_task(2)["turn"].tolist() == [3, 4]

@@ -10,9 +10,9 @@ import task_suites
 from meta_latent.algorithms.registry import Functions
 from meta_latent.data.replay import ReplayConfig, SequenceReplay
 from meta_latent.errors import UserError
-from meta_latent.policies.simulators import ObservedStates, StateSimulators
+from meta_latent.policies.simulators import LatentSimulators, ObservedStates, StateSimulators
 from meta_latent.rng import Streams
-from meta_latent.types import Spec
+from meta_latent.types import Spec, Step
 
 
 class Truth(torch.nn.Module):
@@ -106,6 +106,59 @@ def test_what_is_invariant_is_not_read_but_goes_on():
     following, *_ = simulators.step(torch.tensor([[[7.0, 3.0]]]), torch.tensor([[[1.0, 1.0]]]))
     assert asked[0].tolist() == [[[0, 3]]] and following.tolist() == [[[8, 4]]]
     assert simulators.feature_size == 1 and simulators.features(following).tolist() == [[[4]]]
+
+
+def test_learned_rewards_are_asked_for_at_the_origin_too():
+    truth, asked = Truth(1), []
+    truth.config = SimpleNamespace(learned_reward=True)
+    truth.rewards = lambda *given: asked.append(given) or torch.full((1, 1), 5.0)
+    simulators = StateSimulators(truth, 2, functions(invariant=(0,)), tasks=1, owned=False)
+    _, rewards, _ = simulators.step(torch.tensor([[[7.0, 3.0]]]), torch.tensor([[[1.0, 1.0]]]))
+    assert [x.tolist() for x in asked[0]] == [[[[0, 3]]], [[[1, 1]]], [[[1, 4]]]] and rewards.tolist() == [[5]]
+
+
+def test_after_loading_starts_are_looked_for_again():
+    truth = Truth(1)
+    truth.load_state = lambda state: None
+    simulators = StateSimulators(truth, 2, functions(), tasks=1, owned=False)
+    simulators.see(replay_of([(0, 0)], [0]))
+    simulators.load_state({})
+    simulators.see(replay_of([(5, 5)], [0]))
+    assert simulators.begin(1, 3, Streams(0)).unique().tolist() == [5]
+
+
+class Latent(SimpleNamespace):
+    """A latent that is its own distribution."""
+
+    def mean(self):
+        return self
+
+
+@pytest.fixture
+def latents():
+    """Simulators on a model with two heads, head k adding k + 1, and rewards of what is reached."""
+    model = SimpleNamespace(heads=2, device="cpu", route=lambda head: head, unpack=lambda x: Latent(sample=x),
+                            pack=lambda latent: latent.sample)  # fmt: skip
+    model.transition = lambda latent, action, head: Latent(sample=latent.sample + head[:, None] + 1)
+    simulators = object.__new__(LatentSimulators)
+    simulators.model, simulators._routes = model, {}
+    simulators.reward = SimpleNamespace(state=lambda latent: latent.sample, estimate=lambda state, action: state[:, 0])
+    return simulators
+
+
+def test_task_n_goes_through_head_n_mod_k_and_is_paid_for_what_it_reaches(latents):
+    following, rewards, ended = latents.step(torch.zeros(4, 3, 1), torch.zeros(4, 3, 1))
+    assert following[..., 0].tolist() == rewards.tolist() == [[1] * 3, [2] * 3] * 2 and not ended.any()
+
+
+def test_every_episode_is_filtered_on_its_own(latents):
+    seen = []
+    latents.model.features, zeros = lambda latent: latent.sample, torch.zeros(2)
+    latents.model.observe = lambda carry, step: seen.append(step) or Latent(sample=zeros[:, None],
+                                                                            relations=zeros[:, None])  # fmt: skip
+    first, no = torch.tensor([True, False]), torch.zeros(2, dtype=torch.bool)
+    latents.observe(Step({}, zeros[:, None], zeros[:, None], zeros, zeros, first, no, no, no), None)
+    assert torch.equal(seen[0].is_task_first, first)
 
 
 def test_features_of_real_episodes_are_their_states():

@@ -7,7 +7,7 @@ import pytest
 
 import task_suites
 from task_suites import SuiteError
-from task_suites.locomotion import bodies
+from task_suites.locomotion import bodies, dynamics
 from task_suites.locomotion.bodies import BODIES
 from task_suites.locomotion.suite import NAMES
 
@@ -106,3 +106,11 @@ def test_wrong_changes_are_named(name, options, said):
     with pytest.raises(SuiteError, match=said) as error:
         suite_of(name, **options)
     assert "\n" not in str(error.value)
+
+
+def test_scales_of_test_tasks_are_others_than_those_of_training():
+    """Not the same draws on a grid of their own, 1e-6 away."""
+    body = BODIES["half_cheetah"]
+    train, test = ([float(value) for task in dynamics.family(body, ("mass", "friction"), split, 6) if task
+                    for value in task.values()] for split in ("train", "test"))  # fmt: skip
+    assert len(train) == len(test) == 12 and min(abs(a - b) for a in train for b in test) > 1e-4
