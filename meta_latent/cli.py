@@ -51,7 +51,9 @@ _KEYS = {
     },
 }  # fmt: skip
 """Keys of a command beside those of the experiment, as its help shows them."""
-_NAMES = {"adapt": "a YAML of configs/experiment/, or its path; or runs/NAME/transfer/TARGET/ALGORITHM/START/SEED, or "
+_NAMES = {"evaluate": "a YAML of configs/experiment/, or its path; or runs/NAME/transfer/TARGET/ALGORITHM/START/SEED, "
+                      "which needs none of the experiment's keys",
+          "adapt": "a YAML of configs/experiment/, or its path; or runs/NAME/transfer/TARGET/ALGORITHM/START/SEED, or "
                    "a folder above it, whose runs need none of the experiment's keys"}  # fmt: skip
 _SWEEP_FLAGS = {
     "--fail-fast": "the first cell that fails for good stops all",
@@ -132,9 +134,22 @@ def _parser() -> argparse.ArgumentParser:
     for flag, meaning in _SWEEP_FLAGS.items():
         sweep.add_argument(flag, action="store_true", help=meaning)
     sweep.set_defaults(run=_run_sweep)
+    _add_readers(commands)
+    return parser
+
+
+def _add_readers(commands: argparse._SubParsersAction) -> None:
+    """The commands that show what there is, and change no run."""
     report = commands.add_parser("report", help="write the report of a run, or one page that compares several")
     report.add_argument("paths", nargs="+", metavar="PATH", help="runs/NAME, or thresholds=[0.5,0.85]")
     report.set_defaults(run=_run_report)
+    text = "show the settings of an experiment: values, ranges, defaults, meanings, and where each came from"
+    settings = commands.add_parser("config", help=text, description=text, allow_abbrev=False)
+    settings.add_argument("name", metavar="NAME", help="a YAML of configs/experiment/, or its path")
+    settings.add_argument("rest", nargs="*", default=[], metavar="KEY or key=value",
+                          help="a setting or a section, such as transfer.evaluation, or all (default: what is not the "
+                               "default); and overrides")  # fmt: skip
+    settings.set_defaults(run=_run_config)
     doctor = commands.add_parser(
         "doctor", help="check this machine; says which command mends what is missing"
     )
@@ -158,7 +173,6 @@ def _parser() -> argparse.ArgumentParser:
     algorithms.add_argument("overrides", nargs="*", default=[], metavar="key=value",
                             help="imports=[package]: also those of your own package")  # fmt: skip
     algorithms.set_defaults(run=_run_algorithms)
-    return parser
 
 
 def _keys(command: str) -> str | None:
@@ -192,6 +206,15 @@ def _run_sweep(parsed: argparse.Namespace) -> int | None:
 
 def _run_report(parsed: argparse.Namespace) -> int | None:
     return _function("report")(*parsed.paths)
+
+
+def _run_config(parsed: argparse.Namespace) -> int | None:
+    keys = [word for word in parsed.rest if "=" not in word]
+    if len(keys) > 1:
+        raise UserError(f"expected one KEY, got {' and '.join(keys)}")
+    overrides = [word for word in parsed.rest if "=" in word]
+    _import_packages(overrides)
+    return _function("config")(parsed.name, keys[0] if keys else None, overrides)
 
 
 def _run_doctor(parsed: argparse.Namespace) -> int | None:

@@ -50,7 +50,13 @@ class Actor(Protocol):
 
 @dataclass(frozen=True)
 class NoiseConfig:
-    """Random behaviour: `Noise` with one of `persistences` per episode, `scale` and `drift`."""
+    """Random behaviour, see `Noise`.
+
+    Attributes:
+        persistences: one of these per episode: how much of an action the next one keeps.
+        scale: stddev of what is added.
+        drift: constant part, a number per action value; empty: none.
+    """
 
     persistences: tuple[float, ...] = numbers((0.5, 0.8, 0.9), 0, 1)
     scale: float = nonnegative(0.6, most=100)

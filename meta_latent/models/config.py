@@ -56,7 +56,12 @@ class CoreConfig:
 
 @dataclass(frozen=True)
 class EnsembleConfig:
-    """K transition heads; `shared_layers` of their `layers` hidden layers are common to all."""
+    """Transition heads.
+
+    Attributes:
+        heads: K, how many. hidden: width of each. layers: hidden layers. shared_layers: how many of these, the first
+            ones, are common to all heads.
+    """
 
     heads: int = count(5, most=32)
     hidden: int = count(256, most=16_384)
@@ -104,6 +109,8 @@ class ModelConfig:
     Attributes:
         reward_input, reward_dropout: whether rewards may be an input, and the share of training sequences
             whose reward input is hidden.
+        head_hidden: width of the heads that predict rewards and ends. head_layers: their hidden layers.
+        continuation: also predict whether episodes go on.
         normalise_proprio: proprioception enters the latent with mean 0 and stddev 1, fitted before the first
             update. Losses and noise count every value of the latent alike: without it a hand's centimetres
             drown beside a joint's radians per second.

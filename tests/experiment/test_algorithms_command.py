@@ -10,7 +10,7 @@ import pytest
 
 from meta_latent import cli
 from meta_latent.algorithms import registry
-from meta_latent.experiment.commands.algorithms import meanings
+from meta_latent.experiment.settings.listing import meanings
 from meta_latent.ranges import count, counts, positive
 
 PLANNER = Path(__file__).resolve().parents[2] / "examples" / "my_planner.py"

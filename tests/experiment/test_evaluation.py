@@ -62,6 +62,16 @@ def test_the_command_prints_a_table_and_films(command, capsys, cell):
     assert all(path.stat().st_size > 500 for path in videos)
 
 
+def test_a_run_folder_needs_no_override(command, capsys, cell):
+    folder = str(cell / "toy/transfer/goal/sac/scratch/0")
+    assert cli.main(["evaluate", "toy", *command]) == 0
+    by_name = capsys.readouterr().out
+    assert cli.main(["evaluate", folder, "video=0"]) == 0
+    assert capsys.readouterr().out == by_name
+    assert cli.main(["evaluate", folder, "video=0", "seed=1"]) == 2
+    assert "unknown key 'seed'" in capsys.readouterr().err
+
+
 def test_standard_errors_and_scale():
     returns, success = np.array([1.0, 3.0]).reshape(1, 2, 1), np.array([True, False]).reshape(1, 2, 1)
     table = Result(returns, success, (returns + 1) / 4).table().splitlines()

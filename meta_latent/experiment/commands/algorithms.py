@@ -6,7 +6,6 @@ import dataclasses
 import importlib.util
 import inspect
 import json
-import re
 import sys
 import textwrap
 import typing
@@ -15,8 +14,7 @@ from collections.abc import Iterable, Sequence
 from meta_latent.algorithms import registry
 from meta_latent.algorithms.registry import Algorithm, Arm
 from meta_latent.errors import UserError
-from meta_latent.experiment.settings import config, structure
-from meta_latent.ranges import Items, Range, limits_of
+from meta_latent.experiment.settings import config, listing, structure
 
 _WIDTH, _INDENT = 110, "    "
 _COLUMNS = ("algorithm", "arms", "sees", "needs", "clock", "extra")
@@ -98,37 +96,15 @@ def _listed(names: Iterable[str]) -> str:
 
 def _settings(schema: type) -> list[str]:
     """Two lines per setting: default and range, then what it means where the docstring says."""
-    hints, meant, lines = typing.get_type_hints(schema, include_extras=True), meanings(schema), []
+    hints, meant, lines = typing.get_type_hints(schema, include_extras=True), listing.meanings(schema), []
     for field in structure.settings_of(schema):
         default = field.default if field.default is not dataclasses.MISSING else field.default_factory()
         shown = json.dumps(structure.plain(default), default=str)
-        lines.append(f"{_INDENT}{field.name + ' = ' + shown:34} {_expected(field, hints[field.name])}")
+        lines.append(f"{_INDENT}{field.name + ' = ' + shown:34} {listing.expected(field, hints[field.name])}")
         if field.name in meant:
             lines += textwrap.wrap(meant[field.name], _WIDTH, initial_indent=2 * _INDENT,
                                    subsequent_indent=2 * _INDENT)  # fmt: skip
     return lines
-
-
-def _expected(field: dataclasses.Field, hint: typing.Any) -> str:
-    """Type and range in words."""
-    limits = limits_of(field)
-    if isinstance(limits, Range):
-        return str(limits) + (" or null" if type(None) in typing.get_args(hint) else "")
-    if isinstance(limits, Items) and limits.each is not None:
-        return f"a list, each item {limits.each}" + (", or empty" if limits.may_be_empty else "")
-    return structure.describe(hint)
-
-
-def meanings(schema: type) -> dict[str, str]:
-    """Setting -> what the docstring of its dataclass says after "NAME:" or "NAME, NAME:"; grouped ones share it."""
-    text = " ".join((inspect.getdoc(schema) or "").split())
-    name = "`?(?:" + "|".join(re.escape(field.name) for field in dataclasses.fields(schema)) + ")`?"
-    heads = list(re.finditer(rf"(?<![\w.])({name}(?:, {name})*): ", text))
-    ends, found = [*(head.start() for head in heads), len(text)][1:], {}
-    for head, end in zip(heads, ends, strict=False):
-        meaning = text[head.end() : end].strip().rstrip(".;")
-        found |= dict.fromkeys(head.group(1).replace("`", "").split(", "), meaning)
-    return found
 
 
 def _aligned(pairs: Iterable[tuple[str, str]]) -> list[str]:

@@ -1,7 +1,7 @@
-"""`meta-latent evaluate NAME target=... arm=... run_seed=...`: score or film a saved agent; nothing is
-learned.
+"""`meta-latent evaluate NAME target=... arm=... run_seed=...`, or `evaluate FOLDER` of a run: score or film a saved agent;
+nothing is learned.
 
-Without the three keys, the source policy of the experiment's pretraining is scored on its source task.
+With a NAME and without the three keys, the source policy of the experiment's pretraining is scored on its source task.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from meta_latent.errors import UserError
 from meta_latent.experiment.learning import saved
 from meta_latent.experiment.learning.evaluation import Evaluation, evaluation_seed
 from meta_latent.experiment.pretraining import pretrain, source_policy
-from meta_latent.experiment.settings import config
-from meta_latent.experiment.settings.schema import ExperimentConfig
+from meta_latent.experiment.settings import config, names
+from meta_latent.experiment.settings.schema import ExperimentConfig, TransferConfig
 from meta_latent.experiment.settings.suites import BoundTarget, bind
 from meta_latent.protocols import Agent
 from meta_latent.rng import derive
@@ -28,8 +28,8 @@ from meta_latent.types import Spec
 
 
 @dataclass(frozen=True)
-class EvaluateConfig(ExperimentConfig):
-    """An experiment and how to evaluate it.
+class EvaluateOptions:
+    """How to evaluate.
 
     Attributes:
         episodes: how many, or, over many tasks, trials of each test task; null: as in the run's own
@@ -40,6 +40,23 @@ class EvaluateConfig(ExperimentConfig):
     episodes: int | None = ranges.count(None, most=100_000)
     video: int = ranges.whole(1, most=1000)
     fresh: int | None = ranges.seed(None)
+
+
+@dataclass(frozen=True)
+class EvaluateConfig(EvaluateOptions, ExperimentConfig):
+    """An experiment and how to evaluate it."""
+
+
+@dataclass(frozen=True)
+class FolderConfig(EvaluateOptions):
+    """How to evaluate the agent in a run folder, which says all else.
+
+    Attributes:
+        device: of the networks. imports: packages that register more tasks and algorithms.
+    """
+
+    device: str = names.device("cpu")
+    imports: tuple[str, ...] = ranges.items(may_be_empty=True, may_repeat=True)
 
 
 @dataclass(frozen=True)
@@ -72,11 +89,15 @@ class Result:
 
 
 def run(name: str, overrides: list[str]) -> None:
-    """Evaluate the experiment `name` with `overrides`, which also take episodes=, video= and fresh=; prints a
-    table.
+    """Evaluate the experiment or the run folder `name` with `overrides`, which also take episodes=, video= and fresh=;
+    prints a table.
     """
-    settings = config.load(EvaluateConfig, [config.find("experiment", name)], overrides)
-    result = evaluate(settings)
+    if saved.is_cell(name):
+        options = config.load(FolderConfig, [], overrides)
+        cell = saved.of_folder(name, options.device)
+        result = _played((cell.target, cell.arm, cell.folder, cell.load), cell.experiment.transfer, options)
+    else:
+        result = evaluate(config.load(EvaluateConfig, [config.find("experiment", name)], overrides))
     tasks, trials, episodes = result.returns.shape
     print(f"{tasks} test tasks, {trials} trials of {episodes} episodes each" if tasks > 1 or episodes > 1 else
           f"{trials} episodes")  # fmt: skip
@@ -95,21 +116,25 @@ def evaluate(settings: EvaluateConfig) -> Result:
     missing = [key for key in keys if getattr(settings, key) is None]
     if missing and len(missing) < len(keys):
         raise UserError(f"one cell needs target=, arm= and run_seed=; {missing[0]} is missing")
-    target, arm, folder, load = (_source_policy if missing else _cell)(settings)
+    opened = (_source_policy if missing else _cell)(settings)
+    return _played(opened, settings.transfer, settings)
+
+
+def _played(opened: Opened, transfer: TransferConfig, options: EvaluateOptions) -> Result:
+    target, arm, folder, load = opened
 
     def seed_of(trial: int, episode: int) -> int:
-        if settings.fresh is None:
+        if options.fresh is None:
             return evaluation_seed(trial, episode)
         number = (episode,) if episode else ()
-        return derive(settings.fresh, "fresh evaluation", trial, *number) % 2**31
+        return derive(options.fresh, "fresh evaluation", trial, *number) % 2**31
 
-    transfer = settings.transfer
-    evaluation = Evaluation(target, arm.entry, transfer.evaluation, transfer.side_by_side, settings.episodes, seed_of)
+    evaluation = Evaluation(target, arm.entry, transfer.evaluation, transfer.side_by_side, options.episodes, seed_of)
     with contextlib.closing(evaluation):
         agent = load()
         played = evaluation.play(agent)
         videos = [evaluation.film(agent, k, folder / "videos" / f"evaluation_{k}.mp4")
-                  for k in range(min(settings.video, evaluation.repeats))]  # fmt: skip
+                  for k in range(min(options.video, evaluation.repeats))]  # fmt: skip
         scores = None if evaluation.references is None else evaluation.normalised(played.returns)
     return Result(played.returns, played.success, scores, tuple(filter(None, videos)))
 

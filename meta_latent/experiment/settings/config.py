@@ -45,12 +45,19 @@ def load(
     an unknown key (with the nearest valid one), a value of the wrong type or out of range, a missing value or
     file.
     """
+    return load_with_origins(schema, sources, overrides)[0]
+
+
+def load_with_origins(
+    schema: type[Schema], sources: Sequence[Mapping | Path | str], overrides: Sequence[Override] = ()
+) -> tuple[Schema, structure.Origin]:
+    """See `load`; also a function that says where the value at a dotted key came from."""
     resolved, origin = _merged(schema, sources, overrides)
     if isinstance(imports := resolved.get("imports"), list) and imports:
         extensions.import_packages(map(str, imports))
         # Once more: what was imported may have registered the types of keys (`structure.Keyed`).
         resolved, origin = _merged(schema, sources, overrides)
-    return structure.build(schema, resolved, origin)
+    return structure.build(schema, resolved, origin), origin
 
 
 def _merged(
@@ -127,7 +134,7 @@ class _Merge:
         while not inside and key:
             key = key.rpartition(".")[0]
             inside = [self._origins[key]] if key in self._origins else []
-        return " and ".join(dict.fromkeys(inside)) or "the defaults"
+        return " and ".join(dict.fromkeys(inside)) or structure.DEFAULTS
 
     def onto(self, base: Any, value: Any, expected: Any, key: str, origin: str) -> Any:
         """`value` merged onto `base`, after the files it names were read; neither is changed."""

@@ -29,9 +29,11 @@ def _settings_of(name: str) -> type:
 
 @dataclass(frozen=True)
 class DistractorConfig:
-    """One visual distractor: a name of `task_suites.DISTRACTOR_NAMES`, intensity 0..1, seed.
+    """One visual distractor.
 
-    folder: videos and images of your own, for "video" only; relative to the working folder. "": procedural.
+    Attributes:
+        name: one of `task_suites.DISTRACTOR_NAMES`. intensity: 0 is invisible. seed: of what is drawn.
+        folder: videos and images of your own, for "video" only; relative to the working folder. "": procedural.
     """
 
     name: str
@@ -42,9 +44,12 @@ class DistractorConfig:
 
 @dataclass(frozen=True)
 class TaskConfig:
-    """Which task of a distribution: `suite` is its name, the task is number `index` of the split's sample.
+    """Which task of a distribution.
 
-    options: further options of `task_suites.get`, added to the experiment's `suite`.
+    Attributes:
+        suite: name of the distribution, see `meta-latent tasks`. split: whose sample of tasks. index: which of these.
+        distractors: what else is in the pictures.
+        options: further options of `task_suites.get`, added to the experiment's `suite`.
     """
 
     suite: str
@@ -122,6 +127,7 @@ class PretrainConfig:
             memory predicts their rewards without knowing the task. More: whole trials, as agents that infer tasks
             play them, `learner.filter_batch_size` of any episodes of a source.
         held_out: share of episodes kept for the report and never trained on.
+        policy_source: number of the source whose policy is learned, from 0 on.
         policy_updates: updates of an IVG policy for source number `policy_source`, in imagination, at the
             end (0: none); its settings are `algorithms.ivg`. With `on_policy`, also before the second round of
             collection.
@@ -193,6 +199,7 @@ class TransferConfig:
         source_episodes: source episodes that arms with +data use, spread evenly over all;
             source_episodes_at_once: how many of them have latents at a time where the encoder keeps learning.
         warmup_episodes: episodes of correlated random actions before learning starts (they count as data).
+        video: film the agent at a run's end.
     """
 
     targets: dict[str, TargetConfig] = names.targets()
@@ -256,8 +263,8 @@ class ExperimentConfig:
     """One experiment.
 
     Attributes:
-        seed: of pretraining. out: folder of all runs. device: "cpu", "cuda" or "cuda:N". workers: cells side
-            by side.
+        name: of the run folder in `out`. seed: of pretraining. out: folder of all runs.
+        device: "cpu", "cuda" or "cuda:N". workers: cells side by side.
         pretrained: a model folder to use instead of this experiment's own. target, arm, run_seed: one cell
             only.
         suite: options for every distribution (image_size, cameras). random: the random behaviour, in source

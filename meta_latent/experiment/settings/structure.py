@@ -14,6 +14,8 @@ from typing import Any
 from meta_latent.errors import UserError
 from meta_latent.ranges import Outside, is_filled_in, limits_of
 
+DEFAULTS = "the defaults"
+"""What `Origin` says of a value that nothing gave."""
 Origin = Callable[[str], str]
 """Says where the value at a dotted key came from, such as a file's path."""
 PREPARE = "prepare"
