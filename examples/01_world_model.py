@@ -13,9 +13,7 @@ from PIL import Image
 import meta_latent
 import task_suites
 from meta_latent.data.collect import Noise, NoiseConfig, play_episode
-from meta_latent.ops.imagination import imagine
 from meta_latent.rng import Streams
-from meta_latent.types import Step
 
 SEEN, IMAGINED = 4, 8
 TABLETOP = {
@@ -33,32 +31,14 @@ QUICK = ("pretrain.env_steps=500", "pretrain.joint_updates=5", "pretrain.filter_
          "pretrain.transition_updates=5")  # fmt: skip
 
 
-def steps_of(episode: dict[str, np.ndarray]) -> list[Step]:
-    """One `Step` (with B = 1) per instant of a collected episode; rewards stay hidden."""
-    rows = []
-    for t in range(len(episode["reward"])):
-        at = {key: torch.as_tensor(values[t])[None] for key, values in episode.items()}
-        images = {key.removeprefix("image_"): at[key] for key in at if key.startswith("image_")}
-        flags = {name: at[name].bool() for name in ("is_first", "is_last", "is_terminal", "is_task_first")}
-        rows.append(Step(images, at["proprio"].float(), at["action"].float(), at["reward"].float(),
-                         torch.zeros(1), **flags))  # fmt: skip
-    return rows
-
-
-@torch.no_grad()
 def strip(model, episode: dict[str, np.ndarray], camera: str) -> np.ndarray:
     """Frames SEEN - 1, SEEN, ... of the episode above those that the model imagines, uint8 (2 H, W * n,
     3).
     """
-    steps, latent = steps_of(episode), model.initial(1)
-    for step in steps[:SEEN]:
-        latent = model.observe(latent, step)
-    actions = [step.action for step in steps[SEEN : SEEN + IMAGINED]]
-    imagined = imagine(
-        model, latent, lambda k, _: actions[k], head=torch.zeros(1, dtype=torch.long), horizon=IMAGINED
-    )
-    frames = [model.decode(latent)[camera][0].numpy()]
-    frames += [model.decode(step.next_latent)[camera][0].numpy() for step in imagined]
+    seen = model.encode({key: values[:SEEN] for key, values in episode.items()})[SEEN - 1 :]
+    actions = torch.as_tensor(episode["action"][SEEN : SEEN + IMAGINED])[None]
+    imagined = model.imagine(seen, actions)[0]
+    frames = [*model.decode(seen)[camera].numpy(), *model.decode(imagined)[camera].numpy()]
     real = episode[f"image_{camera}"][SEEN - 1 : SEEN + IMAGINED]
     return np.concatenate([np.concatenate(list(row), 1) for row in (real, frames)], 0)
 

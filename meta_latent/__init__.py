@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from meta_latent.errors import RunError, UserError
 
 if TYPE_CHECKING:  # imported inside the functions otherwise: `import meta_latent` stays fast
+    from meta_latent.data.player import Player
     from meta_latent.experiment.commands import adapt as adaptation
     from meta_latent.experiment.commands.evaluate import Result
     from meta_latent.experiment.settings.schema import ExperimentConfig
@@ -23,7 +24,8 @@ if TYPE_CHECKING:  # imported inside the functions otherwise: `import meta_laten
     from meta_latent.protocols import Agent
 
 __version__ = "0.1.0"
-__all__ = ["RunError", "UserError", "adapt", "configure", "evaluate", "load", "pretrain", "report", "sweep", "transfer"]
+__all__ = ["RunError", "UserError", "adapt", "configure", "evaluate", "load", "player", "pretrain",
+           "report", "sweep", "transfer"]
 
 
 def load(path: str | Path, device: str = "cpu") -> LatentStateModel | Agent:
@@ -42,6 +44,21 @@ def load(path: str | Path, device: str = "cpu") -> LatentStateModel | Agent:
         raise UserError(f"{path} is neither a model (the folder model/ of a pretraining; {model_folder.CARD} is "
                         "missing) nor a run (runs/NAME/transfer/TARGET/ALGORITHM/START/SEED)")  # fmt: skip
     return model_folder.load(path, device)
+
+
+def player(run: str | Path, device: str = "cpu", explore: bool = False, seed: int = 0) -> Player:
+    """The trained agent of a run (runs/NAME/transfer/TARGET/ALGORITHM/START/SEED), ready to act in its target's
+    environment, or the first test task of several: see `meta_latent.data.player.Player`.
+
+    explore: draw actions, with this seed, instead of taking those that the agent is scored with. Raises UserError: see
+    `load`.
+    """
+    from meta_latent.data.player import Player
+    from meta_latent.experiment.learning import saved
+
+    cell = saved.of_folder(run, device)
+    task = cell.target.test_tasks[0]
+    return Player(cell.load(), task.distribution, task.task, cell.arm.entry.sees, explore, seed)
 
 
 def configure(source: str | Path | dict[str, Any], *overrides: str) -> ExperimentConfig:

@@ -6,7 +6,9 @@ Time convention: ``action[t]`` and ``reward[t]`` LED TO ``observation[t]``; at `
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -119,6 +121,23 @@ class Step:
     reward_inputs: torch.Tensor | None = None
     task: torch.Tensor | None = None
     task_index: torch.Tensor | None = None
+
+    @classmethod
+    def of(cls, observation: Mapping[str, Any], action: torch.Tensor, *, reward: float | None = None,
+           is_first: bool = False, is_task_first: bool = False, is_last: bool = False, is_terminal: bool = False,
+           task: torch.Tensor | None = None) -> Step:
+        """One instant of one environment, B = 1.
+
+        Args:
+            observation: as environments give it: "image_CAMERA" (H, W, 3) uint8, "proprio" (P,).
+            action: (1, A) that led there. reward: that arrived with it; None: it is not shown.
+        """
+        images = {key.removeprefix("image_"): torch.as_tensor(np.asarray(value))[None]
+                  for key, value in observation.items() if key.startswith("image_")}  # fmt: skip
+        proprio = torch.as_tensor(np.asarray(observation.get("proprio", ()), np.float32))[None]
+        flags = (torch.tensor([flag]) for flag in (is_first, is_last, is_terminal, is_task_first))
+        paid, present = torch.tensor([[reward or 0.0], [reward is not None]], dtype=torch.float32)
+        return cls(images, proprio, action, paid, present, *flags, task=task)
 
     def to(self, device: torch.device | str):
         """The same values on another device."""

@@ -1,12 +1,14 @@
 """The latent state model: one model, saved once, read by every algorithm.
 
 Encoders by modality, a core with K transition heads, decoders and reward heads. `observe` filters,
-`transition` imagines, `predict` reads a transition, `loss` and `transition_loss` train.
+`transition` imagines one step, `predict` reads a transition, `loss` and `transition_loss` train.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import nn
@@ -17,6 +19,7 @@ from meta_latent.models.core import Latent, RecurrentCore, Routing, TransitionDi
 from meta_latent.models.encoders import ENCODERS, to_uint8
 from meta_latent.models.sequential_core import SequentialCore
 from meta_latent.nets import MLP, Standardiser
+from meta_latent.ops.imagination import imagine
 from meta_latent.types import Spec, Step
 
 CORES = {"rssm": RecurrentCore, "deterministic": RecurrentCore, "sequential": SequentialCore}
@@ -151,7 +154,30 @@ class LatentStateModel(nn.Module):
         present = present * self.config.reward_input
         return self.core.filter(embeddings, actions, self.scaled(rewards), present, rng, memory)
 
+    @torch.no_grad()
+    def encode(self, episode: Mapping[str, Any], rewards: bool = False) -> Latent:
+        """The latents (T + 1, ...) of an episode: arrays with leading T + 1, as `data.collect.play_episode` gives them.
+
+        rewards: read them too (`reward`, where `reward_present` is 1), as agents that infer tasks do.
+        """
+        images = {c: torch.as_tensor(episode[f"image_{c}"]).to(self.device) for c in self.spec.images}
+        values = {name: torch.as_tensor(episode[name]).to(self.device, torch.float32)
+                  for name in ("proprio", "action", "reward", "reward_present")}  # fmt: skip
+        present = values["reward_present"] * rewards
+        inputs = (self.embed(images, values["proprio"]), values["action"], values["reward"], present)
+        return self.filter(*(x[None] for x in inputs)).map(lambda x: x[0])
+
     # Imagination
+
+    @torch.no_grad()
+    def imagine(self, latent: Latent, actions: torch.Tensor, head: int = 0) -> Latent:
+        """What one head expects after actions (B, H, A) from a latent (B, ...): latents (B, H, ...). `ops.imagination`
+        has the loop with gradients, several heads and policies.
+        """
+        heads = torch.full((len(actions),), head, device=self.device)
+        steps = imagine(self, latent, lambda k, _: actions[:, k], heads, actions.shape[1])
+        ahead = [step.next_latent for step in steps]
+        return Latent(*(torch.stack([getattr(one, f.name) for one in ahead], 1) for f in fields(Latent)))
 
     def transition(
         self, latent: Latent, action: torch.Tensor, head: torch.Tensor | Routing

@@ -1,5 +1,5 @@
-"""`meta-latent evaluate NAME target=... arm=... run_seed=...`, or `evaluate FOLDER` of a run: score or film a saved agent;
-nothing is learned.
+"""`meta-latent evaluate NAME target=... arm=... run_seed=...`, or `evaluate FOLDER` of a run: score or film a saved
+agent; nothing is learned.
 
 With a NAME and without the three keys, the source policy of the experiment's pretraining is scored on its source task.
 """

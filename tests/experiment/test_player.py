@@ -1,0 +1,112 @@
+"""`meta_latent.player` acts as the loop lets an agent act; `encode` and `imagine` of a model; docs/python.md runs."""
+
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import meta_latent
+from meta_latent.data.collect import play, play_episode
+from meta_latent.data.player import Player
+from meta_latent.experiment.settings import suites
+from meta_latent.ops.imagination import imagine
+from meta_latent.rng import Streams
+from meta_latent.types import Step
+from task_suites import get
+
+PAGE = Path(__file__).parents[2] / "docs/python.md"
+
+
+def played(player, seeds):
+    """Actions and returns of the episodes of one trial."""
+    env, actions, returns = player.make_env(), [], []
+    for number, seed in enumerate(seeds):
+        player.begin(same_task=number > 0)
+        observation, _ = env.reset(seed=seed)
+        reward, done, total = None, False, 0.0
+        while not done:
+            actions.append(player.act(observation, reward))
+            observation, reward, terminated, truncated, _ = env.step(actions[-1])
+            total, done = total + reward, terminated or truncated
+        player.end(observation, reward, terminated)
+        returns.append(total)
+    env.close()
+    return np.array(actions), np.array(returns)
+
+
+@pytest.mark.parametrize("explore", [False, True])
+def test_a_run_s_agent_plays_as_the_loop_plays_it(toy, toy_model, tmp_path, explore):
+    folder = toy.transfer(tmp_path, "ivg/pretrained", f"pretrained={toy_model / 'model'}")
+    target = suites.bind_target(toy.experiment(tmp_path), "goal")
+    rows = target.distribution.make_vector([target.test_tasks[0].task])
+    wanted = play_episode(rows, meta_latent.load(folder), 5, Streams(3), explore=explore)
+    actions, returns = played(meta_latent.player(folder, explore=explore, seed=3), [5])
+    assert np.array_equal(actions, wanted["action"][1:])
+    assert returns[0] == pytest.approx(wanted["reward"].sum(), rel=1e-5)
+
+
+class Told:
+    """Notes what it is shown; its action says how often it was asked in this task."""
+
+    def begin_task(self, batch_size):
+        return torch.zeros(batch_size, 1)
+
+    def act(self, step, carry, rng, explore):
+        self.steps.append(step)
+        return torch.full((1, 2), -0.1) * (carry + 1), carry + 1
+
+
+@pytest.mark.parametrize("sees", [(), ("reward",), ("reward", "task")])
+def test_it_is_shown_what_the_loop_shows(sees):
+    suite = get("toy/hidden_goal", image_size=16)
+    task = suite.sample("test", 1, seed=0)[0]
+    ours, theirs = Told(), Told()
+    ours.steps, theirs.steps = [], []
+    played(Player(ours, suite, task, sees), [3, 4])
+    told = torch.from_numpy(suite.task_vector(task))[None] if "task" in sees else None
+    play(suite.make_vector([task]), theirs, np.array([[3, 4]]), Streams(0), explore=False, show=sees, task=told)
+    assert len(ours.steps) == len(theirs.steps) + 1  # a trial's last observation
+    for mine, wanted in zip(ours.steps, theirs.steps, strict=False):
+        for name in Step.__dataclass_fields__:
+            a, b = getattr(mine, name), getattr(wanted, name)
+            if name == "images":
+                assert all(torch.equal(a[c], b[c]) for c in b)
+            else:
+                assert (a is None and b is None) or torch.allclose(a.float(), b.float(), atol=1e-6), name
+
+
+def test_encode_filters_and_imagine_goes_on(toy_model):
+    model = meta_latent.load(toy_model / "model")
+    suite = get("toy/lqr", image_size=16)
+    rows = suite.make_vector(suite.sample("train", 1, seed=0))
+
+    class Zero(Told):
+        def act(self, step, carry, rng, explore):
+            return torch.full((1, 2), 0.3), carry
+
+    episode = play_episode(rows, Zero(), 0, Streams(0), show=("reward",))
+    latents, latent = model.encode(episode), model.initial(1)
+    for t in range(len(episode["reward"])):
+        latent = model.observe(latent, Step.of({k: v[t] for k, v in episode.items()},
+                                               torch.from_numpy(episode["action"][t])[None], is_task_first=t == 0))
+        assert torch.allclose(latents[t].sample, latent.sample[0], atol=1e-5)
+        assert torch.allclose(latents[t].memory, latent.memory[0], atol=1e-5)
+    told = model.encode(episode, rewards=True)
+    assert not torch.allclose(told.memory, latents.memory, atol=1e-4)
+    actions = torch.as_tensor(episode["action"][3:6])[None]
+    ahead = model.imagine(latents[2:3], actions, head=1)
+    steps = imagine(model, latents[2:3], lambda k, _: actions[:, k], torch.ones(1, dtype=torch.long), 3)
+    assert ahead.sample.shape[:2] == (1, 3) and torch.equal(ahead.sample[0, 2], steps[2].next_latent.sample[0])
+    assert not torch.equal(ahead.sample, model.imagine(latents[2:3], actions, head=0).sample)
+
+
+def test_the_page_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.S):
+        exec(block, names)  # noqa: S102
+    assert names["pictures"].shape == (4, 16, 16, 3) and np.isfinite(names["paid"])
+    assert os.path.isdir("runs/toy/transfer/goal/ivg/pretrained/0")
