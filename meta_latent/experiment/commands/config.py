@@ -54,7 +54,8 @@ def _near(key: str, parts: set[str]) -> str:
 
 def _lines(setting: Setting, origin: Origin) -> list[str]:
     place = listing.given(setting, origin)
-    came = f"default {listing.shown(setting.default)}; from {place}" if place else "the default"
+    default = setting.default if setting.default == listing.REQUIRED else listing.shown(setting.default)
+    came = f"default {default}; from {place}" if place else "the default"
     first = f"{setting.key} = {listing.shown(setting.value)}"
     about = textwrap.wrap(f"{setting.expected}; {came}", _WIDTH, initial_indent=_INDENT, subsequent_indent=_INDENT)
     meaning = textwrap.wrap(setting.meaning, _WIDTH, initial_indent=_INDENT, subsequent_indent=_INDENT)

@@ -15,13 +15,15 @@ from meta_latent.experiment.settings import structure
 from meta_latent.experiment.settings.structure import DEFAULTS, Origin
 from meta_latent.ranges import Items, Range, limits_of
 
+REQUIRED = "none, it is required"
+
 
 @dataclass(frozen=True)
 class Setting:
     """One setting.
 
     Attributes:
-        key: dotted, as an override names it. value, default: plain; default is None where there is none.
+        key: dotted, as an override names it. value, default: plain; default is `REQUIRED` where there is none.
         expected: type and range in words. meaning: "" where nothing says it.
     """
 
@@ -64,7 +66,7 @@ def _within(value: Any) -> dict[str, Any]:
 def _default(field: dataclasses.Field) -> Any:
     if field.default is not dataclasses.MISSING:
         return field.default
-    return None if field.default_factory is dataclasses.MISSING else field.default_factory()
+    return REQUIRED if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
 def sections(found: list[Setting], key: str) -> list[Setting]:
