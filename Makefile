@@ -1,4 +1,4 @@
-# make setup | test | test-all | test-floors | lint | demo. Each makes the virtual environment first if it is missing
+# make setup | test | test-all | test-floors | docs | lint | demo. Each makes the virtual environment first if it is missing
 # or outdated.
 #
 #   PYTHON=python3.12            another interpreter (3.11 to 3.13)
@@ -18,7 +18,7 @@ LEARN2LEARN := learn2learn==0.2.0
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check
 PYTEST = OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(WORKERS)
 
-.PHONY: setup test test-slow test-baselines test-all test-floors test-not-slow lint demo clean
+.PHONY: setup test test-slow test-baselines test-all test-floors test-not-slow docs lint demo clean
 
 setup: $(VENV)/installed
 
@@ -58,6 +58,14 @@ test-floors:
 test-not-slow: $(VENV)/baselines
 	$(PYTEST) -m "not slow" $(TESTS)
 
+$(VENV)/docs: $(VENV)/installed
+	$(PIP) install -qq --constraint $(CONSTRAINTS) --editable ".[test,docs]"
+	touch $@
+
+# The documentation as a site, docs/_build/index.html; a warning fails.
+docs: $(VENV)/docs
+	$(VENV)/bin/python -m sphinx -q -W --keep-going -b html docs docs/_build
+
 lint: setup
 	$(VENV)/bin/ruff check .
 
@@ -65,4 +73,4 @@ demo: setup
 	$(VENV)/bin/meta-latent demo
 
 clean:
-	rm -rf build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf build dist docs/_build *.egg-info .pytest_cache .ruff_cache

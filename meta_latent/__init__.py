@@ -1,10 +1,12 @@
-"""Pretrain a latent state model once, reuse it in every algorithm, and measure how much faster they learn.
+"""Pretrain a latent state model once, reuse it in every algorithm, and measure how much faster they learn::
 
-config = meta_latent.configure("toy", "seed=1")
-model = meta_latent.load(meta_latent.pretrain(config))  # a LatentStateModel, see meta_latent.protocols
-for arm in config.transfer.arms:
-    meta_latent.transfer(config, "goal", arm, seed=0)
-meta_latent.report(config)
+    config = meta_latent.configure("point", "seed=1")
+    model = meta_latent.load(meta_latent.pretrain(config))  # a LatentStateModel, see meta_latent.protocols
+    for arm in config.transfer.arms:
+        meta_latent.transfer(config, "new_place", arm, seed=0)
+    meta_latent.report(config)
+
+The commands of `meta-latent` do the same.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from meta_latent.types import Step
 
 
 class Player:
-    """Acts in one environment at a time, with what its agent is shown while it acts and no more.
+    """Acts in one environment at a time, with what its agent is shown while it acts and no more::
 
         player = meta_latent.player("runs/toy/transfer/goal/ivg/pretrained/0")
         env = player.make_env()
