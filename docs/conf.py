@@ -8,6 +8,7 @@ release = version = meta_latent.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 html_theme = "furo"
 html_title = "meta-latent"
+html_show_copyright = False
 exclude_patterns = ["_build"]
 myst_heading_anchors = 3
 # Docstrings are written for readers of the code: single backquotes mark names there.
