@@ -150,7 +150,7 @@ def test_tasks_says_that_there_is_no_picture(capsys, tmp_path, monkeypatch):
 
 def test_help_shows_the_example_line_by_line(capsys):
     assert cli.main(["--help"]) == 0
-    assert '\nconfig = meta_latent.configure("toy", "seed=1")\n' in capsys.readouterr().out
+    assert '\n    config = meta_latent.configure("point", "seed=1")\n' in capsys.readouterr().out
 
 
 def test_tasks_draws_in_a_terminal(capsys, monkeypatch):

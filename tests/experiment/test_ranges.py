@@ -125,9 +125,10 @@ def test_no_number_of_a_setting_can_end_in_a_traceback():
     assert ("algorithms.ivg.first_updates", "0") in taken and ("algorithms.ivg.target_entropy", "-1") in taken
 
 
-def test_nor_can_one_of_the_command_line():
-    # Each number with one kind of nonsense: merging takes most of the time.
-    for place, key in enumerate(leaves(config.to_dict(config.load(EvaluateConfig, [full()])))):
+@pytest.mark.parametrize("stride", [6, pytest.param(1, marks=pytest.mark.slow)])
+def test_nor_can_one_of_the_command_line(stride):
+    # Numbers with one kind of nonsense each: merging takes most of the time.
+    for place, key in enumerate(leaves(config.to_dict(config.load(EvaluateConfig, [full()])))[::stride]):
         text = NONSENSE[place % len(NONSENSE)]
         value = config.parse_override(f"x={text}")[1]
         made = accepted(lambda k=key, t=text: config.load(EvaluateConfig, [full()], [f"{k}={t}"]), key, value)
