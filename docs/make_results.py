@@ -21,7 +21,7 @@ from meta_latent.experiment.report.gain import GAIN
 from meta_latent.experiment.report.numbers import level
 from meta_latent.experiment.report.pictures import curves_png
 from meta_latent.experiment.report.sources import Run, read_run
-from meta_latent.experiment.report.text import command, count, duration, interval, median, score, times
+from meta_latent.experiment.report.text import command, count, duration, interval, median, percent, score, times
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -124,10 +124,13 @@ def block(name: str, facts: dict | None) -> str:
     lines = [f"![An imagined sequence and learning curves](docs/results/{name}.png)", ""]
     lines += [report["summary"], ""]
     columns = ("target", "threshold", "arm", "reached", "steps to threshold, median [95 %]", "time")
-    lines += [f"| {' | '.join(columns)} | speed-up [95 %] | final score (IQM) |", f"|{'---|' * 8}"]
+    solved = _solved(report)
+    columns += ("speed-up [95 %]", "final score (IQM)", *["success"] * solved)
+    lines += [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
     for target, entry in report["targets"].items():
         for arm, found in entry["arms"].items():
-            lines += [f"| {' | '.join([target, *row])} |" for row in _rows(arm, found, entry)]
+            success = [percent(found.get("final_success_iqm"))] * solved
+            lines += [f"| {' | '.join([target, *row, *success])} |" for row in _rows(arm, found, entry)]
     gain = facts.get(GAIN)
     lines += ["", _legend(report)]
     budgets = [f"{target}: {_budgets(entry['arms'])}" for target, entry in report["targets"].items()]
@@ -152,7 +155,20 @@ def _legend(report: dict) -> str:
     text = f"Scores are {'normalised' if not raw else 'raw returns on ' + ', '.join(raw)}."
     text += " Speed-up: ratio of the medians to the arm that it is compared with, without pretraining."
     text += f" Final score: mean of a run's last {report['final_score_evaluations']} evaluations,"
-    return text + " interquartile mean (IQM) over runs; a run ends when the threshold holds."
+    stops = [arm.get("stopped_at") for arm in _arms(report)]
+    whole = all(stop is not None and not any(stop) for stop in stops)
+    ends = "its budget is spent" if whole else "the threshold holds"
+    text += f" interquartile mean (IQM) over runs; a run ends when {ends}."
+    return text + " Success: likewise, the share of episodes that end solved." * _solved(report)
+
+
+def _arms(report: dict) -> list[dict]:
+    return [arm for target in report["targets"].values() for arm in target["arms"].values()]
+
+
+def _solved(report: dict) -> bool:
+    """Whether the report says how many episodes were solved; results of before do not."""
+    return any(arm.get("final_success_iqm") is not None for arm in _arms(report))
 
 
 def _gain(points: list[dict]) -> str:
