@@ -179,7 +179,7 @@ def counts_by_name(default: Mapping[str, int], most: int = 10**9) -> Any:
     return limited(Entries(each=Range(1, most, is_whole=True)), default)
 
 
-def items(default: Sequence[Any] = (), may_be_empty: bool = False, may_repeat: bool = False) -> Any:
+def items(default: Sequence[Any] | None = (), may_be_empty: bool = False, may_repeat: bool = False) -> Any:
     """A list of anything but numbers."""
     return limited(Items(None, may_be_empty, may_repeat), default)
 

@@ -55,9 +55,9 @@ def __getattr__(name: str):
 
 
 _HIDDEN = ("hidden_goal",)  # what is to be reached shows in no observation: it can only be inferred
-for _task in ("reach", "push", "gather", "match_positions", "lift", "stack", "place"):
+for _task in ("reach", "hover", "push", "gather", "match_positions", "lift", "stack", "place"):
     _tags = ("mujoco", "images", "manipulation")
-    _tags += _HIDDEN if _task in ("push", "match_positions", "place") else ()
+    _tags += _HIDDEN if _task in ("hover", "push", "match_positions", "place") else ()
     register_own(f"tabletop/{_task}", "task_suites.tabletop.suite:Tabletop", _tags, "tabletop")
 for _task in ("reacher", "buttons", "peg_insertion", "shelf_placing", "cheetah_velocity"):
     _place = f"task_suites.meld.suite:{_task.title().replace('_', '')}"

@@ -2,6 +2,7 @@
 
 from meta_latent.algorithms.registry import register
 
+register("cem", "meta_latent.algorithms.cem:ALGORITHM")
 register("ivg", "meta_latent.algorithms.ivg:ALGORITHM")
 register("mb_mpo", "meta_latent.algorithms.mb_mpo:ALGORITHM")
 register("mb_mpo_alpha0", "meta_latent.algorithms.mb_mpo:ALPHA0")

@@ -11,7 +11,7 @@ import sys
 
 import numpy as np
 
-from task_suites.tabletop.scene import BLOCK_HALF, COLOURS
+from task_suites.tabletop.scene import BLOCK_HALF, COLOURS, HAND_HIGH, HAND_LOW
 from task_suites.task import Task
 from task_suites.values import FLAG, Number, OneOf
 
@@ -95,6 +95,22 @@ def _reach(task: Task, inputs):
     return _closeness(distance, REACH_METRES), distance < REACH_METRES
 
 
+def hover_place(task: Task, inputs):
+    """Return x, y, z (...) in metres of where the hand is to hover: beside the green block, within the hand's reach."""
+    values, green = task.reward.parameters, block_of(inputs, "green")
+    offsets = values["beside_x_metres"], values["beside_y_metres"], BLOCK_HALF + values["above_metres"]
+    return tuple(
+        (green[..., axis] + offset).clip(float(HAND_LOW[axis]), float(HAND_HIGH[axis]))
+        for axis, offset in enumerate(offsets)
+    )
+
+
+def _hover(task: Task, inputs):
+    hand, place = hand_of(inputs), hover_place(task, inputs)
+    distance = root(sum((hand[..., axis] - place[axis]) ** 2 for axis in range(3)))
+    return _closeness(distance, REACH_METRES), distance < REACH_METRES
+
+
 def _push(task: Task, inputs):
     block = block_of(inputs, task.reward.parameters["colour"])
     distance = _goal_distance(block, _goal(task))
@@ -165,6 +181,7 @@ def _place(task: Task, inputs):
 
 _TASKS = {
     "reach": _reach,
+    "hover": _hover,
     "push": _push,
     "gather": _gather,
     "match_positions": _match_positions,
@@ -179,6 +196,12 @@ _ALONE = {"colour": OneOf(COLOURS), "sparse": FLAG}
 _BESIDE_GREEN = {**_ALONE, "colour": OneOf(("red", "blue"))}
 VALUES = {  # what a task may say of each reward
     "reach": _ALONE,
+    "hover": {
+        "sparse": FLAG,
+        "beside_x_metres": Number(-0.12, 0.12),
+        "beside_y_metres": Number(-0.12, 0.12),
+        "above_metres": Number(0.02, 0.08),
+    },
     "push": {**_ALONE, **_PLACE},
     "gather": _BESIDE_GREEN,
     "match_positions": {
@@ -195,6 +218,8 @@ _GOAL = "of the hidden place x {goal_x_metres:+.2f} m, y {goal_y_metres:+.2f} m"
 _PUSHED = f"the {{colour}} block stands within 3 cm {_GOAL}"
 WORDS = {
     "reach": "the hand's tip is within 3 cm of the middle of the {colour} block's top",
+    "hover": "the hand's tip is within 3 cm of the hidden place {above_metres:+.2f} m above the green block's top, "
+    "x {beside_x_metres:+.2f} m, y {beside_y_metres:+.2f} m beside it",
     "push": _PUSHED,
     "gather": "the {colour} block stands within 9 cm of the green one",
     "match_positions": _PUSHED

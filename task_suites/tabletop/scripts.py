@@ -54,6 +54,8 @@ class Script:
         if self._task.reward.name == "reach":
             block = rewards.block_of(inputs, self._task.reward.parameters["colour"])
             return self._action(hand, self._over(hand, block, _ABOVE + 0.012), -1.0)
+        if self._task.reward.name == "hover":
+            return self._action(hand, np.array(rewards.hover_place(self._task, inputs)), -1.0)
         work = [(rewards.block_of(inputs, colour), goal) for colour, goal in jobs(self._task, inputs)]
         errors = [float(np.linalg.norm(goal - block[:2])) for block, goal in work]
         if len(work) > 1:

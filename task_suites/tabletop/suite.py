@@ -1,4 +1,4 @@
-"""The tabletop task distributions: reach, push, gather, match_positions, lift, stack, place."""
+"""The tabletop task distributions: reach, hover, push, gather, match_positions, lift, stack, place."""
 
 from __future__ import annotations
 
@@ -21,11 +21,24 @@ from task_suites.values import flag
 
 SCENE_VERSION = 1
 _COLOUR = {"train": "blue", "test": "red"}
-_STEPS = {"reach": 30, "push": 30, "gather": 30, "match_positions": 60, "lift": 30, "stack": 60, "place": 60}
+_STEPS = {
+    **dict.fromkeys(("reach", "hover", "push", "gather", "lift"), 30),
+    **dict.fromkeys(("match_positions", "stack", "place"), 60),
+}
 _GOALS = tuple((round(x, 3), round(y, 3)) for x in np.arange(-2, 3) * 0.05 for y in np.arange(-2, 3) * 0.05)
 _PLACES = tuple(goal for goal in _GOALS if not {abs(value) for value in goal} - {0.0, 0.1})
 _PAIR_METRES = 0.14
 _PAIRS_PER_SPLIT = 40
+_HOVERS = {"train": 60, "test": 20}
+
+
+@functools.cache
+def _hovers(split: str) -> tuple[Parameters, ...]:
+    """Return where the hand is to hover in the tasks of `split`: drawn once, no place in both splits."""
+    low, high = (-0.12, -0.12, 0.02), (0.12, 0.12, 0.08)
+    drawn = np.random.default_rng(0).uniform(low, high, (sum(_HOVERS.values()), 3)).round(3).tolist()
+    chosen = drawn[: _HOVERS["train"]] if split == "train" else drawn[_HOVERS["train"] :]
+    return tuple(Parameters(beside_x_metres=x, beside_y_metres=y, above_metres=z) for x, y, z in chosen)
 
 
 @functools.cache
@@ -71,7 +84,7 @@ class TabletopOptions(SuiteOptions):
 
 
 class Tabletop(TaskDistribution):
-    """Tabletop tasks called `name`: train tasks move the blue block, test tasks the red one.
+    """Tabletop tasks called `name`: train tasks move the blue block, test tasks the red one; `hover` has other places.
 
     options: those of `TabletopOptions`. Raises SuiteError naming a wrong one.
     """
@@ -113,10 +126,11 @@ class Tabletop(TaskDistribution):
         return f"tabletop/{task.reward.name}", self.physics()
 
     def tasks(self, split: str) -> tuple[Task, ...]:
-        fixed = {"colour": _COLOUR[split], "sparse": self._sparse}
+        fixed, variations = {"sparse": self._sparse}, _hovers(split)
+        if self._reward_name != "hover":
+            fixed["colour"], variations = _COLOUR[split], _variations(self._reward_name)
         return tuple(
-            Task(self.family, Reward(self._reward_name, Parameters(fixed, **values)))
-            for values in _variations(self._reward_name)
+            Task(self.family, Reward(self._reward_name, Parameters(fixed, **values))) for values in variations
         )
 
     def describe(self, task: Task) -> str:
@@ -135,6 +149,6 @@ class Tabletop(TaskDistribution):
     def scripted(self, task: Task) -> Script | PickScript:
         name, control_hz = self.check(task).reward.name, self.options["control_hz"]
         gripper = self.options.get("gripper", "suction")
-        if name in PICK_TASKS or (gripper == "fingers" and name != "reach"):
+        if name in PICK_TASKS or (gripper == "fingers" and name not in ("reach", "hover")):
             return PickScript(task, control_hz, gripper)
         return Script(task, control_hz)

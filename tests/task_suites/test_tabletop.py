@@ -10,7 +10,7 @@ from task_suites.rendering import mujoco
 from task_suites.tabletop import rewards, scene
 
 ALL = tuple(Distractor(name, 1.0, 1) for name in DISTRACTOR_NAMES)
-TASKS = ("reach", "push", "gather", "match_positions", "lift", "stack", "place")
+TASKS = ("reach", "hover", "push", "gather", "match_positions", "lift", "stack", "place")
 
 
 @pytest.fixture

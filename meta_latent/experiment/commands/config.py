@@ -64,6 +64,6 @@ def _lines(setting: Setting, origin: Origin) -> list[str]:
 
 def _with_algorithms(experiment: ExperimentConfig) -> ExperimentConfig:
     """The experiment with the settings of all algorithms that its arms use, not only of those that it changes."""
-    used = {Arm.parse(arm).algorithm for arm in experiment.transfer.arms}
+    used = {Arm.parse(arm).algorithm for _, arm in experiment.transfer.pairs()}
     every = {name: experiment.settings_of(name) for name in sorted(used | set(experiment.algorithms))}
     return dataclasses.replace(experiment, algorithms=every)

@@ -86,10 +86,12 @@ def narrowed(
     narrow["transfer"] = {k: v for k, v in whole["transfer"].items() if k not in others}
     narrow["transfer"][f"budget_{arm.entry.clock}"] = transfer.budget(target, str(arm))
     narrow["transfer"]["adaptation"] = plain(adaptation_of(experiment, arm))
+    of_others = {"arms"}
     if transfer.stop_at_threshold:  # else they say how a run is read, not what it does
         narrow["transfer"]["thresholds"] = whole["transfer"]["thresholds"]
     else:
-        narrow["task"] = {k: v for k, v in narrow["task"].items() if k != "thresholds"}
+        of_others |= {"thresholds"}
+    narrow["task"] = {k: v for k, v in narrow["task"].items() if k not in of_others}
     if data := experiment.transfer.targets[target].data:
         narrow["data_sha256"] = source_data.read_card(Path(data))["sha256"]
     return narrow if pretrained is None else narrow | checksums(arm, pretrained)
@@ -112,13 +114,12 @@ def cells(
     """One cell per target, arm and seed; those that start from a pretrained model wait for `after`."""
     transfer, found = experiment.transfer, []
     for seed in transfer.seeds:
-        for arm in transfer.arms:
-            for target in transfer.targets:
-                which = (f"target={target}", f"arm={arm}", f"run_seed={seed}")
-                argv = command("transfer", name, *overrides, *which)
-                waits = after if Arm.parse(arm).needs_model else ()
-                log = cell_folder(experiment, target, arm, seed) / "output.log"
-                found.append(Cell(f"{target}/{arm}/{seed}", argv, waits, log))
+        for target, arm in transfer.pairs():
+            which = (f"target={target}", f"arm={arm}", f"run_seed={seed}")
+            argv = command("transfer", name, *overrides, *which)
+            waits = after if Arm.parse(arm).needs_model else ()
+            log = cell_folder(experiment, target, arm, seed) / "output.log"
+            found.append(Cell(f"{target}/{arm}/{seed}", argv, waits, log))
     return found
 
 
@@ -130,12 +131,13 @@ def schedule(
     """
     if not experiment.transfer.targets:
         raise UserError("transfer.targets is empty: there is nothing to learn; name one or more tasks")
-    arms = [Arm.parse(arm) for arm in experiment.transfer.arms]
+    pairs = [(target, Arm.parse(arm)) for target, arm in experiment.transfer.pairs()]
+    arms = dict.fromkeys(arm for _, arm in pairs)
     for arm in arms:
         arm.entry.require_extra(arm.algorithm)
     for target in experiment.transfer.targets:
         bound = bind_target(experiment, target)
-        for arm in arms:
+        for arm in (arm for name, arm in pairs if name == target):
             check(experiment, bound, arm)
         _say_what_counts(experiment, bound)
     for source in experiment.pretrain.each_source if before else ():

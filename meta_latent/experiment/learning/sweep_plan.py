@@ -74,27 +74,27 @@ def _holds_run(folder: Path) -> bool:
 def _cells(variant: Variant, root: Path, pretrainings: dict[str, Planned]) -> list[Planned]:
     """The cells of one variant; pretrainings that it needs are added to `pretrainings`."""
     experiment, transfer, after = variant.experiment, variant.experiment.transfer, ()
-    arms, whole = [Arm.parse(arm) for arm in transfer.arms], config.to_dict(experiment)
-    if experiment.pretrained is None and any(arm.needs_model for arm in arms):
+    pairs = [(target, Arm.parse(arm)) for target, arm in transfer.pairs()]
+    whole = config.to_dict(experiment)
+    if experiment.pretrained is None and any(arm.needs_model for _, arm in pairs):
         first = _pretraining(experiment, root)
         first = pretrainings.setdefault(first.cell.name, first)
         experiment, after = replace(experiment, pretrained=str(first.folder / "model")), (first.cell.name,)
     found = []
     for seed in transfer.seeds:
-        for arm in arms:
-            for target in transfer.targets:
-                which = (f"target={target}", f"arm={arm}", f"run_seed={seed}")
-                folder = cells.cell_folder(experiment, target, arm, seed)
-                cell = Cell(
-                    f"{variant.name}/{target}/{arm}/{seed}",
-                    command("transfer", str(root / variant.name / YAML), *which),
-                    after if arm.needs_model else (),
-                    folder / "output.log",
-                )
-                narrow = cells.narrowed(experiment, target, arm, seed, None, whole)
-                settings = settings_sha256(narrow, cells.MAY_DIFFER)
-                settings += f" {experiment.pretrained}" if arm.needs_model else ""
-                found.append(Planned(cell, folder, experiment, f"{target}/{arm}", seed, narrow, settings))
+        for target, arm in pairs:
+            which = (f"target={target}", f"arm={arm}", f"run_seed={seed}")
+            folder = cells.cell_folder(experiment, target, arm, seed)
+            cell = Cell(
+                f"{variant.name}/{target}/{arm}/{seed}",
+                command("transfer", str(root / variant.name / YAML), *which),
+                after if arm.needs_model else (),
+                folder / "output.log",
+            )
+            narrow = cells.narrowed(experiment, target, arm, seed, None, whole)
+            settings = settings_sha256(narrow, cells.MAY_DIFFER)
+            settings += f" {experiment.pretrained}" if arm.needs_model else ""
+            found.append(Planned(cell, folder, experiment, f"{target}/{arm}", seed, narrow, settings))
     return found
 
 

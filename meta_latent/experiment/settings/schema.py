@@ -69,6 +69,7 @@ class TargetConfig(TaskConfig):
         episodes_per_trial: episodes of one task that follow each other; a belief lasts as long as a trial.
         data: a model folder whose source episodes are the logged data that algorithms without an environment
             learn from.
+        arms: what learns it, instead of the experiment's arms.
         thresholds: scores that count, instead of the experiment's: raw ones, where the task has no references.
         warmup_episodes: instead of the experiment's: a family needs some of each task.
         training_options: further options of the suite, under which policies are trained: with {sparse: false}, agents
@@ -80,6 +81,7 @@ class TargetConfig(TaskConfig):
     test_tasks: int = ranges.whole(0)
     episodes_per_trial: int = ranges.count(1, most=10_000)
     data: str = names.path("", may_be_empty=True)
+    arms: tuple[str, ...] | None = ranges.items(None)
     thresholds: tuple[float, ...] | None = ranges.numbers(None, -1e9, 1e9, may_be_empty=True, may_repeat=False)
     warmup_episodes: int | None = ranges.whole(None)
     training_options: dict[str, Any] = names.suite_options()
@@ -220,11 +222,12 @@ class TransferConfig:
     video: bool = True
 
     def __post_init__(self):
-        try:
-            for arm in self.arms:
-                Arm.parse(arm)
-        except UserError as error:
-            raise ValueError(f"arms: {error}") from error
+        for key, named in {"arms": self.arms, **{f"targets.{n}.arms": t.arms for n, t in self.targets.items()}}.items():
+            try:
+                for arm in named or ():
+                    Arm.parse(arm)
+            except UserError as error:
+                raise ValueError(f"{key}: {error}") from error
         arms = [str(arm) for arm in registry.arms()]
         budgets = ["default", *arms, *self.targets, *(f"{t}/{arm}" for t in self.targets for arm in arms)]
         for name in ("budget_env_steps", "budget_updates"):
@@ -236,6 +239,12 @@ class TransferConfig:
             if key not in (*starts, *arms):  # a start's settings count with source data too
                 meant = key if "/" in key else key.removesuffix(registry.DATA)
                 raise ValueError(f"adaptation has no {key!r}{nearest(meant, [*starts, *arms])}")
+
+    def pairs(self) -> list[tuple[str, str]]:
+        """(target, arm) of all that is learned, arm by arm."""
+        own = {name: self.arms if target.arms is None else target.arms for name, target in self.targets.items()}
+        every = dict.fromkeys((*self.arms, *(arm for arms in own.values() for arm in arms)))
+        return [(target, arm) for arm in every for target in own if arm in own[target]]
 
     def budget(self, target: str, arm: str) -> int:
         """Units of its algorithm's clock that `arm` may spend on `target`: the most specific budget."""
