@@ -199,6 +199,7 @@ class LatentSimulators(LatentAgent):
             imagined, observed = reward_errors(self.reward, states, windows)
             self.optimise("reward", (imagined + observed) / 2, clip=10.0)
             metrics.add({"reward_loss": float(observed.detach()), "reward_loss_imagined": float(imagined.detach())})
+            self.updates += 1
 
     def see(self, replay) -> None:
         """Filter what is not cached yet."""

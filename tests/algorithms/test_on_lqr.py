@@ -1,4 +1,4 @@
-"""IVG and SAC on the linear-quadratic task with its true state as latent: the optimum is known in closed
+"""IVG, SAC and a planner on the linear-quadratic task with its true state as latent: the optimum is known in closed
 form.
 """
 
@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import task_suites
+from meta_latent.algorithms.cem import CEM, CEMConfig
 from meta_latent.algorithms.ivg import IVG, IVGConfig
 from meta_latent.algorithms.sac import SAC, SACConfig
 from meta_latent.data.latents import LatentCache
@@ -61,6 +62,9 @@ class TrueModel:
 
     def unpack(self, flat):
         return State(flat)
+
+    def pack(self, latent):
+        return latent.sample
 
 
 def reward(state, action):
@@ -214,6 +218,45 @@ def test_the_imagined_value_gradient_by_finite_differences():
         step[index] = 1e-2
         numeric = (value(gain + step) - value(gain - step)).item() / 2e-2
         assert gradient[index].item() == pytest.approx(numeric, rel=0.01, abs=5e-3)
+
+
+def planned(**settings):
+    """What planning with the true model and reward comes to."""
+    agent, rng = make(CEM, CEMConfig(**settings)), Streams(0)
+    agent.reward.estimate = reward
+    return returns(lambda state: agent.choose(State(state), rng, explore=False), episodes=16)
+
+
+def test_a_planner_with_the_true_model_and_reward_finds_the_optimum():
+    assert planned(horizon=8, candidates=64, elites=8, iterations=8) > 0.93
+
+
+@pytest.mark.parametrize("blind", [{"horizon": 1}, {"discount": 0.0}, {"elites": 64}])
+def test_a_planner_that_does_not_look_ahead_or_does_not_choose_finds_less(blind):
+    assert planned(**{"horizon": 8, "candidates": 64, "elites": 8} | blind) < 0.6
+
+
+def test_plans_are_worth_their_discounted_rewards():
+    agent = make(CEM, CEMConfig(discount=0.5))
+    agent.reward.estimate = reward
+    plans = torch.rand(3, 4, 2, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    start, expected = torch.full((3, 4), 0.1), torch.zeros(3)
+    state = start
+    for k in range(4):
+        state = state @ A.T + plans[:, k] @ B.T
+        expected += 0.5**k * reward(state, plans[:, k])
+    torch.testing.assert_close(agent.returns(start, plans), expected)
+
+
+def test_a_planner_explores_with_noise_of_the_given_size():
+    agent = make(CEM, CEMConfig(noise=0.2, candidates=4, elites=2, horizon=2))
+    agent.reward.estimate = reward
+    at = State(torch.tensor([[*SUITE._goal(TASK), 0.0, 0.0]]).repeat(4000, 1).float())
+    calm, noisy = (agent.choose(at, Streams(0), explore) for explore in (False, True))
+    inside = (noisy.abs() < 1) & (calm.abs() < 0.3)
+    assert (noisy - calm)[inside].std() == pytest.approx(0.2, rel=0.05)
+    with pytest.raises(ValueError, match="choose fewer"):
+        CEMConfig(candidates=4, elites=5)
 
 
 def test_sac_improves():
