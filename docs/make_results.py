@@ -19,7 +19,7 @@ from meta_latent.errors import UserError
 from meta_latent.experiment.report import saved
 from meta_latent.experiment.report.gain import GAIN
 from meta_latent.experiment.report.numbers import level
-from meta_latent.experiment.report.pictures import curves_png
+from meta_latent.experiment.report.pictures import MOST_TOGETHER, curves_png, times_png
 from meta_latent.experiment.report.sources import Run, read_run
 from meta_latent.experiment.report.text import command, count, duration, interval, median, percent, score, times
 
@@ -82,11 +82,14 @@ def _report(folder: Path) -> dict:
 
 
 def picture(folder: Path) -> Image.Image:
-    """The first imagined sequence of the pretraining, above the learning curves of every target and the gain
-    against the amount of pretraining, where runs were compared.
+    """The first imagined sequence of the pretraining, above the learning curves of every target, its arms' times where
+    they are many, and the gain against the amount of pretraining, where runs were compared.
     """
-    strips = sorted(folder.glob("pretrain/*/images/*.png"))[:1]
-    curves = {curves_png(folder, name, t): name for name, t in _report(folder)["targets"].items()}
+    strips, curves = sorted(folder.glob("pretrain/*/images/*.png"))[:1], {}
+    for name, target in _report(folder)["targets"].items():
+        curves[curves_png(folder, name, target)] = name
+        if len(target["arms"]) > MOST_TOGETHER:
+            curves[times_png(folder, name)] = f"{name}: how fast"
     if not all(path.is_file() for path in curves):
         raise SystemExit(f"{folder} lacks pictures: run `meta-latent report {folder}` first")
     curves |= {path: path.stem for path in (folder / "report").glob(f"{GAIN}.png")}

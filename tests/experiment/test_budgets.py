@@ -1,4 +1,4 @@
-"""How many environment steps each cell may take."""
+"""Which cells there are, and how many environment steps each may take."""
 
 import pytest
 
@@ -33,3 +33,22 @@ def test_a_cell_is_not_another_one_because_another_target_got_a_budget():
 
     assert cell() == cell("transfer.budget_env_steps={default: 300, sac/scratch: 7, goal/sac/scratch: 8}")
     assert cell() != cell("transfer.budget_env_steps={default: 300, goal/ivg/scratch: 9}")
+
+
+def test_a_target_can_name_its_own_arms():
+    plain = load("transfer.arms=[ivg/scratch, sac/scratch]", "transfer.seeds=[0]")
+    own = load(
+        "transfer.arms=[ivg/scratch, sac/scratch]", "transfer.seeds=[0]", "transfer.targets.mine.suite=toy/lqr",
+        "transfer.targets.mine.arms=[meld/scratch, ivg/scratch]",
+    )  # fmt: skip
+    goal = [("goal", "ivg/scratch"), ("goal", "sac/scratch")]
+    assert plain.transfer.pairs() == goal
+    mine = [("mine", "ivg/scratch"), ("mine", "meld/scratch")]
+    assert sorted(own.transfer.pairs()) == goal + mine
+    named = {cell.name for cell in transfer.cells(own, "toy", [])}
+    assert named == {f"{target}/{arm}/0" for target, arm in goal + mine}
+    with pytest.raises(UserError, match=r"targets\.goal\.arms: .*scrach"):
+        load("transfer.targets.goal.arms=[ivg/scrach]")
+    for cell in goal:  # what else learns a target does not make a cell another one
+        more = load("transfer.targets.goal.arms=[ivg/scratch, sac/scratch, meld/scratch]")
+        assert transfer.narrowed(more, *cell, 0, None) == transfer.narrowed(load(), *cell, 0, None)

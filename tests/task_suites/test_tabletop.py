@@ -188,6 +188,26 @@ def test_a_renderer_made_late_or_early_shows_the_same():
     assert movies[0].shape == (256, 256, 3) and np.array_equal(*movies)
 
 
+def test_hovering_is_beside_the_green_block_within_the_hands_reach():
+    suite = task_suites.get("tabletop/hover", cameras=())
+    task = suite.tasks("test")[0]
+    values = task.reward.parameters
+    beside = [values["beside_x_metres"], values["beside_y_metres"], scene.BLOCK_HALF + values["above_metres"]]
+    inputs = np.zeros((3, 13))
+    inputs[:, 6:9] = (0.01, -0.02, 0.03), (0.01, -0.02, 0.03), (0.18, 0.18, 0.1)
+    inputs[0, :3] = inputs[0, 6:9] + beside
+    inputs[1, :3] = inputs[0, :3] + (0, 0.13, 0)  # 10 cm more than the 3 that count as there
+    inputs[2, :3] = np.clip(inputs[2, 6:9] + beside, scene.HAND_LOW[:3], scene.HAND_HIGH[:3])
+    np.testing.assert_allclose(suite.reward(task, inputs, None), [1, np.exp(-1), 1], atol=1e-5)
+    assert suite.success(task, inputs).tolist() == [True, False, True]
+
+
+def test_no_place_to_hover_at_is_both_trained_and_tested_on():
+    suite = task_suites.get("tabletop/hover", cameras=())
+    train, test = ({task.reward.parameters for task in suite.tasks(split)} for split in ("train", "test"))
+    assert (len(train), len(test)) == (60, 20) and not train & test
+
+
 def test_a_hidden_goal_is_hidden():
     goals = [pictures((), task_seed=seed) for seed in (0, 1)]
     suite = task_suites.get("tabletop/push")

@@ -41,6 +41,11 @@ def curves_png(folder: Path, name: str, target: dict[str, Any]) -> Path:
     return folder / "report" / f"curves_{target['clock']}_{slug(name)}.png"
 
 
+def times_png(folder: Path, name: str) -> Path:
+    """Where the times to thresholds on the target ``name`` lie in a run folder, or will."""
+    return folder / "report" / f"times_to_threshold_{slug(name)}.png"
+
+
 def _groups(run: Run, name: str, target: dict[str, Any]) -> dict[str, list[Cell]]:
     """The runs of a target per arm, as its numbers were made of them."""
     cells = [c for c in run.cells if c.target == name and c.curve and c.clock == target["clock"]]
@@ -162,6 +167,7 @@ def _values(target: dict[str, Any], key: str, styles, scale: tuple[float, float]
 
 
 def _time_rows(target: dict[str, Any], threshold: float, styles: dict[str, int]) -> list[time_figures.TimeRow]:
+    """A row per arm, the fastest first."""
     at, several, found = level(threshold), len(target["thresholds"]) > 1, []
     for arm, entry in target["arms"].items():
         times, curve = entry["steps_to_thresholds"][at], entry["curve"]
@@ -176,7 +182,7 @@ def _time_rows(target: dict[str, Any], threshold: float, styles: dict[str, int])
             f"{arm} ≥ {at}" if several else arm, styles[arm], tuple(t for t in times if t is not None),
             tuple(p for p, t in zip(places, times, strict=True) if t is None), (low, high), ends,
         ))  # fmt: skip
-    return found
+    return sorted(found, key=lambda row: row.median[::-1])
 
 
 def metric_figures(name: str, target: dict[str, Any], styles: dict[str, int]) -> list[dict[str, Any]]:
