@@ -13,6 +13,7 @@ from PIL import Image
 from meta_latent.errors import UserError
 from meta_latent.experiment.report import saved
 from meta_latent.experiment.report.build import build
+from meta_latent.ops.learning_speed import iqm
 
 ROOT = Path(__file__).resolve().parent.parent
 _SPEC = importlib.util.spec_from_file_location("make_results", ROOT / "docs" / "make_results.py")
@@ -115,7 +116,8 @@ def test_pages_of_algorithms_say_what_the_committed_results_say():
     reached = {(arm, target): (medians("mb_mpo_toy", target)[arm][-1], final("mb_mpo_toy", target, arm))
                for arm in ("me_trpo", "trpo", "mb_mpo") for target in ("lqr", "rotated")}
     shown = "return of {:.1f} after 1,000 steps (score {:.2f})".format
-    assert shown(*reached["me_trpo", "lqr"]) + f", where MB-MPO has {reached['mb_mpo', 'lqr'][0]:.1f}" in page["me_trpo"]
+    beside = f", where MB-MPO has {reached['mb_mpo', 'lqr'][0]:.1f}"
+    assert shown(*reached["me_trpo", "lqr"]) + beside in page["me_trpo"]
     assert f"a score of {reached['me_trpo', 'rotated'][1]:.2f}, worse than" in page["me_trpo"]
     assert f"where MB-MPO has {reached['mb_mpo', 'rotated'][1]:.2f} (" in page["me_trpo"]
     assert "return of {:.1f} (score {:.2f}) after 20,000".format(*reached["trpo", "lqr"]) in page["trpo"]
@@ -125,9 +127,10 @@ def test_pages_of_sac_say_what_the_long_comparison_found():
     page = {path.stem: " ".join(path.read_text().split()) for path in (ROOT / "docs" / "algorithms").glob("*.md")}
     facts = json.loads((ROOT / "docs" / "results" / "transfer_tabletop.json").read_text())
     arms = facts["report"]["targets"]["gather_red"]["arms"]
-    middle = {arm: float(iqm(np.array([entry["final_score"]]).T)) for arm, entry in arms.items()}
-    assert (f"{middle['sac/pretrained']:.2f} for `sac/pretrained` and {middle['sac/scratch']:.2f} for `sac/scratch`, and "
-            f"{middle['ivg/pretrained']:.2f} for `ivg/pretrained`") in page["sac"]
+    middle = {arm: iqm(entry["final_score"]) for arm, entry in arms.items()}
+    pretrained, scratch, ivg = (f"{middle[arm]:.2f} for `{arm}`"
+                                for arm in ("sac/pretrained", "sac/scratch", "ivg/pretrained"))
+    assert f"{pretrained} and {scratch}, and {ivg}" in page["sac"]
     assert f"(IQM) was {middle['sb3_sac/scratch']:.2f} (" in page["sb3_sac"]
     assert all(arms[arm]["reached"] == 0 for arm in ("sac/scratch", "sac/pretrained", "sb3_sac/scratch"))
 
