@@ -93,10 +93,12 @@ def test_code_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for place in (registry, suites):
         monkeypatch.setattr(place, "_ENTRIES", dict(place._ENTRIES))
-    known, scope = dict(gymnasium.registry), {"__name__": "page"}
+    before, known, scope = suites.names(), dict(gymnasium.registry), {"__name__": "page"}
     try:
         for code in blocks(page):
             exec(compile(code, str(page), "exec"), scope)
+        for name in set(suites.names()) - set(before):  # which calls every function of the suite once
+            suites.get(name)
     finally:
         gymnasium.registry.clear()
         gymnasium.registry.update(known)
