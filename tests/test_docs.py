@@ -1,18 +1,29 @@
-"""What the documents say is there: links lead somewhere, commands are taken, pages stand in the contents."""
+"""What the documents say is there: links lead somewhere, commands are taken, code runs, pages stand in the contents;
+every algorithm has a page, and what that says of settings, metrics and arms is so.
+"""
 
+import json
 import re
 import shlex
+from functools import reduce
 from pathlib import Path
 
+import gymnasium
 import pytest
 
 import meta_latent
 from meta_latent import cli
+from meta_latent.algorithms import registry
 from meta_latent.experiment.settings import sweep
+from meta_latent.experiment.settings.structure import plain
+from task_suites import registry as suites
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
 EXPERIMENTS = ("pretrain", "transfer", "demo", "config")
+RUN_ELSEWHERE = ("docs/python.md",)  # tests/experiment/test_player.py
+ALGORITHM_PARTS = ("How it works", "Deviations from the paper", "Settings", "Metrics", "Arms and a run", "Result",
+                   "When not to use")
 
 
 def heads(page):
@@ -61,3 +72,117 @@ def test_every_page_stands_in_the_contents():
     docs = ROOT / "docs"
     pages = {str(page.relative_to(docs).with_suffix("")) for page in PAGES if page.is_relative_to(docs)}
     assert listed == pages - {"index"}
+
+
+# Code
+
+def blocks(page):
+    """The page's code in Python, in order."""
+    return re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.M | re.S)
+
+
+WITH_CODE = [page for page in PAGES if blocks(page)]
+
+
+@pytest.mark.parametrize("page", WITH_CODE, ids=lambda page: str(page.relative_to(ROOT)))
+def test_code_runs(page, tmp_path, monkeypatch):
+    if str(page.relative_to(ROOT)) in RUN_ELSEWHERE:
+        for code in blocks(page):
+            compile(code, str(page), "exec")
+        return
+    monkeypatch.chdir(tmp_path)
+    for place in (registry, suites):
+        monkeypatch.setattr(place, "_ENTRIES", dict(place._ENTRIES))
+    before, known, scope = suites.names(), dict(gymnasium.registry), {"__name__": "page"}
+    try:
+        for code in blocks(page):
+            exec(compile(code, str(page), "exec"), scope)
+        for name in set(suites.names()) - set(before):  # which calls every function of the suite once
+            suites.get(name)
+    finally:
+        gymnasium.registry.clear()
+        gymnasium.registry.update(known)
+
+
+def test_code_is_found():
+    found = {str(page.relative_to(ROOT)) for page in WITH_CODE}
+    assert found >= {"docs/python.md", "docs/own.md", "docs/tasks.md", "docs/suites/own.md", "docs/suites/pictures.md"}
+    for page in PAGES:  # a fence of another spelling would not be found
+        assert page.read_text().count("```python") == len(blocks(page)), page
+
+
+# Pages of algorithms
+
+def algorithms_of(page):
+    """Names of the algorithms that the page says it is about, right below its title."""
+    found = re.match(r"# .*\n\nAlgorithms?: ((?:`\w+`(?:, )?)+)\.", page.read_text())
+    return re.findall(r"`(\w+)`", found[1]) if found else []
+
+
+ALGORITHM_PAGES = [page for page in PAGES if algorithms_of(page)]
+
+
+def test_every_algorithm_has_one_page_in_the_contents():
+    own = sorted(name for name, entry in registry._ENTRIES.items() if str(entry).startswith("meta_latent."))
+    assert own == sorted(name for page in ALGORITHM_PAGES for name in algorithms_of(page))
+    contents = (ROOT / "docs/index.md").read_text().partition(":caption: Algorithms")[2].partition("```")[0].split()
+    assert sorted(contents) == sorted(str(page.relative_to(ROOT / "docs").with_suffix("")) for page in ALGORITHM_PAGES)
+
+
+def section(text, title):
+    """What stands below a heading, up to the next of its level."""
+    return text.partition(f"\n## {title}")[2].partition("\n## ")[0]
+
+
+def wrong_defaults(text, name):
+    """Rows | `setting` | `default` | of the section Settings that are not as the code has them; how many there are."""
+    defaults, wrong = plain(registry.get(name).config()), []
+    rows = re.findall(r"^\| `([\w.]+)` \| `([^`]+)` \|", section(text, "Settings"), re.M)
+    for key, said in rows:
+        found = reduce(lambda value, part: (value or {}).get(part), key.split("."), defaults)
+        if found is None or json.loads(said) != json.loads(json.dumps(found)):
+            wrong.append((key, said, found))
+    return wrong, len(rows)
+
+
+SHORT = [page for page in ALGORITHM_PAGES if page.parent.name == "algorithms"]
+
+
+@pytest.mark.parametrize("page", ALGORITHM_PAGES, ids=lambda page: page.stem)
+def test_defaults_on_the_page_of_an_algorithm_are_those_of_the_code(page):
+    for name in algorithms_of(page):
+        wrong, rows = wrong_defaults(page.read_text(), name)
+        assert not wrong
+        assert rows >= 5 or page.stem == "mb_mpo"  # which says how to choose them
+
+
+def test_a_wrong_default_is_seen():
+    text = "\n## Settings\n\n| `discount` | `0.93` | |\n| `steps` | `4` | |\n| `no` | `1` | |\n\n## Metrics\n"
+    assert wrong_defaults(text, "sac") == ([("steps", "4", 3), ("no", "1", None)], 3)
+
+
+@pytest.mark.parametrize("page", SHORT, ids=lambda page: page.stem)
+def test_a_page_of_an_algorithm_is_whole(page):
+    text = page.read_text()
+    assert [title for title in ALGORITHM_PARTS if f"\n## {title}" not in text.replace("the papers", "the paper")] == []
+    said = set(re.findall(r"^\| `(\w+)` \|", section(text, "Metrics"), re.M))
+    for name in algorithms_of(page):
+        entry = registry.get(name)
+        assert said and said <= entry.metrics.keys() | entry.inspects.keys()
+        for start in entry.starts:
+            assert f"`{name}/{start}`" in text
+    for picture in re.findall(r"!\[[^]]*\]\(([^)]+)\)", section(text, "Result")):
+        assert (page.parent / picture).is_file()
+        break
+    else:
+        raise AssertionError("no figure of a run")
+
+
+def test_every_family_of_tasks_has_a_page():
+    families = {name.partition("/")[0] for name in suites.names() if "own" not in suites.tags(name)}
+    text = (ROOT / "docs/tasks.md").read_text()
+    assert families and all(f"](suites/{family}.md)" in text for family in families)
+    for family in families:
+        page = (ROOT / f"docs/suites/{family}.md").read_text()
+        tails = [name.partition("/")[2] for name in suites.names() if name.startswith(f"{family}/")]
+        assert all(tail in page or tail.endswith("_run") for tail in tails)

@@ -13,6 +13,7 @@ from PIL import Image
 from meta_latent.errors import UserError
 from meta_latent.experiment.report import saved
 from meta_latent.experiment.report.build import build
+from meta_latent.ops.learning_speed import iqm
 
 ROOT = Path(__file__).resolve().parent.parent
 _SPEC = importlib.util.spec_from_file_location("make_results", ROOT / "docs" / "make_results.py")
@@ -87,6 +88,51 @@ def test_the_page_of_meld_says_what_the_reacher_found():
     for arm, entry in json.loads(path.read_text())["report"]["targets"]["goals"]["arms"].items():
         said = ", ".join(f"{returns[-1]:.1f}" for returns in entry["returns_by_episode"])
         assert re.search(rf"\| `{arm}`[^|]*\| {re.escape(said)} \|", text), (arm, said)
+
+
+def final(name, target, arm):
+    """Median over seeds of the final score."""
+    facts = json.loads((ROOT / "docs" / "results" / f"{name}.json").read_text())["report"]["targets"][target]
+    return np.median(facts["arms"][f"{arm}/scratch"]["final_score"])
+
+
+def test_pages_of_algorithms_say_what_the_committed_results_say():
+    page = {path.stem: " ".join(path.read_text().split()) for path in (ROOT / "docs" / "algorithms").glob("*.md")}
+    goal = {name: medians("hidden_goal", name) for name in ("sparse", "dense")}
+    toy = {name: medians("meld_toy", name) for name in ("sparse", "dense")}
+    pair = "{:.1f} and {:.1f}".format
+    sparse, dense = goal["sparse"]["rl2"], goal["dense"]["rl2"]
+    assert f"has {sparse[0]:.1f} and the second {sparse[1]:.1f} of at most 18.4" in page["rl2"]
+    assert f"they have {pair(*dense)}, where" in page["rl2"]
+    assert f"it has {pair(*toy['sparse']['rl2'])} on the sparse" in page["rl2"]
+    assert f"where MELD has {toy['sparse']['meld'][0]:.1f} and {toy['sparse']['meld'][1]:.1f}" in page["rl2"]
+    assert (f"have {pair(*toy['sparse']['pearl'])} (five seeds), on the dense one "
+            f"{pair(*toy['dense']['pearl'])} (three seeds)") in page["pearl"]
+    assert f"has {goal['sparse']['oracle'][-1]:.1f} of at most 18.4 after" in page["oracle"]
+    assert f"dense one {goal['dense']['oracle'][-1]:.1f} after" in page["oracle"]
+    said = [f"{label} {pair(*toy['sparse'][arm])}" for label, arm in
+            (("MELD", "meld"), ("`no_carry`", "no_carry"), ("`slac`", "slac"))]
+    assert f"a trial: {', '.join(said)} (" in page["slac"]
+    reached = {(arm, target): (medians("mb_mpo_toy", target)[arm][-1], final("mb_mpo_toy", target, arm))
+               for arm in ("me_trpo", "trpo", "mb_mpo") for target in ("lqr", "rotated")}
+    shown = "return of {:.1f} after 1,000 steps (score {:.2f})".format
+    beside = f", where MB-MPO has {reached['mb_mpo', 'lqr'][0]:.1f}"
+    assert shown(*reached["me_trpo", "lqr"]) + beside in page["me_trpo"]
+    assert f"a score of {reached['me_trpo', 'rotated'][1]:.2f}, worse than" in page["me_trpo"]
+    assert f"where MB-MPO has {reached['mb_mpo', 'rotated'][1]:.2f} (" in page["me_trpo"]
+    assert "return of {:.1f} (score {:.2f}) after 20,000".format(*reached["trpo", "lqr"]) in page["trpo"]
+
+
+def test_pages_of_sac_say_what_the_long_comparison_found():
+    page = {path.stem: " ".join(path.read_text().split()) for path in (ROOT / "docs" / "algorithms").glob("*.md")}
+    facts = json.loads((ROOT / "docs" / "results" / "transfer_tabletop.json").read_text())
+    arms = facts["report"]["targets"]["gather_red"]["arms"]
+    middle = {arm: iqm(entry["final_score"]) for arm, entry in arms.items()}
+    pretrained, scratch, ivg = (f"{middle[arm]:.2f} for `{arm}`"
+                                for arm in ("sac/pretrained", "sac/scratch", "ivg/pretrained"))
+    assert f"{pretrained} and {scratch}, and {ivg}" in page["sac"]
+    assert f"(IQM) was {middle['sb3_sac/scratch']:.2f} (" in page["sb3_sac"]
+    assert all(arms[arm]["reached"] == 0 for arm in ("sac/scratch", "sac/pretrained", "sb3_sac/scratch"))
 
 
 def test_links_of_the_documents_lead_somewhere():
