@@ -64,16 +64,17 @@ def player(run: str | Path, device: str = "cpu", explore: bool = False, seed: in
 
 
 def configure(source: str | Path | dict[str, Any], *overrides: str) -> ExperimentConfig:
-    """An experiment: a name in configs/experiment/, a path, or the same keys as a dict; then "a.b=1"
+    """An experiment: a name in configs/experiment/, a path, a folder of runs, or the same keys as a dict; then "a.b=1"
     overrides.
 
     Raises UserError naming an unknown or mistyped key, its origin and the nearest valid key.
     """
-    from meta_latent.experiment.settings import config
+    from meta_latent.experiment.settings import config, experiments
     from meta_latent.experiment.settings.schema import ExperimentConfig
 
-    given = source if isinstance(source, dict) else config.find("experiment", str(source))
-    return config.load(ExperimentConfig, [given], list(overrides))
+    if isinstance(source, dict):
+        return config.load(ExperimentConfig, [source], list(overrides))
+    return experiments.load(ExperimentConfig, str(source), overrides)
 
 
 def pretrain(config: ExperimentConfig) -> Path:

@@ -92,6 +92,16 @@ def test_mistakes(cells, workers, text):
         run_cells(cells, workers)
 
 
+def test_without_a_terminal_every_line_is_handed_on_once(capsys):
+    code = "import time\nfor k in (1, 1, 2):\n    print('evaluation', k, flush=True); time.sleep(0.35)"
+    told = []
+    run_cells([cell("a", code)], 1, on_line=lambda who, line: told.append((who.name, line)), progress=False)
+    assert told == [("a", "evaluation 1"), ("a", "evaluation 2")]
+    shown = []
+    run_cells([cell("a", code)], 1, on_line=lambda who, line: shown.append(line), progress=True)
+    assert shown == [] and "evaluation 2" in capsys.readouterr().err
+
+
 def test_a_progress_line_per_worker(capsys):
     run_cells(
         [cell("first cell", "import time; print('step 7', flush=True); time.sleep(0.5)")], 1, progress=True

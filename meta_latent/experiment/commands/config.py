@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from meta_latent.algorithms.registry import Arm
 from meta_latent.errors import UserError
-from meta_latent.experiment.settings import config, listing
+from meta_latent.experiment.settings import experiments, listing
 from meta_latent.experiment.settings.listing import Setting
 from meta_latent.experiment.settings.schema import ExperimentConfig
 from meta_latent.experiment.settings.structure import Origin, nearest
@@ -24,7 +24,7 @@ def run(name: str, key: str | None, overrides: Sequence[str]) -> int:
     key: a setting or a section: those within it, with type, range, default, meaning and origin; "all": every setting;
     None: only those that differ from the defaults. Raises UserError for a key that there is not.
     """
-    experiment, origin = config.load_with_origins(ExperimentConfig, [config.find("experiment", name)], overrides)
+    experiment, origin = experiments.load_with_origins(ExperimentConfig, name, overrides)
     print(describe(_with_algorithms(experiment), key, origin))
     return 0
 

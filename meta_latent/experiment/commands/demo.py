@@ -8,13 +8,13 @@ from meta_latent.experiment.commands import report
 from meta_latent.experiment.learning import cells
 from meta_latent.experiment.pretraining import pretrain
 from meta_latent.experiment.runs.processes import Cell, command
-from meta_latent.experiment.settings import config
+from meta_latent.experiment.settings import experiments
 from meta_latent.experiment.settings.schema import ExperimentConfig
 
 
 def run(name: str, overrides: list[str]) -> None:
     """Run the experiment `name` from pretraining to report; what is done already is not done again."""
-    experiment = config.load(ExperimentConfig, [config.find("experiment", name)], overrides)
+    experiment = experiments.load(ExperimentConfig, name, overrides)
     argv = command("pretrain", name, *overrides)
     before = (Cell("pretrain", argv, (), pretrain.folder_of(experiment) / "output.log"),)
     if experiment.pretrained is not None:

@@ -19,7 +19,7 @@ from meta_latent.errors import UserError
 from meta_latent.experiment.learning import saved
 from meta_latent.experiment.learning.evaluation import Evaluation, evaluation_seed
 from meta_latent.experiment.pretraining import pretrain, source_policy
-from meta_latent.experiment.settings import config, names
+from meta_latent.experiment.settings import config, experiments, names
 from meta_latent.experiment.settings.schema import ExperimentConfig, TransferConfig
 from meta_latent.experiment.settings.suites import BoundTarget, bind
 from meta_latent.protocols import Agent
@@ -97,7 +97,7 @@ def run(name: str, overrides: list[str]) -> None:
         cell = saved.of_folder(name, options.device)
         result = _played((cell.target, cell.arm, cell.folder, cell.load), cell.experiment.transfer, options)
     else:
-        result = evaluate(config.load(EvaluateConfig, [config.find("experiment", name)], overrides))
+        result = evaluate(experiments.load(EvaluateConfig, name, overrides))
     tasks, trials, episodes = result.returns.shape
     print(f"{tasks} test tasks, {trials} trials of {episodes} episodes each" if tasks > 1 or episodes > 1 else
           f"{trials} episodes")  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from tqdm import tqdm
@@ -17,9 +17,9 @@ from meta_latent.experiment.runs.interrupts import deferred
 from meta_latent.experiment.runs.processes import Cell, command
 from meta_latent.experiment.runs.run_folder import RunFolder
 from meta_latent.experiment.runs.scheduler import Event, run_cells
-from meta_latent.experiment.settings import config
+from meta_latent.experiment.settings import config, experiments
 from meta_latent.experiment.settings.schema import ExperimentConfig
-from meta_latent.experiment.settings.structure import plain
+from meta_latent.experiment.settings.structure import nearest, plain
 from meta_latent.experiment.settings.suites import BoundTarget, bind, bind_target
 
 MAY_DIFFER = ("name", "device", "imports")
@@ -111,10 +111,12 @@ def checksums(arm: Arm, pretrained: Path, read_card: Callable[[Path], dict] = mo
 def cells(
     experiment: ExperimentConfig, name: str, overrides: list[str], after: tuple[str, ...] = ()
 ) -> list[Cell]:
-    """One cell per target, arm and seed; those that start from a pretrained model wait for `after`."""
-    transfer, found = experiment.transfer, []
-    for seed in transfer.seeds:
-        for target, arm in transfer.pairs():
+    """One cell per target, arm and seed, as far as the experiment chooses; those that start from a pretrained model
+    wait for `after`.
+    """
+    found = []
+    for seed in _chosen(experiment, "run_seed", experiment.transfer.seeds):
+        for target, arm in chosen_pairs(experiment):
             which = (f"target={target}", f"arm={arm}", f"run_seed={seed}")
             argv = command("transfer", name, *overrides, *which)
             waits = after if Arm.parse(arm).needs_model else ()
@@ -123,19 +125,41 @@ def cells(
     return found
 
 
+def chosen_pairs(experiment: ExperimentConfig) -> list[tuple[str, str]]:
+    """(target, arm) of what is learned, as far as `experiment.target` and `arm` choose. UserError: of none."""
+    pairs = experiment.transfer.pairs()
+    targets = _chosen(experiment, "target", experiment.transfer.targets)
+    arms = _chosen(experiment, "arm", list(dict.fromkeys(arm for _, arm in pairs)))
+    found = [(target, arm) for target, arm in pairs if target in targets and arm in arms]
+    if not found:
+        raise UserError(f"target {experiment.target} is not learned by {experiment.arm}: its arms are "
+                        f"{', '.join(arm for target, arm in pairs if target in targets)}")  # fmt: skip
+    return found
+
+
+def _chosen(experiment: ExperimentConfig, key: str, every: Iterable) -> list:
+    """Those of `every` that the experiment's `key` chooses: all, where it is None."""
+    wanted, every = getattr(experiment, key), list(every)
+    if wanted is None:
+        return every
+    if wanted not in every:
+        raise UserError(f"there is no {key}={wanted}{nearest(str(wanted), map(str, every))}")
+    return [wanted]
+
+
 def schedule(
     experiment: ExperimentConfig, name: str, overrides: list[str], before: tuple[Cell, ...] = ()
 ) -> None:
-    """Run all cells of the experiment, `before` (pretraining) first where needed. RunError names the failed
-    cells.
+    """Run the cells of the experiment, as far as it chooses, `before` (pretraining) first where needed. RunError names
+    those that failed.
     """
     if not experiment.transfer.targets:
         raise UserError("transfer.targets is empty: there is nothing to learn; name one or more tasks")
-    pairs = [(target, Arm.parse(arm)) for target, arm in experiment.transfer.pairs()]
+    pairs = [(target, Arm.parse(arm)) for target, arm in chosen_pairs(experiment)]
     arms = dict.fromkeys(arm for _, arm in pairs)
     for arm in arms:
         arm.entry.require_extra(arm.algorithm)
-    for target in experiment.transfer.targets:
+    for target in dict.fromkeys(target for target, _ in pairs):
         bound = bind_target(experiment, target)
         for arm in (arm for name, arm in pairs if name == target):
             check(experiment, bound, arm)
@@ -145,7 +169,8 @@ def schedule(
     if not before and any(arm.needs_model for arm in arms):
         model_folder.read_card(pretrain.model_path(experiment))
     found = [*before, *cells(experiment, name, overrides, tuple(cell.name for cell in before))]
-    outcome = run_cells(found, experiment.workers, on_event=_tell)
+    experiments.write(experiment)
+    outcome = run_cells(found, experiment.workers, _tell, on_line=_repeat)
     failed = [cell for cell, result in outcome.items() if result != "done"]
     if failed:
         raise RunError(
@@ -165,4 +190,9 @@ def _tell(event: Event) -> None:
     if event.kind == "failed":
         tqdm.write(f"failed  {event.cell.name}: {event.last_line}", file=sys.stderr)
     elif event.kind == "done":
-        tqdm.write(f"done    {event.cell.name}  {event.seconds:.0f} s", file=sys.stderr)
+        tqdm.write(f"done    {event.cell.name}  {event.seconds:.0f} s: {event.last_line}", file=sys.stderr)
+
+
+def _repeat(cell: Cell, line: str) -> None:
+    """What a cell says, where no terminal shows it in place."""
+    print(f"{cell.name}: {line}", file=sys.stderr, flush=True)

@@ -21,11 +21,11 @@ from meta_latent.experiment.learning import cells
 from meta_latent.experiment.pretraining import model_folder, pretrain
 from meta_latent.experiment.runs.processes import Cell, command
 from meta_latent.experiment.runs.run_folder import read_record, settings_sha256
-from meta_latent.experiment.settings import config
+from meta_latent.experiment.settings import config, experiments
 from meta_latent.experiment.settings.schema import ExperimentConfig
 from meta_latent.experiment.settings.sweep import SweepConfig, Variant
 
-PRETRAINING, YAML = "pretraining", "experiment.yaml"
+PRETRAINING = "pretraining"
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def _cells(variant: Variant, root: Path, pretrainings: dict[str, Planned]) -> li
             folder = cells.cell_folder(experiment, target, arm, seed)
             cell = Cell(
                 f"{variant.name}/{target}/{arm}/{seed}",
-                command("transfer", str(root / variant.name / YAML), *which),
+                command("transfer", str(root / variant.name / experiments.FILE), *which),
                 after if arm.needs_model else (),
                 folder / "output.log",
             )
@@ -102,7 +102,7 @@ def _pretraining(experiment: ExperimentConfig, root: Path) -> Planned:
     kind = settings_sha256(pretrain.narrowed(experiment), ("name", "device", "seed"))[:8]
     own = replace(experiment, name=f"{PRETRAINING}_{kind}", out=str(root), pretrained=None)
     folder = pretrain.folder_of(own)
-    argv = command("pretrain", str(root / own.name / YAML), f"seed={own.seed}")
+    argv = command("pretrain", str(root / own.name / experiments.FILE), f"seed={own.seed}")
     cell = Cell(f"{own.name}/{own.seed}", argv, (), folder / "output.log")
     narrow = pretrain.narrowed(own)
     return Planned(cell, folder, own, PRETRAINING, own.seed, narrow, settings_sha256(narrow, ("device",)))
@@ -115,13 +115,8 @@ def write_experiments(planned: Sequence[Planned]) -> None:
     written = {}
     for one in planned:
         written.setdefault(one.experiment.name, one.experiment)
-    for name, experiment in written.items():
-        path = Path(experiment.out) / name / YAML
-        content = config.to_yaml(experiment).encode()
-        if not path.is_file() or path.read_bytes() != content:
-            with files.full_disk_named(path):
-                path.parent.mkdir(parents=True, exist_ok=True)
-            files.atomic_write_bytes(path, content)
+    for experiment in written.values():
+        experiments.write(experiment)
 
 
 def write_links(planned: Sequence[Planned]) -> None:

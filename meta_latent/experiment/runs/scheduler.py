@@ -70,12 +70,14 @@ class _Running:
     process: Process
     slot: int
     started: float = field(default_factory=time.monotonic)
+    repeated: str = ""
 
 
 def run_cells(
     cells: Sequence[Cell],
     workers: int,
     on_event: Callable[[Event], None] | None = None,
+    on_line: Callable[[Cell, str], None] | None = None,
     progress: bool | None = None,
     policy: Policy | None = None,
 ) -> dict[str, str]:
@@ -84,7 +86,8 @@ def run_cells(
     A failed cell does not stop the others; cells that need it are skipped (see `Policy`). Ctrl-C, SIGTERM or a
     lost terminal passes SIGINT to the children, waits until they have saved, then raises `KeyboardInterrupt`; a
     second Ctrl-C kills them.
-    progress: one line per worker and one in all on stderr; None: only on a terminal.
+    progress: one line per worker and one in all on stderr; None: only on a terminal. on_line: gets the last line of a
+    running cell's output whenever it is another one, where there is no such progress.
     Raises `UserError` for a repeated name, an unknown or circular dependency, or fewer than one worker.
     """
     _check(cells, workers)
@@ -94,6 +97,8 @@ def run_cells(
             while pool.waiting or pool.running:
                 pool.start()
                 display.show(pool.running, len(pool.outcome), pool.standing())
+                if on_line is not None and not display.seen:
+                    pool.repeat(on_line)
                 time.sleep(_POLL_SECONDS)
                 pool.collect()
             display.show(pool.running, len(pool.outcome), "")
@@ -141,6 +146,14 @@ class _Pool:
                 self._settle(item.cell, "failed", **told)
                 if self._policy.fail_fast:
                     self._stop()
+
+    def repeat(self, on_line: Callable[[Cell, str], None]) -> None:
+        """Hand on what running cells have said since."""
+        for item in self.running:
+            line = item.process.last_line
+            if line not in ("", item.repeated):
+                item.repeated = line
+                on_line(item.cell, line)
 
     def interrupt(self) -> None:
         """Let the running cells save; a second Ctrl-C meanwhile kills them."""
@@ -240,6 +253,11 @@ class _Display:
         self._total = tqdm(total=total, desc="cells", disable=disable, position=0, bar_format=layout)
         layout = {"bar_format": "{desc}", "disable": disable, "leave": False}
         self._lines = [tqdm(total=0, position=i + 1, **layout) for i in range(min(workers, total))]
+
+    @property
+    def seen(self) -> bool:
+        """Whether there is a terminal that shows it."""
+        return not self._total.disable
 
     def __enter__(self) -> _Display:
         return self

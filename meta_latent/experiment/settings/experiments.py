@@ -1,0 +1,52 @@
+"""Experiments by name, by file, or by the folder of their runs, which holds the settings that they began with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+from meta_latent import files
+from meta_latent.experiment.settings import config
+from meta_latent.experiment.settings.config import Override
+from meta_latent.experiment.settings.schema import ExperimentConfig
+from meta_latent.experiment.settings.structure import Origin
+
+FILE = "experiment.yaml"
+"""In a folder of runs: all settings of the experiment."""
+Schema = TypeVar("Schema", bound=ExperimentConfig)
+
+
+def load(schema: type[Schema], name: str, overrides: Sequence[Override] = ()) -> Schema:
+    """The experiment `name`: in configs/experiment/, a path of a YAML, or a folder of runs; then `overrides`.
+
+    A folder may have been moved: its own place says what `out` and `name` are. Raises UserError, see `config.load`.
+    """
+    return load_with_origins(schema, name, overrides)[0]
+
+
+def load_with_origins(
+    schema: type[Schema], name: str, overrides: Sequence[Override] = ()
+) -> tuple[Schema, Origin]:
+    """See `load`; also a function that says where the value at a dotted key came from."""
+    folder = Path(name)
+    if not (folder / FILE).is_file():
+        return config.load_with_origins(schema, [config.find("experiment", name)], overrides)
+    place = [("out", str(folder.parent)), ("name", folder.resolve().name)]
+    return config.load_with_origins(schema, [folder / FILE], [*place, *overrides])
+
+
+def path_of(experiment: ExperimentConfig) -> Path:
+    """Where `write` writes."""
+    return Path(experiment.out) / experiment.name / FILE
+
+
+def write(experiment: ExperimentConfig) -> None:
+    """Write `experiment`, without what names one cell, into the folder of its runs. RunError if the disk is full."""
+    whole = replace(experiment, target=None, arm=None, run_seed=None)
+    path, content = path_of(experiment), config.to_yaml(whole).encode()
+    if not path.is_file() or path.read_bytes() != content:
+        with files.full_disk_named(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        files.atomic_write_bytes(path, content)

@@ -1,0 +1,58 @@
+"""Which experiment a command means, and which of its cells."""
+
+import pytest
+
+import meta_latent
+from meta_latent import cli
+from meta_latent.errors import UserError
+from meta_latent.experiment.learning import cells
+from meta_latent.experiment.settings import experiments
+from meta_latent.experiment.settings.schema import ExperimentConfig
+
+CHOICES = ["transfer.arms=[ivg/scratch, sac/scratch]", "transfer.seeds=[3, 4]", "transfer.targets.far.suite=toy/lqr",
+           "transfer.targets.far.arms=[sac/scratch]"]  # fmt: skip
+
+
+def load(*overrides):
+    return experiments.load(ExperimentConfig, "toy", [*CHOICES, *overrides])
+
+
+@pytest.mark.parametrize(("chosen", "names"), [
+    ((), {f"{pair}/{seed}" for pair in ("goal/ivg/scratch", "goal/sac/scratch", "far/sac/scratch") for seed in (3, 4)}),
+    (("target=far",), {"far/sac/scratch/3", "far/sac/scratch/4"}),
+    (("arm=sac/scratch", "run_seed=4"), {"goal/sac/scratch/4", "far/sac/scratch/4"}),
+    (("target=goal", "arm=ivg/scratch"), {"goal/ivg/scratch/3", "goal/ivg/scratch/4"}),
+])  # fmt: skip
+def test_target_arm_and_seed_choose_cells(chosen, names):
+    assert {cell.name for cell in cells.cells(load(*chosen), "toy", list(chosen))} == names
+
+
+@pytest.mark.parametrize(("chosen", "text"), [
+    ("target=gaol", "there is no target=gaol; did you mean 'goal'?"),
+    ("arm=sac/scrach", "there is no arm=sac/scrach; did you mean 'sac/scratch'?"),
+    ("run_seed=5", "there is no run_seed=5; choose from 3, 4"),
+])  # fmt: skip
+def test_a_choice_of_nothing_is_one_line(chosen, text, capsys, tmp_path):
+    assert cli.main(["transfer", "toy", *CHOICES, chosen, f"out={tmp_path}"]) == 2
+    assert text in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(UserError, match="its arms are sac/scratch"):
+        cells.chosen_pairs(load("target=far", "arm=ivg/scratch"))
+
+
+def test_a_folder_of_runs_holds_the_settings_they_began_with(tmp_path, monkeypatch):
+    scheduled = []
+    monkeypatch.setattr(cells, "run_cells", lambda found, *_, **__: scheduled.append(found) or {})
+    out = tmp_path / "runs"
+    assert cli.main(["transfer", "toy", "transfer.arms=[sac/scratch]", "transfer.seeds=[7]", f"out={out}"]) == 0
+    moved = out.rename(tmp_path / "moved") / "toy"
+    assert cli.main(["transfer", str(moved), "target=goal"]) == 0
+    first, second = scheduled
+    assert [cell.name for cell in first] == [cell.name for cell in second] == ["goal/sac/scratch/7"]
+    assert second[0].log == moved / "transfer" / "goal" / "sac" / "scratch" / "7" / "output.log"
+    again = meta_latent.configure(moved, "transfer.seeds=[7, 8]")
+    assert (again.target, again.out, again.transfer.seeds) == (None, str(moved.parent), (7, 8))
+    experiments.write(again)
+    assert meta_latent.configure(moved).transfer.seeds == (7, 8)
+    with pytest.raises(UserError, match="there is no configs/experiment/"):
+        meta_latent.configure(tmp_path)
