@@ -4,9 +4,10 @@ import pytest
 
 import meta_latent
 from meta_latent import cli
+from meta_latent.algorithms.registry import Arm
 from meta_latent.errors import UserError
 from meta_latent.experiment.learning import cells
-from meta_latent.experiment.settings import experiments
+from meta_latent.experiment.settings import config, experiments
 from meta_latent.experiment.settings.schema import ExperimentConfig
 
 CHOICES = ["transfer.arms=[ivg/scratch, sac/scratch]", "transfer.seeds=[3, 4]", "transfer.targets.far.suite=toy/lqr",
@@ -56,3 +57,16 @@ def test_a_folder_of_runs_holds_the_settings_they_began_with(tmp_path, monkeypat
     assert meta_latent.configure(moved).transfer.seeds == (7, 8)
     with pytest.raises(UserError, match="there is no configs/experiment/"):
         meta_latent.configure(tmp_path)
+
+
+@pytest.mark.parametrize(("given", "arms", "said"), [
+    ({}, ["ivg/pretrained", "ivg/scratch"], ""),
+    ({"head_hidden": 7}, ["ivg/pretrained", "sac/scratch"], "scratch makes: model.head_hidden 7 there and 32 here;"),
+    ({"head_hidden": 7}, ["ivg/pretrained", "rl2/scratch"], ""),  # makes no such model
+])  # fmt: skip
+def test_a_given_model_of_other_sizes_is_told_of(given, arms, said, capsys):
+    experiment = load("model.head_hidden=32")
+    card = {"config": config.to_dict(experiment.model) | given}
+    cells._say_whether_models_differ(experiment, [Arm.parse(arm) for arm in arms], card)
+    text = capsys.readouterr().err
+    assert said in text and bool(text) == bool(said)

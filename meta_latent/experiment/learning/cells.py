@@ -17,7 +17,7 @@ from meta_latent.experiment.runs.interrupts import deferred
 from meta_latent.experiment.runs.processes import Cell, command
 from meta_latent.experiment.runs.run_folder import RunFolder
 from meta_latent.experiment.runs.scheduler import Event, run_cells
-from meta_latent.experiment.settings import config, experiments
+from meta_latent.experiment.settings import config, experiments, listing
 from meta_latent.experiment.settings.schema import ExperimentConfig
 from meta_latent.experiment.settings.structure import nearest, plain
 from meta_latent.experiment.settings.suites import BoundTarget, bind, bind_target
@@ -167,7 +167,7 @@ def schedule(
     for source in experiment.pretrain.each_source if before else ():
         bind(experiment, source)
     if not before and any(arm.needs_model for arm in arms):
-        model_folder.read_card(pretrain.model_path(experiment))
+        _say_whether_models_differ(experiment, arms, model_folder.read_card(pretrain.model_path(experiment)))
     found = [*before, *cells(experiment, name, overrides, tuple(cell.name for cell in before))]
     experiments.write(experiment)
     outcome = run_cells(found, experiment.workers, _tell, on_line=_repeat)
@@ -184,6 +184,17 @@ def _say_what_counts(experiment: ExperimentConfig, target: BoundTarget) -> None:
         tqdm.write(
             f"{target.name} has no references: its scores are raw returns, and no threshold counts; give it one "
             f"with transfer.targets.{target.name}.thresholds=[...]", file=sys.stderr)  # fmt: skip
+
+
+def _say_whether_models_differ(experiment: ExperimentConfig, arms: Iterable[Arm], card: dict) -> None:
+    """A pretrained arm takes the model that it is given, one from scratch makes `experiment.model`."""
+    makes = [arm for arm in arms if not arm.needs_model and "pretrained" in arm.entry.starts]
+    rows = listing.differing({"given": listing.flat(card["config"]), "made": listing.flat(plain(experiment.model))})
+    if makes and rows:
+        shown = ", ".join(f"model.{key} {given} there and {made} here" for key, (given, made) in rows[:4])
+        tqdm.write(f"the pretrained model is not the one that {makes[0]} makes: {shown}"
+                   f"{f', and {len(rows) - 4} more' if len(rows) > 4 else ''}; then two models are compared, not two "
+                   "starts", file=sys.stderr)  # fmt: skip
 
 
 def _tell(event: Event) -> None:

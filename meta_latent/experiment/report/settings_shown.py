@@ -9,9 +9,9 @@ from typing import Any
 from meta_latent.errors import UserError
 from meta_latent.experiment.report.arms import split
 from meta_latent.experiment.report.sources import Cell, Run
-from meta_latent.experiment.report.text import NOTHING
 from meta_latent.experiment.runs.run_folder import CONFIG
 from meta_latent.experiment.settings import config
+from meta_latent.experiment.settings.listing import differing, flat
 
 PLACE = ("name", "out", "seed", "target", "arm", "task.")
 """Beginnings of keys that say which run it is, not how it learned."""
@@ -29,24 +29,6 @@ def stored(folder: Path) -> dict[str, Any]:
 def mapping(value: Any) -> Mapping[str, Any]:
     """``value`` where it is a mapping, as settings should be; else {}."""
     return value if isinstance(value, Mapping) else {}
-
-
-def flat(settings: Mapping[str, Any], above: str = "") -> dict[str, str]:
-    """Nested settings as dotted keys with values as text."""
-    found: dict[str, str] = {}
-    for key, value in settings.items():
-        if isinstance(value, Mapping) and value:
-            found |= flat(value, f"{above}{key}.")
-        else:
-            found[f"{above}{key}"] = f"{value:g}" if isinstance(value, float) else str(value)
-    return found
-
-
-def differing(columns: Mapping[str, Mapping[str, str]]) -> list[tuple[str, list[str]]]:
-    """(key, a value per column) of every key that is not the same in all ``columns``; '–' where a column lacks it."""
-    keys = dict.fromkeys(key for settings in columns.values() for key in settings)
-    rows = [(key, [settings.get(key, NOTHING) for settings in columns.values()]) for key in keys]
-    return [(key, values) for key, values in rows if len(set(values)) > 1]
 
 
 def between_arms(cells: Sequence[Cell]) -> dict[str, Any]:

@@ -16,6 +16,8 @@ from meta_latent.experiment.settings.structure import DEFAULTS, Origin
 from meta_latent.ranges import Items, Range, limits_of
 
 REQUIRED = "none, it is required"
+ABSENT = "–"
+"""What stands for the value of a key that is not there."""
 
 
 @dataclass(frozen=True)
@@ -110,3 +112,21 @@ def _told(schema: type) -> dict[str, str]:
         meaning = text[head.end() : end].strip().rstrip(".;")
         found |= dict.fromkeys(head.group(1).replace("`", "").split(", "), meaning)
     return found
+
+
+def flat(settings: Mapping[str, Any], above: str = "") -> dict[str, str]:
+    """Nested settings as dotted keys with values as text."""
+    found: dict[str, str] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            found |= flat(value, f"{above}{key}.")
+        else:
+            found[f"{above}{key}"] = f"{value:g}" if isinstance(value, float) else str(value)
+    return found
+
+
+def differing(columns: Mapping[str, Mapping[str, str]]) -> list[tuple[str, list[str]]]:
+    """(key, a value per column) of every key that differs between ``columns``; `ABSENT` where one lacks it."""
+    keys = dict.fromkeys(key for settings in columns.values() for key in settings)
+    rows = [(key, [settings.get(key, ABSENT) for settings in columns.values()]) for key in keys]
+    return [(key, values) for key, values in rows if len(set(values)) > 1]
