@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # imported inside the functions otherwise: `import meta_laten
 
 __version__ = "0.1.0"
 __all__ = ["RunError", "UserError", "adapt", "configure", "evaluate", "load", "player", "pretrain",
-           "report", "sweep", "transfer"]
+           "register_encoder", "report", "sweep", "transfer"]
 
 
 def load(path: str | Path, device: str = "cpu") -> LatentStateModel | Agent:
@@ -46,6 +46,13 @@ def load(path: str | Path, device: str = "cpu") -> LatentStateModel | Agent:
         raise UserError(f"{path} is neither a model (the folder model/ of a pretraining; {model_folder.CARD} is "
                         "missing) nor a run (runs/NAME/transfer/TARGET/ALGORITHM/START/SEED)")  # fmt: skip
     return model_folder.load(path, device)
+
+
+def register_encoder(name: str, encoder: type, decoder: type) -> None:
+    """Make `model.encoder.kind=NAME` known, see `meta_latent.models.parts`. Raises UserError for a taken name."""
+    from meta_latent.models import parts
+
+    parts.register_encoder(name, encoder, decoder)
 
 
 def player(run: str | Path, device: str = "cpu", explore: bool = False, seed: int = 0) -> Player:

@@ -62,6 +62,22 @@ class Range:
 
 
 @dataclass(frozen=True)
+class Registered:
+    """A name that is registered when it is read; names: gives all there are."""
+
+    names: Callable[[], Sequence[str]]
+
+    def read(self, value: Any) -> Any:
+        """See `Limits`."""
+        if value not in self.names():
+            raise Outside(value, str(self))
+        return value
+
+    def __str__(self) -> str:
+        return f"one of {', '.join(self.names())}; imports=[my_package] registers your own"
+
+
+@dataclass(frozen=True)
 class Items:
     """A list; each: limits of every item. may_be_empty; may_repeat: whether an item may come twice."""
 
@@ -177,6 +193,11 @@ def numbers(
 def counts_by_name(default: Mapping[str, int], most: int = 10**9) -> Any:
     """A mapping from names to whole numbers from 1 on."""
     return limited(Entries(each=Range(1, most, is_whole=True)), default)
+
+
+def one_of(names: Callable[[], Sequence[str]], default: Any = MISSING) -> Any:
+    """A registered name."""
+    return limited(Registered(names), default)
 
 
 def items(default: Sequence[Any] | None = (), may_be_empty: bool = False, may_repeat: bool = False) -> Any:

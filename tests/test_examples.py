@@ -24,6 +24,7 @@ PROMISES = {
     ),
     "07_meta_policy.py": (r"meta-learned to adapt \(MB-MPO\): return after .*(-?\d+\.\d ?){4}", "meta_policy.png"),
     "08_sweep.py": (r"ivg/pretrained scores higher than .* with probability \d\.\d\d", "first_sweep/sweep.html"),
+    "09_own_model_part.py": (r"PixelEncoder, \d+,\d+ weights", "own_encoder/pretrain/0/model/model.safetensors"),
 }
 
 
@@ -55,7 +56,7 @@ def test_a_users_own_algorithm_takes_less_than_120_lines():
 
 
 def test_examples_use_public_names_only():
-    for name in [*EXAMPLES, "my_planner.py"]:
+    for name in [*EXAMPLES, "my_planner.py", "my_encoder.py"]:
         for line in (ROOT / "examples" / name).read_text().splitlines():
             if re.match(r"\s*(import|from) meta_latent", line):
                 assert "experiment" not in line and " _" not in line, f"{name}: {line}"

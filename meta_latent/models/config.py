@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from meta_latent.ranges import count, counts, nonnegative, positive, share, whole
+from meta_latent.models.parts import encoder_names
+from meta_latent.ranges import count, counts, nonnegative, one_of, positive, share, whole
 
 
 @dataclass(frozen=True)
@@ -13,8 +14,8 @@ class EncoderConfig:
     """How one camera image becomes an embedding.
 
     Attributes:
-        kind: "keypoints" (convolutions, spatial softmax, expected coordinates + presence) or "conv"
-            (strided).
+        kind: "keypoints" (convolutions, spatial softmax, expected coordinates + presence), "conv" (strided), or one
+            that was registered (`meta_latent.register_encoder`).
         channels: feature maps of each convolution; the first has stride 2 (keypoints), all have stride 2
             (conv).
         keypoints: points per camera (keypoints only).
@@ -27,7 +28,7 @@ class EncoderConfig:
             core learns faster. Not before: gradients into new weights would be as many times larger.
     """
 
-    kind: Literal["keypoints", "conv"] = "keypoints"
+    kind: str = one_of(encoder_names, "keypoints")
     channels: tuple[int, ...] = counts((16, 16), most=4096)
     keypoints: int = count(8, most=256)
     body_point: bool = True

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from meta_latent.errors import UserError
 from meta_latent.models.config import EncoderConfig
+from meta_latent.models.parts import register_encoder
 from meta_latent.nets import Standardiser
 
 MOVED = 60
@@ -231,4 +232,5 @@ class ConvDecoder(nn.Module):
         return self.features(self.project(embedding).unflatten(-1, self.start))
 
 
-ENCODERS = {"keypoints": (KeypointEncoder, BlobDecoder), "conv": (ConvEncoder, ConvDecoder)}
+register_encoder("keypoints", KeypointEncoder, BlobDecoder)
+register_encoder("conv", ConvEncoder, ConvDecoder)

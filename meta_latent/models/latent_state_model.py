@@ -16,7 +16,8 @@ from torch import nn
 from meta_latent.errors import UserError
 from meta_latent.models.config import ModelConfig
 from meta_latent.models.core import Latent, RecurrentCore, Routing, TransitionDistribution, route
-from meta_latent.models.encoders import ENCODERS, to_uint8
+from meta_latent.models.encoders import to_uint8
+from meta_latent.models.parts import encoder_classes
 from meta_latent.models.sequential_core import SequentialCore
 from meta_latent.nets import MLP, Standardiser
 from meta_latent.ops.imagination import imagine
@@ -53,11 +54,11 @@ class LatentStateModel(nn.Module):
 
     def __init__(self, spec: Spec, config: ModelConfig, task_rewards: tuple[str, ...] = ()):
         super().__init__()
-        if config.encoder.standardise and config.encoder.kind != "conv":
+        self.spec, self.config, self.task_rewards = spec, config, tuple(task_rewards)
+        make_encoder, make_decoder = encoder_classes(config.encoder.kind)
+        if config.encoder.standardise and not hasattr(make_encoder, "standardise"):
             raise UserError("model.encoder.standardise=true is for conv encoders: the coordinates of keypoints have a "
                             "scale of their own, model.encoder.scale")  # fmt: skip
-        self.spec, self.config, self.task_rewards = spec, config, tuple(task_rewards)
-        make_encoder, make_decoder = ENCODERS[config.encoder.kind]
         self.encoders = nn.ModuleDict(
             {c: make_encoder(s, config.encoder, spec.proprio) for c, s in spec.images.items()}
         )

@@ -13,7 +13,7 @@ from typing import Any
 
 from meta_latent.experiment.settings import structure
 from meta_latent.experiment.settings.structure import DEFAULTS, Origin
-from meta_latent.ranges import Items, Range, limits_of
+from meta_latent.ranges import Items, Range, Registered, limits_of
 
 REQUIRED = "none, it is required"
 ABSENT = "–"
@@ -87,6 +87,8 @@ def expected(field: dataclasses.Field, hint: Any) -> str:
     limits = limits_of(field)
     if isinstance(limits, Range):
         return str(limits) + (" or null" if type(None) in typing.get_args(hint) else "")
+    if isinstance(limits, Registered):
+        return str(limits)
     if isinstance(limits, Items) and limits.each is not None:
         return f"a list, each item {limits.each}" + (", or empty" if limits.may_be_empty else "")
     return structure.describe(hint)

@@ -1,0 +1,59 @@
+"""Which encoders there are: ours, and those that a package of yours registers.
+
+    register_encoder("mine", MyEncoder, MyDecoder)       # then model.encoder.kind=mine, with imports=[my_package]
+
+An encoder is made of ((H, W, 3), `EncoderConfig`, size of proprioception), as its decoder is. See `Encoder`, `Decoder`.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+
+from meta_latent.errors import UserError
+
+
+class Encoder(Protocol):
+    """A torch module. size: of the embedding. relation_size: values that `relations` returns, 0 for none."""
+
+    size: int
+    relation_size: int
+
+    def forward(self, images: torch.Tensor, proprio: torch.Tensor) -> torch.Tensor:
+        """(B, H, W, 3) uint8 and (B, P) -> embeddings (B, size)."""
+
+    def calibrate(self, images: torch.Tensor, proprio: torch.Tensor) -> None:
+        """Before the first update, with frames (B, T, H, W, 3) uint8 and (B, T, P): fit what has a closed form."""
+
+    def relations(self, embedding: torch.Tensor) -> torch.Tensor:
+        """(..., size) -> (..., relation_size): what policies and rewards read beside the embedding."""
+
+
+class Decoder(Protocol):
+    """A torch module."""
+
+    def forward(self, embedding: torch.Tensor) -> torch.Tensor:
+        """(B, size) -> pictures (B, 3, H, W), about -0.5 to 0.5."""
+
+
+_ENCODERS: dict[str, tuple[type, type]] = {}
+
+
+def register_encoder(name: str, encoder: type[Encoder], decoder: type[Decoder]) -> None:
+    """Make `model.encoder.kind=NAME` known. UserError: another one has that name."""
+    if _ENCODERS.setdefault(name, (encoder, decoder)) != (encoder, decoder):
+        raise UserError(f"there is an encoder {name!r} already; give yours another name")
+
+
+def encoder_names() -> list[str]:
+    """All that are registered, sorted."""
+    from meta_latent.models import encoders  # noqa: F401  (ours register themselves)
+
+    return sorted(_ENCODERS)
+
+
+def encoder_classes(name: str) -> tuple[type[Encoder], type[Decoder]]:
+    """Encoder and decoder that are registered as `name`."""
+    encoder_names()
+    return _ENCODERS[name]
