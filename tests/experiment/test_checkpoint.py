@@ -167,6 +167,15 @@ def test_a_damaged_last_checkpoint_does_not_replace_the_one_before(tmp_path):
     assert checkpoint.load(tmp_path)["n"] == 2 and not checkpoint.exists(tmp_path, previous=True)
 
 
+def test_two_checkpoints_never_hang_on_one_file(tmp_path):
+    for step, value in ((1, 0.0), (2, 1.0), (3, 1.0), (4, 1.0)):  # nothing was learned between the last ones
+        checkpoint.save(tmp_path, {"step": step, "weights": torch.full((3,), value)})
+    assert len(list(tmp_path.glob("tensors-*"))) == 2
+    assert checkpoint.load(tmp_path)["step"] == 4
+    (tmp_path / json.loads((tmp_path / checkpoint.INDEX).read_text())["tensors"]).unlink()
+    assert checkpoint.load(tmp_path, previous=True)["step"] == 1
+
+
 @pytest.mark.parametrize(
     "error",
     [

@@ -56,22 +56,30 @@ def save(folder: Path | str, state: dict[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     files.remove_leftovers(folder)
     files.atomic_write_bytes(folder / name, blob)
-    kept = {name, _keep(folder)}
+    kept = {name, _keep(folder, name)}
     files.atomic_write_bytes(folder / INDEX, json.dumps(index, allow_nan=False).encode())
     for old in folder.glob("tensors-*.safetensors"):
         if old.name not in kept:
             old.unlink(missing_ok=True)
 
 
-def _keep(folder: Path) -> str | None:
-    """Make the last checkpoint the one before the last; returns the name of its tensors (None: no such)."""
-    try:
-        tensors = _read_index(folder / INDEX)["tensors"]
-    except (OSError, UserError):
-        return None
+def _keep(folder: Path, coming: str) -> str | None:
+    """Make the last checkpoint the one before the last, unless its tensors are those that are `coming`: both would hang
+    on one file. Returns the name of the tensors of the one before the last (None: no such).
+    """
+    last = _tensors_of(folder / INDEX)
+    if last in (None, coming):
+        return _tensors_of(folder / PREVIOUS)
     # A copy, so that at no moment the last one is missing.
     files.atomic_write_bytes(folder / PREVIOUS, (folder / INDEX).read_bytes())
-    return tensors
+    return last
+
+
+def _tensors_of(index: Path) -> str | None:
+    try:
+        return _read_index(index)["tensors"]
+    except (OSError, UserError):
+        return None
 
 
 def restore_previous(folder: Path | str) -> None:
