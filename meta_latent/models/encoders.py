@@ -10,7 +10,6 @@ from torch.nn import functional
 
 from meta_latent.errors import UserError
 from meta_latent.models.config import EncoderConfig
-from meta_latent.models.parts import register_encoder
 from meta_latent.nets import Standardiser
 
 MOVED = 60
@@ -231,6 +230,3 @@ class ConvDecoder(nn.Module):
             embedding = embedding * self.standard.stddev + self.standard.mean
         return self.features(self.project(embedding).unflatten(-1, self.start))
 
-
-register_encoder("keypoints", KeypointEncoder, BlobDecoder)
-register_encoder("conv", ConvEncoder, ConvDecoder)

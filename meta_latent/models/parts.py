@@ -7,6 +7,7 @@ An encoder is made of ((H, W, 3), `EncoderConfig`, size of proprioception), as i
 
 from __future__ import annotations
 
+import importlib
 from typing import Protocol
 
 import torch
@@ -37,23 +38,26 @@ class Decoder(Protocol):
         """(B, size) -> pictures (B, 3, H, W), about -0.5 to 0.5."""
 
 
-_ENCODERS: dict[str, tuple[type, type]] = {}
+_OURS = {"keypoints": ("KeypointEncoder", "BlobDecoder"), "conv": ("ConvEncoder", "ConvDecoder")}
+"""In `meta_latent.models.encoders`, which is imported when it is used."""
+_OTHERS: dict[str, tuple[type, type]] = {}
 
 
 def register_encoder(name: str, encoder: type[Encoder], decoder: type[Decoder]) -> None:
     """Make `model.encoder.kind=NAME` known. UserError: another one has that name."""
-    if _ENCODERS.setdefault(name, (encoder, decoder)) != (encoder, decoder):
+    if name in _OURS or _OTHERS.setdefault(name, (encoder, decoder)) != (encoder, decoder):
         raise UserError(f"there is an encoder {name!r} already; give yours another name")
 
 
 def encoder_names() -> list[str]:
     """All that are registered, sorted."""
-    from meta_latent.models import encoders  # noqa: F401  (ours register themselves)
-
-    return sorted(_ENCODERS)
+    return sorted((*_OURS, *_OTHERS))
 
 
 def encoder_classes(name: str) -> tuple[type[Encoder], type[Decoder]]:
     """Encoder and decoder that are registered as `name`."""
-    encoder_names()
-    return _ENCODERS[name]
+    if name in _OTHERS:
+        return _OTHERS[name]
+    module = importlib.import_module("meta_latent.models.encoders")
+    encoder, decoder = (getattr(module, part) for part in _OURS[name])
+    return encoder, decoder

@@ -21,8 +21,7 @@ class Mine(ConvEncoder):
 
 @pytest.fixture
 def mine(monkeypatch):
-    monkeypatch.setattr(parts, "_ENCODERS", dict(parts._ENCODERS))
-    parts.encoder_names()
+    monkeypatch.setattr(parts, "_OTHERS", {})
     meta_latent.register_encoder("mine", Mine, ConvDecoder)
 
 
@@ -40,7 +39,7 @@ def test_a_registered_encoder_is_made_saved_and_opened(mine, tmp_path):
 def test_a_model_whose_encoder_nobody_registered_says_what_to_do(mine, tmp_path, monkeypatch):
     made = ModelConfig(encoder=EncoderConfig(kind="mine", channels=(4,)))
     model_folder.save(tmp_path / "model", LatentStateModel(Spec({"image_top": (16, 16, 3)}, 2, 2), made), {})
-    monkeypatch.delitem(parts._ENCODERS, "mine")
+    monkeypatch.delitem(parts._OTHERS, "mine")
     with pytest.raises(UserError, match=r"mine.*one of conv, keypoints; imports=\[my_package\] registers your own"):
         meta_latent.load(tmp_path / "model")
     with pytest.raises(UserError, match=r"model.encoder.kind.*one of conv, keypoints"):

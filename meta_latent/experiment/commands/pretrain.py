@@ -7,7 +7,4 @@ from meta_latent.experiment.settings.schema import ExperimentConfig
 
 def run(name: str, overrides: list[str]) -> None:
     """Pretrain the experiment `name` (a YAML of configs/experiment/, or runs/NAME) with `overrides` ("a.b=1")."""
-    experiment = experiments.load(ExperimentConfig, name, overrides)
-    if not experiments.path_of(experiment).is_file():  # what `transfer` wrote says more
-        experiments.write(experiment)
-    pretrain(experiment)
+    pretrain(experiments.load(ExperimentConfig, name, overrides))

@@ -10,7 +10,7 @@ from meta_latent.experiment.pretraining import sources
 from meta_latent.experiment.pretraining.stages import Pretraining
 from meta_latent.experiment.runs.interrupts import deferred
 from meta_latent.experiment.runs.run_folder import RunFolder, read_record
-from meta_latent.experiment.settings import config
+from meta_latent.experiment.settings import config, experiments
 from meta_latent.experiment.settings.schema import ExperimentConfig
 from meta_latent.experiment.settings.structure import plain
 from meta_latent.experiment.settings.suites import bind, common_spec
@@ -63,6 +63,8 @@ def pretrain(experiment: ExperimentConfig) -> Path:
     with RunFolder(folder, settings, seed=experiment.seed, may_differ=("device",)) as opened:
         if not opened.done:
             megabytes = predicted_bytes(spec, steps) / 1e6
+            if not experiments.path_of(experiment).is_file():  # what `transfer` wrote says more
+                experiments.write(experiment)
             print(f"pretrain {experiment.name}: {steps:,} steps of source data take {megabytes:,.0f} MB")
             with deferred() as interrupts:
                 Pretraining(experiment, bound, spec, opened, check_lengths).run(interrupts)
