@@ -201,7 +201,8 @@ def _tell(event: Event) -> None:
     if event.kind == "failed":
         tqdm.write(f"failed  {event.cell.name}: {event.last_line}", file=sys.stderr)
     elif event.kind == "done":
-        tqdm.write(f"done    {event.cell.name}  {event.seconds:.0f} s: {event.last_line}", file=sys.stderr)
+        said = f": {event.last_line}" if event.last_line else ""  # nothing where it had been done before
+        tqdm.write(f"done    {event.cell.name}  {event.seconds:.0f} s{said}", file=sys.stderr)
 
 
 def _repeat(cell: Cell, line: str) -> None:
