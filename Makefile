@@ -18,7 +18,7 @@ LEARN2LEARN := learn2learn==0.2.0
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check
 PYTEST = OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(WORKERS)
 
-.PHONY: setup test test-slow test-baselines test-all test-floors test-not-slow docs lint demo clean
+.PHONY: setup test test-slow test-baselines test-offline test-all test-floors test-not-slow docs lint demo clean
 
 setup: $(VENV)/installed
 
@@ -47,8 +47,15 @@ $(VENV)/baselines: $(VENV)/installed
 test-baselines: $(VENV)/baselines
 	$(PYTEST) -m "baselines" $(TESTS)
 
-test-all: test $(VENV)/baselines
-	$(PYTEST) -m "slow or baselines" $(TESTS)
+$(VENV)/offline: $(VENV)/installed
+	$(PIP) install -qq --constraint $(CONSTRAINTS) --editable ".[test,offline]"
+	touch $@
+
+test-offline: $(VENV)/offline
+	$(PYTEST) -m "offline" $(TESTS)
+
+test-all: test $(VENV)/baselines $(VENV)/offline
+	$(PYTEST) -m "slow or baselines or offline" $(TESTS)
 
 # All but the slow tests once more, with the lowest versions that setup.cfg admits, in an environment of its own.
 # numpy's has wheels for Python 3.11 and 3.12.

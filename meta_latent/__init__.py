@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # imported inside the functions otherwise: `import meta_laten
     from meta_latent.protocols import Agent
 
 __version__ = "0.1.0"
-__all__ = ["RunError", "UserError", "adapt", "configure", "evaluate", "load", "player", "pretrain",
+__all__ = ["RunError", "UserError", "adapt", "configure", "evaluate", "export", "load", "player", "pretrain",
            "register_encoder", "report", "sweep", "transfer"]
 
 
@@ -153,6 +153,17 @@ def adapt(
     fields |= {"target": target, "arm": arm, "run_seed": seed}
     settings = adaptation.AdaptConfig(**fields, **options)
     return adaptation.adapt(selected.of_experiment(settings), settings)
+
+
+def export(run: str | Path, out: str) -> int:
+    """Write the episodes that a finished run collected (a pretraining's source episodes, a transfer's replay) as the
+    local Minari data set `out`, such as "minari:toy/lqr-v0"; returns how many. Needs the extra `offline`.
+
+    Raises UserError if there are none, or there is such a data set already.
+    """
+    from meta_latent.experiment.commands.export import export as write
+
+    return write(Path(run), out)
 
 
 def report(config: ExperimentConfig | str | Path, thresholds: Sequence[float] = ()) -> dict[str, Any]:

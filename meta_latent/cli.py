@@ -140,6 +140,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_readers(commands: argparse._SubParsersAction) -> None:
     """The commands that show what there is, and change no run."""
+    text = "write the episodes that a finished run collected as a Minari data set"
+    export = commands.add_parser("export", help=text, description=text, allow_abbrev=False)
+    export.add_argument("run_folder", metavar="RUN", help="runs/NAME/pretrain/SEED, its model/, or "
+                                                          "runs/NAME/transfer/TARGET/ALGORITHM/START/SEED")  # fmt: skip
+    export.add_argument("out", metavar="minari:DATASET_ID", help="such as minari:toy/lqr-v0")
+    export.set_defaults(run=_run_export)
     report = commands.add_parser("report", help="write the report of a run, or one page that compares several")
     report.add_argument("paths", nargs="+", metavar="PATH", help="runs/NAME, or thresholds=[0.5,0.85]")
     report.set_defaults(run=_run_report)
@@ -206,6 +212,10 @@ def _run_sweep(parsed: argparse.Namespace) -> int | None:
 
 def _run_report(parsed: argparse.Namespace) -> int | None:
     return _function("report")(*parsed.paths)
+
+
+def _run_export(parsed: argparse.Namespace) -> int | None:
+    return _function("export")(parsed.run_folder, parsed.out)
 
 
 def _run_config(parsed: argparse.Namespace) -> int | None:

@@ -14,8 +14,10 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_runtest_setup(item):
-    """Skip tests marked `baselines` or `cluster` where stable-baselines3 or ray cannot be imported."""
+    """Skip tests marked `baselines`, `cluster` or `offline` where stable-baselines3, ray or minari is missing."""
     if item.get_closest_marker("baselines"):
         pytest.importorskip("stable_baselines3", reason="needs the extra `baselines`: make test-baselines")
     if item.get_closest_marker("cluster"):
         pytest.importorskip("ray", reason="needs the extra `cluster`: pip install meta-latent[cluster]")
+    if item.get_closest_marker("offline"):
+        pytest.importorskip("minari", reason="needs the extra `offline`: pip install meta-latent[offline]")

@@ -46,11 +46,13 @@ def _write_model(run: Pretraining, clocks: dict) -> str:
     if run.policy is not None:
         policy = model_folder.PolicyWeights(run.policy.tensors(), run.policy.facts())
     paid = run.replay.transitions().reward
+    logged = [settings.data for settings in run.config.each_source]
     facts = {
         "rewards": [float(paid.min()), float(paid.max())],
         "suite_fingerprints": sorted({source.distribution.fingerprint() for source in run.sources}),
         "budget": clocks,
-        "sources": [{"suite": s.name, "task": json.loads(s.task.to_json())} for s in run.sources],
+        "sources": [{"suite": s.name, "task": json.loads(s.task.to_json())} | ({"data": data} if data else {})
+                    for s, data in zip(run.sources, logged, strict=True)],
     }
     return model_folder.save(path, run.model, facts, policy, source_data.describe(run.replay, path))
 

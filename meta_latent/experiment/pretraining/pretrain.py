@@ -40,6 +40,8 @@ def narrowed(experiment: ExperimentConfig) -> dict:
     whole = config.to_dict(experiment)
     keys = ("name", "seed", "device", "suite", "random", "model", "learner", "pretrain")
     narrow = {key: whole[key] for key in keys}
+    played = [{k: v for k, v in source.items() if k != "data" or v} for source in whole["pretrain"]["sources"]]
+    narrow["pretrain"] = {**whole["pretrain"], "sources": played}
     if experiment.pretrain.policy_updates:
         narrow["algorithms"] = {"ivg": plain(experiment.settings_of("ivg"))}
     return narrow
@@ -49,7 +51,8 @@ def pretrain(experiment: ExperimentConfig) -> Path:
     """Run (or resume, or skip if done) the pretraining of `experiment`; returns the model folder."""
     bound = [bind(experiment, source) for source in experiment.pretrain.each_source]
     spec = common_spec(bound)
-    check_lengths(experiment, max(source.distribution.max_episode_steps for source in bound) + 1)
+    if not any(source.data for source in experiment.pretrain.sources):  # those may be longer
+        check_lengths(experiment, max(source.distribution.max_episode_steps for source in bound) + 1)
     for source, settings in zip(bound, experiment.pretrain.each_source, strict=True):
         if sources.scripted_share(experiment.pretrain, settings):
             source.distribution.scripted(source.task)  # fails here, with words, where there is none

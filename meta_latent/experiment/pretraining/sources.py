@@ -1,14 +1,16 @@
-"""Source data: episodes of every source in turn, by scripts, by noise, or by a policy."""
+"""Source data: episodes of every source in turn, by scripts, by noise, by a policy, or from logged data."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from functools import cached_property
 
 import numpy as np
 
 from meta_latent.data.collect import Actor, Noise, Scripted, play_episode
 from meta_latent.data.replay import SequenceReplay
+from meta_latent.experiment.pretraining import logged_data
 from meta_latent.experiment.settings.schema import ExperimentConfig, PretrainConfig, SourceConfig
 from meta_latent.experiment.settings.suites import BoundTask
 from meta_latent.rng import Streams, derive
@@ -18,7 +20,9 @@ ActorOf = Callable[[BoundTask, int], Actor]
 
 
 def scripted_share(settings: PretrainConfig, source: SourceConfig) -> float:
-    """The share of this source's episodes that its script plays."""
+    """The share of this source's episodes that its script plays; of logged data, none."""
+    if source.data:
+        return 0.0
     return settings.scripted if source.scripted is None else source.scripted
 
 
@@ -34,10 +38,29 @@ class SourceCollector:
         self._rows: dict[int, object] = {}
         self._opened = contextlib.ExitStack()
 
+    @cached_property
+    def logged(self) -> dict[int, logged_data.LoggedSource]:
+        """The episodes of sources that have data, opened when the first one is asked for."""
+        return logged_data.of_sources(self.config.each_source, self.sources)
+
+    def has_next(self, replay: SequenceReplay) -> bool:
+        """Whether there is a next episode: logged data can be used up."""
+        turn, which = divmod(len(replay.episodes), len(self.sources))
+        return which not in self.logged or turn < len(self.logged[which])
+
     def episode(self, replay: SequenceReplay, actor_of: ActorOf, streams: Streams) -> None:
         """Add the next episode to the replay."""
-        index = len(replay.episodes)
-        which = index % len(self.sources)
+        turn, which = divmod(len(replay.episodes), len(self.sources))
+        if which in self.logged:
+            episode = self.logged[which].episode(turn)
+        else:
+            episode = self._played(len(replay.episodes), which, actor_of, streams)
+        mask = None
+        if self.heads > 1:
+            mask = streams.numpy("mask").random(self.heads) < self.config.head_share
+        replay.add_episode(episode, mask, which)
+
+    def _played(self, index: int, which: int, actor_of: ActorOf, streams: Streams) -> dict[str, np.ndarray]:
         source, varies = self.sources[which], bool(self.sources[which].task.distractors)
         if varies:
             drawn = derive(self.experiment.seed, "distractors", index) % 1_000_000
@@ -50,10 +73,7 @@ class SourceCollector:
         episode = play_episode(rows, actor_of(source, index), seed, streams, show=("inputs",))
         if varies:
             rows.close()
-        mask = None
-        if self.heads > 1:
-            mask = streams.numpy("mask").random(self.heads) < self.config.head_share
-        replay.add_episode(episode, mask, which)
+        return episode
 
     def behaviour(self, source: BoundTask, index: int) -> Actor:
         """Scripted episodes at regular turns of each source; else correlated noise."""

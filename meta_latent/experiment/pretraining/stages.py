@@ -105,21 +105,26 @@ class Pretraining:
         self._gather(interrupts, self.config.env_steps, lambda *_: self.policy.agent)
 
     def _gather(self, interrupts, steps: int, actor_of: ActorOf) -> None:
-        """Collect until the replay holds `steps`."""
+        """Collect until the replay holds `steps`, or logged data are used up."""
         bar = tqdm(total=steps, initial=len(self.replay), unit="step", desc="collect", disable=None)
         with bar:
-            while len(self.replay) < steps:
+            more = self.collector.has_next(self.replay)
+            while len(self.replay) < steps and more:
                 before = len(self.replay)
                 self.collector.episode(self.replay, actor_of, self.streams)
                 bar.update(len(self.replay) - bar.n)
+                more = self.collector.has_next(self.replay)
                 due = len(self.replay) // COLLECT_CHECKPOINT > before // COLLECT_CHECKPOINT
-                if due or len(self.replay) >= steps:
+                if due or len(self.replay) >= steps or not more:
                     # Before anything is saved: a run that failed without a checkpoint may be changed.
                     self.check_lengths(self.experiment, int(self.replay.lengths().max()))
                 if due or interrupts.requested:
                     self.save()
                 if interrupts.requested:
                     raise KeyboardInterrupt
+        if len(self.replay) < steps:
+            print(f"the logged data are used up: {len(self.replay.episodes)} episodes, {len(self.replay):,} steps of "
+                  f"pretrain.env_steps={steps:,}")  # fmt: skip
 
     def _joint(self, interrupts) -> None:
         sizes, replay, rng = self.experiment.learner, self.trained(), self.streams.numpy("joint")

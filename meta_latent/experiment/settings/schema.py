@@ -105,11 +105,14 @@ class SourceConfig(TaskConfig):
     tasks: from number `index` on, so many tasks, each a source of its own.
     scripted: this source's share of scripted episodes (None: that of `PretrainConfig`); 0 where a target has
         the same reward, so that no source data hold a policy that solves it.
+    data: logged episodes instead of played ones, paid as the source's task pays: the folder of a finished run, or
+        minari:DATASET_ID; sources that name the same take its episodes in turn. Collecting ends when they are used up.
     """
 
     split: Literal["train", "test"] = "train"
     tasks: int = ranges.count(1, most=1000)
     scripted: float | None = ranges.share(None)
+    data: str = names.path("", may_be_empty=True)
 
 
 @dataclass(frozen=True)
@@ -163,6 +166,8 @@ class PretrainConfig:
     def __post_init__(self):
         if self.on_policy and not self.policy_updates:
             raise ValueError(f"on_policy={self.on_policy} needs policy_updates > 0")
+        if self.on_policy and any(source.data for source in self.sources):
+            raise ValueError(f"on_policy={self.on_policy} plays more episodes, but sources with data are not played")
         count = len(self.each_source)
         if count and not 0 <= self.policy_source < count:
             raise ValueError(f"policy_source={self.policy_source}, but there are {count} sources, from 0 on")
