@@ -52,6 +52,7 @@ def assert_same(ours, theirs, rounding=0.0):
 
 def assert_same_model(one, other):
     ours, theirs = (load_file(folder / "model" / "model.safetensors") for folder in (one, other))
+    ours.pop("encoders.top.maps.bias")  # a softmax heeds no constant: its gradient is rounding, which Adam makes large
     for name, values in ours.items():
         torch.testing.assert_close(values, theirs[name], rtol=1e-4, atol=1e-5, msg=name)
 
