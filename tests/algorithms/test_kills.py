@@ -1,0 +1,76 @@
+"""Every algorithm under kill -9 at random moments ends as if nothing had happened: at least a hundred kills in all."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from meta_latent.algorithms import registry
+from meta_latent.errors import UserError
+from meta_latent.experiment.learning import cells
+from meta_latent.experiment.runs import checkpoint, run_folder
+from meta_latent.experiment.settings import experiments
+
+pytestmark = pytest.mark.slow
+KILLS, PATIENCE_SECONDS = 6, 120
+ALGORITHMS = registry.names()
+
+
+def start(path, arm):
+    """The cell as a process of its own."""
+    argv = [sys.executable, "-m", "meta_latent", "transfer", str(path), "target=target", f"arm={arm}", "run_seed=0"]
+    return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+
+
+def outcome(folder, frozen):
+    """What a finished cell leaves, but for times."""
+    assert json.loads((folder / "run.json").read_text())["status"] == "done"
+    lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    curve = [{key: value for key, value in line.items() if "seconds" not in key} for line in lines]
+    state = checkpoint.load(folder / "checkpoints")
+    return frozen(state["agent"]), [line for line in curve if line["kind"] == "evaluation"]
+
+
+def test_there_are_a_hundred_kills():
+    assert KILLS * len(ALGORITHMS) >= 100
+
+
+def arm_of(name):
+    """The arm of an algorithm that brings the most with it."""
+    return f"{name}/{max(registry.get(name).starts, key=lambda start: (start.startswith('pretrained'), len(start)))}"
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_kills_at_random_moments_leave_no_trace(bench, tmp_path, frozen, name):
+    try:
+        registry.get(name).require_extra(name)
+    except UserError as error:
+        pytest.skip(str(error))
+    arm, moments, killed = arm_of(name), random.Random(name), 0
+    whole = outcome(bench.cell(bench.experiment(tmp_path / "whole", arm), arm), frozen)
+    experiment = bench.experiment(tmp_path / "killed", arm)
+    experiments.write(experiment)
+    folder, path = cells.cell_folder(experiment, "target", arm, 0), experiments.path_of(experiment)
+    while True:
+        with start(path, arm) as process:
+            if killed < KILLS:
+                end = time.monotonic() + PATIENCE_SECONDS
+                while process.poll() is None and not run_folder.in_use(folder) and time.monotonic() < end:
+                    time.sleep(0.02)
+                time.sleep(moments.uniform(0, 0.4 + 0.3 * killed))  # later and later, so that some run gets on
+            if killed < KILLS and process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                killed += 1
+                continue
+            said = process.communicate(timeout=PATIENCE_SECONDS)[0]
+        assert process.returncode == 0, said
+        assert outcome(folder, frozen) == whole
+        if killed == KILLS:
+            return
+        shutil.rmtree(folder)  # it was faster than the kills: once more
