@@ -9,6 +9,7 @@ of a table in docs/results/README.md instead. A test holds them together.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import sys
 from pathlib import Path
@@ -16,12 +17,13 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from meta_latent.errors import UserError
-from meta_latent.experiment.report import saved
+from meta_latent.experiment.report import drawing, saved
 from meta_latent.experiment.report.gain import GAIN
 from meta_latent.experiment.report.numbers import level
-from meta_latent.experiment.report.pictures import MOST_TOGETHER, curves_png, times_png
+from meta_latent.experiment.report.pictures import MOST_TOGETHER, curves_png, time_rows
 from meta_latent.experiment.report.sources import Run, read_run
 from meta_latent.experiment.report.text import command, count, duration, interval, median, percent, score, times
+from meta_latent.experiment.report.time_figures import times_to_threshold
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -85,12 +87,13 @@ def picture(folder: Path) -> Image.Image:
     """The first imagined sequence of the pretraining, above the learning curves of every target, its arms' times where
     they are many, and the gain against the amount of pretraining, where runs were compared.
     """
-    strips, curves = sorted(folder.glob("pretrain/*/images/*.png"))[:1], {}
-    for name, target in _report(folder)["targets"].items():
+    strips, report = sorted(folder.glob("pretrain/*/images/*.png"))[:1], _report(folder)
+    curves: dict[Path | io.BytesIO, str] = {}
+    for name, target in report["targets"].items():
         curves[curves_png(folder, name, target)] = name
         if len(target["arms"]) > MOST_TOGETHER:
-            curves[times_png(folder, name)] = f"{name}: how fast"
-    if not all(path.is_file() for path in curves):
+            curves[ranking(target, list(report["aggregate"]))] = f"{name}: how fast"
+    if not all(path.is_file() for path in curves if isinstance(path, Path)):
         raise SystemExit(f"{folder} lacks pictures: run `meta-latent report {folder}` first")
     curves |= {path: path.stem for path in (folder / "report").glob(f"{GAIN}.png")}
     title = "an episode not trained on: real frames above what was imagined from frame 0 on"
@@ -109,7 +112,17 @@ def picture(folder: Path) -> Image.Image:
     return whole
 
 
-def _titled(path: Path, width: int, title: str) -> Image.Image:
+def ranking(target: dict, arms: list[str]) -> io.BytesIO:
+    """A PNG of the times to the highest threshold, the fastest arm first, in the colours of a report on `arms`."""
+    highest, styles = max(target["thresholds"]), drawing.assign_styles(arms)
+    rows = time_rows({**target, "thresholds": [highest]}, highest, styles)
+    figure = times_to_threshold(rows, target["clock"])
+    content = io.BytesIO()
+    figure.savefig(content, dpi=150)
+    return content
+
+
+def _titled(path: Path | io.BytesIO, width: int, title: str) -> Image.Image:
     """The picture in `path`, `width` pixels wide, below its title."""
     picture = Image.open(path).convert("RGB")
     height = picture.height * width // picture.width

@@ -55,6 +55,10 @@ def test_a_folder_of_runs_holds_the_settings_they_began_with(tmp_path, monkeypat
     assert (again.target, again.out, again.transfer.seeds) == (None, str(moved.parent), (7, 8))
     experiments.write(again)
     assert meta_latent.configure(moved).transfer.seeds == (7, 8)
+    for ends, kept in (({"a": "failed"}, (7, 8)), ({"a": "failed", "b": "done"}, (9,))):
+        monkeypatch.setattr(cells, "run_cells", lambda *_, ends=ends, **__: ends)
+        assert cli.main(["transfer", str(moved), "transfer.seeds=[9]"]) == 1
+        assert meta_latent.configure(moved).transfer.seeds == kept
     with pytest.raises(UserError, match="there is no configs/experiment/"):
         meta_latent.configure(tmp_path)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from tqdm import tqdm
@@ -169,14 +170,31 @@ def schedule(
     if not before and any(arm.needs_model for arm in arms):
         _say_whether_models_differ(experiment, arms, model_folder.read_card(pretrain.model_path(experiment)))
     found = [*before, *cells(experiment, name, overrides, tuple(cell.name for cell in before))]
-    experiments.write(experiment)
-    outcome = run_cells(found, experiment.workers, _tell, on_line=_repeat)
+    with _settings_kept(experiment) as outcome:
+        outcome |= run_cells(found, experiment.workers, _tell, on_line=_repeat)
     failed = [cell for cell, result in outcome.items() if result != "done"]
     if failed:
         raise RunError(
             f"{len(failed)} of {len(found)} cells did not finish: {', '.join(failed[:4])}; their output.log "
             "says why, the same command tries them again"
         )
+
+
+@contextlib.contextmanager
+def _settings_kept(experiment: ExperimentConfig) -> Iterator[dict[str, str]]:
+    """Keep the experiment's settings in its folder: from the start on, or, where others are kept there, once they have
+    done something, or were interrupted. Those that every cell refuses change nothing. Yields the cells' outcome.
+    """
+    outcome: dict[str, str] = {}
+    if not experiments.path_of(experiment).is_file():
+        experiments.write(experiment)
+    try:
+        yield outcome
+    except KeyboardInterrupt:
+        experiments.write(experiment)
+        raise
+    if "done" in outcome.values():
+        experiments.write(experiment)
 
 
 def _say_what_counts(experiment: ExperimentConfig, target: BoundTarget) -> None:

@@ -41,11 +41,6 @@ def curves_png(folder: Path, name: str, target: dict[str, Any]) -> Path:
     return folder / "report" / f"curves_{target['clock']}_{slug(name)}.png"
 
 
-def times_png(folder: Path, name: str) -> Path:
-    """Where the times to thresholds on the target ``name`` lie in a run folder, or will."""
-    return folder / "report" / f"times_to_threshold_{slug(name)}.png"
-
-
 def _groups(run: Run, name: str, target: dict[str, Any]) -> dict[str, list[Cell]]:
     """The runs of a target per arm, as its numbers were made of them."""
     cells = [c for c in run.cells if c.target == name and c.curve and c.clock == target["clock"]]
@@ -67,7 +62,7 @@ def target_figures(
         _save(run, plot.whole(), plot.kind, name)
         shown.append(plot.shown(slug(name)))
     others = _number_plots(name, target, styles, draw)
-    rows = [row for at in target["thresholds"] for row in _time_rows(target, at, styles)]
+    rows = [row for at in target["thresholds"] for row in time_rows(target, at, styles)]
     if rows:
         figure = time_figures.times_to_threshold(rows, target["clock"])
         label = f"{figures.CLOCKS[target['clock']].capitalize()} to threshold on {name}"
@@ -166,7 +161,7 @@ def _values(target: dict[str, Any], key: str, styles, scale: tuple[float, float]
     return found
 
 
-def _time_rows(target: dict[str, Any], threshold: float, styles: dict[str, int]) -> list[time_figures.TimeRow]:
+def time_rows(target: dict[str, Any], threshold: float, styles: dict[str, int]) -> list[time_figures.TimeRow]:
     """A row per arm, the fastest first."""
     at, several, found = level(threshold), len(target["thresholds"]) > 1, []
     for arm, entry in target["arms"].items():
