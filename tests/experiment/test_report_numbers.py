@@ -51,6 +51,8 @@ def test_no_algorithm_is_ranked():
         assert arms.primary_pair(bases, {}) == (f"{first}/pretrained", f"{first}/scratch")
         more = {f"{second}/pretrained": 9, f"{first}/pretrained": 3}
         assert arms.primary_pair(bases, more) == (f"{second}/pretrained", f"{second}/scratch")
+        more = {f"{first}/pretrained": 5, f"{first}/scratch": 3, f"{second}/pretrained": 4, f"{second}/scratch": 5}
+        assert arms.primary_pair(bases, more) == (f"{second}/pretrained", f"{second}/scratch")
     assert arms.primary_pair(arms.compared(cells("sac/scratch"), []), {}) is None
 
 

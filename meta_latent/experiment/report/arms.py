@@ -65,13 +65,13 @@ def in_order(bases: Bases) -> list[str]:
 def primary_pair(bases: Bases, weight: Mapping[str, int]) -> tuple[str, str] | None:
     """The pair that the summary is about; None where nothing is compared.
 
-    A pretrained arm if there is one, a plain one before one with data, then the arm with most runs
+    A pretrained arm if there is one, a plain one before one with data, then the arms with most runs
     (``weight``), then the first by name.
     """
     pairs = [(arm, bases[arm][0]) for arm in in_order(bases) if bases[arm]]
 
     def key(pair: tuple[str, str]) -> tuple:
         start = split(pair[0])[1]
-        return start != STARTS[0], start.endswith(DATA), -weight.get(pair[0], 0)
+        return start != STARTS[0], start.endswith(DATA), -sum(weight.get(arm, 0) for arm in pair)
 
     return min(pairs, key=key, default=None)
