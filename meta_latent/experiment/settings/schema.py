@@ -200,7 +200,8 @@ class TransferConfig:
             same for algorithms that learn from logged data.
         thresholds: normalised scores that count; tasks without references need their own.
         stop_at_threshold: a run ends once two consecutive evaluations hold the highest threshold.
-        adaptation: per arm, else per start, how the model keeps learning.
+        adaptation: per arm, else per start, how the model keeps learning. An entry is whole: what it leaves out has
+            the default of `AdaptationConfig`, not that of the start.
         head_share: probability that an ensemble head may train on an episode.
         side_by_side: environments that are played at once, where an algorithm wants many steps.
         source_episodes: source episodes that arms with +data use, spread evenly over all;
