@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 import numpy as np
 import torch
 
+from meta_latent.errors import UserError
 from meta_latent.protocols import Agent
 from meta_latent.rng import Streams
 from meta_latent.types import Step
@@ -55,10 +56,15 @@ class Player:
         self._is_first = True
 
     def act(self, observation: Mapping[str, np.ndarray], reward: float | None = None) -> np.ndarray:
-        """The action (A,) in [-1, 1] for an observation of one environment; reward: the one that came with it."""
+        """The action (A,) in [-1, 1] for an observation of one environment; reward: the one that came with it.
+
+        Raises UserError where the agent sees rewards and is given none.
+        """
+        if "reward" in self._sees and not self._is_first and reward is None:
+            raise UserError("this agent infers its task from rewards: act(observation, reward)")
         action = self._shown(observation, reward)
         self._action = action
-        return action[0].numpy()
+        return action[0].numpy().copy()  # what happens to it does not change what was done
 
     def end(self, observation: Mapping[str, np.ndarray], reward: float, terminated: bool = False) -> None:
         """Show an episode's last observation and reward to an agent that plays on in the same task."""

@@ -17,17 +17,21 @@ class Continuation(MLP):
     """
 
     def __init__(self, model, hidden: int, layers: int):
-        super().__init__(model.latent_size + model.relation_size + model.spec.action_size, 1, hidden, layers)
+        super().__init__(model.latent_size + model.relation_size + model.spec.action_size, 1, hidden, layers, 0.0)
+        torch.nn.init.constant_(self[-1].bias, 5.0)  # nothing ends, until ends say otherwise
 
     def estimate(self, state: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
         """(..., Z + R) and (..., A) -> (...,) in 0..1."""
         return self._logits(state, action).sigmoid()
 
     def error(self, states: tuple[torch.Tensor, torch.Tensor], windows) -> torch.Tensor:
-        """Mean cross-entropy, in nats, on the imagined and the observed `window_states` of windows (B, H + 1, ...)."""
+        """Mean cross-entropy, in nats, on the imagined and the observed `window_states` of windows (B, H + 1, ...), in
+        which ends weigh H times: an end lies in one window alone, a step before it in as many as a window has steps.
+        """
         goes_on = (~windows.terminal[:, 1:]).to(windows.samples.dtype)
-        errors = [functional.binary_cross_entropy_with_logits(self._logits(state, windows.actions[:, 1:]), goes_on)
-                  for state in states]
+        weight = 1 + (goes_on.shape[1] - 1) * (1 - goes_on)
+        logits = (self._logits(state, windows.actions[:, 1:]) for state in states)
+        errors = [functional.binary_cross_entropy_with_logits(said, goes_on, weight) for said in logits]
         return torch.stack(errors).mean()
 
     def _logits(self, state: torch.Tensor, action: torch.Tensor) -> torch.Tensor:

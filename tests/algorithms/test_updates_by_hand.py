@@ -316,12 +316,68 @@ def test_ends_are_learned_from_where_episodes_ended():
     assert losses[-1] < 0.1 < losses[0] and goes_on[0] > 0.98 and goes_on[1] < 0.3
 
 
+@pytest.mark.parametrize("horizon", [1, 5])
+def test_how_often_episodes_end_is_learned_whatever_the_horizon(horizon):
+    """A tenth of all steps ends an episode, wherever it is: the network says 0.9, not as often as windows show ends."""
+    rng, replay = np.random.default_rng(0), SequenceReplay(SPEC, ReplayConfig())
+    for _ in range(300):
+        count = horizon + int(rng.geometric(0.1))  # windows hold no shorter ones
+        first, last = np.arange(count + 1) == 0, np.arange(count + 1) == count
+        zeros = np.zeros(count + 1)
+        replay.add_episode({
+            "proprio": zeros[:, None], "action": zeros[:, None], "reward": zeros, "reward_present": ~first,
+            "reward_inputs": zeros[:, None][:, :0], "is_first": first, "is_task_first": first, "is_last": last,
+            "is_terminal": last})  # fmt: skip
+    cache = LatentCache()
+    cache.extend(Line(), replay)
+    ends = 300 / sum(length - 1 for length in cache.lengths)
+    config = dataclasses.replace(LINEAR, horizon=horizon, reward_learning_rate=0.03, reward_batch_size=200)
+    agent = make(IVG, config, cache)
+    before = agent.continuation.estimate(torch.zeros(1, 1), torch.zeros(1, 1)).item()
+    said = []
+    for step in range(600):
+        agent.fit_reward(Streams(step))
+        said.append(agent.continuation.estimate(torch.zeros(1, 1), torch.zeros(1, 1)).item())
+    assert before > 0.99  # nothing ends, until ends say otherwise
+    assert 1 - np.mean(said[-200:]) == pytest.approx(ends, rel=0.35)
+
+
+def test_nobody_is_paid_for_making_later_steps_likelier():
+    """Rewards are the same everywhere and later ones do not count: the policy has nowhere to go, ends or not."""
+    def build():
+        config = dataclasses.replace(LINEAR, discount=0.0, horizon=3)
+        agent = make(IVG, config, cached(PLACES, ACTIONS, REWARDS, terminal=True))
+        constant(agent.networks["reward"], 1.0)
+        linear(agent.networks["continuation"], 1.0, 2.0, 0.0)
+        return agent
+
+    moved = ascent(SimpleNamespace(make=build, run=lambda agent: agent.follow_value_gradient(Streams(0))))
+    assert moved.abs().max() < 1e-9
+
+
+def test_ends_are_fitted_on_both_kinds_of_states_with_the_action_that_led_there():
+    agent = make(IVG, LINEAR, cached(PLACES, ACTIONS, REWARDS, terminal=True))
+    linear(agent.networks["continuation"], 0.5, 2.0, 0.1)
+    windows = agent.cache.windows(20, 4, np.random.default_rng(0))
+    ends, states, wanted = windows.terminal[:, 1:], (torch.full((20, 4, 1), 3.0), windows.samples[:, 1:]), []
+    for state in states:
+        logit = 0.5 * state[..., 0] + 2.0 * windows.actions[:, 1:, 0] + 0.1
+        wanted.append((torch.where(ends, 4.0, 1.0) * torch.where(ends, logit, -logit).exp().log1p()).mean())
+    assert agent.continuation.error(states, windows).item() == pytest.approx(torch.stack(wanted).mean().item())
+
+
 def test_the_policy_follows_the_gradient_through_where_it_ends():
     """One step, after which the value is worth more than 0: going where episodes go on pays."""
     config = IVGConfig(layers=1, hidden=4, reward_hidden=4, reward_heads=2, horizon=1, batch_size=6,
                        temperature=0.1, gradient_clip=1e9)
-    update = SimpleNamespace(make=lambda: make(IVG, config, cached(PLACES, ACTIONS, REWARDS, terminal=True)),
-                             run=lambda agent: agent.follow_value_gradient(Streams(0)))
+    def build():
+        agent = make(IVG, config, cached(PLACES, ACTIONS, REWARDS, terminal=True))
+        weight, bias = list(agent.networks["continuation"].parameters())[-2:]
+        weight.data.copy_(torch.linspace(-1, 1, weight.numel()).view(weight.shape))
+        bias.data.fill_(0.3)
+        return agent
+
+    update = SimpleNamespace(make=build, run=lambda agent: agent.follow_value_gradient(Streams(0)))
     moved = ascent(update)
     numeric = differences(update, lambda metrics: metrics["imagined_return"], len(moved))
     assert torch.allclose(moved, numeric, rtol=1e-4, atol=1e-7) and numeric.abs().max() > 1e-3

@@ -168,12 +168,12 @@ def test_a_damaged_last_checkpoint_does_not_replace_the_one_before(tmp_path):
 
 
 def test_two_checkpoints_never_hang_on_one_file(tmp_path):
-    for step, value in ((1, 0.0), (2, 1.0), (3, 1.0), (4, 1.0)):  # nothing was learned between the last ones
-        checkpoint.save(tmp_path, {"step": step, "weights": torch.full((3,), value)})
+    for step, value, is_new in ((1, 0.0, True), (2, 1.0, True), (3, 1.0, True), (3, 1.0, False)):
+        assert checkpoint.save(tmp_path, {"step": step, "weights": torch.full((3,), value)}) == is_new
     assert len(list(tmp_path.glob("tensors-*"))) == 2
-    assert checkpoint.load(tmp_path)["step"] == 4
+    assert checkpoint.load(tmp_path)["step"] == 3
     (tmp_path / json.loads((tmp_path / checkpoint.INDEX).read_text())["tensors"]).unlink()
-    assert checkpoint.load(tmp_path, previous=True)["step"] == 1
+    assert checkpoint.load(tmp_path, previous=True)["step"] == 2
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import torch
 import meta_latent
 from meta_latent.data.collect import play, play_episode
 from meta_latent.data.player import Player
+from meta_latent.errors import UserError
 from meta_latent.experiment.settings import suites
 from meta_latent.ops.imagination import imagine
 from meta_latent.rng import Streams
@@ -76,6 +77,20 @@ def test_it_is_shown_what_the_loop_shows(sees):
                 assert all(torch.equal(a[c], b[c]) for c in b)
             else:
                 assert (a is None and b is None) or torch.allclose(a.float(), b.float(), atol=1e-6), name
+
+
+def test_what_a_player_is_not_told_or_is_told_wrongly():
+    suite, told = get("toy/hidden_goal", image_size=16), Told()
+    told.steps, task = [], suite.sample("test", 1, seed=0)[0]
+    observation, _ = suite.make(task).reset(seed=0)
+    player = Player(told, suite, task, ("reward",))
+    action = player.act(observation)
+    action *= 0  # what a caller does to it does not change what was done
+    with pytest.raises(UserError, match=r"act\(observation, reward\)"):
+        player.act(observation)
+    player.end(observation, 1.0, terminated=True)
+    last = told.steps[-1]
+    assert last.action.abs().max() > 0 and last.is_last.item() and last.is_terminal.item()
 
 
 def test_encode_filters_and_imagine_goes_on(toy_model):

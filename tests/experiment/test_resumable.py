@@ -170,8 +170,20 @@ def test_segments_that_the_checkpoint_before_names_stay(tmp_path):
                 for previous in (False, True) if checkpoint.exists(tmp_path / "checkpoints", previous)
             ]
             assert there == set.union(*named)
-        run.run.save()  # nothing new: both name the same
-        assert len(list((tmp_path / "replay").iterdir())) == len(run.replay.segments) == 2
+        run.run.save()  # nothing new: what the one before it names stays
+        assert {int(path.name[-6:]) for path in (tmp_path / "replay").iterdir()} == there
+
+
+def test_a_second_save_of_the_same_costs_the_one_before_nothing(tmp_path, whole):
+    root = tmp_path / "parts"
+    with Run(root) as run:
+        run.rounds(7)
+        run.run.save()
+    newest_tensors(root)
+    with Run(root) as run:
+        assert run.progress["episodes"] == 6
+        run.rounds(9)
+    assert outcome(root) == whole
 
 
 def contents(root):

@@ -12,7 +12,7 @@ import pytest
 
 from meta_latent.errors import UserError
 from meta_latent.experiment.runs.processes import ALLOCATOR, Cell, command
-from meta_latent.experiment.runs.scheduler import run_cells
+from meta_latent.experiment.runs.scheduler import Policy, _Pool, run_cells
 
 
 def cell(name, code="", after=(), log=None):
@@ -90,6 +90,68 @@ def test_much_output_does_not_block(tmp_path):
 def test_mistakes(cells, workers, text):
     with pytest.raises(UserError, match=text):
         run_cells(cells, workers)
+
+
+class Ends:
+    """A process without time: "bad" cells have failed at once, others finish when they are interrupted."""
+
+    last_line = ""
+
+    def __init__(self, cell):
+        self.status, self.killed = 1 if cell.name.startswith("bad") else None, False
+
+    def poll(self):
+        return self.status
+
+    def interrupt(self):
+        self.status = 0 if self.status is None else self.status
+
+    def kill(self):
+        self.killed = True
+
+    def wait(self):
+        """It has ended by then."""
+
+    def reason(self):
+        return "why"
+
+
+@pytest.mark.parametrize(("names", "outcome"), [
+    (("bad", "slow", "later"), {"bad": "failed", "slow": "done", "later": "stopped"}),
+    (("bad", "bad too", "later"), {"bad": "failed", "bad too": "stopped", "later": "stopped"}),
+])  # fmt: skip
+def test_a_failure_that_stops_all_may_find_others_that_ended(names, outcome):
+    told = []
+    pool = _Pool([Cell(name, ("x",)) for name in names], 2, told.append, Policy(launch=Ends, fail_fast=True))
+    pool.start()
+    pool.collect()
+    assert pool.outcome == outcome
+    assert all(event.exit_status is not None for event in told if event.kind == "done")
+
+
+def test_a_second_ctrl_c_kills(monkeypatch):
+    pool = _Pool([Cell("slow", ("x",))], 1, lambda event: None, Policy(launch=Ends))
+    pool.start()
+    (item,) = pool.running
+
+    def impatient():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(item.process, "wait", impatient)
+    pool.interrupt()
+    assert item.process.killed
+
+
+def test_an_interrupt_while_a_cell_starts_finds_it_among_the_running():
+    class Slow(Ends):
+        def __init__(self, cell):
+            super().__init__(cell)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    pool = _Pool([Cell("slow", ("x",))], 1, lambda event: None, Policy(launch=Slow))
+    with pytest.raises(KeyboardInterrupt):
+        pool.start()
+    assert [item.cell.name for item in pool.running] == ["slow"]
 
 
 def test_without_a_terminal_every_line_is_handed_on_once(capsys):

@@ -122,6 +122,36 @@ class TestPlan:
         sweep_plan.write_links(found)
         assert all(json.loads((link / "run.json").read_text()) == {"status": "done"} for link in scratch[0].links)
 
+    @staticmethod
+    def variants(out, **horizons):
+        given = {name: {"algorithms.ivg.horizon": horizon} for name, horizon in horizons.items()}
+        base = {"name": "s", "out": str(out), "transfer": {"arms": ["ivg/scratch"], "seeds": [0]}}
+        return sweep_plan.plan(*settings.load(base | {"sweep": {"of": "toy", "variants": given}}, []))
+
+    @staticmethod
+    def finish(one):
+        record = {"status": "done", "settings_sha256": sweep_plan.Finished().settings(one)}
+        one.folder.mkdir(parents=True, exist_ok=True)
+        (one.folder / "run.json").write_text(json.dumps(record))
+
+    def test_a_variant_that_is_no_longer_equal_leaves_the_other_s_run(self, tmp_path):
+        (both,) = self.variants(tmp_path, x=3, y=3)
+        sweep_plan.write_links([both])
+        self.finish(both)
+        x, y = self.variants(tmp_path, x=3, y=5)
+        assert y.folder.is_symlink()
+        sweep_plan.write_links([x, y])
+        assert not y.folder.exists() and [sweep_plan.Finished()(one) for one in (x, y)] == [True, False]
+
+    def test_a_stale_run_is_not_taken_for_one_that_is_equal_now(self, tmp_path):
+        for one in self.variants(tmp_path, x=3, y=5):
+            self.finish(one)
+        both = self.variants(tmp_path, x=3, y=3)
+        with pytest.raises(UserError, match="y/.* holds a run with other settings"):
+            sweep_plan.write_links(both)
+        (fresh,) = self.variants(tmp_path, new=3, y=3)
+        assert "/new/" in str(fresh.folder)
+
     def test_a_run_that_is_there_is_the_one_that_is_linked_to(self, tmp_path):
         """Whichever variant comes first now: the folder that holds the run stays where it is."""
         before = planned(tmp_path, {"seed": [1, 2]}, ["ivg/scratch"], [0])

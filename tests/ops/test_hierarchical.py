@@ -115,3 +115,11 @@ def test_a_model_that_was_not_tried_on_a_task():
     group = [[np.array([1.0, 1.0]), np.array([])], [np.array([2.0]), np.array([4.0, 4.0])]]
     low, high = hierarchical.bootstrap(group, hierarchical.iqm, np.random.default_rng(0))
     assert 1.0 <= low <= high <= 4.0
+
+
+def test_what_is_unknown_stays_unknown():
+    rng = np.random.default_rng(0)
+    assert hierarchical.bootstrap([[np.ones(1)], [np.array([1.0, 2.0])]], hierarchical.iqm, rng) is None
+    gap = [[np.array([1.0, 1.0]), np.array([])], [np.array([2.0]), np.array([4.0, 4.0])]]
+    assert np.isfinite(hierarchical.profile_band(gap, np.array([0.5, 3.0]), rng)).all()
+    assert np.isnan(hierarchical.improvement([np.full((1, 2), np.nan), np.ones((1, 2))], [np.zeros((1, 2))] * 2)[0])

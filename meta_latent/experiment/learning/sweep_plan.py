@@ -60,7 +60,7 @@ def plan(sweep: SweepConfig, variants: Sequence[Variant]) -> list[Planned]:
             same = found.get(one.settings)
             if same is None:
                 found[one.settings] = one
-            elif _holds_run(one.folder) and not _holds_run(same.folder):
+            elif _is_own(one.folder, one) and not _is_own(same.folder, same):
                 found[one.settings] = replace(one, links=(*same.links, same.folder))
             else:
                 found[one.settings] = replace(same, links=(*same.links, one.folder))
@@ -69,6 +69,11 @@ def plan(sweep: SweepConfig, variants: Sequence[Variant]) -> list[Planned]:
 
 def _holds_run(folder: Path) -> bool:
     return folder.is_dir() and not folder.is_symlink()
+
+
+def _is_own(folder: Path, one: Planned) -> bool:
+    """Whether a run of other settings does not stand in the way; one that has no record yet has just begun."""
+    return _holds_run(folder) and (not read_record(folder) or _is_of(folder, one))
 
 
 def _cells(variant: Variant, root: Path, pretrainings: dict[str, Planned]) -> list[Planned]:
@@ -122,16 +127,26 @@ def write_experiments(planned: Sequence[Planned]) -> None:
 def write_links(planned: Sequence[Planned]) -> None:
     """Link to shared runs from where every variant looks for them; a folder that is there already stays."""
     for one in planned:
-        if one.folder.is_symlink() and not one.folder.exists():
+        if one.folder.is_symlink() and not _is_of(one.folder, one):  # of an earlier grid, where the two were equal
             one.folder.unlink()
         for link in one.links:
             to = os.path.relpath(one.folder, link.parent)
+            if _holds_run(link) and not _is_own(link, one):
+                raise UserError(f"{link} holds a run with other settings than its variant has now; move it away")
             if _holds_run(link) or (link.is_symlink() and os.readlink(link) == to):
                 continue
             with files.full_disk_named(link):
                 link.parent.mkdir(parents=True, exist_ok=True)
                 link.unlink(missing_ok=True)
                 link.symlink_to(to)
+
+
+def _is_of(folder: Path, one: Planned) -> bool:
+    """Whether `folder` holds a run with the settings that `one` has."""
+    try:
+        return read_record(folder).get("settings_sha256") == Finished().settings(one)
+    except UserError:
+        return False
 
 
 class Finished:

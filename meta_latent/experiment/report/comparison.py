@@ -20,6 +20,8 @@ from meta_latent.files import atomic_write_bytes
 from meta_latent.ops.learning_speed import Curve
 
 FILE = "comparison.html"
+MEASURED = ("clock", "floor", "reference", "episodes_per_trial")
+"""Of a target: where these are equal, scores and steps are the same quantities."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,12 +129,13 @@ def _rows(
 ) -> list[dict[str, Any]]:
     """A row per run that has the arm, each after the first set against it: how many times faster its runs arrived."""
     rows = [_row(side, target, arm, thresholds) for side in found]
-    clock = found[0].report["targets"][target]["clock"]
+    first = found[0].report["targets"][target]
     base = [cell.curve for cell in found[0].cells(target, arm)]
     for side, row in zip(found, rows, strict=True):
         own = [cell.curve for cell in side.cells(target, arm)]
-        alike = side is not found[0] and side.report["targets"][target]["clock"] == clock
-        names = (target, arm, side.name)
+        measured = side.report["targets"][target]
+        alike = side is not found[0] and all(measured.get(key) == first.get(key) for key in MEASURED)
+        names, clock = (target, arm, side.name), first["clock"]
         row["against"] = [
             text.claim(plain(claim(own, base, at, clock, draw, (*names, level(at))))) if alike else (NOTHING, "")
             for at in thresholds

@@ -32,43 +32,45 @@ class Misfit(UserError):
     """An undamaged checkpoint that lacks a part or has other shapes than the one who loads it."""
 
 
-def save(folder: Path | str, state: dict[str, Any]) -> None:
+def save(folder: Path | str, state: dict[str, Any]) -> bool:
     """Write `state` into `folder` (made if missing), atomically; of earlier checkpoints the last is kept.
 
     `state` nests dict (string keys), list and tuple around tensors, NumPy arrays (boolean, integer, float),
     int, float, str, bool and None. Tensors come back on the CPU, tuples as lists, and tensors that share
     memory as separate ones.
+    Returns whether the one before the last is now another one: not where the last one holds this very state.
     Raises `TypeError` naming the place of anything else; `RunError` if the disk is full.
     """
     folder = Path(folder)
     tensors: dict[str, torch.Tensor] = {}
     tree = _encode(state, (), tensors)
     blob = safetensors.torch.save(tensors)
-    checksum = hashlib.sha256(blob).hexdigest()
-    name = f"tensors-{checksum[:16]}.safetensors"
+    checksum, tree_sum = hashlib.sha256(blob).hexdigest(), _tree_sha256(tree)
+    name = f"tensors-{checksum[:12]}{tree_sum[:12]}.safetensors"  # no two checkpoints hang on one file
     index = {
         "format": FORMAT,
         "tensors": name,
         "tensors_sha256": checksum,
-        "state_sha256": _tree_sha256(tree),
+        "state_sha256": tree_sum,
         "state": tree,
     }
     folder.mkdir(parents=True, exist_ok=True)
     files.remove_leftovers(folder)
     files.atomic_write_bytes(folder / name, blob)
-    kept = {name, _keep(folder, name)}
+    if _tensors_of(folder / INDEX) == name:
+        return False
+    kept = {name, _keep(folder)}
     files.atomic_write_bytes(folder / INDEX, json.dumps(index, allow_nan=False).encode())
     for old in folder.glob("tensors-*.safetensors"):
         if old.name not in kept:
             old.unlink(missing_ok=True)
+    return True
 
 
-def _keep(folder: Path, coming: str) -> str | None:
-    """Make the last checkpoint the one before the last, unless its tensors are those that are `coming`: both would hang
-    on one file. Returns the name of the tensors of the one before the last (None: no such).
-    """
+def _keep(folder: Path) -> str | None:
+    """Make the last checkpoint the one before the last; returns the name of the latter's tensors (None: no such)."""
     last = _tensors_of(folder / INDEX)
-    if last in (None, coming):
+    if last is None:
         return _tensors_of(folder / PREVIOUS)
     # A copy, so that at no moment the last one is missing.
     files.atomic_write_bytes(folder / PREVIOUS, (folder / INDEX).read_bytes())

@@ -50,6 +50,16 @@ def raised() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def held() -> Iterator[None]:
+    """What interrupts the block raises `KeyboardInterrupt` at its end; processes that it starts inherit nothing."""
+    noted: list[int] = []
+    with _handled(lambda number, _: noted.append(number), signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        yield
+    if noted:
+        raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
 def _handled(handler: Handler, *numbers: int) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -68,7 +68,8 @@ class Resumable:
         """
         self._each("flush")
         state = {name: None if part is None else part.state() for name, part in self._parts.items()}
-        checkpoint.save(self._path, state)
+        if not checkpoint.save(self._path, state):
+            return  # nothing is new, and the files of the one before it stay
         for name, part in self._parts.items():
             if hasattr(part, "prune"):
                 part.prune(*self._saved.get(name, ()))

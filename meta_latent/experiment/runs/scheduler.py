@@ -134,6 +134,8 @@ class _Pool:
     def collect(self) -> None:
         """Take note of the processes that have ended."""
         for item in [item for item in self.running if item.process.poll() is not None]:
+            if item not in self.running:  # `_stop` has settled it
+                continue
             self.running.remove(item)
             status, line = item.process.poll(), item.process.reason()
             told = {"exit_status": status, "last_line": line, "seconds": time.monotonic() - item.started}
@@ -186,7 +188,8 @@ class _Pool:
         else:
             self.waiting.remove(cell)
             slot = min(set(range(self._workers)) - {item.slot for item in self.running})
-            self.running.append(_Running(cell, self._policy.launch(cell), slot))
+            with interrupts.held():  # between its start and its place in the list nobody would end it
+                self.running.append(_Running(cell, self._policy.launch(cell), slot))
             self._tell("started", cell)
 
     def _again(self, cell: Cell, status: int) -> bool:
@@ -198,7 +201,8 @@ class _Pool:
     def _stop(self) -> None:
         self.interrupt()
         for item in self.running:
-            self._settle(item.cell, "done" if item.process.poll() == 0 else "stopped")
+            told = {"exit_status": item.process.poll(), "seconds": time.monotonic() - item.started}
+            self._settle(item.cell, "done" if item.process.poll() == 0 else "stopped", **told)
         self.running.clear()
         for cell in self.waiting[:]:
             self._settle(cell, "stopped")

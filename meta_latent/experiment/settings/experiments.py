@@ -33,7 +33,8 @@ def load_with_origins(
     folder = Path(name)
     if not (folder / FILE).is_file():
         return config.load_with_origins(schema, [config.find("experiment", name)], overrides)
-    place = [("out", str(folder.parent)), ("name", folder.resolve().name)]
+    whole = folder if folder.name not in ("", "..") else folder.resolve()  # a link has a name of its own
+    place = [("out", str(whole.parent)), ("name", whole.name)]
     return config.load_with_origins(schema, [folder / FILE], [*place, *overrides])
 
 
