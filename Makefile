@@ -75,6 +75,7 @@ docs: $(VENV)/docs
 
 lint: setup
 	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
 
 demo: setup
 	$(VENV)/bin/meta-latent demo

@@ -101,7 +101,7 @@ class Case:
         return dict(zip(self.parameters, torch.autograd.grad(mean, list(self.parameters.values())), strict=True))
 
     def grouped(self, size: int) -> Parameters:
-        """"auto" if it chose groups of `size`."""
+        """ "auto" if it chose groups of `size`."""
         chosen = inner_loop.GROUP_WORK
         inner_loop.GROUP_WORK = size * self.work
         try:
@@ -217,7 +217,7 @@ def main(cases: list[tuple[int, int]], rounds: int, device: torch.device) -> dic
 
 
 def sizes(text: str) -> tuple[int, int]:
-    """"64x200" -> (64, 200)."""
+    """ "64x200" -> (64, 200)."""
     width, samples = text.split("x")
     return int(width), int(samples)
 

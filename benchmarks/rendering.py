@@ -182,18 +182,14 @@ def sheet(rows: dict[str, tuple[dict[str, float], list[np.ndarray]]]) -> Image.I
 
 def main() -> None:
     """Measure, print tables, save the pictures, and write JSON where asked."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=2.0, help="per variant")
     parser.add_argument("--only", default="", help="scenes and environments whose name starts with this")
     parser.add_argument("--json", default=None, help="also write the figures to this file")
     parser.add_argument("--picture", default=None, help="also save the pictures side by side in this file")
     arguments = parser.parse_args()
     scenes = {
-        name: measure(make(), arguments.seconds)
-        for name, make in SCENES.items()
-        if name.startswith(arguments.only)
+        name: measure(make(), arguments.seconds) for name, make in SCENES.items() if name.startswith(arguments.only)
     }
     print(f"{'pictures per second':26} {'gymnasium':>9} {'smooth':>7} {'ratio':>6} {'ours':>7} {'ratio':>6}")
     for name, (rates, _) in scenes.items():

@@ -95,7 +95,6 @@ def child(checkout: Path, overrides: list[str]) -> dict[str, float]:
 def commit(checkout: Path) -> str:
     """The checkout's commit, with "+changes" where its files differ from it."""
 
-
     def git(*words: str) -> str:
         command = ["git", "-C", str(checkout), *words]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()

@@ -26,8 +26,21 @@ if TYPE_CHECKING:  # imported inside the functions otherwise: `import meta_laten
     from meta_latent.protocols import Agent
 
 __version__ = "0.1.0"
-__all__ = ["RunError", "UserError", "adapt", "configure", "evaluate", "export", "load", "player", "pretrain",
-           "register_encoder", "report", "sweep", "transfer"]
+__all__ = [
+    "RunError",
+    "UserError",
+    "adapt",
+    "configure",
+    "evaluate",
+    "export",
+    "load",
+    "player",
+    "pretrain",
+    "register_encoder",
+    "report",
+    "sweep",
+    "transfer",
+]
 
 
 def load(path: str | Path, device: str = "cpu") -> LatentStateModel | Agent:
@@ -124,9 +137,7 @@ def evaluate(
 
     fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
     fields |= {"target": target, "arm": arm, "run_seed": seed}
-    return evaluation.evaluate(
-        evaluation.EvaluateConfig(**fields, episodes=episodes, video=video, fresh=fresh)
-    )
+    return evaluation.evaluate(evaluation.EvaluateConfig(**fields, episodes=episodes, video=video, fresh=fresh))
 
 
 def adapt(

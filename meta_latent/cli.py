@@ -156,9 +156,7 @@ def _add_readers(commands: argparse._SubParsersAction) -> None:
                           help="a setting or a section, such as transfer.evaluation, or all (default: what is not the "
                                "default); and overrides")  # fmt: skip
     settings.set_defaults(run=_run_config)
-    doctor = commands.add_parser(
-        "doctor", help="check this machine; says which command mends what is missing"
-    )
+    doctor = commands.add_parser("doctor", help="check this machine; says which command mends what is missing")
     doctor.set_defaults(run=_run_doctor)
     text = "list the task distributions, or show one: its spaces, its reward in words, a picture"
     tasks = commands.add_parser("tasks", help=text, description=text, allow_abbrev=False)
@@ -193,9 +191,7 @@ def _run_experiment(parsed: argparse.Namespace) -> int | None:
     name, overrides = parsed.name, list(parsed.overrides)
     if "=" in name:
         if parsed.command != "demo":
-            raise UserError(
-                f"expected meta-latent {parsed.command} NAME [key=value ...], got {name!r} as NAME"
-            )
+            raise UserError(f"expected meta-latent {parsed.command} NAME [key=value ...], got {name!r} as NAME")
         name, overrides = "demo", [name, *overrides]
     for override in overrides:
         if "=" not in override:

@@ -35,9 +35,7 @@ def maml() -> type:
     if "learn2learn" in sys.modules:  # somebody has paid for the whole package already
         return importlib.import_module("learn2learn.algorithms.maml").MAML
     if not installed():
-        raise UserError(
-            f"learn2learn is not installed; `make setup` installs it, or (with a C compiler): {INSTALL}"
-        )
+        raise UserError(f"learn2learn is not installed; `make setup` installs it, or (with a C compiler): {INSTALL}")
     with _stand_ins():
         return importlib.import_module("learn2learn.algorithms.maml").MAML
 

@@ -61,9 +61,7 @@ class EnsembleMLP(nn.Module):
         shared_layers = min(shared_layers, layers)
         sizes = [inputs, *[hidden] * layers]
         self.shared = nn.ModuleList(nn.Linear(sizes[i], sizes[i + 1]) for i in range(shared_layers))
-        self.own = nn.ModuleList(
-            EnsembleLinear(heads, sizes[i], sizes[i + 1]) for i in range(shared_layers, layers)
-        )
+        self.own = nn.ModuleList(EnsembleLinear(heads, sizes[i], sizes[i + 1]) for i in range(shared_layers, layers))
         self.last = EnsembleLinear(heads, sizes[-1], outputs, output_scale)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

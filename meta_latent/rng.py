@@ -68,9 +68,11 @@ class Streams:
 
     def state(self) -> dict:
         """Everything needed to go on bit for bit."""
-        return {"seed": self.seed,
-                "numpy": {name: g.bit_generator.state for name, g in self._numpy.items()},
-                "torch": {name: g.get_state() for name, g in self._torch.items()}}
+        return {
+            "seed": self.seed,
+            "numpy": {name: g.bit_generator.state for name, g in self._numpy.items()},
+            "torch": {name: g.get_state() for name, g in self._torch.items()},
+        }
 
     def load_state(self, state: dict) -> None:
         """Continue the streams of `state()`."""

@@ -66,23 +66,32 @@ class Spec:
     def of(cls, distribution) -> Spec:
         """The spec of a `task_suites.TaskDistribution` (or of anything with its spaces)."""
         spaces = distribution.observation_space.spaces
-        images = {key.removeprefix("image_"): tuple(int(n) for n in space.shape)
-                  for key, space in sorted(spaces.items()) if key.startswith("image_")}
+        images = {
+            key.removeprefix("image_"): tuple(int(n) for n in space.shape)
+            for key, space in sorted(spaces.items())
+            if key.startswith("image_")
+        }
         proprio = int(np.prod(spaces["proprio"].shape)) if "proprio" in spaces else 0
-        return cls(
-            images, proprio, int(distribution.action_space.shape[0]), len(distribution.reward_input_names)
-        )
+        return cls(images, proprio, int(distribution.action_space.shape[0]), len(distribution.reward_input_names))
 
     def to_dict(self) -> dict:
         """A JSON-able form."""
-        return {"images": {k: list(v) for k, v in self.images.items()}, "proprio": self.proprio,
-                "action_size": self.action_size, "reward_inputs": self.reward_inputs}
+        return {
+            "images": {k: list(v) for k, v in self.images.items()},
+            "proprio": self.proprio,
+            "action_size": self.action_size,
+            "reward_inputs": self.reward_inputs,
+        }
 
     @classmethod
     def from_dict(cls, values: dict) -> Spec:
         """The inverse of `to_dict`."""
-        return cls({k: tuple(v) for k, v in values["images"].items()}, int(values["proprio"]),
-                   int(values["action_size"]), int(values["reward_inputs"]))
+        return cls(
+            {k: tuple(v) for k, v in values["images"].items()},
+            int(values["proprio"]),
+            int(values["action_size"]),
+            int(values["reward_inputs"]),
+        )
 
     def mismatch(self, other: Spec) -> str | None:
         """Why a model of this spec cannot read data of `other` (None if it can); reward inputs may differ."""
@@ -123,9 +132,18 @@ class Step:
     task_index: torch.Tensor | None = None
 
     @classmethod
-    def of(cls, observation: Mapping[str, Any], action: torch.Tensor, *, reward: float | None = None,
-           is_first: bool = False, is_task_first: bool = False, is_last: bool = False, is_terminal: bool = False,
-           task: torch.Tensor | None = None) -> Step:
+    def of(
+        cls,
+        observation: Mapping[str, Any],
+        action: torch.Tensor,
+        *,
+        reward: float | None = None,
+        is_first: bool = False,
+        is_task_first: bool = False,
+        is_last: bool = False,
+        is_terminal: bool = False,
+        task: torch.Tensor | None = None,
+    ) -> Step:
         """One instant of one environment, B = 1.
 
         Args:
@@ -142,8 +160,11 @@ class Step:
     def to(self, device: torch.device | str):
         """The same values on another device."""
         moved = {f.name: getattr(self, f.name) for f in fields(self)}
-        moved = {k: {c: x.to(device) for c, x in v.items()} if isinstance(v, dict) else v.to(device)
-                 for k, v in moved.items() if v is not None}
+        moved = {
+            k: {c: x.to(device) for c, x in v.items()} if isinstance(v, dict) else v.to(device)
+            for k, v in moved.items()
+            if v is not None
+        }
         return replace(self, **moved)
 
 

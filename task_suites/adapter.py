@@ -160,9 +160,7 @@ class Adapted(OwnTasks):
             for key, space in self.observation_space.items():
                 if not space.contains(observation[key]):
                     found = f"{observation[key].dtype} {observation[key].shape}"
-                    raise SuiteError(
-                        f"{self.name}: step returned as {key} {found}, which is not in its space {space}"
-                    )
+                    raise SuiteError(f"{self.name}: step returned as {key} {found}, which is not in its space {space}")
             self.try_out(info["reward_inputs"])
         finally:
             env.close()

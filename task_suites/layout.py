@@ -133,9 +133,7 @@ def texture_of(
         plane = model.geom_type[geom] in _FLAT
         side = 1 / (4 * half_metres) if plane else 1.0
         return np.ones((patterns.SIZE, patterns.SIZE, 3)), ((side, side), plane)
-    height, width, channels = (
-        int(field[texture]) for field in (model.tex_height, model.tex_width, model.tex_nchannel)
-    )
+    height, width, channels = (int(field[texture]) for field in (model.tex_height, model.tex_width, model.tex_nchannel))
     start = model.tex_adr[texture]
     whole = model.tex_data[start : start + height * width * channels].reshape(height, width, channels)
     # Six faces, one below another: the first.

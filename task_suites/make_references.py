@@ -31,9 +31,7 @@ VARIANTS: dict[str, tuple[dict, ...]] = {  # by name, or else by family
     "tabletop/lift": (_DENSE, _SPARSE, *_WITH_FINGERS),
     "tabletop/stack": (_DENSE, _SPARSE, *_WITH_FINGERS),
     "toy/hidden_goal": tuple(
-        {"goals": goals, "reward": reward}
-        for goals in ("ring", "half_ring")
-        for reward in ("dense", "sparse")
+        {"goals": goals, "reward": reward} for goals in ("ring", "half_ring") for reward in ("dense", "sparse")
     )
     + ({"goals": "ring", "reward": "dense", "episode_steps": 15},),
     "toy/rotated_actuators": ({}, {"inertia": True}),
@@ -42,9 +40,7 @@ _LEAST_GAIN = 0.1  # a script that hardly beats chance sets no scale: scores of 
 FIRST_SEED = 1_000_000  # far from the seeds of training and evaluation
 
 
-def roll_out(
-    suite: TaskDistribution, task: Task, act: Callable, episodes: int
-) -> tuple[np.ndarray, np.ndarray]:
+def roll_out(suite: TaskDistribution, task: Task, act: Callable, episodes: int) -> tuple[np.ndarray, np.ndarray]:
     """Return reward_inputs (episodes, T, R), actions (episodes, T, A). act(rng) returns a policy.
 
     It goes on to the time limit: whether an episode ends before depends on the task, see `_score`.
@@ -176,11 +172,7 @@ def _played(env: gymnasium.Env, act: Callable, seed: int) -> float:
 def as_text(command: str, scores: dict[str, dict]) -> str:
     """Return what references.json holds, a line per entry: small, and a change of one shows as one."""
     lines = (f"  {json.dumps(key)}: {json.dumps(scores[key], sort_keys=True)}" for key in sorted(scores))
-    return (
-        f'{{\n "command": {json.dumps(command)},\n "format": 1,\n "scores": {{\n'
-        + ",\n".join(lines)
-        + "\n }\n}\n"
-    )
+    return f'{{\n "command": {json.dumps(command)},\n "format": 1,\n "scores": {{\n' + ",\n".join(lines) + "\n }\n}\n"
 
 
 def main() -> None:

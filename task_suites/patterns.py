@@ -53,7 +53,6 @@ class Plasma:
         """Return the picture (64, 64, 3) uint8 at `step`."""
         shifts = (self._drift * step).astype(int) % SIZE
         first, second = (
-            field[y : y + SIZE, x : x + SIZE]
-            for field, (y, x) in zip(self._fields, shifts.tolist(), strict=True)
+            field[y : y + SIZE, x : x + SIZE] for field, (y, x) in zip(self._fields, shifts.tolist(), strict=True)
         )
         return self._palette.take(first + second, axis=0)

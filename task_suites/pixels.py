@@ -113,9 +113,7 @@ class MujocoPixels(gymnasium.Wrapper):
             self._first = next(iter(self._cameras.values()), None)
             if self._first is None:
                 self._first = self._camera(DEFAULT_CAMERA)
-            self._scenery = Scenery(
-                model, self.distractors, keep=self._keep, region=self._region, view=self._first
-            )
+            self._scenery = Scenery(model, self.distractors, keep=self._keep, region=self._region, view=self._first)
 
     def _camera(self, name: str) -> int | mujoco.MjvCamera:
         model = self._model

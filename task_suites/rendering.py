@@ -22,8 +22,7 @@ from task_suites.errors import SuiteError
 
 _OFF = ("disable", "disabled", "off", "false", "0")
 _ADVICE = (
-    "install the system packages libegl1 and libgl1-mesa-dri (Debian, Ubuntu), "
-    "or set MUJOCO_GL to a backend that works"
+    "install the system packages libegl1 and libgl1-mesa-dri (Debian, Ubuntu), or set MUJOCO_GL to a backend that works"
 )
 
 
@@ -41,9 +40,7 @@ def choose_backend() -> str:
     if not chosen:
         if platform.system() != "Linux":
             return "native"
-        only_osmesa = not _loads("libEGL.so.1") and any(
-            _loads(f"libOSMesa.so.{version}") for version in (8, 6)
-        )
+        only_osmesa = not _loads("libEGL.so.1") and any(_loads(f"libOSMesa.so.{version}") for version in (8, 6))
         chosen = "osmesa" if only_osmesa else "egl"
         # mujoco imports the backend with itself and fails there without libEGL: then physics must do without
         # one.
@@ -67,9 +64,7 @@ except (ImportError, AttributeError, OSError, RuntimeError) as _error:
 def _make_context():
     """Return a GL context of our backend, whatever mujoco chose when somebody imported it before us."""
     if BACKEND in _OFF:
-        raise SuiteError(
-            f"no pictures: MUJOCO_GL={BACKEND} switches rendering off; unset it or set it to egl"
-        )
+        raise SuiteError(f"no pictures: MUJOCO_GL={BACKEND} switches rendering off; unset it or set it to egl")
     module = f"mujoco.{BACKEND}" if BACKEND in ("egl", "osmesa") else "mujoco.gl_context"
     try:
         kind = importlib.import_module(module).GLContext

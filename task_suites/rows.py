@@ -72,9 +72,7 @@ class LockstepRows(ABC):
         self._last = self._begin(seeds)
         return self._shown()
 
-    def step(
-        self, actions: np.ndarray, alive: np.ndarray
-    ) -> tuple[Batch, np.ndarray, np.ndarray, np.ndarray, Batch]:
+    def step(self, actions: np.ndarray, alive: np.ndarray) -> tuple[Batch, np.ndarray, np.ndarray, np.ndarray, Batch]:
         """Take one step in the rows that are `alive` (N,); actions (N, A), of the others not looked at.
 
         Returns (observation, reward (N,) float64, terminated (N,), truncated (N,), info). A row that is not

@@ -102,9 +102,7 @@ class Distractor:
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
             raise SuiteError(f"distractor {self.name!r}: seed is {self.seed!r}, expected an int >= 0")
         if not isinstance(self.folder, str) or (self.folder and self.name != "video"):
-            raise SuiteError(
-                f"distractor {self.name!r}: folder is {self.folder!r}, expected a path, for 'video' only"
-            )
+            raise SuiteError(f"distractor {self.name!r}: folder is {self.folder!r}, expected a path, for 'video' only")
         object.__setattr__(self, "intensity", float(self.intensity))
 
     def to_dict(self) -> dict[str, Scalar]:
@@ -121,9 +119,7 @@ def read_distractors(values: Any) -> tuple[Distractor, ...]:
     if isinstance(values, Mapping):
         return tuple(Distractor(name, intensity) for name, intensity in values.items())
     if isinstance(values, str) or not isinstance(values, Iterable):
-        raise SuiteError(
-            f"distractors: got {values!r}, expected a mapping from name to intensity or a sequence"
-        )
+        raise SuiteError(f"distractors: got {values!r}, expected a mapping from name to intensity or a sequence")
     found: list[Distractor] = []
     for item in values:
         if isinstance(item, Mapping):

@@ -20,8 +20,7 @@ def whole(value: Any, what: str, low: int, high: int | None = None) -> int:
     good = isinstance(value, numbers.Integral) and not isinstance(value, bool)
     if not good or value < low or (high is not None and value > high):
         raise SuiteError(
-            f"{what} is {value!r}: expected a whole number from {low}"
-            + ("" if high is None else f" to {high}")
+            f"{what} is {value!r}: expected a whole number from {low}" + ("" if high is None else f" to {high}")
         )
     return int(value)
 

@@ -76,9 +76,7 @@ class TaskVector:
         makers = [lambda task=task: Place(suite, task) for task in self.tasks]
         if processes:
             # Spawned, as a forked process inherits a GL context that it cannot use.
-            self._vector: Any = AsyncVectorEnv(
-                makers, context="spawn", autoreset_mode=AutoresetMode.DISABLED
-            )
+            self._vector: Any = AsyncVectorEnv(makers, context="spawn", autoreset_mode=AutoresetMode.DISABLED)
         else:
             self._vector = SyncVectorEnv(makers, autoreset_mode=AutoresetMode.DISABLED)
         size = len(self.tasks)

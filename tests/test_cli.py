@@ -165,8 +165,7 @@ def test_tasks_knows_a_users_own_package(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(task_suites.registry, "_ENTRIES", dict(task_suites.registry._ENTRIES))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my_tasks_of_test.py").write_text(
-        "import task_suites\n"
-        "task_suites.gymnasium_task('mine/pole', 'CartPole-v1', tags=('wanted',))\n"
+        "import task_suites\ntask_suites.gymnasium_task('mine/pole', 'CartPole-v1', tags=('wanted',))\n"
     )
     assert cli.main(["tasks", "imports=[my_tasks_of_test]", "--tag", "wanted"]) == 0
     assert capsys.readouterr().out == "mine/pole\n"
@@ -195,9 +194,7 @@ def test_a_missing_dependency_inside_a_users_package_is_their_traceback(transfer
 
 def test_help_is_fast_because_nothing_heavy_is_imported():
     code = "import sys, meta_latent.cli as c; c.main(['--help']); print(*sys.modules)"
-    modules = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    ).stdout.split()
+    modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"torch", "numpy", "gymnasium", "omegaconf", "matplotlib"} & set(modules)
     assert "meta_latent.cli" in modules
 
@@ -223,9 +220,7 @@ def test_signals_interrupt_a_real_process(kind, by_scheduler):
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     if by_scheduler:
         # The scheduler may run in the background of a script, where shells let processes ignore Ctrl-C.
-        ignore = (
-            "import os, signal as s, sys; s.signal(s.SIGINT, s.SIG_IGN); _, *a = sys.argv; os.execv(a[0], a)"
-        )
+        ignore = "import os, signal as s, sys; s.signal(s.SIGINT, s.SIG_IGN); _, *a = sys.argv; os.execv(a[0], a)"
         argv = [sys.executable, "-c", ignore, sys.executable, "-c", PROCESS]
     else:
         argv = [sys.executable, "-c", PROCESS]
@@ -259,9 +254,7 @@ from meta_latent import cli
 sys.exit(cli.main())
 """
     for settings in ({"PYTHONIOENCODING": "ascii"}, {"PYTHONIOENCODING": "latin-1:strict"}):
-        child = subprocess.run(
-            [sys.executable, "-c", code], env={**os.environ, **settings}, capture_output=True
-        )
+        child = subprocess.run([sys.executable, "-c", code], env={**os.environ, **settings}, capture_output=True)
         assert child.returncode == 0, child.stderr
         assert child.stdout in (b"2 \\xd7 faster\n", b"2 \xd7 faster\n")
 
@@ -296,8 +289,6 @@ from meta_latent import cli
 sys.exit(cli.main())
 """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
-    with subprocess.Popen(
-        [sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True
-    ) as process:
+    with subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True) as process:
         output = process.communicate(timeout=20)[0].split()
     assert output == ["268435456", str(process.pid), "push"]

@@ -134,7 +134,7 @@ def circles(root: Path) -> list[str]:
 
     def visit(name: str, above: tuple[str, ...]) -> None:
         if name in above:
-            problems.append(" -> ".join([*above[above.index(name):], name]))
+            problems.append(" -> ".join([*above[above.index(name) :], name]))
         elif name not in done:
             for following in sorted(graph[name]):
                 visit(following, (*above, name))
@@ -163,11 +163,7 @@ def metaworld_files(root: Path) -> list[str]:
 
 
 def forbidden_names(root: Path) -> list[str]:
-    return [
-        path
-        for path, _ in sources(root, *PACKAGES)
-        if FORBIDDEN_NAMES & set(path.removesuffix(".py").split("/"))
-    ]
+    return [path for path, _ in sources(root, *PACKAGES) if FORBIDDEN_NAMES & set(path.removesuffix(".py").split("/"))]
 
 
 def global_randomness(root: Path) -> list[str]:
@@ -176,9 +172,7 @@ def global_randomness(root: Path) -> list[str]:
         if path == "meta_latent/rng.py":
             continue
         problems += [f"{path}: {m.group()}" for m in GLOBAL_RANDOMNESS.finditer(text)]
-        problems += [
-            f"{path} imports random" for name in imports(text, path) if name.split(".")[0] == "random"
-        ]
+        problems += [f"{path} imports random" for name in imports(text, path) if name.split(".")[0] == "random"]
     return problems
 
 
@@ -186,9 +180,7 @@ def pickles(root: Path) -> list[str]:
     problems = []
     for path, text in sources(root, *PACKAGES, "examples", "benchmarks", "docs"):
         problems += [f"{path}: {m.group()}" for m in UNPICKLING.finditer(text)]
-        problems += [
-            f"{path} imports {name}" for name in imports(text, path) if name.split(".")[0] in PICKLING
-        ]
+        problems += [f"{path} imports {name}" for name in imports(text, path) if name.split(".")[0] in PICKLING]
     return problems
 
 
@@ -215,9 +207,7 @@ def sizes(root: Path) -> list[str]:
             problems.append(f"{path} has {len(text.splitlines())} lines, at most 400")
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.FunctionDef) and node.end_lineno - node.lineno + 1 > 60:
-                problems.append(
-                    f"{path}: {node.name} has {node.end_lineno - node.lineno + 1} lines, at most 60"
-                )
+                problems.append(f"{path}: {node.name} has {node.end_lineno - node.lineno + 1} lines, at most 60")
     return problems
 
 
@@ -254,8 +244,7 @@ BREACHES = [
     (experiment_rooms, "meta_latent/experiment/a.py", ""),
     (experiment_rooms, "meta_latent/experiment/runs/a.py", "from meta_latent.experiment.learning import loop"),
     (experiment_rooms, "meta_latent/experiment/report/a.py", "from meta_latent.experiment.other import b"),
-    (experiment_rooms, "meta_latent/experiment/pretraining/a.py",
-     "from meta_latent.experiment.report import page"),
+    (experiment_rooms, "meta_latent/experiment/pretraining/a.py", "from meta_latent.experiment.report import page"),
     (circles, "meta_latent/data/a.py", "import meta_latent.data.b"),
     (circles, "meta_latent/data/a.py", "def f():\n    from meta_latent.data import b"),
     (layering, "meta_latent/experiment/a.py", "import meta_latent.extras"),
@@ -281,8 +270,11 @@ ALLOWED = [
     ),
     (layering, "meta_latent/algorithms/__init__.py", "from meta_latent.algorithms.sac import Agent"),
     (layering, "meta_latent/algorithms/sac.py", "from meta_latent.algorithms.registry import Algorithm"),
-    (experiment_rooms, "meta_latent/experiment/pretraining/a.py",
-     "from meta_latent.experiment.report import figures\nfrom meta_latent.experiment.settings.schema import X"),
+    (
+        experiment_rooms,
+        "meta_latent/experiment/pretraining/a.py",
+        "from meta_latent.experiment.report import figures\nfrom meta_latent.experiment.settings.schema import X",
+    ),
     (circles, "meta_latent/data/a.py", "from meta_latent.data import b\nfrom meta_latent import files"),
     (
         layering,

@@ -22,8 +22,15 @@ ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
 EXPERIMENTS = ("pretrain", "transfer", "demo", "config")
 RUN_ELSEWHERE = ("docs/python.md",)  # tests/experiment/test_player.py
-ALGORITHM_PARTS = ("How it works", "Deviations from the paper", "Settings", "Metrics", "Arms and a run", "Result",
-                   "When not to use")
+ALGORITHM_PARTS = (
+    "How it works",
+    "Deviations from the paper",
+    "Settings",
+    "Metrics",
+    "Arms and a run",
+    "Result",
+    "When not to use",
+)
 
 
 def heads(page):
@@ -76,6 +83,7 @@ def test_every_page_stands_in_the_contents():
 
 # Code
 
+
 def blocks(page):
     """The page's code in Python, in order."""
     return re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.M | re.S)
@@ -112,6 +120,7 @@ def test_code_is_found():
 
 
 # Pages of algorithms
+
 
 def algorithms_of(page):
     """Names of the algorithms that the page says it is about, right below its title."""

@@ -68,9 +68,7 @@ WRITERS = {
 
 @pytest.mark.parametrize("writer", WRITERS)
 @pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES, errno.EIO])
-def test_a_disk_that_cannot_be_written_is_a_run_error_that_names_the_file(
-    tmp_path, monkeypatch, writer, code
-):
+def test_a_disk_that_cannot_be_written_is_a_run_error_that_names_the_file(tmp_path, monkeypatch, writer, code):
     fail_at(monkeypatch, 0, OSError(code, "broken disk"))
     with pytest.raises(RunError, match="could not write .*/a: broken disk; ") as caught:
         WRITERS[writer](tmp_path / "a")
@@ -165,13 +163,24 @@ def test_leftovers_go_and_other_files_stay(tmp_path):
 
 def test_json_has_no_word_for_what_is_not_finite():
     """And numbers of other libraries are numbers."""
-    value = {"a": [math.nan, {"b": -math.inf}, (1e300 * 1e10, 0.5)], "c": np.float32("nan"), "d": np.int64(3),
-             "e": torch.tensor(math.inf), "f": Path("x"), "g": [None, True, "NaN", np.bool_(False)]}
+    value = {
+        "a": [math.nan, {"b": -math.inf}, (1e300 * 1e10, 0.5)],
+        "c": np.float32("nan"),
+        "d": np.int64(3),
+        "e": torch.tensor(math.inf),
+        "f": Path("x"),
+        "g": [None, True, "NaN", np.bool_(False)],
+    }
     text = files.to_json(value)
     for indent in (None, 1):
         assert files.from_json(files.to_json(value, indent)) == {
-            "a": [None, {"b": None}, [None, 0.5]], "c": None, "d": 3, "e": None, "f": "x",
-            "g": [None, True, "NaN", False]}
+            "a": [None, {"b": None}, [None, 0.5]],
+            "c": None,
+            "d": 3,
+            "e": None,
+            "f": "x",
+            "g": [None, True, "NaN", False],
+        }
     assert b"Infinity" not in text
     for wrong in ({"a": object()}, {1: {2}}, [b"bytes"]):
         with pytest.raises(TypeError, match="JSON cannot hold"):

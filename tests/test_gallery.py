@@ -36,9 +36,7 @@ def test_every_body_and_arm_has_a_row(script):
     for names in script.families().values():
         rows = script.shown(names)
         assert set(rows) <= set(names) and len(rows) == min(len(names), script.MAX_TASKS)
-        assert {task_suites.get(name).family for name in rows} == {
-            task_suites.get(name).family for name in names
-        }
+        assert {task_suites.get(name).family for name in rows} == {task_suites.get(name).family for name in names}
 
 
 def test_a_familys_picture_has_a_row_per_task(script, tmp_path, capsys):

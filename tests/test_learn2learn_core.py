@@ -9,17 +9,13 @@ import torch
 from meta_latent import learn2learn_core
 from meta_latent.errors import UserError
 
-needs_learn2learn = pytest.mark.skipif(
-    not learn2learn_core.installed(), reason="learn2learn is not installed"
-)
+needs_learn2learn = pytest.mark.skipif(not learn2learn_core.installed(), reason="learn2learn is not installed")
 
 
 @needs_learn2learn
 def test_nothing_else_of_learn2learn_is_imported_or_left_behind():
     code = "import sys, meta_latent.learn2learn_core as c; print(c.maml().__name__, *sys.modules)"
-    found = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    ).stdout.split()
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert found[0] == "MAML"
     assert not [name for name in found if name.split(".")[0] in ("learn2learn", "gym", "torchvision")]
     assert learn2learn_core.maml() is learn2learn_core.maml()

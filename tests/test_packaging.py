@@ -27,9 +27,7 @@ def lines(setup, section, option):
 
 
 def test_every_package_is_listed(setup):
-    folders = [
-        path.parent for package in ("meta_latent", "task_suites") for path in (ROOT / package).rglob("*.py")
-    ]
+    folders = [path.parent for package in ("meta_latent", "task_suites") for path in (ROOT / package).rglob("*.py")]
     names = {".".join(folder.relative_to(ROOT).parts) for folder in folders}
     assert set(lines(setup, "options", "packages")) == names | {"meta_latent.configs"}
 
@@ -37,9 +35,7 @@ def test_every_package_is_listed(setup):
 def test_constraints_fit_the_requirements(setup):
     from packaging.requirements import Requirement
 
-    pinned = [
-        Requirement(line) for line in (ROOT / "constraints.txt").read_text().splitlines() if line[0] != "#"
-    ]
+    pinned = [Requirement(line) for line in (ROOT / "constraints.txt").read_text().splitlines() if line[0] != "#"]
     versions = {normal(p.name): next(iter(p.specifier)).version for p in pinned}
     extras = [line for option in setup["options.extras_require"] for line in requirement_lines(setup, option)]
     for line in [*lines(setup, "options", "install_requires"), *extras]:
@@ -55,8 +51,7 @@ def test_the_lowest_versions_that_are_tested_are_those_that_are_admitted(setup):
     admitted = [Requirement(line) for extra in tested for line in requirement_lines(setup, extra)]
     admitted += [Requirement(line) for line in lines(setup, "options", "install_requires")]
     floors = {
-        normal(r.name): Version(next(s.version for s in r.specifier if s.operator in (">=", "==")))
-        for r in admitted
+        normal(r.name): Version(next(s.version for s in r.specifier if s.operator in (">=", "=="))) for r in admitted
     }
     text = (ROOT / "constraints-floors.txt").read_text().splitlines()
     pinned = [Requirement(line) for line in text if line[0] != "#"]
@@ -98,9 +93,7 @@ def test_the_wheel_holds_every_source_and_data_file(wheel):
     held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     paths = [path for name in ("meta_latent", "task_suites") for path in (ROOT / name).rglob("*")]
     expected = {path.relative_to(ROOT).as_posix() for path in paths if path.suffix in (".py", *DATA)}
-    configs = {
-        f"meta_latent/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "configs").rglob("*.yaml")
-    }
+    configs = {f"meta_latent/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "configs").rglob("*.yaml")}
     assert configs and held == expected | configs
 
 
@@ -123,6 +116,4 @@ def test_an_installed_copy_finds_its_configs(wheel, tmp_path):
     )
     where, found = child.stdout.split("\n")[:2]
     assert where.startswith(str(tmp_path))
-    assert found and all(
-        path.startswith(str(tmp_path / "installed/meta_latent/configs")) for path in found.split()
-    )
+    assert found and all(path.startswith(str(tmp_path / "installed/meta_latent/configs")) for path in found.split())

@@ -30,9 +30,7 @@ def missing(protocol, kind) -> list[str]:
         if not inspect.isfunction(wanted) or name.startswith("_") and name != "__len__":
             continue
         found = getattr(kind, name, None)
-        if found is None or list(inspect.signature(found).parameters) != list(
-            inspect.signature(wanted).parameters
-        ):
+        if found is None or list(inspect.signature(found).parameters) != list(inspect.signature(wanted).parameters):
             problems.append(name)
     return problems
 

@@ -53,8 +53,10 @@ def test_readme_says_what_hidden_goal_found():
     """Medians over seeds: both episodes of RL^2, the oracle's last, the script's."""
     text = (ROOT / "README.md").read_text()
     targets = json.loads((ROOT / "docs" / "results" / "hidden_goal.json").read_text())["report"]["targets"]
-    said = {"sparse": "{:.1f} and {:.1f} of at most {script:.1f}, the oracle {oracle:.1f}",
-            "dense": "{:.1f} and {:.1f}, the oracle {oracle:.1f}, a script that knows the goal {script:.1f}"}
+    said = {
+        "sparse": "{:.1f} and {:.1f} of at most {script:.1f}, the oracle {oracle:.1f}",
+        "dense": "{:.1f} and {:.1f}, the oracle {oracle:.1f}, a script that knows the goal {script:.1f}",
+    }
     for name, words in said.items():
         arms = targets[name]["arms"]
         rl2, oracle = (np.median(arms[f"{arm}/scratch"]["returns_by_episode"], 0) for arm in ("rl2", "oracle"))
@@ -76,9 +78,11 @@ def test_readme_says_what_meld_found_on_the_toy():
     assert f"(`slac`) {pair['slac']};" in text and f"(`oracle`) {found['oracle'][-1]:.1f};" in text
     assert f"same steps {pair['rl2']}. PEARL, with" in text and f"within an episode, {pair['pearl']}." in text
     dense = medians("meld_toy", "dense")
-    assert (f"MELD has {dense['meld'][0]:.1f} and {dense['meld'][1]:.1f}, SLAC {dense['slac'][-1]:.1f}, the oracle "
-            f"{dense['oracle'][-1]:.1f}. PEARL has {dense['pearl'][0]:.1f} and "
-            f"{dense['pearl'][1]:.1f} (three seeds).") in text
+    assert (
+        f"MELD has {dense['meld'][0]:.1f} and {dense['meld'][1]:.1f}, SLAC {dense['slac'][-1]:.1f}, the oracle "
+        f"{dense['oracle'][-1]:.1f}. PEARL has {dense['pearl'][0]:.1f} and "
+        f"{dense['pearl'][1]:.1f} (three seeds)."
+    ) in text
     assert found["meld"][1] > 16.5 and found["meld"][1] - found["meld"][0] > 1.5
     assert found["meld"][1] - found["no_carry"][1] > 1.5
 
@@ -106,15 +110,22 @@ def test_pages_of_algorithms_say_what_the_committed_results_say():
     assert f"they have {pair(*dense)}, where" in page["rl2"]
     assert f"it has {pair(*toy['sparse']['rl2'])} on the sparse" in page["rl2"]
     assert f"where MELD has {toy['sparse']['meld'][0]:.1f} and {toy['sparse']['meld'][1]:.1f}" in page["rl2"]
-    assert (f"have {pair(*toy['sparse']['pearl'])} (five seeds), on the dense one "
-            f"{pair(*toy['dense']['pearl'])} (three seeds)") in page["pearl"]
+    assert (
+        f"have {pair(*toy['sparse']['pearl'])} (five seeds), on the dense one "
+        f"{pair(*toy['dense']['pearl'])} (three seeds)"
+    ) in page["pearl"]
     assert f"has {goal['sparse']['oracle'][-1]:.1f} of at most 18.4 after" in page["oracle"]
     assert f"dense one {goal['dense']['oracle'][-1]:.1f} after" in page["oracle"]
-    said = [f"{label} {pair(*toy['sparse'][arm])}" for label, arm in
-            (("MELD", "meld"), ("`no_carry`", "no_carry"), ("`slac`", "slac"))]
+    said = [
+        f"{label} {pair(*toy['sparse'][arm])}"
+        for label, arm in (("MELD", "meld"), ("`no_carry`", "no_carry"), ("`slac`", "slac"))
+    ]
     assert f"a trial: {', '.join(said)} (" in page["slac"]
-    reached = {(arm, target): (medians("mb_mpo_toy", target)[arm][-1], final("mb_mpo_toy", target, arm))
-               for arm in ("me_trpo", "trpo", "mb_mpo") for target in ("lqr", "rotated")}
+    reached = {
+        (arm, target): (medians("mb_mpo_toy", target)[arm][-1], final("mb_mpo_toy", target, arm))
+        for arm in ("me_trpo", "trpo", "mb_mpo")
+        for target in ("lqr", "rotated")
+    }
     shown = "return of {:.1f} after 1,000 steps (score {:.2f})".format
     beside = f", where MB-MPO has {reached['mb_mpo', 'lqr'][0]:.1f}"
     assert shown(*reached["me_trpo", "lqr"]) + beside in page["me_trpo"]
@@ -128,8 +139,9 @@ def test_pages_of_sac_say_what_the_long_comparison_found():
     facts = json.loads((ROOT / "docs" / "results" / "transfer_tabletop.json").read_text())
     arms = facts["report"]["targets"]["gather_red"]["arms"]
     middle = {arm: iqm(entry["final_score"]) for arm, entry in arms.items()}
-    pretrained, scratch, ivg = (f"{middle[arm]:.2f} for `{arm}`"
-                                for arm in ("sac/pretrained", "sac/scratch", "ivg/pretrained"))
+    pretrained, scratch, ivg = (
+        f"{middle[arm]:.2f} for `{arm}`" for arm in ("sac/pretrained", "sac/scratch", "ivg/pretrained")
+    )
     assert f"{pretrained} and {scratch}, and {ivg}" in page["sac"]
     assert f"(IQM) was {middle['sb3_sac/scratch']:.2f} (" in page["sb3_sac"]
     assert all(arms[arm]["reached"] == 0 for arm in ("sac/scratch", "sac/pretrained", "sb3_sac/scratch"))

@@ -27,9 +27,7 @@ def test_streams_are_repeatable_and_independent():
 def test_a_stream_does_not_depend_on_what_others_draw():
     disturbed = Streams(3)
     draws(disturbed, "other")
-    assert all(
-        np.array_equal(x, y) for x, y in zip(draws(disturbed, "a"), draws(Streams(3), "a"), strict=True)
-    )
+    assert all(np.array_equal(x, y) for x, y in zip(draws(disturbed, "a"), draws(Streams(3), "a"), strict=True))
 
 
 def test_state_survives_a_checkpoint(tmp_path):
@@ -40,15 +38,11 @@ def test_state_survives_a_checkpoint(tmp_path):
     resumed = Streams(0)
     resumed.load_state(checkpoint.load(tmp_path)["streams"])
     for name in ("a", "new"):
-        assert all(
-            np.array_equal(x, y) for x, y in zip(draws(streams, name), draws(resumed, name), strict=True)
-        )
+        assert all(np.array_equal(x, y) for x, y in zip(draws(streams, name), draws(resumed, name), strict=True))
 
 
 def test_derived_seeds_differ_by_every_part_and_are_the_same_everywhere():
-    seeds = {
-        derive(*parts) for parts in ((0,), (1,), (0, "a"), (0, "b"), (0, "a", 1), (0, "a", 2), (0, "a1"))
-    }
+    seeds = {derive(*parts) for parts in ((0,), (1,), (0, "a"), (0, "b"), (0, "a", 1), (0, "a", 2), (0, "a1"))}
     assert len(seeds) == 7 and all(0 <= seed < 2**63 for seed in seeds)
     assert derive(0, "pretrain") == 3965143055214734835
 

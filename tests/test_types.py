@@ -16,7 +16,7 @@ def test_a_spec_follows_the_spaces_and_survives_json():
 def test_a_mismatch_names_the_field_and_both_values():
     for changed in ({"images": {"top": (8, 16, 3)}}, {"images": {}}, {"proprio": 3}, {"action_size": 3}):
         reason = SPEC.mismatch(dataclasses.replace(SPEC, **changed))
-        (field, value), = changed.items()
+        ((field, value),) = changed.items()
         assert reason.startswith(field) and str(getattr(SPEC, field)) in reason and str(value) in reason
 
 

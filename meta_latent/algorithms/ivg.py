@@ -96,8 +96,7 @@ class IVG(LatentAgent):
     def __init__(self, config: IVGConfig, parts: LatentParts):
         model, actions = parts.model, parts.model.spec.action_size
         inputs = model.feature_size + model.relation_size
-        actor = GaussianActor(inputs, actions, config.hidden, config.layers, config.min_stddev,
-                              config.max_stddev)
+        actor = GaussianActor(inputs, actions, config.hidden, config.layers, config.min_stddev, config.max_stddev)
         super().__init__(parts, actor)
         self.config = config
         self.reward = RewardHeads(config.reward_heads, model, config.reward_hidden, config.layers, config.pessimism)
@@ -113,9 +112,13 @@ class IVG(LatentAgent):
             "temperature": self.temperature,
             "continuation": self.continuation,
         }
-        rates = {"reward": config.reward_learning_rate, "value": config.value_learning_rate,
-                 "policy": config.policy_learning_rate, "temperature": config.temperature_learning_rate,
-                 "continuation": config.reward_learning_rate}
+        rates = {
+            "reward": config.reward_learning_rate,
+            "value": config.value_learning_rate,
+            "policy": config.policy_learning_rate,
+            "temperature": config.temperature_learning_rate,
+            "continuation": config.reward_learning_rate,
+        }
         self.own(networks, rates, {"reward": config.reward_weight_decay})
 
     def improve(self, steps: int, first: bool, rng: Streams, metrics: Averages) -> None:

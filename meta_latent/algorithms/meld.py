@@ -166,7 +166,8 @@ class MELD(LatentAgent):
         joint, self.began = self.adaptation.first_joint, True
         steps = replay.sequences(CALIBRATION, 2, rng.numpy("model"), images=joint > 0)
         (self.learner.calibrate if joint else self.learner.calibrate_rewards)(
-            self._taught(steps, steps.task_index.numpy()))
+            self._taught(steps, steps.task_index.numpy())
+        )
         self._check_rewards(steps.reward[steps.reward_present > 0])
         for _ in range(joint):
             self.infer("joint", replay, rng, metrics)

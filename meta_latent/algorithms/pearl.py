@@ -250,7 +250,8 @@ def _paid(function, tasks: np.ndarray, batch: SequenceBatch) -> SequenceBatch:
 ALGORITHM = Algorithm(
     config=PEARLConfig,
     build=PEARL,
-    metrics=METRICS | {
+    metrics=METRICS
+    | {
         "divergence": "how far beliefs are from the prior (KL in nats)",
         "reward_error": "squared error of standardised rewards that are predicted from z",
     },

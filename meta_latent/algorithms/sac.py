@@ -66,10 +66,17 @@ class SAC(LatentAgent):
         self.critic = Twin(inputs + actions, config.hidden, config.layers)
         self.target_critic = deepcopy(self.critic)
         self.temperature = Temperature(config.temperature, config.target_entropy * actions)
-        networks = {"critic": self.critic, "policy": actor, "temperature": self.temperature,
-                    "target_critic": self.target_critic}
-        rates = {"critic": config.learning_rate, "policy": config.learning_rate,
-                 "temperature": config.temperature_learning_rate}
+        networks = {
+            "critic": self.critic,
+            "policy": actor,
+            "temperature": self.temperature,
+            "target_critic": self.target_critic,
+        }
+        rates = {
+            "critic": config.learning_rate,
+            "policy": config.learning_rate,
+            "temperature": config.temperature_learning_rate,
+        }
         self.own(networks, rates)
         self.learned = SoftActorCritic(
             actor, self.temperature, self.critic, self.target_critic, (self.critic, self.target_critic), self.optimise,

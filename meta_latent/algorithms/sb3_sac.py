@@ -203,9 +203,7 @@ def extractor_class() -> type[nn.Module]:
             cameras = {name: space.shape for name, space in spaces.items() if name.startswith("image_")}
             proprio = int(np.prod(spaces["proprio"].shape)) if "proprio" in spaces else 0
             super().__init__(observation_space, features * len(cameras) + proprio)
-            self.cameras = nn.ModuleDict(
-                {name: _camera(shape, channels, features) for name, shape in cameras.items()}
-            )
+            self.cameras = nn.ModuleDict({name: _camera(shape, channels, features) for name, shape in cameras.items()})
             self.proprio = bool(proprio)
 
         def forward(self, observations):

@@ -79,8 +79,9 @@ class Noise:
     def begin_task(self, batch_size: int) -> dict[str, torch.Tensor]:
         """Nothing drawn yet: every episode's first observation begins its process anew."""
         shape = (batch_size, 1), (batch_size, self.size)
-        return {name: torch.zeros(s, dtype=torch.float64)
-                for name, s in zip(("persistence", "value"), shape, strict=True)}
+        return {
+            name: torch.zeros(s, dtype=torch.float64) for name, s in zip(("persistence", "value"), shape, strict=True)
+        }
 
     def act(self, step: Step, carry: dict, rng: Streams, explore: bool) -> tuple[torch.Tensor, dict]:
         """The next value of every row's process."""
@@ -148,8 +149,9 @@ class _Instant:
         """What an actor sees of it; rewards, privileged inputs and what is said of the task only where `show` names
         them.
         """
-        images = {k.removeprefix("image_"): torch.from_numpy(v)
-                  for k, v in self.observation.items() if k.startswith("image_")}
+        images = {
+            k.removeprefix("image_"): torch.from_numpy(v) for k, v in self.observation.items() if k.startswith("image_")
+        }
         reward = torch.from_numpy(self.reward)
         present = torch.full(reward.shape, float("reward" in show and not self.is_first))
         flags = {name: torch.full(reward.shape, getattr(self, name)) for name in ("is_first", "is_task_first")}
@@ -255,6 +257,7 @@ def _gathered(values: Sequence[np.ndarray], times: np.ndarray) -> np.ndarray:
 
 def _last(history: Sequence[_Instant], lengths: np.ndarray) -> _Instant:
     """Every row's own last instant, as one."""
+
     def own(name: str):
         parts = [getattr(h, name) for h in history]
         if isinstance(parts[0], dict):

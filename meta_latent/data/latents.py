@@ -29,9 +29,7 @@ class LatentWindows:
 
     def joined(self, other: LatentWindows) -> LatentWindows:
         """The windows of both, one after the other."""
-        return LatentWindows(
-            *(torch.cat([getattr(self, f.name), getattr(other, f.name)]) for f in fields(self))
-        )
+        return LatentWindows(*(torch.cat([getattr(self, f.name), getattr(other, f.name)]) for f in fields(self)))
 
     def shuffled(self, rng: np.random.Generator) -> LatentWindows:
         """The same windows in random order."""
@@ -108,8 +106,9 @@ class LatentCache(_OfEpisodes):
     """
 
     @torch.no_grad()
-    def extend(self, model, replay: SequenceReplay, chunk: int = 2048,
-               relabel: Callable[[dict], torch.Tensor] | None = None) -> None:
+    def extend(
+        self, model, replay: SequenceReplay, chunk: int = 2048, relabel: Callable[[dict], torch.Tensor] | None = None
+    ) -> None:
         """Filter the replay's episodes that are not cached yet and append them; episodes that the replay
         evicted leave the cache. `relabel`: an episode's arrays -> its rewards (T +
         1,), instead of its own.
@@ -117,13 +116,12 @@ class LatentCache(_OfEpisodes):
         for index in self._missing(replay):
             episode = replay.read(index)
             embeddings = embed_episode(model, replay, episode, chunk)
-            actions, rewards, present = (torch.from_numpy(np.array(episode[k])).to(model.device)
-                                         for k in ("action", "reward", "reward_present"))
+            actions, rewards, present = (
+                torch.from_numpy(np.array(episode[k])).to(model.device) for k in ("action", "reward", "reward_present")
+            )
             # Filtered without rewards: what a target's reward head learns must not depend on an input it may
             # not have.
-            latent = model.filter(
-                embeddings[None], actions[None], rewards[None], torch.zeros_like(present)[None]
-            )
+            latent = model.filter(embeddings[None], actions[None], rewards[None], torch.zeros_like(present)[None])
             if relabel is not None:
                 rewards = relabel(episode).to(model.device)
             mask = torch.from_numpy(episode["head_mask"]).to(model.device).expand(len(actions), -1)
@@ -138,8 +136,13 @@ class LatentCache(_OfEpisodes):
     def windows(self, batch_size: int, horizon: int, rng: np.random.Generator) -> LatentWindows:
         """Windows of H + 1 within one episode each, uniform over all. UserError: all episodes are shorter."""
         lengths = np.array(self.lengths)
-        episode, offset = draw_windows(lengths, horizon + 1, batch_size, rng, "lower learner.horizon, or what "
-                                       "the algorithm unrolls (such as its horizon or steps under algorithms.NAME)")
+        episode, offset = draw_windows(
+            lengths,
+            horizon + 1,
+            batch_size,
+            rng,
+            "lower learner.horizon, or what the algorithm unrolls (such as its horizon or steps under algorithms.NAME)",
+        )
         start = (lengths.cumsum() - lengths)[episode] + offset
         rows = torch.from_numpy(start[:, None] + np.arange(horizon + 1))
         *columns, mask = self.flat()
@@ -148,12 +151,14 @@ class LatentCache(_OfEpisodes):
 
 
 @torch.no_grad()
-def embed_episode(
-    model, replay: SequenceReplay, episode: dict[str, np.ndarray], chunk: int = 2048
-) -> torch.Tensor:
+def embed_episode(model, replay: SequenceReplay, episode: dict[str, np.ndarray], chunk: int = 2048) -> torch.Tensor:
     """(T + 1, Z) embeddings of one episode, at most `chunk` images at a time."""
     length, device = len(episode["reward"]), model.device
     images = {c: torch.from_numpy(np.array(episode[f"image_{c}"])) for c in replay.spec.images}
     proprio = torch.from_numpy(np.array(episode["proprio"]))
-    return torch.cat([model.embed({c: x[i:i + chunk].to(device) for c, x in images.items()},
-                                  proprio[i:i + chunk].to(device)) for i in range(0, length, chunk)])
+    return torch.cat(
+        [
+            model.embed({c: x[i : i + chunk].to(device) for c, x in images.items()}, proprio[i : i + chunk].to(device))
+            for i in range(0, length, chunk)
+        ]
+    )

@@ -136,7 +136,7 @@ class SequenceReplay:
             if len(self) - sum(e.length - 1 for e in oldest) < self.config.capacity:
                 return
             self.segments.pop(0)
-            self.episodes = self.episodes[len(oldest):]
+            self.episodes = self.episodes[len(oldest) :]
             self.evicted += len(oldest)
 
     def _segment(self, index: int, capacity: int) -> Segment:
@@ -151,9 +151,9 @@ class SequenceReplay:
         the round adds if it is called after it. For reading only.
         """
         wanted = None if tasks is None else set(np.atleast_1d(tasks).tolist())
-        return self.subset([
-            i for i, e in enumerate(self.episodes) if e.number >= since and (wanted is None or e.task in wanted)
-        ])
+        return self.subset(
+            [i for i, e in enumerate(self.episodes) if e.number >= since and (wanted is None or e.task in wanted)]
+        )
 
     def subset(self, episodes) -> SequenceReplay:
         """A replay of the episodes at these places only, sharing the data; for reading, not for adding."""
@@ -194,8 +194,7 @@ class SequenceReplay:
         `layout` and the flags as bools; "task_index" and "head_mask" (K,) stand once.
         """
         e = self.episodes[episode]
-        return self._unpacked(
-            {key: e.segment.read(key, e.start, e.stop) for key in layout(self.spec)})
+        return self._unpacked({key: e.segment.read(key, e.start, e.stop) for key in layout(self.spec)})
 
     def _unpacked(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Stored arrays (..., T, ...) with named flags, and with what is the same all along standing once."""
@@ -206,8 +205,7 @@ class SequenceReplay:
         mask = (np.asarray(bits)[..., None] >> np.arange(self.heads, dtype=np.uint32)) & 1
         return arrays | {"head_mask": mask.astype(bool)}
 
-    def sequences(self, batch_size: int, length: int, rng: np.random.Generator,
-                  images: bool = True) -> SequenceBatch:
+    def sequences(self, batch_size: int, length: int, rng: np.random.Generator, images: bool = True) -> SequenceBatch:
         """(B, T) windows, each within one episode, uniform over all windows.
 
         `images=False` leaves the images out, for learning on cached embeddings.
@@ -215,8 +213,9 @@ class SequenceReplay:
         Raises UserError if no episode is as long as `length`.
         """
         lengths = self.lengths()
-        episode, offset = draw_windows(lengths, length, batch_size, rng,
-                                       "lower learner.length or learner.filter_length")
+        episode, offset = draw_windows(
+            lengths, length, batch_size, rng, "lower learner.length or learner.filter_length"
+        )
         held = [self.episodes[e] for e in episode]
         starts = np.array([e.start for e in held]) + offset
         by_segment: dict[int, list[int]] = {}
@@ -257,8 +256,9 @@ class SequenceReplay:
             chosen = [pool[:episodes] for pool in pools]
         else:
             drawn = rng.integers(len(pools), size=batch_size)
-            chosen = [list(rng.choice(pools[k], episodes, replace=False)) if mixed else pools[k][:episodes]
-                      for k in drawn]
+            chosen = [
+                list(rng.choice(pools[k], episodes, replace=False)) if mixed else pools[k][:episodes] for k in drawn
+            ]
         batch = self._joined([[self._of_trial(int(i), images) for i in places] for places in chosen])
         return replace(batch, frames=self._frames_of(chosen, batch.valid))
 
@@ -300,7 +300,9 @@ class SequenceReplay:
         plain = ("proprio", "action", "reward", "reward_present", "reward_inputs", "head_mask", *FLAGS)
         return SequenceBatch(
             images={c: tensors[f"image_{c}"] for c in self.spec.images if f"image_{c}" in tensors},
-            task_index=tensors["task_index"].long(), **{name: tensors[name] for name in plain})
+            task_index=tensors["task_index"].long(),
+            **{name: tensors[name] for name in plain},
+        )
 
     def transitions(self) -> Transitions:
         """Every transition in order, for models with their own split and early stop; no images."""
@@ -313,8 +315,11 @@ class SequenceReplay:
             found = {name: e[name][1:] for name in ("action", "reward")}
             found |= {name: e[name][:-1] for name in ("proprio", "reward_inputs")}
             found |= {f"next_{name}": e[name][1:] for name in ("proprio", "reward_inputs")}
-            found |= {"terminal": e["is_terminal"][1:], "task_index": np.full(steps, e["task_index"], np.int64),
-                      "episode": np.full(steps, self.episodes[i].number, np.int64)}
+            found |= {
+                "terminal": e["is_terminal"][1:],
+                "task_index": np.full(steps, e["task_index"], np.int64),
+                "episode": np.full(steps, self.episodes[i].number, np.int64),
+            }
             for name, values in found.items():
                 parts[name].append(values)
         return Transitions(**{name: torch.from_numpy(np.concatenate(values)) for name, values in parts.items()})
@@ -380,8 +385,7 @@ def draw_windows(
     windows = np.maximum(lengths - length + 1, 0)
     if windows.sum() == 0:
         raise UserError(
-            f"the longest stored episode has {lengths.max(initial=0)} observations, windows take {length}: "
-            f"{advice}"
+            f"the longest stored episode has {lengths.max(initial=0)} observations, windows take {length}: {advice}"
         )
     flat, ends = rng.integers(windows.sum(), size=count), windows.cumsum()
     which = np.searchsorted(ends, flat, side="right")

@@ -29,9 +29,7 @@ def layout(spec: Spec) -> dict[str, tuple[str, tuple[int, ...]]]:
 
 def predicted_bytes(spec: Spec, steps: int) -> int:
     """Bytes that `steps` stored steps take, in memory or on disk."""
-    return steps * sum(
-        np.dtype(dtype).itemsize * int(np.prod(shape)) for dtype, shape in layout(spec).values()
-    )
+    return steps * sum(np.dtype(dtype).itemsize * int(np.prod(shape)) for dtype, shape in layout(spec).values())
 
 
 def segment_folder(folder: Path, index: int) -> Path:
@@ -51,15 +49,13 @@ class Segment:
         self.pending: list[dict[str, np.ndarray]] = []
         self.arrays: dict[str, np.ndarray] = {}
         if not mapped:
-            self.arrays = {
-                k: np.empty((capacity, *shape), dtype) for k, (dtype, shape) in layout(spec).items()
-            }
+            self.arrays = {k: np.empty((capacity, *shape), dtype) for k, (dtype, shape) in layout(spec).items()}
 
     def add(self, episode: dict[str, np.ndarray]) -> None:
         count = len(episode["reward"])
         if not self.mapped:
             for key, values in episode.items():
-                self.arrays[key][self.steps:self.steps + count] = values
+                self.arrays[key][self.steps : self.steps + count] = values
         if self.folder is not None:
             self.pending.append(episode)
         self.steps += count
@@ -83,9 +79,7 @@ class Segment:
         self.arrays = {}
         for key, (dtype, shape) in layout(self.spec).items():
             if self.flushed and np.prod(shape, dtype=int):
-                self.arrays[key] = np.memmap(
-                    self.folder / f"{key}.bin", dtype, "r", shape=(self.flushed, *shape)
-                )
+                self.arrays[key] = np.memmap(self.folder / f"{key}.bin", dtype, "r", shape=(self.flushed, *shape))
             else:
                 self.arrays[key] = np.empty((self.flushed, *shape), dtype)
 
@@ -127,7 +121,7 @@ class Segment:
         for episode in self.pending:  # files grow by whole episodes, so a window lies in one of them
             values = episode[key]
             if start < begin + len(values):
-                return values[start - begin:stop - begin]
+                return values[start - begin : stop - begin]
             begin += len(values)
         raise IndexError(f"steps {start} to {stop} of a segment that holds {self.steps}")
 

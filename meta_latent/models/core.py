@@ -64,8 +64,9 @@ class TransitionDistribution:
     it.
     """
 
-    def __init__(self, core: Core, latent: Latent, action: torch.Tensor, mean: torch.Tensor,
-                 raw_stddev: torch.Tensor | None):
+    def __init__(
+        self, core: Core, latent: Latent, action: torch.Tensor, mean: torch.Tensor, raw_stddev: torch.Tensor | None
+    ):
         self._core, self._latent, self._action = core, latent, action
         self.loc, self._raw_stddev = mean, raw_stddev
 
@@ -149,8 +150,14 @@ class Core(nn.Module, ABC):
     first_has_prior = False
     """Whether the first frame's posterior is held against a prior, the distribution of `initial`."""
 
-    def __init__(self, size: int, memory_size: int, core: CoreConfig, ensemble: EnsembleConfig,
-                 relate: Callable[[torch.Tensor], torch.Tensor]):
+    def __init__(
+        self,
+        size: int,
+        memory_size: int,
+        core: CoreConfig,
+        ensemble: EnsembleConfig,
+        relate: Callable[[torch.Tensor], torch.Tensor],
+    ):
         super().__init__()
         self.stochastic = core.kind != "deterministic"
         self.size, self.memory_size, self.heads = size, memory_size, ensemble.heads
@@ -159,8 +166,9 @@ class Core(nn.Module, ABC):
     def make_heads(self, inputs: int, ensemble: EnsembleConfig) -> EnsembleMLP:
         """K networks that say what sample comes next."""
         outputs = 2 * self.size if self.stochastic else self.size
-        return EnsembleMLP(ensemble.heads, inputs, outputs, ensemble.hidden, ensemble.layers,
-                           ensemble.shared_layers, output_scale=0.1)
+        return EnsembleMLP(
+            ensemble.heads, inputs, outputs, ensemble.hidden, ensemble.layers, ensemble.shared_layers, output_scale=0.1
+        )
 
     def initial(self, batch_size: int, device=None) -> Latent:
         """The latent before the first observation: zeros, stddev 1."""
@@ -202,9 +210,7 @@ class Core(nn.Module, ABC):
         """Filter sequences: (B, T, ...) -> leading (B, T); `memory`: (B, M) before (None: that of `initial`)."""
 
     @abstractmethod
-    def transition(
-        self, latent: Latent, action: torch.Tensor, head: torch.Tensor | Routing
-    ) -> TransitionDistribution:
+    def transition(self, latent: Latent, action: torch.Tensor, head: torch.Tensor | Routing) -> TransitionDistribution:
         """p(next latent | latent, action) for rows (B, ...), each by its head: `head` (B,) or a `Routing` of
         it.
         """
@@ -263,9 +269,7 @@ class RecurrentCore(Core):
         start = None if memory is None else memory[None].contiguous()
         return self.latent(sample, mean, stddev, self.gru(torch.cat([sample, actions, signal], -1), start)[0])
 
-    def transition(
-        self, latent: Latent, action: torch.Tensor, head: torch.Tensor | Routing
-    ) -> TransitionDistribution:
+    def transition(self, latent: Latent, action: torch.Tensor, head: torch.Tensor | Routing) -> TransitionDistribution:
         """See `Core`: the mean is the sample and a predicted change."""
         inputs = torch.cat([latent.sample, latent.relations, latent.memory, action], -1)
         change, raw_stddev = self.through_heads(inputs, head)

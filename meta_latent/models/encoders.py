@@ -116,7 +116,7 @@ class KeypointEncoder(nn.Module):
 
         Rewards of manipulation are about distances; a head that reads them needs a tenth of the data.
         """
-        squares = (embedding[..., :2 * self.points] @ self.pairs).square()
+        squares = (embedding[..., : 2 * self.points] @ self.pairs).square()
         x, y = squares.chunk(2, -1)
         near = torch.exp(-(x + y + 0.01).sqrt())
         return torch.cat([near, near * near * near], -1)
@@ -151,8 +151,8 @@ class BlobDecoder(nn.Module):
     def forward(self, embedding: torch.Tensor) -> torch.Tensor:
         """(B, size) -> (B, 3, H, W) in about [-0.5, 0.5]."""
         n, seen = self.points, 2 * self.points + self.keypoints
-        x, y = embedding[:, :n] / self.scale, embedding[:, n:2 * n] / self.scale
-        presence = functional.pad(embedding[:, 2 * n:seen], (0, n - self.keypoints), value=1.0)
+        x, y = embedding[:, :n] / self.scale, embedding[:, n : 2 * n] / self.scale
+        presence = functional.pad(embedding[:, 2 * n : seen], (0, n - self.keypoints), value=1.0)
         # A round Gaussian is a product of one along each axis: H + W exponentials per blob, not H W.
         sharpness = torch.exp(-self.log_width)[:, None]
         along_x = torch.exp(-0.5 * ((x[..., None] - self.columns) * sharpness).square())
@@ -176,8 +176,10 @@ class ConvEncoder(nn.Module):
         layers: list[nn.Module] = []
         channels, side = 3, shape[0]
         if not min(shape[:2]) >> len(config.channels):
-            raise UserError(f"channels={list(config.channels)}: each convolution halves the picture, and {shape[0]} x "
-                            f"{shape[1]} pixels cannot be halved {len(config.channels)} times; give fewer channels")
+            raise UserError(
+                f"channels={list(config.channels)}: each convolution halves the picture, and {shape[0]} x "
+                f"{shape[1]} pixels cannot be halved {len(config.channels)} times; give fewer channels"
+            )
         for width in config.channels:
             layers += [nn.Conv2d(channels, width, 4, stride=2, padding=1), nn.ELU()]
             channels, side = width, side // 2
@@ -229,4 +231,3 @@ class ConvDecoder(nn.Module):
         if self.standard is not None:
             embedding = embedding * self.standard.stddev + self.standard.mean
         return self.features(self.project(embedding).unflatten(-1, self.start))
-

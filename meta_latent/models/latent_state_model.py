@@ -80,9 +80,7 @@ class LatentStateModel(nn.Module):
         self.feature_size = self.latent_size + config.core.memory
         inputs = self.feature_size + self.relation_size + spec.action_size
         self.reward_head = MLP(inputs, 1, config.head_hidden, config.head_layers)
-        self.task_reward_head = MLP(
-            inputs, max(len(self.task_rewards), 1), config.head_hidden, config.head_layers
-        )
+        self.task_reward_head = MLP(inputs, max(len(self.task_rewards), 1), config.head_hidden, config.head_layers)
         self.continuation_head = MLP(inputs, 1, config.head_hidden, 1) if config.continuation else None
 
     @property
@@ -180,9 +178,7 @@ class LatentStateModel(nn.Module):
         ahead = [step.next_latent for step in steps]
         return Latent(*(torch.stack([getattr(one, f.name) for one in ahead], 1) for f in fields(Latent)))
 
-    def transition(
-        self, latent: Latent, action: torch.Tensor, head: torch.Tensor | Routing
-    ) -> TransitionDistribution:
+    def transition(self, latent: Latent, action: torch.Tensor, head: torch.Tensor | Routing) -> TransitionDistribution:
         """p(next latent | latent, action); `head`: (B,) int64 in 0..K-1. Differentiable in latent and
         action.
         """
@@ -206,9 +202,7 @@ class LatentStateModel(nn.Module):
         rewards = self.unscaled(self.reward_head(inputs)[..., 0]), self.unscaled(self.task_reward_head(inputs))
         return Prediction(*rewards, continuation)
 
-    def step_inputs(
-        self, memory: torch.Tensor, action: torch.Tensor, next_latent: Latent
-    ) -> torch.Tensor:
+    def step_inputs(self, memory: torch.Tensor, action: torch.Tensor, next_latent: Latent) -> torch.Tensor:
         """What the reward and continuation heads read about a step: (..., M), (..., A) and a latent ->
         (..., inputs).
         """
@@ -222,7 +216,7 @@ class LatentStateModel(nn.Module):
         """camera -> (B, 3, H, W) in about [-0.5, 0.5]."""
         images, start = {}, 0
         for camera, encoder in self.encoders.items():
-            images[camera] = self.decoders[camera](sample[:, start:start + encoder.size])
+            images[camera] = self.decoders[camera](sample[:, start : start + encoder.size])
             start += encoder.size
         return images
 
@@ -243,7 +237,7 @@ class LatentStateModel(nn.Module):
         """
         parts, start = [], 0
         for encoder in self.encoders.values():
-            parts.append(encoder.relations(sample[..., start:start + encoder.size]))
+            parts.append(encoder.relations(sample[..., start : start + encoder.size]))
             start += encoder.size
         return torch.cat(parts, -1) if parts else sample[..., :0]
 

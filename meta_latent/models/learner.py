@@ -54,10 +54,10 @@ class ModelLearner:
         self.parameters = {
             "joint": [p for _, p in named],
             "filter": [p for name, p in named if not name.startswith(PIXELS)],
-            "transition": list(model.core.transitions.parameters())}
+            "transition": list(model.core.transitions.parameters()),
+        }
         self.optimisers = {
-            stage: torch.optim.Adam(p, config.learning_rate, fused=True)
-            for stage, p in self.parameters.items()
+            stage: torch.optim.Adam(p, config.learning_rate, fused=True) for stage, p in self.parameters.items()
         }
 
     def calibrate(self, batch) -> None:
@@ -94,7 +94,12 @@ class ModelLearner:
         return self._step("transition", {"transition": error}, scale)
 
     def trials(
-        self, batch, shown, weights: LossConfig, rng: torch.Generator, embeddings: torch.Tensor | None = None,
+        self,
+        batch,
+        shown,
+        weights: LossConfig,
+        rng: torch.Generator,
+        embeddings: torch.Tensor | None = None,
         scale: float = 1.0,
     ) -> tuple[dict[str, float], Latent]:
         """One update on whole trials, see `models.trials.trial_loss`: of everything on pixels, or of core and heads
@@ -109,8 +114,10 @@ class ModelLearner:
         values = {name: float(term.detach().mean()) for name, term in terms.items()}
         bad = [name for name, value in values.items() if not np.isfinite(value)]
         if bad:
-            raise RunError(f"non-finite loss: the model's {', '.join(bad)} term of the {stage} stage; "
-                           "lower learner.learning_rate or look at the data")
+            raise RunError(
+                f"non-finite loss: the model's {', '.join(bad)} term of the {stage} stage; "
+                "lower learner.learning_rate or look at the data"
+            )
         optimiser.param_groups[0]["lr"] = self.config.learning_rate * scale
         optimiser.zero_grad(set_to_none=True)
         total.backward()
@@ -122,8 +129,10 @@ class ModelLearner:
 
     def state(self) -> dict:
         """Weights and optimiser moments."""
-        return {"model": self.model.state_dict(),
-                "optimisers": {k: self.pack_optimiser(o) for k, o in self.optimisers.items()}}
+        return {
+            "model": self.model.state_dict(),
+            "optimisers": {k: self.pack_optimiser(o) for k, o in self.optimisers.items()},
+        }
 
     def load_state(self, state: dict) -> None:
         """Continue from `state()`."""

@@ -95,13 +95,12 @@ def loss(
     if weights.counterfactual:
         terms["counterfactual"] = weights.counterfactual * counterfactual_term(
             model, posterior.memory, embeddings, batch, weights.counterfactual_frames, rng)  # fmt: skip
-    start, target_index, rolled = open_loop(
-        model, posterior, batch.action, head, weights.open_loop_steps, rng
-    )
+    start, target_index, rolled = open_loop(model, posterior, batch.action, head, weights.open_loop_steps, rng)
     rows = torch.arange(size, device=head.device)[:, None]
     targets = posterior.mean[rows, target_index]
     terms["open_loop"] = weights.open_loop * (
-        (rolled - targets.detach()).square().mean(-1) + 0.2 * (rolled.detach() - targets).square().mean(-1))
+        (rolled - targets.detach()).square().mean(-1) + 0.2 * (rolled.detach() - targets).square().mean(-1)
+    )
     if not cached and batch.images:
         terms |= _image_terms(model, batch, posterior, rolled, target_index, rows, weights)
     return terms
@@ -117,17 +116,18 @@ def one_step(model: LatentStateModel, before: Latent, actions: torch.Tensor, hea
     return dataclasses.replace(found.mean(), stddev=found.stddev).map(lambda x: x.unflatten(0, (size, steps)))
 
 
-def with_priors(
-    model: LatentStateModel, posterior: Latent, ahead: Latent
-) -> tuple[Latent, torch.Tensor, torch.Tensor]:
+def with_priors(model: LatentStateModel, posterior: Latent, ahead: Latent) -> tuple[Latent, torch.Tensor, torch.Tensor]:
     """The posterior where it has a prior, with that prior's mean and stddev: from the second frame on (`ahead`), in
     some cores from the first, (B, T-1) or (B, T).
     """
     if not model.core.first_has_prior:
         return posterior[:, 1:], ahead.mean, ahead.stddev
     first = model.initial(len(ahead.mean))
-    return (posterior, torch.cat([first.mean[:, None], ahead.mean], 1),
-            torch.cat([first.stddev[:, None], ahead.stddev], 1))
+    return (
+        posterior,
+        torch.cat([first.mean[:, None], ahead.mean], 1),
+        torch.cat([first.stddev[:, None], ahead.stddev], 1),
+    )
 
 
 def divergence(model: LatentStateModel, posterior, mean: torch.Tensor, stddev: torch.Tensor) -> torch.Tensor:
@@ -160,7 +160,8 @@ def _reward_terms(model, before, ahead, batch, task_rewards, weights) -> dict[st
         logits = model.continuation_head(inputs)[..., 0]
         alive = 1.0 - batch.is_terminal[:, 1:].float()
         terms["continuation"] = weights.continuation * functional.binary_cross_entropy_with_logits(
-            logits, alive, reduction="none")
+            logits, alive, reduction="none"
+        )
     return terms
 
 
@@ -186,8 +187,10 @@ def _image_terms(model, batch, posterior, rolled, index, rows, weights) -> dict[
         wanted = torch.cat([images.flatten(0, 1), images[rows, index[:, :ahead]].flatten(0, 1)])
         total = total + image_loss(decoded[camera], wanted, weights.pixel_contrast)
     seen, imagined = total.split([size * length, size * ahead])
-    return {"image": weights.image * seen.unflatten(0, (size, length)),
-            "image_ahead": weights.image * imagined.unflatten(0, (size, ahead))}
+    return {
+        "image": weights.image * seen.unflatten(0, (size, length)),
+        "image_ahead": weights.image * imagined.unflatten(0, (size, ahead)),
+    }
 
 
 def transition_loss(

@@ -29,9 +29,9 @@ class ObservationEncoder(nn.Module):
     def __init__(self, spec: Spec, channels: Sequence[int], embedding: int):
         super().__init__()
         config = EncoderConfig(kind="conv", channels=tuple(channels), embedding=embedding)
-        self.cameras = nn.ModuleDict({
-            camera: ConvEncoder(shape, config, spec.proprio) for camera, shape in spec.images.items()
-        })
+        self.cameras = nn.ModuleDict(
+            {camera: ConvEncoder(shape, config, spec.proprio) for camera, shape in spec.images.items()}
+        )
         for camera, (height, width, _) in spec.images.items():
             _smooth(self.cameras[camera].project, height >> len(channels), width >> len(channels))
         self.embedded = embedding * len(self.cameras)

@@ -89,9 +89,7 @@ class SequentialCore(Core):
             memory = steps[-1][-1]
         return self.latent(*(torch.stack(parts, 1) for parts in zip(*steps, strict=True)))
 
-    def transition(
-        self, latent: Latent, action: torch.Tensor, head: torch.Tensor | Routing
-    ) -> TransitionDistribution:
+    def transition(self, latent: Latent, action: torch.Tensor, head: torch.Tensor | Routing) -> TransitionDistribution:
         """See `Core`: z2 and the action say what z1 comes next."""
         inputs = torch.cat([self.recall(latent.memory), action], -1)
         return TransitionDistribution(self, latent, action, *self.through_heads(inputs, head))

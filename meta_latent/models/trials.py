@@ -44,7 +44,7 @@ def trial_loss(
     before, actions = belief[:, :-1], batch.action[:, 1:]
     ahead = one_step(model, before, actions, draw_heads(batch.head_mask, rng))
     apart = divergence(model, *with_priors(model, belief, ahead))
-    counts = torch.cat([batch.valid[:, :1], moves], 1)[:, -apart.shape[1]:]  # a trial's first frame, if it has a prior
+    counts = torch.cat([batch.valid[:, :1], moves], 1)[:, -apart.shape[1] :]  # a trial's first frame, if it has a prior
     terms["divergence"] = weights.divergence * masked(apart, counts)
     if model.core.stochastic:
         likelihood = gaussian.log_prob(

@@ -21,8 +21,14 @@ class ImaginedStep(NamedTuple):
     next_latent: Any
 
 
-def imagine(model, latent, act: Callable[[int, Any], torch.Tensor], head: torch.Tensor, horizon: int,
-            rng: torch.Generator | None = None) -> list[ImaginedStep]:
+def imagine(
+    model,
+    latent,
+    act: Callable[[int, Any], torch.Tensor],
+    head: torch.Tensor,
+    horizon: int,
+    rng: torch.Generator | None = None,
+) -> list[ImaginedStep]:
     """Roll `horizon` steps from `latent` (B rows), row b through ensemble head `head[b]` all the way.
 
     Args:

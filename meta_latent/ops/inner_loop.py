@@ -40,8 +40,16 @@ def gradient_steps(loss: TaskLoss, parameters: Parameters, tasks: int, rate: flo
     return further_steps(loss, stacked(parameters, tasks), rate, **options)
 
 
-def further_steps(loss: TaskLoss, parameters: Parameters, rate: float, *, steps: int = 1, second_order: bool = True,
-                  engine: str = "auto", samples: int = 0) -> Parameters:
+def further_steps(
+    loss: TaskLoss,
+    parameters: Parameters,
+    rate: float,
+    *,
+    steps: int = 1,
+    second_order: bool = True,
+    engine: str = "auto",
+    samples: int = 0,
+) -> Parameters:
     """Gradient steps of N tasks, each from its own row of `parameters` (N, ...) -> adapted ones (N, ...).
 
     Args:
@@ -65,9 +73,18 @@ def task_losses(loss: TaskLoss, parameters: Parameters, *, engine: str = "auto",
     return torch.cat([loss(group, which) for group, which in _groups(parameters, engine, samples)])
 
 
-def mean_after_steps(value: TaskLoss, loss: TaskLoss, parameters: Parameters, tasks: int, rate: float, *,
-                     steps: int = 1, second_order: bool = True, engine: str = "auto",
-                     samples: int = 0) -> torch.Tensor:
+def mean_after_steps(
+    value: TaskLoss,
+    loss: TaskLoss,
+    parameters: Parameters,
+    tasks: int,
+    rate: float,
+    *,
+    steps: int = 1,
+    second_order: bool = True,
+    engine: str = "auto",
+    samples: int = 0,
+) -> torch.Tensor:
     """The meta-objective: the mean over tasks of `value` where gradient steps on `loss` lead from shared `parameters`.
 
     What `gradient_steps` and `task_losses` would give, and its gradient, but one group of tasks after the other from
@@ -141,8 +158,9 @@ def _groups(parameters: Parameters, engine: str, samples: int) -> Iterator[tuple
         yield dict(zip(parameters, part, strict=True)), which
 
 
-def _adaptation(loss: TaskLoss, rate: float, steps: int, second_order: bool,
-                engine: str) -> Callable[[Parameters, slice], Parameters]:
+def _adaptation(
+    loss: TaskLoss, rate: float, steps: int, second_order: bool, engine: str
+) -> Callable[[Parameters, slice], Parameters]:
     """(Parameters (M, ...), which tasks) -> those parameters after `steps` steps."""
     step = _learn2learn_step if engine == "learn2learn" else _step
 
@@ -184,8 +202,9 @@ def _open(value: torch.Tensor, attached: bool) -> torch.Tensor:
     return value if attached and value.requires_grad else value.detach().requires_grad_()
 
 
-def _learn2learn_step(loss: TaskLoss, parameters: Parameters, rate: float, second_order: bool,
-                      which: slice) -> Parameters:
+def _learn2learn_step(
+    loss: TaskLoss, parameters: Parameters, rate: float, second_order: bool, which: slice
+) -> Parameters:
     with torch.enable_grad():
         held = _Held({name: _open(value, True) for name, value in parameters.items()})
         learner = learn2learn_core.maml()(held, lr=rate, first_order=not second_order, allow_unused=True).clone()

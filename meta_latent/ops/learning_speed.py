@@ -56,9 +56,7 @@ class Curve:
             values = np.asarray(getattr(self, name), dtype=np.float64)
             object.__setattr__(self, name, values)
             if values.ndim != 1 or values.size == 0 or values.shape != self.env_steps.shape:
-                raise ValueError(
-                    f"{name}: got shape {values.shape}, expected the shape (E,) of env_steps with E >= 1"
-                )
+                raise ValueError(f"{name}: got shape {values.shape}, expected the shape (E,) of env_steps with E >= 1")
             if not np.isfinite(values).all():
                 raise ValueError(f"{name} holds a non-finite value; cut the curve before it")
         if (np.diff(self.at) <= 0).any():
@@ -206,9 +204,7 @@ def speedup(
     if not np.isfinite(learner_high):
         return Ratio(None, reason="the learner's median run did not reach the threshold")
     if max(learner_high, resolution) <= 0.0:
-        return Ratio(
-            None, reason="the threshold held before the first step; a ratio needs the evaluation interval"
-        )
+        return Ratio(None, reason="the threshold held before the first step; a ratio needs the evaluation interval")
     # The weakest reading divides the least that base can have taken by the most that learner can have taken.
     value = base_low / max(learner_high, resolution)
     # It is a bound, not a value, as soon as one of the medians is known by a bound only.

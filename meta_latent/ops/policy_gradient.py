@@ -28,8 +28,13 @@ def likelihood_ratio(
     return _mean((log_prob - old_log_prob).exp() * advantage, mask)
 
 
-def clipped_surrogate(log_prob: torch.Tensor, old_log_prob: torch.Tensor, advantage: torch.Tensor, clip: float,
-                      mask: torch.Tensor | None = None) -> torch.Tensor:
+def clipped_surrogate(
+    log_prob: torch.Tensor,
+    old_log_prob: torch.Tensor,
+    advantage: torch.Tensor,
+    clip: float,
+    mask: torch.Tensor | None = None,
+) -> torch.Tensor:
     """mean(min(ratio A, clip(ratio, 1 - clip, 1 + clip) A)), to be maximised: (N, ...) -> (N,). Source: Schulman et
     al. 2017 (arXiv 1707.06347), eq. 7.
     """
@@ -42,15 +47,16 @@ def gaussian_log_prob(x: torch.Tensor, mean: torch.Tensor, log_stddev: torch.Ten
     return gaussian.log_prob(x, mean, log_stddev.exp()).sum(-1)
 
 
-def gaussian_divergence(mean: torch.Tensor, log_stddev: torch.Tensor, new_mean: torch.Tensor,
-                        new_log_stddev: torch.Tensor) -> torch.Tensor:
+def gaussian_divergence(
+    mean: torch.Tensor, log_stddev: torch.Tensor, new_mean: torch.Tensor, new_log_stddev: torch.Tensor
+) -> torch.Tensor:
     """KL(old || new) in nats (...,) of diagonal Gaussians (..., A)."""
     return gaussian.kl(mean, log_stddev.exp(), new_mean, new_log_stddev.exp()).sum(-1)
 
 
 def standardised(advantages: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
     """Advantages (N, ...) with mean 0 and standard deviation 1 in each task, zeros where no step counts."""
-    spread = (1, ) * (advantages.ndim - 1)
+    spread = (1,) * (advantages.ndim - 1)
     centred = advantages - _mean(advantages, mask).view(-1, *spread)
     scaled = centred / (_mean(centred.square(), mask).sqrt() + 1e-8).view(-1, *spread)
     return scaled if mask is None else scaled.where(mask, 0.0)
@@ -70,8 +76,9 @@ def baseline_features(observations: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
-def fit_baseline(features: torch.Tensor, returns: torch.Tensor, mask: torch.Tensor | None = None,
-                 ridge: float = 1e-5) -> torch.Tensor:
+def fit_baseline(
+    features: torch.Tensor, returns: torch.Tensor, mask: torch.Tensor | None = None, ridge: float = 1e-5
+) -> torch.Tensor:
     """Ridge regression of each task: features (N, P, H, D) and returns (N, P, H) -> coefficients (N, D).
 
     Normal equations in double precision. Where they cannot be solved, `ridge` is raised tenfold, as in rllab, up to

@@ -89,8 +89,14 @@ def conjugate_gradient(
     return found
 
 
-def trust_region_step(parameters: Parameters, objective: Scalar, divergence: Scalar, config: TrustRegionConfig,
-                      curvature: Scalar | None = None, project: Projection = dict) -> tuple[Parameters, Metrics]:
+def trust_region_step(
+    parameters: Parameters,
+    objective: Scalar,
+    divergence: Scalar,
+    config: TrustRegionConfig,
+    curvature: Scalar | None = None,
+    project: Projection = dict,
+) -> tuple[Parameters, Metrics]:
     """Raise `objective` as far as `divergence` from the present parameters may go -> parameters and metrics.
 
     Args:
@@ -113,14 +119,16 @@ def trust_region_step(parameters: Parameters, objective: Scalar, divergence: Sca
 
     direction = conjugate_gradient(damped, slope, config.iterations)
     full = direction * (2 * config.limit / (direction @ damped(direction))).sqrt()
-    taken, metrics = _line_search(_steps(at, full, config, project), float(before.detach()), objective, divergence,
-                                  config.limit) or (at, {"improvement": 0.0, "divergence": 0.0, "step": 0.0})
+    taken, metrics = _line_search(
+        _steps(at, full, config, project), float(before.detach()), objective, divergence, config.limit
+    ) or (at, {"improvement": 0.0, "divergence": 0.0, "step": 0.0})
     return {name: value.detach().requires_grad_(parameters[name].requires_grad)
             for name, value in taken.items()}, metrics  # fmt: skip
 
 
-def _steps(at: Parameters, full: torch.Tensor, config: TrustRegionConfig,
-           project: Projection) -> Iterator[tuple[float, Parameters]]:
+def _steps(
+    at: Parameters, full: torch.Tensor, config: TrustRegionConfig, project: Projection
+) -> Iterator[tuple[float, Parameters]]:
     """(Share of the full step, parameters after it), from the longest on; none if numbers are not finite."""
     start = flatten(at).detach()
     for k in range(config.backtracks if full.isfinite().all() else 0):
@@ -129,8 +137,9 @@ def _steps(at: Parameters, full: torch.Tensor, config: TrustRegionConfig,
 
 
 @torch.no_grad()
-def _line_search(steps: Iterable[tuple[float, Parameters]], before: float, objective: Scalar, divergence: Scalar,
-                 limit: float) -> tuple[Parameters, Metrics] | None:
+def _line_search(
+    steps: Iterable[tuple[float, Parameters]], before: float, objective: Scalar, divergence: Scalar, limit: float
+) -> tuple[Parameters, Metrics] | None:
     for step, tried in steps:
         improvement, moved = float(objective(tried)) - before, float(divergence(tried))
         if 0 < improvement < math.inf and moved <= limit:  # NaN is neither

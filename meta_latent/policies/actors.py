@@ -37,8 +37,15 @@ class GaussianActor(nn.Module):
     a passed generator, so that the same generator state gives the same action.
     """
 
-    def __init__(self, inputs: int, action_size: int, hidden: int = 128, layers: int = 2,
-                 min_stddev: float = 0.1, max_stddev: float = 1.0):
+    def __init__(
+        self,
+        inputs: int,
+        action_size: int,
+        hidden: int = 128,
+        layers: int = 2,
+        min_stddev: float = 0.1,
+        max_stddev: float = 1.0,
+    ):
         super().__init__()
         self.net = MLP(inputs, 2 * action_size, hidden, layers, output_scale=0.1)
         self.min_log, self.max_log = math.log(min_stddev), math.log(max_stddev)

@@ -150,14 +150,9 @@ class LatentAgent(BaseAgent):
         self.cache.extend(self.model, replay)
         if self.source is not None:
             self.source.extend(self.model)
-        count = (
-            self.due("transition", self.adaptation.transition, steps)
-            + self.adaptation.first_transition * first
-        )
+        count = self.due("transition", self.adaptation.transition, steps) + self.adaptation.first_transition * first
         for _ in range(count):
-            windows = self._windows(
-                self.learner.config.transition_batch_size, self.learner.config.horizon, rng
-            )
+            windows = self._windows(self.learner.config.transition_batch_size, self.learner.config.horizon, rng)
             scale = self.adaptation.transition_scale
             metrics.add(self.learner.transition(windows, rng.torch("model"), scale))
         self.improve(steps, first, rng, metrics)
@@ -192,9 +187,7 @@ class LatentAgent(BaseAgent):
             own = config.batch_size if self.source is None else config.batch_size // 2
             batch = replay.sequences(own, config.length, rng.numpy("model"))
             if self.source is not None:
-                batch = batch.joined(
-                    self.source.sequences(config.batch_size - own, config.length, rng.numpy("model"))
-                )
+                batch = batch.joined(self.source.sequences(config.batch_size - own, config.length, rng.numpy("model")))
             metrics.add(self.learner.joint(batch.to(self.model.device), rng.torch("model")))
         if due + first:
             self.cache.clear()
@@ -220,16 +213,12 @@ class LatentAgent(BaseAgent):
     def optimise(self, name: str, loss: torch.Tensor, clip: float) -> float:
         """One step of `self.optimisers[name]`; gradients reach that network's parameters only."""
         if not torch.isfinite(loss):
-            raise RunError(
-                f"non-finite loss: the {name} term of {type(self).__name__}; lower its learning rate"
-            )
+            raise RunError(f"non-finite loss: the {name} term of {type(self).__name__}; lower its learning rate")
         parameters = list(self.networks[name].parameters())
         for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
             parameter.grad = gradient.contiguous()  # fused optimisers read memory in order
         if not torch.isfinite(torch.nn.utils.clip_grad_norm_(parameters, clip)):
-            raise RunError(
-                f"non-finite gradient: the {name} term of {type(self).__name__}; lower its learning rate"
-            )
+            raise RunError(f"non-finite gradient: the {name} term of {type(self).__name__}; lower its learning rate")
         self.optimisers[name].step()
         return float(loss.detach())
 
@@ -237,11 +226,16 @@ class LatentAgent(BaseAgent):
 
     def state(self) -> dict:
         """Everything that a bit-equal continuation needs (latents are recomputed from the replay)."""
-        return {"learner": self.learner.state(), "updates": self.updates, "debt": dict(self.debt),
-                "seen_steps": self.seen_steps, "began": self.began,
-                "source": None if self.source is None else self.source.state(),
-                "networks": {name: module.state_dict() for name, module in self.networks.items()},
-                "optimisers": {name: self.learner.pack_optimiser(o) for name, o in self.optimisers.items()}}
+        return {
+            "learner": self.learner.state(),
+            "updates": self.updates,
+            "debt": dict(self.debt),
+            "seen_steps": self.seen_steps,
+            "began": self.began,
+            "source": None if self.source is None else self.source.state(),
+            "networks": {name: module.state_dict() for name, module in self.networks.items()},
+            "optimisers": {name: self.learner.pack_optimiser(o) for name, o in self.optimisers.items()},
+        }
 
     def load_state(self, state: dict) -> None:
         """Continue from `state()`."""

@@ -132,6 +132,7 @@ class PolicySearch(BaseAgent):
 
     def policy_gradient(self, rollouts: Rollouts) -> Callable[[Parameters, slice], torch.Tensor]:
         """The loss of the inner step: (parameters of tasks (M, ...), which) -> (M,)."""
+
         def loss(parameters: Parameters, which: slice) -> torch.Tensor:
             log_prob = self.policy(parameters, rollouts.features[which]).log_prob(rollouts.actions[which])
             return vpg_loss(log_prob, rollouts.advantages[which], rollouts.mask[which])

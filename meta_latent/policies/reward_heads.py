@@ -50,8 +50,9 @@ def window_states(model, windows, route: torch.Tensor) -> tuple[torch.Tensor, to
     return imagined, torch.cat([seen, model.relations(seen)], -1)
 
 
-def reward_errors(heads: RewardHeads, states: tuple[torch.Tensor, torch.Tensor], windows
-                  ) -> tuple[torch.Tensor, torch.Tensor]:
+def reward_errors(
+    heads: RewardHeads, states: tuple[torch.Tensor, torch.Tensor], windows
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean squared errors on the imagined and on the observed `window_states`.
 
     Fitted on observed latents alone, the heads are garbage at the depths that imagining uses, and are exploited. Only

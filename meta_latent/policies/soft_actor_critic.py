@@ -78,8 +78,12 @@ class SoftActorCritic:
         self.step("temperature", self.temperature.loss(log_prob), self.clip)
         target_module, module = reversed(self.critic_modules)
         update_target(target_module, module, self.target_rate)
-        return {"critic_loss": float(critic_loss.detach()), "value": float(value.detach().mean()),
-                "entropy": float(-log_prob.detach().mean()), "temperature": float(self.temperature.value())}
+        return {
+            "critic_loss": float(critic_loss.detach()),
+            "value": float(value.detach().mean()),
+            "entropy": float(-log_prob.detach().mean()),
+            "temperature": float(self.temperature.value()),
+        }
 
     @torch.no_grad()
     def targets(self, batch: SoftBatch, draws: torch.Generator) -> torch.Tensor:

@@ -58,9 +58,7 @@ BODIES = {
             largest_state=100.0,
             seen_speed=10.0,
         ),
-        Body(
-            "walker2d", "walker2d_v5.xml", 4, "root", 1, 0.005, heights=(0.8, 2.0), leans=1.0, seen_speed=10.0
-        ),
+        Body("walker2d", "walker2d_v5.xml", 4, "root", 1, 0.005, heights=(0.8, 2.0), leans=1.0, seen_speed=10.0),
         Body("ant", "ant.xml", 5, "torso", 2, 0.1, True, contact="clipped", heights=(0.2, 1.0)),
         Body("swimmer", "swimmer.xml", 4, "root", 2, 0.1, stride_metres_per_second=0.1),
         Body("humanoid", "humanoid.xml", 5, "mass", 2, 0.01, contact="raw", heights=(1.0, 2.0)),

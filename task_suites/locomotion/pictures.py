@@ -19,9 +19,7 @@ class Pictures:
     Call `begin_episode` at each reset and `draw` after it.
     """
 
-    def __init__(
-        self, model: mujoco.MjModel, data: mujoco.MjData, distractors: tuple[Distractor, ...]
-    ) -> None:
+    def __init__(self, model: mujoco.MjModel, data: mujoco.MjData, distractors: tuple[Distractor, ...]) -> None:
         self._model, self._data = model, data
         self._floor = model.geom("floor").id
         # Parts by number, as some have no name; there is no table, its changes fall on the floor.

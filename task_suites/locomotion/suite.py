@@ -120,7 +120,7 @@ class Locomotion(TaskDistribution):
         self.reward_input_names = bodies.input_names(self.body)
         if self._reward_name != "goal":
             start = bodies.position_start(self.body)
-            self.invariant_input_names = self.reward_input_names[start:start + self.body.axes]
+            self.invariant_input_names = self.reward_input_names[start : start + self.body.axes]
         self.max_episode_steps = given.steps_or(_EPISODE_STEPS)
         self._terminates = given.terminate_when_unhealthy
         counts = {"train": given.train_tasks, "test": given.test_tasks}
@@ -132,13 +132,9 @@ class Locomotion(TaskDistribution):
             raise SuiteError(f"published_splits: {name} has disjoint splits, only planar directions have not")
         self._published_splits = given.published_splits
         if given.dynamics and self._reward_name in _CHANGED:
-            raise SuiteError(
-                f"dynamics: the tasks of {name} differ in their dynamics, there is no common one"
-            )
+            raise SuiteError(f"dynamics: the tasks of {name} differ in their dynamics, there is no common one")
         self.reward_values, self.dynamics_values = rewards.values(self.body), dynamics.values(self.body)
-        self._dynamics = read_values(
-            Parameters(given.dynamics or {}), self.dynamics_values, f"dynamics of {name}"
-        )
+        self._dynamics = read_values(Parameters(given.dynamics or {}), self.dynamics_values, f"dynamics of {name}")
         self.distractors = given.distractors
         self.options = {
             "observation": given.observation,

@@ -37,9 +37,7 @@ def _text(values) -> str:
     return " ".join(f"{value:g}" for value in values)
 
 
-def body(
-    tool: str, *, place: str = "0 0 0", turn: str = "1 0 0 0", damping: tuple[float, ...] = (1,) * 7
-) -> str:
+def body(tool: str, *, place: str = "0 0 0", turn: str = "1 0 0 0", damping: tuple[float, ...] = (1,) * 7) -> str:
     """Return the arm as MJCF. tool: elements in the frame of the flange, z along the last axis.
 
     place, turn: position and quaternion of the base. damping: of the joints, Nm s/rad. The camera "wrist"

@@ -141,8 +141,7 @@ def shelf_placing(mug_mass: float) -> str:
     cameras = _cameras((-0.8, 0.1, 0.8), (0, 0.82, 0.15), (1.3, 0.35, 0.65), (-0.05, 0.8, 0.2))
     bodies = arm.body(gripper, turn="0.70710678 0 0 0.70710678", damping=arm.MOTOR_DAMPING) + mug + _shelf()
     fingers = "".join(
-        f'<motor joint="finger_{side}" gear="{FINGER_GEAR}" ctrllimited="true" ctrlrange="-3 3"/>'
-        for side in (1, -1)
+        f'<motor joint="finger_{side}" gear="{FINGER_GEAR}" ctrllimited="true" ctrlrange="-3 3"/>' for side in (1, -1)
     )
     return _scene(bodies, cameras, arm.motors() + fingers, 0.0, (0, 0.75, 0.8, 0.5), _GRIPPING)
 

@@ -84,9 +84,7 @@ class Place:
 
     def __init__(self, xml: str, task: Task) -> None:
         self._kinematics = Kinematics(xml)
-        self._goal = np.array(
-            [task.reward.parameters["goal_x_metres"], scenes.GOAL_Y_METRES, scenes.GOAL_Z_METRES]
-        )
+        self._goal = np.array([task.reward.parameters["goal_x_metres"], scenes.GOAL_Y_METRES, scenes.GOAL_Z_METRES])
         self._weight = 9.81 * task.dynamics["mug_mass_kg"] * _UP
         self.reset(np.random.default_rng(0))
 

@@ -222,9 +222,7 @@ class PegInsertion(_Arm):
 
     def scene(self, task: Task) -> str:
         seen = task.parameters
-        return scenes.peg_insertion(
-            tuple((seen[f"box_{n}_x_metres"], seen[f"box_{n}_y_metres"]) for n in range(1, 5))
-        )
+        return scenes.peg_insertion(tuple((seen[f"box_{n}_x_metres"], seen[f"box_{n}_y_metres"]) for n in range(1, 5)))
 
 
 class ShelfPlacing(Meld):

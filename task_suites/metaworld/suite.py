@@ -96,9 +96,7 @@ class MetaWorldOptions(SuiteOptions):
         """Return the scenes of each split. SuiteError: no such scene, or `benchmark` has no such choice."""
         one, several = ("scene",), ("train_scenes", "test_scenes")
         used = {"mt1": one, "ml1": one, "custom": several}.get(benchmark, ())
-        self.refuse(
-            (name for name in (*one, *several) if name not in used), f"{benchmark} has no such choice"
-        )
+        self.refuse((name for name in (*one, *several) if name not in used), f"{benchmark} has no such choice")
         if used == one:
             scene = "reach" if self.scene is None else choose(self.scene, layouts.SCENES, "scene")
             found = ((scene,),) * 2

@@ -60,18 +60,14 @@ class TabletopEnv(gymnasium.Env):
         names = Names("floor", "table", _HANDS[gripper], scene.COLOURS, table_half_metres=0.2)
         self._scenery = Scenery(self._model, task.distractors, names)
         self._block_qpos = self._model.nq - 7 * np.arange(3, 0, -1)
-        self._input_qpos = np.concatenate(
-            [np.arange(3), *(start + np.arange(3) for start in self._block_qpos)]
-        )
+        self._input_qpos = np.concatenate([np.arange(3), *(start + np.arange(3) for start in self._block_qpos)])
         self._grip_controls = _GRIP_CONTROLS[gripper]
         self._image_size, self._antialias = image_size, antialias
         self._renderer: Renderer | None = None
         self._movie_renderer: Renderer | None = None
         self._steps_per_action = round(1 / (control_hz * scene.TIMESTEP_SECONDS))
         self._episode_steps = episode_steps
-        self._reach = (
-            scene.HAND_SPEED / control_hz
-        )  # how far one action moves the setpoint, and its largest lead
+        self._reach = scene.HAND_SPEED / control_hz  # how far one action moves the setpoint, and its largest lead
         self._setpoint = np.zeros(4)
         self._gripping = False
         self._step_count: int | None = None
@@ -190,10 +186,7 @@ class TabletopEnv(gymnasium.Env):
 
 def spaces(cameras: tuple[str, ...], image_size: int) -> tuple[gymnasium.spaces.Dict, gymnasium.spaces.Box]:
     """Return (observation space, action space)."""
-    images = {
-        f"image_{name}": gymnasium.spaces.Box(0, 255, (image_size, image_size, 3), np.uint8)
-        for name in cameras
-    }
+    images = {f"image_{name}": gymnasium.spaces.Box(0, 255, (image_size, image_size, 3), np.uint8) for name in cameras}
     proprio = gymnasium.spaces.Box(-np.inf, np.inf, (PROPRIO_SIZE,), np.float32)
     action = gymnasium.spaces.Box(-1.0, 1.0, (5,), np.float32)
     return gymnasium.spaces.Dict({**images, "proprio": proprio}), action

@@ -103,9 +103,7 @@ class PickScript:
                 continue
             taken = [goal, *(other for key, other in spots.items() if key != colour)]
             free = [
-                place
-                for place in _FREE_SPOTS
-                if min(np.linalg.norm(place - other) for other in taken) > _FREE_METRES
+                place for place in _FREE_SPOTS if min(np.linalg.norm(place - other) for other in taken) > _FREE_METRES
             ]
             if free:
                 return colour, min(free, key=lambda place: np.linalg.norm(place - spot))

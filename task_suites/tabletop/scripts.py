@@ -77,9 +77,7 @@ class Script:
 
     def _carry(self, hand: np.ndarray, block: np.ndarray, error: np.ndarray) -> np.ndarray:
         side = np.linalg.norm(hand[:2] - block[:2])
-        self._holding = (
-            side < (0.035 if self._holding else 0.02) and hand[2] < block[2] + scene.BLOCK_HALF + 0.008
-        )
+        self._holding = side < (0.035 if self._holding else 0.02) and hand[2] < block[2] + scene.BLOCK_HALF + 0.008
         if not self._holding:
             return self._action(hand, self._over(hand, block, _ABOVE - 0.005), 1.0 if side < 0.035 else -1.0)
         # Too fast, the block's front edge catches on the table and it slips off the cup.

@@ -49,11 +49,7 @@ def _variations(name: str) -> tuple[Parameters, ...]:
     if name in ("push", "place"):
         goals = _GOALS if name == "push" else _PLACES
         return tuple(Parameters(goal_x_metres=x, goal_y_metres=y) for x, y in goals)
-    pairs = [
-        (a, b)
-        for a, b in itertools.permutations(_GOALS, 2)
-        if np.hypot(a[0] - b[0], a[1] - b[1]) >= _PAIR_METRES
-    ]
+    pairs = [(a, b) for a, b in itertools.permutations(_GOALS, 2) if np.hypot(a[0] - b[0], a[1] - b[1]) >= _PAIR_METRES]
     chosen = np.random.default_rng(0).permutation(len(pairs))[:_PAIRS_PER_SPLIT]
     return tuple(
         Parameters(goal_x_metres=a[0], goal_y_metres=a[1], goal_green_x_metres=b[0], goal_green_y_metres=b[1])
@@ -95,9 +91,7 @@ class Tabletop(TaskDistribution):
     reward_input_names = rewards.INPUT_NAMES
     reward_words = rewards.WORDS
     reward_values = rewards.VALUES
-    object_input_names = tuple(
-        name for name in rewards.INPUT_NAMES if name[:4] != "hand" and name[-8:-7] in "xy"
-    )
+    object_input_names = tuple(name for name in rewards.INPUT_NAMES if name[:4] != "hand" and name[-8:-7] in "xy")
 
     def __init__(self, name: str, **options: Any) -> None:
         self.name, given = name, TabletopOptions(**options)
@@ -129,9 +123,7 @@ class Tabletop(TaskDistribution):
         fixed, variations = {"sparse": self._sparse}, _hovers(split)
         if self._reward_name != "hover":
             fixed["colour"], variations = _COLOUR[split], _variations(self._reward_name)
-        return tuple(
-            Task(self.family, Reward(self._reward_name, Parameters(fixed, **values))) for values in variations
-        )
+        return tuple(Task(self.family, Reward(self._reward_name, Parameters(fixed, **values))) for values in variations)
 
     def describe(self, task: Task) -> str:
         done, sparse = super().describe(task), task.reward.parameters["sparse"]

@@ -95,9 +95,7 @@ class Counting(TaskDistribution):
     reward_words = MappingProxyType({"count": "{per_step} per step so far and {per_action} times action[0]"})
     reward_values = MappingProxyType({"count": {"per_step": Number(), "per_action": Number()}})
 
-    def __init__(
-        self, name: str, episode_steps: int = 10, ends: str = "truncate", image_size: int = 16
-    ) -> None:
+    def __init__(self, name: str, episode_steps: int = 10, ends: str = "truncate", image_size: int = 16) -> None:
         self.name, self.max_episode_steps = name, whole(episode_steps, "episode_steps", 1)
         image_size = whole(image_size, "image_size", 1, 1024)
         self.options = {"ends": choose(ends, ("terminate", "truncate"), "ends"), "image_size": image_size}

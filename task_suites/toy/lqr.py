@@ -52,9 +52,7 @@ def solve(drag_per_second: float, steps: int) -> Solution:
     a, b = matrices(drag_per_second)
     q, r = np.diag(STATE_COST), np.diag(ACTION_COST)
     gains, costs = riccati(a, b, q, r, steps)
-    ahead = scipy.linalg.solve_discrete_are(
-        a, b, q, r
-    )  # counts the state before the action: P = Q + cost to go
+    ahead = scipy.linalg.solve_discrete_are(a, b, q, r)  # counts the state before the action: P = Q + cost to go
     stationary = np.linalg.solve(r + b.T @ ahead @ b, b.T @ ahead @ a)
     return Solution(gains, costs, stationary)
 
@@ -149,9 +147,7 @@ class Lqr(TaskDistribution):
     reward_values = MappingProxyType({"quadratic": {"goal_x_metres": _GOAL, "goal_y_metres": _GOAL}})
     dynamics_values = MappingProxyType({"drag_per_second": Number(0.0, 5.0)})
 
-    def __init__(
-        self, name: str, episode_steps: int = 25, image_size: int = 16, hide_position: bool = False
-    ) -> None:
+    def __init__(self, name: str, episode_steps: int = 25, image_size: int = 16, hide_position: bool = False) -> None:
         self.name, self.max_episode_steps = name, whole(episode_steps, "episode_steps", 1)
         image_size = whole(image_size, "image_size", 1, 1024)
         hide_position = flag(hide_position, "hide_position")

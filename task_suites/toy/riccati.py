@@ -5,9 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 
-def riccati(
-    a: np.ndarray, b: np.ndarray, q: np.ndarray, r: np.ndarray, steps: int
-) -> tuple[np.ndarray, np.ndarray]:
+def riccati(a: np.ndarray, b: np.ndarray, q: np.ndarray, r: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray]:
     """Return (gains (T, m, n), costs (T + 1, n, n)) of state' = a state + b action over T = `steps`.
 
     a: (n, n), b: (n, m). Each step costs q (n, n) on the state AFTER the action and r (m, m) on the action. The

@@ -85,8 +85,16 @@ def experience(episodes, rng):
             state = state @ A.T + action @ B.T
             rows.append((state, action, reward(state, action)))
         states, actions, rewards = (torch.stack(x) for x in zip(*rows, strict=True))
-        cache.parts.append((states, states[:, :0], actions, rewards, torch.zeros(len(rows), dtype=torch.bool),
-                            torch.ones(len(rows), 2, dtype=torch.bool)))
+        cache.parts.append(
+            (
+                states,
+                states[:, :0],
+                actions,
+                rewards,
+                torch.zeros(len(rows), dtype=torch.bool),
+                torch.ones(len(rows), 2, dtype=torch.bool),
+            )
+        )
         cache.lengths.append(len(rows))
     return cache
 
@@ -124,9 +132,18 @@ def test_the_scale():
     assert returns(lambda s: torch.zeros(len(s), 2)) == 0
 
 
-IVG_CONFIG = IVGConfig(horizon=5, discount=0.95, batch_size=64, hidden=64, temperature=0.001, pessimism=0.0,
-                       value_learning_rate=5e-3, policy_learning_rate=4e-3, temperature_learning_rate=0.0,
-                       target_rate=0.05)
+IVG_CONFIG = IVGConfig(
+    horizon=5,
+    discount=0.95,
+    batch_size=64,
+    hidden=64,
+    temperature=0.001,
+    pessimism=0.0,
+    value_learning_rate=5e-3,
+    policy_learning_rate=4e-3,
+    temperature_learning_rate=0.0,
+    target_rate=0.05,
+)
 
 
 def test_ivg_with_the_true_model_and_reward_finds_the_optimum():
@@ -173,7 +190,10 @@ def test_the_policy_step_changes_the_policy_alone_and_never_the_model():
     agent.follow_value_gradient(rng)
     # (a temperature that does not learn here stays as it is)
     assert [t for t in touched if t[0] != "temperature"] == [
-        ("reward", ["reward"]), ("policy", ["policy"]), ("value", ["value"])]
+        ("reward", ["reward"]),
+        ("policy", ["policy"]),
+        ("value", ["value"]),
+    ]
     assert changed(before["target_value"], agent.networks["target_value"])
     assert agent.model.gain.grad is None
 
@@ -212,7 +232,7 @@ def test_the_imagined_value_gradient_by_finite_differences():
         return torch.stack([reward(s.next_latent.sample, s.action) for s in steps]).sum()
 
     gain = (0.1 * torch.randn(4, 2, generator=torch.Generator().manual_seed(1))).requires_grad_()
-    gradient, = torch.autograd.grad(value(gain), gain)
+    (gradient,) = torch.autograd.grad(value(gain), gain)
     for index in np.ndindex(4, 2):
         step = torch.zeros(4, 2)
         step[index] = 1e-2

@@ -55,7 +55,7 @@ def test_policy_and_critics_read_the_task_and_what_is_seen(observation):
     task = agent.tasks[batch.task_index][:, None].expand(-1, 2, -1)
     features = agent.critic.features(batch, task)
     assert features.shape == (16, 2, agent.critic.size)
-    told = features[..., -task.shape[-1]:]
+    told = features[..., -task.shape[-1] :]
     assert told.abs().max() < 3 and told.std() > 0.5  # standardised
     for other in (agent.critic.features(batch, task.roll(1, 0)), agent.critic.features(batch, task)[:, [1, 0]]):
         assert not torch.equal(agent.actor.mean_action(features), agent.actor.mean_action(other))
@@ -89,7 +89,8 @@ def test_the_encoder_learns_from_the_critics_alone():
     before = [p.clone() for p in agent.critic.encoder.parameters()]
     step, owned = agent.soft.step, []
     agent.soft = replace(
-        agent.soft, step=lambda name, *rest: owned.append(name) or (step(name, *rest) if name != "critic" else 0.0))
+        agent.soft, step=lambda name, *rest: owned.append(name) or (step(name, *rest) if name != "critic" else 0.0)
+    )
     agent.improve(replay, Streams(0))
     assert owned == ["critic", "policy", "temperature"]
     assert all(torch.equal(p, q) for p, q in zip(before, agent.critic.encoder.parameters(), strict=True))

@@ -19,6 +19,7 @@ FAMILY = {"suite": "toy/rotated_actuators", "tasks": 2, "test_tasks": 2, "episod
 @pytest.fixture
 def agent_of(bench, tmp_path):
     """A function: settings -> an agent after its first fit of the models, and what its update measured."""
+
     def make(members=2, **settings):
         models = DynamicsConfig(members=members, hidden=8, max_epochs=2)
         config = MBMPOConfig(steps_per_round=10, tasks=4, particles=3, models=models, **settings)

@@ -20,6 +20,7 @@ FAMILY = {"suite": "toy/rotated_actuators", "tasks": 4, "test_tasks": 2, "option
 def running(bench, tmp_path):
     """A function: (arm, settings, target) -> the loop of that cell."""
     with contextlib.ExitStack() as stack:
+
         def start(arm, settings, target=None):
             experiment = bench.experiment(tmp_path, arm, target=target or {"suite": "toy/lqr"})
             algorithms = {**experiment.algorithms, arm.partition("/")[0]: settings}
@@ -66,8 +67,10 @@ def test_the_policy_is_looked_at_in_every_model(running, bench):
     learning = running("me_trpo/scratch", METRPOConfig(steps_per_round=60, models=models))
     bench.round(learning)
     agent, own = learning.agent, []
-    agent.simulators.functions = dataclasses.replace(agent.simulators.functions, reward=lambda task, states, actions: (
-        own.append(states) or torch.arange(4.0)[:, None].expand(states.shape[:2])))
+    agent.simulators.functions = dataclasses.replace(
+        agent.simulators.functions,
+        reward=lambda task, states, actions: own.append(states) or torch.arange(4.0)[:, None].expand(states.shape[:2]),
+    )
     torch.testing.assert_close(agent.look(learning.streams), torch.arange(4.0) * agent.horizon)
     assert own[0].shape[1] == METRPOConfig().looked_at
 

@@ -110,8 +110,17 @@ PLACES = 0.2 + PUSH * ACTIONS.cumsum()
 TRUTH = (1.5, -2.0, 0.25)  # reward = 1.5 * next place - 2 * action + 0.25
 REWARDS = (TRUTH[0] * PLACES + TRUTH[1] * ACTIONS + TRUTH[2]) * (np.arange(9) > 0)
 
-LINEAR = IVGConfig(layers=0, reward_heads=2, pessimism=0.0, horizon=4, batch_size=8, reward_batch_size=40,
-                   discount=0.9, mix=0.7, temperature=1e-12)
+LINEAR = IVGConfig(
+    layers=0,
+    reward_heads=2,
+    pessimism=0.0,
+    horizon=4,
+    batch_size=8,
+    reward_batch_size=40,
+    discount=0.9,
+    mix=0.7,
+    temperature=1e-12,
+)
 ALMOST_SURE = dataclasses.replace(LINEAR, min_stddev=1e-9, max_stddev=1e-9)
 
 
@@ -134,8 +143,7 @@ def test_imagined_rewards_are_read_where_the_model_goes_and_observed_ones_where_
 
 @pytest.mark.parametrize("pessimism", [0.0, 0.5])
 def test_pessimism_takes_away_the_spread_of_the_heads(pessimism):
-    agent = make(IVG, dataclasses.replace(LINEAR, pessimism=pessimism),
-                 cached(PLACES, ACTIONS, REWARDS))
+    agent = make(IVG, dataclasses.replace(LINEAR, pessimism=pessimism), cached(PLACES, ACTIONS, REWARDS))
     weight, bias = agent.networks["reward"].parameters()
     weight.data.zero_()
     bias.data.copy_(torch.tensor([0.0, 1.0]).reshape(bias.shape))
@@ -223,11 +231,13 @@ def ascent(update):
 @pytest.mark.parametrize(("cut", "equal"), [(False, True), (True, False)])
 def test_ivg_follows_the_gradient_of_the_imagined_return(cut, equal):
     """Through policy, model, reward and value; with a model that stops gradients it would be another one."""
-    config = IVGConfig(layers=1, hidden=4, reward_hidden=4, reward_heads=2, horizon=4, batch_size=6,
-                       temperature=0.1, gradient_clip=1e9)
+    config = IVGConfig(
+        layers=1, hidden=4, reward_hidden=4, reward_heads=2, horizon=4, batch_size=6, temperature=0.1, gradient_clip=1e9
+    )
     cache = cached(PLACES, ACTIONS, REWARDS)
-    update = SimpleNamespace(make=lambda: make(IVG, config, cache, cut),
-                             run=lambda agent: agent.follow_value_gradient(Streams(0)))
+    update = SimpleNamespace(
+        make=lambda: make(IVG, config, cache, cut), run=lambda agent: agent.follow_value_gradient(Streams(0))
+    )
     moved = ascent(update)
     numeric = differences(update, lambda metrics: metrics["imagined_return"], len(moved))
     assert torch.allclose(moved, numeric, rtol=1e-4, atol=1e-7) == equal and numeric.abs().max() > 1e-3
@@ -257,9 +267,10 @@ def test_sac_targets_over_a_terminal_state_and_over_a_time_limit(terminal, ahead
     config = SACConfig(layers=0, steps=3, discount=0.5, batch_size=4, temperature=0.5)
     agent = make(SAC, config, cache)
     agent.actor.sample = lambda features, rng: (  # always this action, of log density -2
-        0.5 + 0.0 * agent.actor(features)[0], -2.0 + 0.0 * agent.actor(features)[0][:, 0])
-    for critic, biases in ((agent.networks["target_critic"], (10.0, 12.0)),
-                           (agent.networks["critic"], (7.0, -3.0))):
+        0.5 + 0.0 * agent.actor(features)[0],
+        -2.0 + 0.0 * agent.actor(features)[0][:, 0],
+    )
+    for critic, biases in ((agent.networks["target_critic"], (10.0, 12.0)), (agent.networks["critic"], (7.0, -3.0))):
         linear(critic.first, 0.0, 0.0, biases[0])
         linear(critic.second, 0.0, 0.0, biases[1])
     target = 1.0 + 0.5 * 2.0 + 0.25 * 4.0 + ahead
@@ -288,8 +299,12 @@ def test_an_end_ends_the_returns_and_later_steps_count_as_often_as_they_are_take
     discount * (1 - goes_on) * what would have come."""
     reward, value = 1.5, 4.0
     agent = make(IVG, ALMOST_SURE, cached([0.25] * 3, [0.0] * 3, [0.0] * 3, terminal=True))
-    for name, number in (("reward", reward), ("target_value", value), ("value", 0.0),
-                         ("continuation", math.log((goes_on + 1e-12) / (1 - goes_on + 1e-12)))):
+    for name, number in (
+        ("reward", reward),
+        ("target_value", value),
+        ("value", 0.0),
+        ("continuation", math.log((goes_on + 1e-12) / (1 - goes_on + 1e-12))),
+    ):
         constant(agent.networks[name], number)
     found = agent.follow_value_gradient(Streams(0))
     discount, mix, ahead, returns = LINEAR.discount * goes_on, LINEAR.mix, value, []
@@ -344,6 +359,7 @@ def test_how_often_episodes_end_is_learned_whatever_the_horizon(horizon):
 
 def test_nobody_is_paid_for_making_later_steps_likelier():
     """Rewards are the same everywhere and later ones do not count: the policy has nowhere to go, ends or not."""
+
     def build():
         config = dataclasses.replace(LINEAR, discount=0.0, horizon=3)
         agent = make(IVG, config, cached(PLACES, ACTIONS, REWARDS, terminal=True))
@@ -368,8 +384,10 @@ def test_ends_are_fitted_on_both_kinds_of_states_with_the_action_that_led_there(
 
 def test_the_policy_follows_the_gradient_through_where_it_ends():
     """One step, after which the value is worth more than 0: going where episodes go on pays."""
-    config = IVGConfig(layers=1, hidden=4, reward_hidden=4, reward_heads=2, horizon=1, batch_size=6,
-                       temperature=0.1, gradient_clip=1e9)
+    config = IVGConfig(
+        layers=1, hidden=4, reward_hidden=4, reward_heads=2, horizon=1, batch_size=6, temperature=0.1, gradient_clip=1e9
+    )
+
     def build():
         agent = make(IVG, config, cached(PLACES, ACTIONS, REWARDS, terminal=True))
         weight, bias = list(agent.networks["continuation"].parameters())[-2:]

@@ -18,9 +18,7 @@ from meta_latent.types import Spec
 
 SUITE = task_suites.get("toy/counting", episode_steps=6, image_size=8)
 SPEC = Spec.of(SUITE)
-MODEL = ModelConfig(
-    EncoderConfig(channels=(4,), keypoints=2), CoreConfig(memory=3, hidden=4), EnsembleConfig(3, 8, 1)
-)
+MODEL = ModelConfig(EncoderConfig(channels=(4,), keypoints=2), CoreConfig(memory=3, hidden=4), EnsembleConfig(3, 8, 1))
 
 
 @pytest.fixture(scope="module", params=["rssm", "sequential"])
@@ -88,14 +86,12 @@ def test_windows_lie_within_episodes_and_cover_them_evenly(model):
     assert (counts - 1000).abs().max() < 5 * (12_000 / 12 * 11 / 12) ** 0.5
     assert torch.equal(windows.rows, windows.rows[:, :1] + torch.arange(5))
     samples, memories, actions, rewards, terminal, mask = cache.flat()
-    assert torch.equal(windows.samples, samples[windows.rows]) and torch.equal(
-        windows.memories, memories[windows.rows]
-    )
+    assert torch.equal(windows.samples, samples[windows.rows]) and torch.equal(windows.memories, memories[windows.rows])
     for k in range(20):  # against the replay itself
         which, offset = divmod(int(windows.rows[k, 0]), 7)
         arrays = replay.read(which)
-        assert np.array_equal(windows.actions[k].numpy(), arrays["action"][offset:offset + 5])
-        assert np.array_equal(windows.rewards[k].numpy(), arrays["reward"][offset:offset + 5])
+        assert np.array_equal(windows.actions[k].numpy(), arrays["action"][offset : offset + 5])
+        assert np.array_equal(windows.rewards[k].numpy(), arrays["reward"][offset : offset + 5])
         assert np.array_equal(windows.head_mask[k].numpy(), arrays["head_mask"])
     assert not windows.terminal.any() and len(terminal) == len(mask) == 28
 

@@ -45,9 +45,7 @@ def filled(count=6, folder=None, heads=3, suite=SUITE, **config):
 def check_batch(batch, length=4):
     """What the counting task and the probe say about every step of a batch."""
     step, episode = batch.proprio[..., 0], batch.proprio[..., 1]
-    assert (step[:, 1:] == step[:, :-1] + 1).all() and (
-        episode == episode[:, :1]
-    ).all()  # never across episodes
+    assert (step[:, 1:] == step[:, :-1] + 1).all() and (episode == episode[:, :1]).all()  # never across episodes
     first = step == 0
     assert torch.equal(batch.is_first, first) and torch.equal(batch.is_task_first, first)
     assert torch.equal(batch.is_last, step == 7) and not batch.is_terminal.any()
@@ -183,13 +181,9 @@ def test_a_subset_shares_the_data():
 def test_predicted_bytes_are_exact(tmp_path, mapped):
     replay = filled(6, tmp_path, memory_map=mapped, segment=48)
     replay.flush()
-    assert sum(path.stat().st_size for path in tmp_path.rglob("*.bin")) == predicted_bytes(
-        SPEC, replay.frames
-    )
+    assert sum(path.stat().st_size for path in tmp_path.rglob("*.bin")) == predicted_bytes(SPEC, replay.frames)
     if not mapped:
-        assert sum(x.nbytes for x in replay.segments[0].arrays.values()) == predicted_bytes(
-            SPEC, replay.frames
-        )
+        assert sum(x.nbytes for x in replay.segments[0].arrays.values()) == predicted_bytes(SPEC, replay.frames)
 
 
 def anonymous_megabytes():
@@ -203,9 +197,7 @@ def memory_of(folder, frames, bound):
     replay = SequenceReplay(spec, ReplayConfig(memory_map=True), folder, 2)
     length, image = 50, np.random.default_rng(0).integers(0, 256, (50, 64, 64, 3), np.uint8)
     arrays = {k: np.zeros((length, *shape), dtype) for k, (dtype, shape) in layout(spec).items()}
-    arrays |= {
-        name: np.zeros(length, bool) for name in ("is_first", "is_last", "is_terminal", "is_task_first")
-    }
+    arrays |= {name: np.zeros(length, bool) for name in ("is_first", "is_last", "is_terminal", "is_task_first")}
     rng, before = np.random.default_rng(0), anonymous_megabytes()
     highest = 0.0
     for _ in range(frames // length):

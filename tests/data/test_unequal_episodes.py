@@ -15,8 +15,7 @@ from meta_latent.rng import Streams, seeded_construction
 from meta_latent.types import Spec
 
 LENGTHS = (4, 1, 9, 2, 3, 6)  # steps; episode k is of number k, every second one ends in a terminal state
-MODEL = ModelConfig(EncoderConfig(channels=(4,), keypoints=2), CoreConfig(memory=3, hidden=4),
-                    EnsembleConfig(2, 8, 1))
+MODEL = ModelConfig(EncoderConfig(channels=(4,), keypoints=2), CoreConfig(memory=3, hidden=4), EnsembleConfig(2, 8, 1))
 
 
 def suite(steps, ends="truncate"):

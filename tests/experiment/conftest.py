@@ -48,9 +48,7 @@ SMALL = [
 
 def experiment(out, *overrides) -> ExperimentConfig:
     """The toy experiment in folder `out`."""
-    return config.load(
-        ExperimentConfig, [config.find("experiment", "toy")], [*SMALL, f"out={out}", *overrides]
-    )
+    return config.load(ExperimentConfig, [config.find("experiment", "toy")], [*SMALL, f"out={out}", *overrides])
 
 
 def run_pretrain(out, *overrides):
@@ -85,13 +83,14 @@ def outcome(folder) -> dict:
     found = {"checkpoint": timeless(checkpoint.load(folder / "checkpoints"))}
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     found["metrics"] = [timeless(json.loads(line)) for line in lines]
-    found |= {str(path.relative_to(folder)): path.read_bytes()
-              for name in ("source", "replay", "model") for path in sorted((folder / name).rglob("*"))
-              if path.suffix in (".bin", ".safetensors")}
-    record = json.loads((folder / "run.json").read_text())
-    return found | {
-        "record": {k: timeless(record.get(k)) for k in ("status", "held_out", "env_steps", "updates")}
+    found |= {
+        str(path.relative_to(folder)): path.read_bytes()
+        for name in ("source", "replay", "model")
+        for path in sorted((folder / name).rglob("*"))
+        if path.suffix in (".bin", ".safetensors")
     }
+    record = json.loads((folder / "run.json").read_text())
+    return found | {"record": {k: timeless(record.get(k)) for k in ("status", "held_out", "env_steps", "updates")}}
 
 
 def first_difference(a, b, place="") -> str | None:

@@ -200,8 +200,9 @@ def test_a_folder_is_enough(runs, undrawn, monkeypatch, capsys):
                                  ("transfer/goal/counter/scratch/1", "goal/counter/scratch/1", 1)):  # fmt: skip
         assert cli.main(["adapt", str(root / folder)]) == 0
         found = adapted(root / "adapt" / place)["arms"]
-        assert len(found) == count and all(wanted[arm]["seeds"][seed] == measured
-                                           for arm in found for seed, measured in found[arm]["seeds"].items())
+        assert len(found) == count and all(
+            wanted[arm]["seeds"][seed] == measured for arm in found for seed, measured in found[arm]["seeds"].items()
+        )
     monkeypatch.chdir(root / "transfer/goal")
     capsys.readouterr()
     assert cli.main(["adapt", "./silent/scratch", "run_seed=0", "video=0"]) == 0

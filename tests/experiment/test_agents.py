@@ -58,11 +58,7 @@ def test_every_arm_starts_from_what_its_name_says(opened, toy_model, arm):
     assert same == ("scratch" not in arm)
     policy = model_folder.load_policy(toy_model / "model")
     mine = agent.networks["policy"].state_dict()
-    same = all(
-        torch.equal(policy[f"policy.{k}"], v)
-        for k, v in mine.items()
-        if policy[f"policy.{k}"].shape == v.shape
-    )
+    same = all(torch.equal(policy[f"policy.{k}"], v) for k, v in mine.items() if policy[f"policy.{k}"].shape == v.shape)
     assert same == (arm == "ivg/policy")
     assert torch.equal(weights(agent.average_actor), weights(agent.actor))
     assert (agent.source is not None) == arm.endswith("+data")
@@ -230,9 +226,7 @@ def test_stable_sac_is_measured_like_every_other_arm(toy, tmp_path, capsys):
     ]
     stable, ours = (metrics.read(folder, "evaluation") for folder in folders)
     assert [r["env_steps"] for r in stable] == [r["env_steps"] for r in ours] == [50, 100]
-    assert (
-        stable[-1]["updates"] == 20 and stable[0]["score"] != stable[1]["score"]
-    )  # 5 of each episode's 25 steps
+    assert stable[-1]["updates"] == 20 and stable[0]["score"] != stable[1]["score"]  # 5 of each episode's 25 steps
     records = [json.loads((folder / "run.json").read_text()) for folder in folders]
     assert records[0].keys() == records[1].keys() and records[0]["floor"] == records[1]["floor"]
 

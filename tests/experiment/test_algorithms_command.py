@@ -59,7 +59,7 @@ def test_what_is_registered_shows_in_its_columns(said):
 def test_one_in_words(said):
     text = said("ivg")
     for words in (
-        "Byravan et al., \"Imagined Value Gradients\", CoRL 2019 (arXiv 1910.04142)",
+        'Byravan et al., "Imagined Value Gradients", CoRL 2019 (arXiv 1910.04142)',
         "ivg/pretrained             compared with ivg/scratch\n",
         "ivg/pretrained+data        compared with ivg/scratch+data\n",
         "    ivg/scratch\n",

@@ -69,8 +69,14 @@ def belief(scenes=True, **changes):
     maps = np.arange(8, dtype=np.float32)[:, None, None] * np.ones((6, 6), np.float32)
     maps[:, 0, 0] = np.nan
     pictures = np.arange(8, dtype=np.uint8)[:, None, None, None] * np.ones((5, 5, 3), np.uint8)
-    return Belief(facts(**changes), np.arange(8), maps, np.linspace(0, 1, 36).reshape(6, 6).astype(np.float32),
-                  pictures if scenes else np.zeros((0, 1, 1, 3), np.uint8), np.linspace(0, 0.7, 16).reshape(8, 2))
+    return Belief(
+        facts(**changes),
+        np.arange(8),
+        maps,
+        np.linspace(0, 1, 36).reshape(6, 6).astype(np.float32),
+        pictures if scenes else np.zeros((0, 1, 1, 3), np.uint8),
+        np.linspace(0, 0.7, 16).reshape(8, 2),
+    )
 
 
 # Maps

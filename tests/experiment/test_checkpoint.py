@@ -77,9 +77,7 @@ PLAIN = {
 }
 
 
-@pytest.mark.parametrize(
-    "state", [TENSORS, ARRAYS, PLAIN, {"a": {"b": TENSORS["uint8"]}, "a.b": TENSORS["bool"]}]
-)
+@pytest.mark.parametrize("state", [TENSORS, ARRAYS, PLAIN, {"a": {"b": TENSORS["uint8"]}, "a.b": TENSORS["bool"]}])
 def test_round_trip_is_exact(tmp_path, state):
     checkpoint.save(tmp_path, state)
     loaded = checkpoint.load(tmp_path)
@@ -297,9 +295,7 @@ KILLS = """
 
 def kill_at_every_step(folder, writer):
     argv = [sys.executable, "-c", textwrap.dedent(KILLS), str(folder), writer]
-    return json.loads(
-        subprocess.run(argv, capture_output=True, text=True, check=True).stdout.replace("'", '"')
-    )
+    return json.loads(subprocess.run(argv, capture_output=True, text=True, check=True).stdout.replace("'", '"'))
 
 
 def test_killed_before_every_step_the_old_or_the_new_loads(tmp_path):

@@ -141,9 +141,7 @@ def test_defaults_and_conversions():
 
 
 def test_later_sources_win_and_mappings_merge():
-    made = config.load(
-        Experiment, [{"name": "a", "model": {"latent_size": 1}}, {"name": "b", "model": {"rate": 2}}]
-    )
+    made = config.load(Experiment, [{"name": "a", "model": {"latent_size": 1}}, {"name": "b", "model": {"rate": 2}}])
     assert (made.name, made.model.latent_size, made.model.rate) == ("b", 1, 2.0)
 
 
@@ -210,9 +208,7 @@ def test_group_names_read_files(groups):
     made = config.load(Experiment, [config.find("experiment", "push")])
     assert made.model == Model(3, 0.01, Encoder("keypoints"))
     assert made.targets == {"red": Distractor("color")}
-    assert config.load(Experiment, [config.find("experiment", "deep")]).model == Model(
-        4, 0.01, Encoder("keypoints")
-    )
+    assert config.load(Experiment, [config.find("experiment", "deep")]).model == Model(4, 0.01, Encoder("keypoints"))
     assert set(load("targets=both").targets) == {"red", "blue"}
 
 
@@ -273,9 +269,7 @@ def test_mistakes_are_named(override, parts):
 
 
 def test_errors_name_the_file(groups):
-    with pytest.raises(
-        UserError, match=r"'modell' \(in configs/experiment/typo.yaml\); did you mean 'model'"
-    ):
+    with pytest.raises(UserError, match=r"'modell' \(in configs/experiment/typo.yaml\); did you mean 'model'"):
         config.load(Experiment, [config.find("experiment", "typo")])
     for name, reason in {"broken": "cannot read.*broken.yaml", "list": "should hold a mapping"}.items():
         with pytest.raises(UserError, match=reason):
@@ -293,9 +287,7 @@ def test_missing_values_and_failed_checks():
 
 
 def test_yaml_round_trip(tmp_path):
-    made = load(
-        "distractors=[{name: a}]", "budget=3", "model.rate=1e-7", "targets.red.name=b", "options.x=1e3"
-    )
+    made = load("distractors=[{name: a}]", "budget=3", "model.rate=1e-7", "targets.red.name=b", "options.x=1e3")
     path = tmp_path / "config.yaml"
     path.write_text(config.to_yaml(made))
     assert config.load(Experiment, [path]) == made

@@ -49,9 +49,7 @@ def test_a_missing_package_comes_with_its_command(monkeypatch, canned):
 
 def test_another_version_than_the_tested_is_a_warning(monkeypatch, canned):
     real = importlib.metadata.version
-    monkeypatch.setattr(
-        importlib.metadata, "version", lambda name: "4.0.0" if name == "mujoco" else real(name)
-    )
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "4.0.0" if name == "mujoco" else real(name))
     status, text = examine()
     assert status == 0 and "4.0.0; tested with 3.3.0" in text
 

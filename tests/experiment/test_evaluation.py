@@ -31,9 +31,7 @@ def command(toy, cell):
 
 
 def settings(overrides):
-    return evaluation.config.load(
-        evaluation.EvaluateConfig, [evaluation.config.find("experiment", "toy")], overrides
-    )
+    return evaluation.config.load(evaluation.EvaluateConfig, [evaluation.config.find("experiment", "toy")], overrides)
 
 
 def test_the_last_evaluation_of_the_run_is_reproduced(command, cell):

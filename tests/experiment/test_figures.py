@@ -122,14 +122,8 @@ def test_censored_times_are_open_arrows():
         time_figures.TimeRow("slow", 1, (900,), (1000, 1000), (1000, math.inf), (900, math.inf)),
     ]
     axes = time_figures.times_to_threshold(rows).axes[0]
-    drawn = {
-        (line.get_marker(), line.get_fillstyle(), tuple(np.ravel(line.get_xdata()))) for line in axes.lines
-    }
-    assert (
-        ("D", "full", (200,)) in drawn
-        and (">", "none", (1000, 1000)) in drawn
-        and (">", "none", (1000,)) in drawn
-    )
+    drawn = {(line.get_marker(), line.get_fillstyle(), tuple(np.ravel(line.get_xdata()))) for line in axes.lines}
+    assert ("D", "full", (200,)) in drawn and (">", "none", (1000, 1000)) in drawn and (">", "none", (1000,)) in drawn
     assert not any(marker == "D" and x == (1000,) for marker, _, x in drawn)
     assert [t.get_text() for t in axes.get_yticklabels()] == ["fast", "slow"]
     row = time_figures.TimeRow("one", 0, (100,), (), (100, 100), None)

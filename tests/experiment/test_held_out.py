@@ -102,11 +102,13 @@ def test_a_rare_reward_is_measured(measured, monkeypatch):
 
 def still(*columns, half=slice(None)):
     """Inputs that hardly move: a hundredth of a millimetre."""
+
     def change(data):
         inputs = data["reward_inputs"]
         for column in columns:
             part = inputs[half, :, column]
             part.copy_(0.3 + 1e-5 * part)
+
     return change
 
 

@@ -242,12 +242,8 @@ def test_iqm_by_hand():
 
 
 def test_probability_of_improvement_by_hand():
-    assert ls.probability_of_improvement([np.array([1.0, 3.0])], [np.array([2.0, 3.0])]) == pytest.approx(
-        1.5 / 4
-    )
-    two_tasks = ls.probability_of_improvement(
-        [np.array([1.0]), np.array([5.0])], [np.array([2.0]), np.array([1.0])]
-    )
+    assert ls.probability_of_improvement([np.array([1.0, 3.0])], [np.array([2.0, 3.0])]) == pytest.approx(1.5 / 4)
+    two_tasks = ls.probability_of_improvement([np.array([1.0]), np.array([5.0])], [np.array([2.0]), np.array([1.0])])
     assert two_tasks == pytest.approx(0.5)
     censored = ls.probability_of_improvement([np.array([-10.0, -np.inf])], [np.array([-np.inf, -np.inf])])
     assert censored == pytest.approx((2 + 1) / 4)
@@ -268,9 +264,7 @@ def stratified(strata, generator, level):
 
 
 def test_stratified_bootstrap_covers_the_truth():
-    slack = 4 * math.sqrt(
-        0.95 * 0.05 / 300
-    )  # standard error of a share from 300 trials; 20 seeds cost about 1 % more
+    slack = 4 * math.sqrt(0.95 * 0.05 / 300)  # standard error of a share from 300 trials; 20 seeds cost about 1 % more
     assert 0.95 - slack - 0.01 < iqm_coverage(0.95, stratified) <= 0.95 + slack
     assert iqm_coverage(0.5, stratified) < 0.95 - slack
 

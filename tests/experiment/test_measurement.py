@@ -63,8 +63,7 @@ def test_every_transition_head_sees_four_fifths_of_the_episodes(toy, tmp_path):
     spec = Spec.of(task_suites.get("toy/lqr", image_size=16))
     replay = SequenceReplay(spec, ReplayConfig(), folder / "replay", heads)
     replay.load_state(checkpoint.load(folder / "checkpoints")["replay"])
-    masks = [replay.read(k)["head_mask"]
-             for k in range(len(replay.episodes))]
+    masks = [replay.read(k)["head_mask"] for k in range(len(replay.episodes))]
     assert len(masks) == 4 and all(not np.array_equal(a, b) for a, b in itertools.combinations(masks, 2))
     share = np.mean(masks)
     assert abs(share - 0.8) < 5 * (0.8 * 0.2 / (4 * heads)) ** 0.5 < 0.2
@@ -109,9 +108,14 @@ def rope(monkeypatch):
 
 def test_evaluated_episodes_end_at_their_terminal_states(toy, tmp_path, rope):
     """Side by side, those of different length; each step brings a reward of 1."""
-    options = ("transfer.targets={goal: {suite: mine/rope, split: train}}", "learner.length=3",
-               "algorithms.sac.steps=1", "learner.horizon=1", "transfer.evaluation.episodes=5",
-               "transfer.budget_env_steps.default=30")
+    options = (
+        "transfer.targets={goal: {suite: mine/rope, split: train}}",
+        "learner.length=3",
+        "algorithms.sac.steps=1",
+        "learner.horizon=1",
+        "transfer.evaluation.episodes=5",
+        "transfer.budget_env_steps.default=30",
+    )
     folder = toy.transfer(tmp_path, "sac/scratch", *options)
     experiment = toy.experiment(tmp_path, *options)
     del rope[:]

@@ -111,8 +111,12 @@ def test_killed_and_resumed_it_ends_with_the_same_bits(toy, toy_model, project, 
     whole, cut = (tmp_path / name / "toy/transfer/goal" / arm / "0" for name in ("whole", "cut"))
     assert project("transfer", *given, *cell(arm, tmp_path / "whole"))[0] == 0
     argv = [sys.executable, "-m", "meta_latent.cli", "transfer", "toy", *toy.small, *given]
-    child = subprocess.Popen([*argv, *cell(arm, tmp_path / "cut")], stdout=subprocess.DEVNULL,
-                             stderr=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+    child = subprocess.Popen(
+        [*argv, *cell(arm, tmp_path / "cut")],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
     deadline = time.monotonic() + 120
     while not (cut / "checkpoints" / "checkpoint.json").exists():
         assert time.monotonic() < deadline and child.poll() is None

@@ -35,8 +35,16 @@ def test_no_figure_where_no_arm_has_both():
 @pytest.mark.parametrize("logged", [("plasticity", "disagreement"), ("plasticity",)])
 def test_a_page_shows_it_among_the_training_metrics(tmp_path, logged):
     for seed in (0, 1):
-        write_cell(tmp_path, "t", "mb_mpo/scratch", seed, ramp(2000, budget=300), facts=new_facts,
-                   metrics=dict.fromkeys(logged, "of it"), train=lambda steps, _: dict.fromkeys(logged, steps / 100))
+        write_cell(
+            tmp_path,
+            "t",
+            "mb_mpo/scratch",
+            seed,
+            ramp(2000, budget=300),
+            facts=new_facts,
+            metrics=dict.fromkeys(logged, "of it"),
+            train=lambda steps, _: dict.fromkeys(logged, steps / 100),
+        )
     build(tmp_path, resamples=50)
     page = (tmp_path / "report.html").read_text()
     assert ("Plasticity on t by disagreement" in page) is (len(logged) == 2)

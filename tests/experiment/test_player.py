@@ -105,8 +105,14 @@ def test_encode_filters_and_imagine_goes_on(toy_model):
     episode = play_episode(rows, Zero(), 0, Streams(0), show=("reward",))
     latents, latent = model.encode(episode), model.initial(1)
     for t in range(len(episode["reward"])):
-        latent = model.observe(latent, Step.of({k: v[t] for k, v in episode.items()},
-                                               torch.from_numpy(episode["action"][t])[None], is_task_first=t == 0))
+        latent = model.observe(
+            latent,
+            Step.of(
+                {k: v[t] for k, v in episode.items()},
+                torch.from_numpy(episode["action"][t])[None],
+                is_task_first=t == 0,
+            ),
+        )
         assert torch.allclose(latents[t].sample, latent.sample[0], atol=1e-5)
         assert torch.allclose(latents[t].memory, latent.memory[0], atol=1e-5)
     told = model.encode(episode, rewards=True)

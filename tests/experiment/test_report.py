@@ -77,9 +77,7 @@ def test_report_json_has_the_documented_format(built):
     assert arm["curve"]["seconds"] == [0, 50, 100, 150]
     assert arm["curve"]["score"] == [[0, pytest.approx(0.4), pytest.approx(0.8), 1]] * 5
     assert {"env_steps", "updates", "seconds", "model_sha256"} <= set(saved["pretraining"])
-    assert (
-        saved["pretraining"]["env_steps"] == 2400 and saved["pretraining"]["model_sha256"] == "fabricated-0"
-    )
+    assert saved["pretraining"]["env_steps"] == 2400 and saved["pretraining"]["model_sha256"] == "fabricated-0"
 
 
 def test_numbers_by_hand(built):
@@ -141,9 +139,7 @@ def test_same_seed_same_numbers_and_one_more_arm_changes_no_other_interval(tmp_p
                 write_cell(root, "t", "sac/scratch", seed, ramp(900, 0.05, 20 + seed))
         return numbers(root)["targets"]["t"]["arms"]
 
-    one, two, more = (
-        noisy(tmp_path / name, extra) for name, extra in (("a", False), ("b", False), ("c", True))
-    )
+    one, two, more = (noisy(tmp_path / name, extra) for name, extra in (("a", False), ("b", False), ("c", True)))
     assert one == two
     assert {arm: more[arm] for arm in one} == one and set(more) - set(one) == {"sac/scratch"}
 
@@ -161,9 +157,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag, attributes):
         self.tags.append(tag)
-        self.references += [
-            value for key, value in attributes if key in ("src", "href", "xlink:href", "srcset")
-        ]
+        self.references += [value for key, value in attributes if key in ("src", "href", "xlink:href", "srcset")]
         if tag not in self.VOID:
             self.open.append(tag)
 
@@ -263,10 +257,7 @@ def test_disagreement_about_the_threshold_is_said(tmp_path):
 def test_target_names_with_slashes_and_pretraining_alone(tmp_path):
     write_cell(tmp_path / "a", "tabletop/push", "ivg/scratch", 0, ramp(300), threshold=None)
     result = build(tmp_path / "a", resamples=50)
-    assert (
-        list(result["targets"]) == ["tabletop/push"]
-        and result["targets"]["tabletop/push"]["threshold"] is None
-    )
+    assert list(result["targets"]) == ["tabletop/push"] and result["targets"]["tabletop/push"]["threshold"] is None
     folder = write_pretraining(tmp_path / "b")
     frames = np.zeros((3, 8, 8, 3), np.uint8)
     figures.strips(folder / "images" / "imagined_vs_real.png", frames, frames)

@@ -49,9 +49,17 @@ class Run:
         self.progress = Progress(episodes=0)
         config = ReplayConfig(capacity=12, segment=10)
         self.replay = SequenceReplay(SPEC, config, self.folder.path("replay"))
-        self.run = Resumable(self.folder, {
-            "progress": self.progress, "streams": self.streams, "agent": self.agent, "policy": None,
-            "replay": self.replay, "log": self.log})
+        self.run = Resumable(
+            self.folder,
+            {
+                "progress": self.progress,
+                "streams": self.streams,
+                "agent": self.agent,
+                "policy": None,
+                "replay": self.replay,
+                "log": self.log,
+            },
+        )
         try:
             self.resumed = self.run.resume()
         except BaseException:
@@ -69,10 +77,17 @@ class Run:
         while self.progress["episodes"] < until:
             index = self.progress["episodes"]
             values = self.streams.numpy("data").random((5, 1), np.float32)
-            self.replay.add_episode({
-                "image_top": np.full((5, 2, 2, 3), index, np.uint8), "proprio": values, "action": values,
-                "reward": values[:, 0], "reward_present": np.ones(5), "reward_inputs": values,
-                **dict.fromkeys(("is_first", "is_last", "is_terminal", "is_task_first"), np.zeros(5, bool))})
+            self.replay.add_episode(
+                {
+                    "image_top": np.full((5, 2, 2, 3), index, np.uint8),
+                    "proprio": values,
+                    "action": values,
+                    "reward": values[:, 0],
+                    "reward_present": np.ones(5),
+                    "reward_inputs": values,
+                    **dict.fromkeys(("is_first", "is_last", "is_terminal", "is_task_first"), np.zeros(5, bool)),
+                }
+            )
             self.agent.weights = self.agent.weights + float(values.sum())
             self.progress["episodes"] = index + 1
             clocks = {"env_steps": self.replay.env_steps, "updates": index, "seconds": 0.0}
@@ -85,9 +100,15 @@ class Run:
 def outcome(root):
     found = {str(p.relative_to(root)): p.read_bytes() for p in sorted((root / "replay").rglob("*.bin"))}
     state = checkpoint.load(root / "checkpoints")
-    return found | {"lines": metrics.read(root), "weights": state["agent"]["weights"].tolist(),
-                    "names": list(state), "progress": state["progress"], "log": state["log"],
-                    "streams": state["streams"], "replay": str(state["replay"])}
+    return found | {
+        "lines": metrics.read(root),
+        "weights": state["agent"]["weights"].tolist(),
+        "names": list(state),
+        "progress": state["progress"],
+        "log": state["log"],
+        "streams": state["streams"],
+        "replay": str(state["replay"]),
+    }
 
 
 @pytest.fixture
@@ -124,6 +145,7 @@ def cut(pattern, by=1):
     def damage(root):
         path = sorted(root.glob(pattern))[-1]
         path.write_bytes(path.read_bytes()[:-by])
+
     return damage
 
 
@@ -167,7 +189,8 @@ def test_segments_that_the_checkpoint_before_names_stay(tmp_path):
             there = {int(path.name[-6:]) for path in (tmp_path / "replay").iterdir()}
             named = [
                 {row[0] for row in checkpoint.load(tmp_path / "checkpoints", previous)["replay"]["segments"]}
-                for previous in (False, True) if checkpoint.exists(tmp_path / "checkpoints", previous)
+                for previous in (False, True)
+                if checkpoint.exists(tmp_path / "checkpoints", previous)
             ]
             assert there == set.union(*named)
         run.run.save()  # nothing new: what the one before it names stays

@@ -49,8 +49,9 @@ def interrupted(monkeypatch, module, command, stop):
 
 @pytest.mark.parametrize("queries", [1, pytest.param(2, marks=pytest.mark.slow), 5])
 def test_pretraining_interrupted_again_and_again(toy, toy_model, tmp_path, monkeypatch, queries):
-    count, folder = interrupted(monkeypatch, pretrain, lambda: toy.pretrain(tmp_path, *TWO_ROUNDS),
-                                lambda n: toy.StopAfter(queries + n % 2))
+    count, folder = interrupted(
+        monkeypatch, pretrain, lambda: toy.pretrain(tmp_path, *TWO_ROUNDS), lambda n: toy.StopAfter(queries + n % 2)
+    )
     assert count > 3
     assert toy.first_difference(toy.outcome(toy_model), toy.outcome(folder)) is None
 
@@ -70,12 +71,11 @@ FAST = [
 
 @pytest.mark.parametrize(
     ("arm", "more"),
-    [
-        pytest.param(*pair, marks=() if pair in FAST else pytest.mark.slow)
-        for pair in dict.fromkeys([*FAST, *EVERY])
-    ]
-    + [pytest.param("sb3_sac/scratch", (*more, "algorithms.sb3_sac.batch_size=8"), marks=pytest.mark.baselines)
-       for more in ((), EVICTING)],
+    [pytest.param(*pair, marks=() if pair in FAST else pytest.mark.slow) for pair in dict.fromkeys([*FAST, *EVERY])]
+    + [
+        pytest.param("sb3_sac/scratch", (*more, "algorithms.sb3_sac.batch_size=8"), marks=pytest.mark.baselines)
+        for more in ((), EVICTING)
+    ],
 )
 def test_transfer_interrupted_after_every_episode(toy, toy_model, tmp_path, monkeypatch, arm, more):
     overrides = (f"pretrained={toy_model / 'model'}", *more)
@@ -94,9 +94,7 @@ def test_eviction_keeps_the_capacity_and_counts_all_steps(toy, toy_model, tmp_pa
     folder = toy.transfer(tmp_path, "sac/pretrained", f"pretrained={toy_model / 'model'}", *EVICTING)
     found = toy.outcome(folder)
     assert found["record"]["env_steps"] == 200 and found["metrics"][-1]["env_steps"] == 200
-    assert (
-        len(found["checkpoint"]["replay"]["segments"]) == 2
-    )  # 50 steps in two segments, the others are gone
+    assert len(found["checkpoint"]["replay"]["segments"]) == 2  # 50 steps in two segments, the others are gone
     assert len(list((folder / "replay").iterdir())) == 2
 
 
@@ -148,8 +146,9 @@ def test_pretraining_killed_before_many_writes(toy, tmp_path, monkeypatch):
 def test_transfer_killed_while_writing(toy, toy_model, tmp_path, monkeypatch):
     folder = transfer.cell_folder(toy.experiment(tmp_path), "goal", "ivg/pretrained", 0)
     overrides = (f"pretrained={toy_model / 'model'}", *EVICTING)
-    killed_everywhere(toy, monkeypatch, folder, lambda: toy.transfer(tmp_path, "ivg/pretrained", *overrides),
-                      lambda n: n % 23 == 0)
+    killed_everywhere(
+        toy, monkeypatch, folder, lambda: toy.transfer(tmp_path, "ivg/pretrained", *overrides), lambda n: n % 23 == 0
+    )
 
 
 @pytest.mark.slow
@@ -157,6 +156,4 @@ def test_transfer_killed_while_writing(toy, toy_model, tmp_path, monkeypatch):
 def test_transfer_killed_before_many_writes(toy, toy_model, tmp_path, monkeypatch, arm):
     folder = transfer.cell_folder(toy.experiment(tmp_path), "goal", arm, 0)
     overrides = (f"pretrained={toy_model / 'model'}", "transfer.video=true")
-    killed_everywhere(
-        toy, monkeypatch, folder, lambda: toy.transfer(tmp_path, arm, *overrides), lambda n: n % 13 == 1
-    )
+    killed_everywhere(toy, monkeypatch, folder, lambda: toy.transfer(tmp_path, arm, *overrides), lambda n: n % 13 == 1)

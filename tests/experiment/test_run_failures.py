@@ -68,12 +68,12 @@ def test_ctrl_c_saves_says_how_to_resume_and_loses_nothing(toy, tmp_path, comman
 def test_a_folder_in_use_is_refused(tmp_path, command):
     folder = tmp_path / "toy" / "pretrain" / "0"
     folder.mkdir(parents=True)
-    code = ("import sys; from meta_latent.experiment.runs import run_folder;"
-            f"lock = run_folder._lock(run_folder.Path({str(folder)!r}));"
-            "print('held', flush=True); sys.stdin.read()")
-    with subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as holder:
+    code = (
+        "import sys; from meta_latent.experiment.runs import run_folder;"
+        f"lock = run_folder._lock(run_folder.Path({str(folder)!r}));"
+        "print('held', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout.readline() == b"held\n"
         one_line(command("pretrain", "toy", f"out={tmp_path}"), 2, folder, holder.pid)
         holder.stdin.close()
@@ -84,13 +84,12 @@ def fail_at(step, seen):
         seen.append(path)
         if len(seen) >= step and event == "write":
             raise OSError(errno.ENOSPC, "No space left on device")
+
     return hook
 
 
 @pytest.mark.parametrize("step", [1, 12, 30, 45, 70])
-def test_a_full_disk_ends_the_run_and_keeps_what_was_saved(
-    toy, toy_model, tmp_path, command, monkeypatch, step
-):
+def test_a_full_disk_ends_the_run_and_keeps_what_was_saved(toy, toy_model, tmp_path, command, monkeypatch, step):
     whole = tmp_path / "whole" / "toy" / "pretrain" / "0"
     monkeypatch.setattr(files, "fault_hook", fail_at(step, []))
     one_line(command("pretrain", "toy", f"out={tmp_path / 'parts'}"), 1, "disk is full")
@@ -132,9 +131,7 @@ def test_another_config_is_refused_naming_the_key(toy, tmp_path, command):
 
 
 def test_too_small_a_capacity_is_refused(toy, tmp_path, command):
-    one_line(
-        command("pretrain", "toy", f"out={tmp_path}", "pretrain.replay.capacity=10"), 2, "replay.capacity=10"
-    )
+    one_line(command("pretrain", "toy", f"out={tmp_path}", "pretrain.replay.capacity=10"), 2, "replay.capacity=10")
 
 
 def test_a_damaged_replay_is_refused(toy, toy_model, tmp_path, command):
@@ -144,9 +141,7 @@ def test_a_damaged_replay_is_refused(toy, toy_model, tmp_path, command):
     (folder / "run.json").write_text(json.dumps(record | {"status": "interrupted"}))
     path = folder / "source" / "segment_000000" / "action.bin"
     path.write_bytes(path.read_bytes()[:-1])
-    status = command(
-        "pretrain", "toy", f"out={tmp_path}", "pretrain.policy_updates=4", "pretrain.on_policy=0.3"
-    )
+    status = command("pretrain", "toy", f"out={tmp_path}", "pretrain.policy_updates=4", "pretrain.on_policy=0.3")
     one_line(status, 2, path)
 
 
@@ -155,17 +150,21 @@ def test_a_damaged_replay_is_refused(toy, toy_model, tmp_path, command):
 
 def edited(key, value):
     """An edit of model.json."""
+
     def edit(folder):
         card = json.loads((folder / "model.json").read_text())
         card[key] = value
         (folder / "model.json").write_text(json.dumps(card))
+
     return edit
 
 
 def truncated(name):
     """A file that lost its end."""
+
     def edit(folder):
         (folder / name).write_bytes((folder / name).read_bytes()[:-9])
+
     return edit
 
 
@@ -176,6 +175,7 @@ def nested(folder):
 
 def weights(change, name="model.safetensors"):
     """Other weights, under a card that names them."""
+
     def edit(folder):
         tensors = {key: change(value) for key, value in load_file(folder / name).items()}
         save_file(tensors, folder / name)
@@ -183,6 +183,7 @@ def weights(change, name="model.safetensors"):
         (card if name == "model.safetensors" else card["policy"])["sha256"] = files.sha256(folder / name)
         card["card_sha256"] = model_folder._card_sha256(card)
         (folder / "model.json").write_text(json.dumps(card))
+
     return edit
 
 
@@ -231,9 +232,7 @@ def test_a_damaged_model_folder_is_refused(toy, toy_model, tmp_path, command, da
     one_line(command("transfer", "toy", f"out={tmp_path}", *cell), 2, folder, message)
 
 
-@pytest.mark.parametrize(
-    ("change", "message"), [(with_nan, "holds NaN"), (as_double, "expected torch.float32")]
-)
+@pytest.mark.parametrize(("change", "message"), [(with_nan, "holds NaN"), (as_double, "expected torch.float32")])
 def test_a_damaged_source_policy_is_refused(toy_model, tmp_path, change, message):
     folder = tmp_path / "model"
     shutil.copytree(toy_model / "model", folder)
@@ -288,9 +287,7 @@ def test_a_saved_model_loads_bit_equal_and_reports_partial_loads(toy_model, toy)
         assert torch.equal(tensor, stored[name]) and torch.equal(tensor, again.state_dict()[name])
     other = type(first)(first.spec, first.config, ("a", "b"))
     report = model_folder.load_into(other, toy_model / "model")
-    assert (
-        report.new == report.skipped and all("task_reward_head" in name for name in report.new) and report.new
-    )
+    assert report.new == report.skipped and all("task_reward_head" in name for name in report.new) and report.new
 
 
 # Real processes

@@ -45,9 +45,7 @@ def test_a_run_from_start_to_done(tmp_path):
     assert record(path) == found  # a finished run stays finished
 
 
-@pytest.mark.parametrize(
-    ("error", "status"), [(KeyboardInterrupt, "interrupted"), (ValueError("bad"), "failed")]
-)
+@pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt, "interrupted"), (ValueError("bad"), "failed")])
 def test_how_a_run_ends_is_recorded_and_it_can_be_resumed(tmp_path, error, status):
     with pytest.raises((KeyboardInterrupt, ValueError)), RunFolder(tmp_path, CONFIG):
         raise error
@@ -138,6 +136,7 @@ def test_a_folder_that_cannot_be_written(tmp_path):
 )
 def test_a_disk_that_fails_at_the_first_step(tmp_path, monkeypatch, call, code, error, text):
     """A read-only one, and one that is full when the lock is written."""
+
     def fail(*arguments, **options):
         raise OSError(code, os.strerror(code))
 

@@ -72,9 +72,7 @@ def test_a_terminals_ctrl_c_does_not_reach_the_cells_directly():
 
 def test_much_output_does_not_block(tmp_path):
     log = tmp_path / "a.log"
-    assert run_cells(
-        [cell("a", "print('x' * 99 + '\\n', end='') or print(('y' * 99 + '\\n') * 20000)", log=log)], 1
-    )
+    assert run_cells([cell("a", "print('x' * 99 + '\\n', end='') or print(('y' * 99 + '\\n') * 20000)", log=log)], 1)
     assert log.stat().st_size > 2_000_000
 
 
@@ -165,9 +163,7 @@ def test_without_a_terminal_every_line_is_handed_on_once(capsys):
 
 
 def test_a_progress_line_per_worker(capsys):
-    run_cells(
-        [cell("first cell", "import time; print('step 7', flush=True); time.sleep(0.5)")], 1, progress=True
-    )
+    run_cells([cell("first cell", "import time; print('step 7', flush=True); time.sleep(0.5)")], 1, progress=True)
     shown = capsys.readouterr().err
     assert "first cell" in shown and "step 7" in shown and "1/1" in shown
 
@@ -223,31 +219,38 @@ def test_a_run_under_nohup_outlives_its_terminal():
 
 
 REASONS = {
-    "ours": ("print('meta-latent: no such thing'); print('some more'); sys.exit(2)",
-             "meta-latent: no such thing"),
+    "ours": ("print('meta-latent: no such thing'); print('some more'); sys.exit(2)", "meta-latent: no such thing"),
     "traceback": ("int('x')", "ValueError: invalid literal for int() with base 10: 'x'"),
     "of a bare class": ("raise ZeroDivisionError", "ZeroDivisionError"),
-    "chained": ("""
+    "chained": (
+        """
         try:
             int('x')
         except ValueError:
-            raise KeyError('the last one')""", "KeyError: 'the last one'"),
-    "noise at exit": ("""
+            raise KeyError('the last one')""",
+        "KeyError: 'the last one'",
+    ),
+    "noise at exit": (
+        """
         class Context:
             def __del__(self):
                 self.nothing
         kept = Context()
-        raise RuntimeError('no pictures')""", "RuntimeError: no pictures"),
-    "noise before": ("""
+        raise RuntimeError('no pictures')""",
+        "RuntimeError: no pictures",
+    ),
+    "noise before": (
+        """
         class Context:
             def __del__(self):
                 self.nothing
         Context()
         print('giving up')
-        sys.exit(1)""", "giving up"),
+        sys.exit(1)""",
+        "giving up",
+    ),
     "nothing": ("sys.exit(3)", "exit status 3, without any output"),
-    "killed": ("print('step 7', flush=True); os.kill(os.getpid(), 9)",
-               "killed by SIGKILL; last line: step 7"),
+    "killed": ("print('step 7', flush=True); os.kill(os.getpid(), 9)", "killed by SIGKILL; last line: step 7"),
 }
 
 
@@ -255,8 +258,7 @@ REASONS = {
 def test_a_failed_cell_says_why(kind):
     code, reason = REASONS[kind]
     events = []
-    assert run_cells([cell("a", "import os, sys\n" + textwrap.dedent(code))], 1, events.append) == {
-        "a": "failed"}
+    assert run_cells([cell("a", "import os, sys\n" + textwrap.dedent(code))], 1, events.append) == {"a": "failed"}
     assert events[-1].last_line == reason
 
 
@@ -317,9 +319,7 @@ def test_a_users_files_beside_the_run_are_not_imported_in_place_of_pythons(tmp_p
 
 def test_a_users_package_in_the_working_folder_is_imported(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "my_tasks.py").write_text(
-        "import task_suites; task_suites.gymnasium_task('mine/pole', 'CartPole-v1')"
-    )
+    (tmp_path / "my_tasks.py").write_text("import task_suites; task_suites.gymnasium_task('mine/pole', 'CartPole-v1')")
     events = []
     run_cells([Cell("a", command("tasks", "mine/pole", "imports=[my_tasks]"))], 1, events.append)
     assert events[-1].kind == "done", events[-1].last_line

@@ -34,19 +34,31 @@ class TestVariants:
     def test_every_combination_is_an_experiment(self):
         sweep, variants = load({"seed": [0, 1], "algorithms.ivg.horizon": [3, 5]}, out="x")
         assert [v.name for v in variants] == [
-            "seed_0,horizon_3", "seed_0,horizon_5", "seed_1,horizon_3", "seed_1,horizon_5"]
+            "seed_0,horizon_3",
+            "seed_0,horizon_5",
+            "seed_1,horizon_3",
+            "seed_1,horizon_5",
+        ]
         assert [(v.experiment.seed, v.experiment.algorithms["ivg"].horizon) for v in variants] == [
-            (0, 3), (0, 5), (1, 3), (1, 5)]
+            (0, 3),
+            (0, 5),
+            (1, 3),
+            (1, 5),
+        ]
         assert {v.group for v in variants} == {"horizon_3", "horizon_5"}
         assert cells.cell_folder(variants[0].experiment, "goal", "sac/scratch", 4) == Path(
-            "x/s/seed_0,horizon_3/transfer/goal/sac/scratch/4")
+            "x/s/seed_0,horizon_3/transfer/goal/sac/scratch/4"
+        )
 
     def test_named_variants_are_combined_with_the_grid(self):
         own = {"small": {"model.head_hidden": 8}, "large": {"model": {"head_hidden": 64}}}
         _, variants = load({"seed": [0, 1]}, own)
         assert [(v.name, v.group, v.experiment.model.head_hidden) for v in variants] == [
-            ("small,seed_0", "small", 8), ("small,seed_1", "small", 8),
-            ("large,seed_0", "large", 64), ("large,seed_1", "large", 64)]
+            ("small,seed_0", "small", 8),
+            ("small,seed_1", "small", 8),
+            ("large,seed_0", "large", 64),
+            ("large,seed_1", "large", 64),
+        ]
 
     def test_nothing_varies(self):
         assert names(load()) == ["base"] and names(load({"seed": [3]})) == ["seed_3"]
@@ -55,7 +67,8 @@ class TestVariants:
     def test_names_of_values_and_keys(self):
         assert names(load({"transfer.arms": [["ivg/scratch"], ["sac/scratch"]]})) == ["arms_no0", "arms_no1"]
         assert names(load({"learner.horizon": [2], "algorithms.ivg.horizon": [3]})) == [
-            "learner.horizon_2,ivg.horizon_3"]
+            "learner.horizon_2,ivg.horizon_3"
+        ]
         assert names(load({"model.core": [{"memory": 4}], "transfer.video": [True]})) == ["core_no0,video_true"]
         long = names(load({}, {"v" * 99: {}}, ["sweep.grid.seed=[0,1]"]))
         assert len(set(long)) == 2 and all(len(name) <= 100 for name in long)

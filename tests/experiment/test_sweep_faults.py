@@ -58,6 +58,7 @@ def expected(toy, tmp_path_factory, made={}):  # noqa: B006 (one sweep for all t
 
 def start(path, *flags, limit=None):
     """The sweep as a process of its own; limit: bytes that a file may have."""
+
     def limited():
         if limit:
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))

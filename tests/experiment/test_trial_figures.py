@@ -10,6 +10,7 @@ from meta_latent.experiment.report.numbers import Bootstrap
 
 def adaptation(episodes=3, learned=2, seeds=2, tasks=2, steps=(2, 3, 3), cleared=True, **arm):
     """An arm whose seed s gets s, whose task n gets 10 n, and whose episode e gets e more per step."""
+
     def measured(seed):
         place = np.indices((tasks, 2, episodes))
         rewards = [[e + t / 10 + seed for t in range(steps[e])] for e in range(episodes)]

@@ -33,9 +33,7 @@ def test_one_step_equals_torch_gru():
     c, latent, action = core(), latents(6), random(6, ACTIONS, seed=2)
     reward, present = random(6, seed=3), torch.tensor([1.0, 0, 1, 0, 1, 0])
     signal = torch.stack([reward * present, present], -1)
-    _, expected = c.gru(
-        torch.cat([latent.sample, action, signal], -1)[:, None], latent.memory[None].contiguous()
-    )
+    _, expected = c.gru(torch.cat([latent.sample, action, signal], -1)[:, None], latent.memory[None].contiguous())
     found = c.observe(latent.memory, latent.sample, action, reward, present)
     torch.testing.assert_close(found.memory, expected[0])
     absent = c.observe(latent.memory, latent.sample, action, reward, torch.zeros(6))

@@ -12,15 +12,24 @@ from meta_latent.rng import seeded_construction
 from meta_latent.types import Spec, Step
 
 SPEC = Spec({"side": (8, 8, 3), "top": (16, 16, 3)}, 4, 2, 3)
-SMALL = ModelConfig(EncoderConfig(channels=(4, 4), keypoints=3, embedding=5), CoreConfig(memory=6, hidden=8),
-                    EnsembleConfig(3, 16, 1), head_hidden=8, continuation=True)
+SMALL = ModelConfig(
+    EncoderConfig(channels=(4, 4), keypoints=3, embedding=5),
+    CoreConfig(memory=6, hidden=8),
+    EnsembleConfig(3, 16, 1),
+    head_hidden=8,
+    continuation=True,
+)
 CORES = ("rssm", "deterministic", "sequential")
 KINDS = [(e, c) for e in ("keypoints", "conv") for c in CORES]
 
 
 def model(encoder="keypoints", core="rssm", **more):
-    config = dataclasses.replace(SMALL, encoder=dataclasses.replace(SMALL.encoder, kind=encoder),
-                                 core=dataclasses.replace(SMALL.core, kind=core), **more)
+    config = dataclasses.replace(
+        SMALL,
+        encoder=dataclasses.replace(SMALL.encoder, kind=encoder),
+        core=dataclasses.replace(SMALL.core, kind=core),
+        **more,
+    )
     with seeded_construction(0):
         return LatentStateModel(SPEC, config, ("a", "b"))
 
@@ -31,8 +40,10 @@ def steps(rows, length, seed=0):
     found = []
     for t in range(length):
         first = torch.full((rows,), t == 0)
-        images = {c: torch.randint(0, 256, (rows, *shape), dtype=torch.uint8, generator=rng)
-                  for c, shape in SPEC.images.items()}
+        images = {
+            c: torch.randint(0, 256, (rows, *shape), dtype=torch.uint8, generator=rng)
+            for c, shape in SPEC.images.items()
+        }
         live = (~first).float()
         found.append(
             Step(
@@ -52,8 +63,9 @@ def steps(rows, length, seed=0):
 
 def filtered(m, sequence, present=1.0):
     embeddings = torch.stack([m.embed(s.images, s.proprio) for s in sequence], 1)
-    action, reward, shown = (torch.stack([getattr(s, k) for s in sequence], 1)
-                             for k in ("action", "reward", "reward_present"))
+    action, reward, shown = (
+        torch.stack([getattr(s, k) for s in sequence], 1) for k in ("action", "reward", "reward_present")
+    )
     return m.filter(embeddings, action, reward, shown * present)
 
 
@@ -93,10 +105,7 @@ def test_a_sequence_can_go_on_where_another_ended(core):
     embeddings = torch.stack([m.embed(s.images, s.proprio) for s in sequence[3:]], 1)
     rest = m.filter(
         embeddings,
-        *(
-            torch.stack([getattr(s, k) for s in sequence[3:]], 1)
-            for k in ("action", "reward", "reward_present")
-        ),
+        *(torch.stack([getattr(s, k) for s in sequence[3:]], 1) for k in ("action", "reward", "reward_present")),
         memory=first.memory[:, -1],
     )
     torch.testing.assert_close(rest.memory, whole.memory[:, 3:])
@@ -136,9 +145,7 @@ def test_shapes_of_everything_others_see(encoder, core):
         m.features(latent, "other")
     following = m.transition(latent, action, head).mean()
     prediction = m.predict(latent, action, following)
-    assert prediction.reward.shape == prediction.continuation.shape == (
-        4,
-    ) and prediction.task_rewards.shape == (4, 2)
+    assert prediction.reward.shape == prediction.continuation.shape == (4,) and prediction.task_rewards.shape == (4, 2)
     assert ((prediction.continuation > 0) & (prediction.continuation < 1)).all()
     for camera, image in m.decode(latent).items():
         assert image.shape == (4, *SPEC.images[camera]) and image.dtype == torch.uint8

@@ -24,8 +24,14 @@ SPEC = Spec.of(SUITE)
 
 
 def model(kind="rssm", **weights):
-    config = ModelConfig(EncoderConfig(channels=(4,), keypoints=2), CoreConfig(kind, 3, 4),
-                         EnsembleConfig(2, 8, 1), LossConfig(**weights), head_hidden=4, continuation=True)
+    config = ModelConfig(
+        EncoderConfig(channels=(4,), keypoints=2),
+        CoreConfig(kind, 3, 4),
+        EnsembleConfig(2, 8, 1),
+        LossConfig(**weights),
+        head_hidden=4,
+        continuation=True,
+    )
     with seeded_construction(0):
         return LatentStateModel(SPEC, config)
 
@@ -58,9 +64,7 @@ def gaussians():
 def divergence(mean_q, stddev_q, mean_p, stddev_p, balance, free_nats=0.0, kind="rssm"):
     """`losses.divergence`, given what it reads of a model and of a posterior."""
     weights = LossConfig(divergence_balance=balance, free_nats=free_nats)
-    judge = SimpleNamespace(
-        core=SimpleNamespace(stochastic=kind == "rssm"), config=SimpleNamespace(loss=weights)
-    )
+    judge = SimpleNamespace(core=SimpleNamespace(stochastic=kind == "rssm"), config=SimpleNamespace(loss=weights))
     return losses.divergence(judge, SimpleNamespace(mean=mean_q, stddev=stddev_q), mean_p, stddev_p)
 
 
@@ -164,8 +168,8 @@ def test_open_loop_follows_the_logged_actions_without_looking(batch, steps):
     assert index.shape == (5, min(steps, STEPS)) and start.min() >= 0 and index.max() <= STEPS
     for row in range(5):
         at = int(start[row])
-        latent = posterior[row:row + 1, at]
+        latent = posterior[row : row + 1, at]
         for k in range(index.shape[1]):
             assert index[row, k] == at + k + 1
-            latent = m.transition(latent, batch.action[row:row + 1, at + k + 1], head[row:row + 1]).mean()
+            latent = m.transition(latent, batch.action[row : row + 1, at + k + 1], head[row : row + 1]).mean()
             torch.testing.assert_close(rolled[row, k], latent.sample[0])

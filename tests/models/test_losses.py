@@ -32,8 +32,12 @@ CORES = ("rssm", "deterministic", "sequential")
 
 
 def model(core="rssm", encoder="keypoints", **more):
-    config = dataclasses.replace(SMALL, core=dataclasses.replace(SMALL.core, kind=core),
-                                 encoder=dataclasses.replace(SMALL.encoder, kind=encoder), **more)
+    config = dataclasses.replace(
+        SMALL,
+        core=dataclasses.replace(SMALL.core, kind=core),
+        encoder=dataclasses.replace(SMALL.encoder, kind=encoder),
+        **more,
+    )
     with seeded_construction(0):
         return LatentStateModel(SPEC, config, ("a", "b"))
 
@@ -132,8 +136,8 @@ def test_transition_loss_equals_a_plain_loop(data, core):
     for row in range(5):
         sample, memory = windows.samples[row, :1], windows.memories[row, :1]
         for k in range(3):
-            action = windows.actions[row, k + 1:k + 2]
-            found_step = m.transition(m.unpack(torch.cat([sample, memory], -1)), action, head[row:row + 1])
+            action = windows.actions[row, k + 1 : k + 2]
+            found_step = m.transition(m.unpack(torch.cat([sample, memory], -1)), action, head[row : row + 1])
             mean, stddev = found_step.loc, found_step.stddev
             expected = (mean - windows.samples[row, k + 1]).square().sum()
             if k == 0 and core != "deterministic":
@@ -149,9 +153,7 @@ def test_the_image_loss_by_hand():
     images = torch.tensor([0, 255], dtype=torch.uint8)[:, None, None, None].expand(2, 2, 2, 3)
     decoded = torch.zeros(2, 3, 2, 2)
     # every pixel is 0.5 from its mean and 0.5 from what was decoded
-    torch.testing.assert_close(
-        losses.image_loss(decoded, images, 8.0), torch.full((2,), (1 + 8 * 0.25) * 0.25)
-    )
+    torch.testing.assert_close(losses.image_loss(decoded, images, 8.0), torch.full((2,), (1 + 8 * 0.25) * 0.25))
 
 
 @pytest.mark.parametrize("core", CORES)
@@ -170,9 +172,11 @@ def test_each_stage_changes_its_own_part(data, core):
     cache, learner = LatentCache(), ModelLearner(m, LearnerConfig())
     cache.extend(m, data)
     windows = cache.windows(8, 3, np.random.default_rng(0))
-    stages = {"joint": lambda: learner.joint(batch, rng(), torch.zeros(4, 6, 2)),
-              "filter": lambda: learner.filter(batch, embeddings_of(m, batch).detach(), rng()),
-              "transition": lambda: learner.transition(windows, rng())}
+    stages = {
+        "joint": lambda: learner.joint(batch, rng(), torch.zeros(4, 6, 2)),
+        "filter": lambda: learner.filter(batch, embeddings_of(m, batch).detach(), rng()),
+        "transition": lambda: learner.transition(windows, rng()),
+    }
     frozen = {
         "joint": (),
         "filter": ("encoders", "decoders"),

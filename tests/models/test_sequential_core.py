@@ -153,8 +153,10 @@ def test_the_divergence_reaches_the_heads_by_its_balance_and_z2_through_them():
         m.config = replace(m.config, loss=replace(WEIGHTS, divergence_balance=balance))
         m.zero_grad()
         losses.loss(m, b, rng())["divergence"].mean().backward()
-        gradients[balance] = {part: sum(p.grad.abs().sum() for p in getattr(m.core, part).parameters()
-                                        if p.grad is not None) for part in ("posterior", "second", "transitions")}
+        gradients[balance] = {
+            part: sum(p.grad.abs().sum() for p in getattr(m.core, part).parameters() if p.grad is not None)
+            for part in ("posterior", "second", "transitions")
+        }
     assert gradients[0.0]["transitions"] == 0 and all(gradients[1.0][k] > 0 for k in gradients[1.0])
     assert gradients[0.0]["posterior"] > 0
 
@@ -165,7 +167,7 @@ def test_a_first_frame_reads_no_action_whatever_the_other_rows_do():
     begins = torch.tensor([True, False] * (ROWS // 2))
     memory, now = torch.where(begins[:, None], 0.0, old), [x[:, 3] for x in (embeddings, actions, rewards, present)]
     mixed = c.observe(memory, *now)
-    alone = [c.observe(memory[i:i + 1], *(x[i:i + 1] for x in now)) for i in range(ROWS)]
+    alone = [c.observe(memory[i : i + 1], *(x[i : i + 1] for x in now)) for i in range(ROWS)]
     torch.testing.assert_close(mixed.memory, torch.cat([latent.memory for latent in alone]))
     other = c.observe(memory, now[0], now[1] + 1, *now[2:])
     differs = (other.mean != mixed.mean).any(-1) & (other.memory != mixed.memory).any(-1)

@@ -47,9 +47,7 @@ def test_a_generator_draws_and_nothing_else_does():
         imagine(Linear(), start, lambda k, latent: latent, head, 2, torch.Generator().manual_seed(seed))
         for seed in (1, 1, 2)
     )
-    assert torch.equal(a[-1].next_latent, b[-1].next_latent) and not torch.equal(
-        a[-1].next_latent, c[-1].next_latent
-    )
+    assert torch.equal(a[-1].next_latent, b[-1].next_latent) and not torch.equal(a[-1].next_latent, c[-1].next_latent)
 
 
 def test_gradients_flow_through_latents_and_actions():

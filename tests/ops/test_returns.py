@@ -38,8 +38,9 @@ def test_two_steps_by_hand():
 def test_a_discount_per_step_ends_episodes():
     rewards, values = torch.ones(1, 3), torch.full((1, 3), 7.0)
     discount = torch.tensor([[0.9, 0.0, 0.9]])
-    torch.testing.assert_close(lambda_returns(rewards, values, discount, 1.0),
-                               torch.tensor([[1 + 0.9, 1.0, 1 + 0.9 * 7]]))
+    torch.testing.assert_close(
+        lambda_returns(rewards, values, discount, 1.0), torch.tensor([[1 + 0.9, 1.0, 1 + 0.9 * 7]])
+    )
 
 
 @pytest.mark.parametrize("mix", [0.0, 0.4, 1.0])
@@ -56,7 +57,7 @@ def test_a_chance_to_go_on_weighs_all_that_comes_later(mix):
             following = (1 - mix) * values[b, k] + mix * ahead
             ahead = rewards[b, k] + 0.9 * goes_on[b, k] * following
             torch.testing.assert_close(found[b, k], ahead)
-    gradient, = torch.autograd.grad(found[:, 0].sum(), rewards)
+    (gradient,) = torch.autograd.grad(found[:, 0].sum(), rewards)
     assert (gradient[:2, 3:] == 0).all() and ((gradient[2:, 3:] > 0).all() or mix == 0)
 
 

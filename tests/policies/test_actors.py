@@ -18,7 +18,8 @@ def test_log_density_is_that_of_the_squashed_gaussian():
     action, log_prob = made.sample(features, torch.Generator().manual_seed(1))
     mean, log_stddev = made(features)
     squashed = distributions.TransformedDistribution(
-        distributions.Normal(mean.double(), log_stddev.double().exp()), distributions.TanhTransform())
+        distributions.Normal(mean.double(), log_stddev.double().exp()), distributions.TanhTransform()
+    )
     expected = squashed.log_prob(action.double()).sum(-1).float()
     torch.testing.assert_close(log_prob, expected, rtol=1e-3, atol=1e-3)  # atanh of float32 actions
 

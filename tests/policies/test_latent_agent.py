@@ -22,8 +22,9 @@ from meta_latent.types import Spec, Step
 STEPS = 5
 SUITE = task_suites.get("toy/counting", episode_steps=STEPS, image_size=8)
 SPEC = Spec.of(SUITE)
-MODEL = ModelConfig(EncoderConfig(channels=(4,), keypoints=2), CoreConfig(memory=3, hidden=4),
-                    EnsembleConfig(2, 8, 1), head_hidden=8)
+MODEL = ModelConfig(
+    EncoderConfig(channels=(4,), keypoints=2), CoreConfig(memory=3, hidden=4), EnsembleConfig(2, 8, 1), head_hidden=8
+)
 LEARNER = LearnerConfig(batch_size=5, length=3, transition_batch_size=7, horizon=2)
 NOTHING = AdaptationConfig(transition=0.0)
 

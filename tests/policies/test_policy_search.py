@@ -77,6 +77,7 @@ def replay_of(*lengths):
     """Episodes so many steps long in which no two numbers are the same."""
     replay, last = SequenceReplay(Spec({}, 2, 2, 2), ReplayConfig()), 0
     for length in lengths:
+
         def column(width, steps=length + 1):
             nonlocal last
             last += width * steps
@@ -84,8 +85,16 @@ def replay_of(*lengths):
 
         flags = {name: np.zeros(length + 1, bool)
                  for name in ("is_first", "is_last", "is_terminal", "is_task_first", "success")}  # fmt: skip
-        replay.add_episode({"proprio": column(2), "reward_inputs": column(2), "action": column(2),
-                            "reward": column(1)[:, 0], "reward_present": np.ones(length + 1, np.float32), **flags})
+        replay.add_episode(
+            {
+                "proprio": column(2),
+                "reward_inputs": column(2),
+                "action": column(2),
+                "reward": column(1)[:, 0],
+                "reward_present": np.ones(length + 1, np.float32),
+                **flags,
+            }
+        )
     return replay
 
 
@@ -161,7 +170,7 @@ def test_a_policy_at_its_floor_can_widen_again(step):
     else:
         loss = agent.policy_gradient(wide)(agent.policy.values() | {
             k: v[None] for k, v in agent.policy.values().items()}, slice(0, 1)).sum()  # fmt: skip
-        slope, = torch.autograd.grad(loss, agent.policy.log_stddev)
+        (slope,) = torch.autograd.grad(loss, agent.policy.log_stddev)
         found.take(found.values() | {"log_stddev": found.log_stddev - 1e-9 * slope})
     assert (found.log_stddev > floor).all()
 

@@ -77,9 +77,7 @@ def test_episodes_pay_the_tasks_reward_and_stop_in_time(suite):
         paid.append(got)
         ends.append((terminated, truncated))
         places.append(float(info["reward_inputs"][0]))
-    assert places == pytest.approx(
-        [start + 1, start + 0.5, start + 1.5, start + 3.5], abs=1e-5
-    )  # actions in [-2, 2]
+    assert places == pytest.approx([start + 1, start + 0.5, start + 1.5, start + 3.5], abs=1e-5)  # actions in [-2, 2]
     squares = (0.25, 0.0625, 0.25, 1.0)
     assert paid == pytest.approx([-abs(p - 3) - a for p, a in zip(places, squares, strict=True)], abs=1e-5)
     assert ends == [(False, False)] * 3 + [(False, True)]

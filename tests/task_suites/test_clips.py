@@ -109,9 +109,7 @@ def test_a_video_moves_and_seeds_choose_among_clips(folder):
 
 
 def test_the_tabletop_shows_it_too_and_tasks_remember_the_folder(folder):
-    suite = task_suites.get(
-        "tabletop/reach", image_size=32, distractors=[{"name": "video", "folder": str(folder)}]
-    )
+    suite = task_suites.get("tabletop/reach", image_size=32, distractors=[{"name": "video", "folder": str(folder)}])
     task = suite.sample("train", 1, 0)[0]
     assert task_suites.Task.from_json(task.to_json()) == task
     assert '"folder"' not in task.replace(distractors=(Distractor("video"),)).to_json()  # as it always was

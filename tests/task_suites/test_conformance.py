@@ -231,9 +231,7 @@ def test_episodes_end_at_the_time_limit(suite, env):
 
 @pytest.mark.parametrize("name", NAMES[:-1])  # OWN's is a wrapper, see test_adapter
 def test_the_registered_environment_passes_gymnasiums_checker(name):
-    env = gymnasium.make(
-        task_suites.gymnasium_id(name), render_mode="rgb_array", **OPTIONS.get(name.split("/")[0], {})
-    )
+    env = gymnasium.make(task_suites.gymnasium_id(name), render_mode="rgb_array", **OPTIONS.get(name.split("/")[0], {}))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # e.g. the advice to bound every Box
         check_env(env.unwrapped, skip_close_check=True)

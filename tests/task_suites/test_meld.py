@@ -31,9 +31,7 @@ def first_task(name, **options):
 
 
 def another_goal(task, name):
-    return task.replace(
-        reward=Reward(task.reward.name, Parameters(task.reward.parameters, **OTHER_GOAL[name]))
-    )
+    return task.replace(reward=Reward(task.reward.name, Parameters(task.reward.parameters, **OTHER_GOAL[name])))
 
 
 def play(suite, task, steps=6, seed=5, size=1.0):
@@ -75,9 +73,7 @@ def test_what_is_not_hidden_is_seen():
     )
     assert not equal(play(suite, task)[0], play(suite, moved)[0])
     suite = suite_of("shelf_placing", cameras=())
-    light, heavy = (
-        first_task("shelf_placing").replace(dynamics=Parameters(mug_mass_kg=kg)) for kg in (5.0, 15.0)
-    )
+    light, heavy = (first_task("shelf_placing").replace(dynamics=Parameters(mug_mass_kg=kg)) for kg in (5.0, 15.0))
     assert not equal(play(suite, light, 12)[0], play(suite, heavy, 12)[0])
 
 
@@ -95,9 +91,7 @@ def test_there_are_as_many_tasks_as_published(name):
     suite = suite_of(name)
     assert tuple(len(suite.tasks(split)) for split in ("train", "test")) == COUNTS[name]
     assert suite.max_episode_steps == (50 if name == "cheetah_velocity" else 40)
-    scenes_seen = [
-        {(task.parameters, task.dynamics) for task in suite.tasks(split)} for split in ("train", "test")
-    ]
+    scenes_seen = [{(task.parameters, task.dynamics) for task in suite.tasks(split)} for split in ("train", "test")]
     if name in ("buttons", "peg_insertion", "shelf_placing"):
         assert not scenes_seen[0] & scenes_seen[1]
 
@@ -209,10 +203,7 @@ def test_a_gait_is_found_from_a_small_one(monkeypatch):
     table[5, 6:18] *= 0.5
     refined = make_gait.refine(suite, table, 5, 3, rng)
     assert np.array_equal(np.delete(refined, 5, 0), np.delete(table, 5, 0))
-    earned = [
-        np.mean([make_gait.episode_return(suite, t, 2.0, seed) for seed in range(3)])
-        for t in (table, refined)
-    ]
+    earned = [np.mean([make_gait.episode_return(suite, t, 2.0, seed) for seed in range(3)]) for t in (table, refined)]
     assert earned[1] > earned[0] + 1
 
 
@@ -332,6 +323,4 @@ def test_the_arm_is_where_its_joints_say():
     # Sawyer stretched out: its Denavit-Hartenberg lengths, the last one up to our flange, and the stylus.
     stretched = 0.081 + 0.4 + 0.4 + 0.109 + 0.09, 0.1925 - 0.1685 + 0.1363, 0.317
     assert data.site("tip").xpos == pytest.approx(stretched, abs=0.005)
-    assert model.jnt_range[:7, 0] == pytest.approx(arm.LOW) and model.jnt_range[:7, 1] == pytest.approx(
-        arm.HIGH
-    )
+    assert model.jnt_range[:7, 0] == pytest.approx(arm.LOW) and model.jnt_range[:7, 1] == pytest.approx(arm.HIGH)

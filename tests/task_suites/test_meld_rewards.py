@@ -68,9 +68,7 @@ def test_placing_and_running_pay_what_is_published(sparse):
     task = suite.tasks("test")[0]
     target, actions = task.reward.parameters["target_metres_per_second"], rng.uniform(-1, 1, (200, 6))
     inputs = np.concatenate([rng.uniform(-1, 4, (200, 1)), np.zeros((200, 17))], 1)
-    expected = [
-        published_running(state[0], act, target, sparse) for state, act in zip(inputs, actions, strict=True)
-    ]
+    expected = [published_running(state[0], act, target, sparse) for state, act in zip(inputs, actions, strict=True)]
     np.testing.assert_allclose(suite.reward(task, inputs, actions), expected, rtol=0, atol=2e-6)
 
 
@@ -87,7 +85,5 @@ def test_reward_of_a_scripted_episode_is_what_was_paid(name, sparse):
         _, reward, _, _, info = env.step(actions[-1])
         inputs.append(info["reward_inputs"])
         paid.append(reward)
-    np.testing.assert_allclose(
-        suite.reward(task, np.array(inputs), np.array(actions)), paid, rtol=0, atol=1e-6
-    )
+    np.testing.assert_allclose(suite.reward(task, np.array(inputs), np.array(actions)), paid, rtol=0, atol=1e-6)
     assert np.ptp(paid) > 0.1

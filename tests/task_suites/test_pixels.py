@@ -163,9 +163,7 @@ def test_kept_geoms_keep_their_hue():
     def smallest(keep):
         found = []
         for seed in range(6):
-            env = MujocoPixels(
-                gymnasium.make("Pusher-v5"), keep=keep, distractors=[Distractor("colours", 1.0, seed)]
-            )
+            env = MujocoPixels(gymnasium.make("Pusher-v5"), keep=keep, distractors=[Distractor("colours", 1.0, seed)])
             env.reset(seed=0)
             goal = survey(env.unwrapped.model, ("goal",)).kept[0]
             found.append(env._scenery._rgb[goal])
@@ -176,9 +174,7 @@ def test_kept_geoms_keep_their_hue():
 
 
 def test_cameras_size_and_proprio_are_chosen():
-    env = MujocoPixels(
-        gymnasium.make("Humanoid-v5"), image_size=24, cameras=("track", "default"), proprio=False
-    )
+    env = MujocoPixels(gymnasium.make("Humanoid-v5"), image_size=24, cameras=("track", "default"), proprio=False)
     observation, _ = env.reset(seed=0)
     assert set(observation) == {"image_track", "image_default"} == set(env.observation_space.spaces)
     assert env.observation_space.contains(observation)

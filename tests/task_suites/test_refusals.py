@@ -199,9 +199,7 @@ def test_gymnasium_refuses_a_task_beside_what_says_which_task(name, options, sai
         gymnasium.make(task_suites.gymnasium_id(name), task=task, **options)
 
 
-@pytest.mark.parametrize(
-    "name", ["zz/bad@name", "zz/bad name", 3, None, "tabletop/mine", "ant/mine", "lqr/mine"]
-)
+@pytest.mark.parametrize("name", ["zz/bad@name", "zz/bad name", 3, None, "tabletop/mine", "ant/mine", "lqr/mine"])
 def test_a_name_that_gymnasium_or_a_family_of_ours_rules_out_is_not_kept(name):
     for _ in range(2):
         with pytest.raises(SuiteError, match="name"):

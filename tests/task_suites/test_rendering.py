@@ -206,9 +206,7 @@ def test_a_missing_library_is_told_with_the_packages_to_install():
     )
     result = run(code + USE)
     last = result.stderr.strip().splitlines()[-1]
-    assert (
-        last.startswith("task_suites.errors.SuiteError") and "libegl1" in last and "libgl1-mesa-dri" in last
-    )
+    assert last.startswith("task_suites.errors.SuiteError") and "libegl1" in last and "libgl1-mesa-dri" in last
 
 
 def test_without_mujoco_it_is_told_what_to_install():

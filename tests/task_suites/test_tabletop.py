@@ -69,8 +69,7 @@ def largest_energy_ratio(xml, throws):
         for body in bodies:
             mujoco.mj_objectVelocity(model, data, mujoco.mjtObj.mjOBJ_BODY, body, velocity, 1)
             moving = (
-                model.body_mass[body] * (velocity[3:] @ velocity[3:])
-                + model.body_inertia[body] @ velocity[:3] ** 2
+                model.body_mass[body] * (velocity[3:] @ velocity[3:]) + model.body_inertia[body] @ velocity[:3] ** 2
             )
             total += moving / 2 + model.body_mass[body] * 9.81 * data.xpos[body][2]
         return total
@@ -122,9 +121,7 @@ def test_distractors_never_touch_the_physics(distractors):
     task = task_suites.get("tabletop/gather").sample("train", 1, 0)[0]
     plain = states(task, {})
     assert np.array_equal(plain, states(task.replace(distractors=distractors), {}))
-    assert (
-        np.ptp(plain[:, 4:7], axis=0).max() + np.ptp(plain[:, 18:21], axis=0).max() > 0.02
-    )  # something moved
+    assert np.ptp(plain[:, 4:7], axis=0).max() + np.ptp(plain[:, 18:21], axis=0).max() > 0.02  # something moved
 
 
 def test_cameras_never_touch_the_physics():
@@ -149,9 +146,7 @@ def test_each_distractor_changes_the_picture_by_its_intensity_and_seed(name):
     assert 0 < np.abs(weak - plain).mean() < np.abs(strong - plain).mean()
     assert np.array_equal(strong, pictures((Distractor(name, 1.0, 1),)))
     assert not np.array_equal(strong, pictures((Distractor(name, 1.0, 2),)))
-    assert not np.array_equal(
-        strong[0] - plain[0], pictures((Distractor(name, 1.0, 1),), seed=6)[0] - plain[0]
-    )
+    assert not np.array_equal(strong[0] - plain[0], pictures((Distractor(name, 1.0, 1),), seed=6)[0] - plain[0])
 
 
 @pytest.mark.parametrize("name", ["objects", "video", "camera"])
@@ -226,11 +221,7 @@ def colour_share(picture, channel):
 def test_blocks_are_visible(size):
     suite = task_suites.get("tabletop/gather", image_size=size)
     env = suite.make(suite.sample("train", 1, 0)[0])
-    shares = [
-        colour_share(env.reset(seed=seed)[0]["image_fit"], channel)
-        for seed in range(30)
-        for channel in range(3)
-    ]
+    shares = [colour_share(env.reset(seed=seed)[0]["image_fit"], channel) for seed in range(30) for channel in range(3)]
     env.close()
     pixels = 32 * 32 * np.array(shares)
     assert np.median(pixels) > 12
@@ -291,9 +282,7 @@ def test_the_latch_keeps_what_it_holds():
     env = suite.make(suite.sample("train", 1, 0)[0])
     env.reset(seed=0)
     grips = [(0.1, 1), (0.0, 1), (-0.59, 1), (-0.61, -1), (0.0, -1), (-0.5, -1), (0.5, 1)]
-    assert [env.step(np.array([0, 0, 0, 0, grip]))[0]["proprio"][12] for grip, _ in grips] == [
-        on for _, on in grips
-    ]
+    assert [env.step(np.array([0, 0, 0, 0, grip]))[0]["proprio"][12] for grip, _ in grips] == [on for _, on in grips]
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,7 @@ import pytest
 import task_suites
 from task_suites import Distractor, Parameters, Reward, SuiteError, Task
 
-TASK = Task(
-    "family", Reward("go", {"goal_x_metres": 0.1}), {"size": 3}, {"drag": 0.5}, (Distractor("video", 0.5, 2),)
-)
+TASK = Task("family", Reward("go", {"goal_x_metres": 0.1}), {"size": 3}, {"drag": 0.5}, (Distractor("video", 0.5, 2),))
 
 
 def test_json_keeps_every_field_and_is_plain():

@@ -182,9 +182,7 @@ if __name__ == "__main__":
 def test_spawned_processes_draw_the_same_pictures(tmp_path):
     (tmp_path / "script.py").write_text(SPAWNED)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    child = subprocess.run(
-        [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, env=environment
-    )
+    child = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, env=environment)
     assert child.returncode == 0 and child.stdout == "equal\n", child.stderr
     assert child.stderr == ""
 

@@ -80,8 +80,10 @@ class Result:
             course, learned = f"{played - 1} adaptation steps", f" (evaluated with {usual - 1})"
         tasks, trials = (f"{told[key]} {word}{'s' * (told[key] > 1)}"
                          for key, word in (("test_tasks", "test task"), ("trials", "trial")))  # fmt: skip
-        head = (f"{told['target']}: {tasks}, {trials} of each, "
-                f"{course}{learned if played != usual else ''}; [95 % intervals over seeds and test tasks]")
+        head = (
+            f"{told['target']}: {tasks}, {trials} of each, "
+            f"{course}{learned if played != usual else ''}; [95 % intervals over seeds and test tasks]"
+        )
         return "\n".join([head, self.table(), *self.warnings, *map(str, self.files)])
 
 
@@ -119,8 +121,10 @@ def adapt(chosen: Selected, options: AdaptOptions) -> Result:
     atomic_write_bytes(path, to_json(content))
     written = adaptations.of(content, path)
     told = adaptations.numbers(written, Bootstrap())
-    pictures = [drawing.save_png(figure, path.with_name(f"{slug(kind)}.png"))
-                for kind, figure, _ in trial_figures.figures_of(written, told, drawing.assign_styles(list(arms)))]
+    pictures = [
+        drawing.save_png(figure, path.with_name(f"{slug(kind)}.png"))
+        for kind, figure, _ in trial_figures.figures_of(written, told, drawing.assign_styles(list(arms)))
+    ]
     return Result(told, tuple(_warnings(arms)), (path, *pictures, *videos))
 
 

@@ -73,9 +73,7 @@ def _packages() -> list[Finding]:
                     MISSING,
                     name,
                     "not installed",
-                    f"{_pip()} install {name}=={_PINNED[name]}"
-                    if name in _PINNED
-                    else f"{_pip()} install {name}",
+                    f"{_pip()} install {name}=={_PINNED[name]}" if name in _PINNED else f"{_pip()} install {name}",
                 )
             )
         elif name in _PINNED and version != _PINNED[name]:
@@ -89,9 +87,7 @@ def _packages() -> list[Finding]:
 def _learn2learn() -> list[Finding]:
     if not learn2learn_core.installed():
         install = learn2learn_core.INSTALL.removeprefix("pip")
-        return [
-            Finding(WARNING, "learn2learn", "not installed: its MAML engine is off", f"{_pip()}{install}")
-        ]
+        return [Finding(WARNING, "learn2learn", "not installed: its MAML engine is off", f"{_pip()}{install}")]
     learn2learn_core.maml()
     return [Finding(OK, "learn2learn", f"{_version('learn2learn')}, its MAML imports")]
 
@@ -110,11 +106,7 @@ def _accelerator() -> list[Finding]:
     if torch.cuda.is_available():
         device = f"{torch.cuda.get_device_name()}; use it with device=cuda"
     elif shutil.which("nvidia-smi"):
-        return [
-            Finding(
-                WARNING, "device", "a GPU, but this torch does not see it", "install a CUDA build of torch"
-            )
-        ]
+        return [Finding(WARNING, "device", "a GPU, but this torch does not see it", "install a CUDA build of torch")]
     else:
         device = "no GPU, device=cpu"
     matrix = torch.ones(512, 512)

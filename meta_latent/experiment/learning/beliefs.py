@@ -109,6 +109,7 @@ def _thinned(places: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarra
 
 def _frames(episodes: Sequence[dict[str, np.ndarray]], chosen: np.ndarray) -> SequenceBatch:
     """The `chosen` of all frames but the first ones, as one sequence."""
+
     def whole(name: str) -> torch.Tensor:
         return torch.from_numpy(np.concatenate([episode[name][1:] for episode in episodes])[chosen])[None]
 

@@ -109,9 +109,7 @@ def checksums(arm: Arm, pretrained: Path, read_card: Callable[[Path], dict] = mo
 # All cells
 
 
-def cells(
-    experiment: ExperimentConfig, name: str, overrides: list[str], after: tuple[str, ...] = ()
-) -> list[Cell]:
+def cells(experiment: ExperimentConfig, name: str, overrides: list[str], after: tuple[str, ...] = ()) -> list[Cell]:
     """One cell per target, arm and seed, as far as the experiment chooses; those that start from a pretrained model
     wait for `after`.
     """
@@ -148,9 +146,7 @@ def _chosen(experiment: ExperimentConfig, key: str, every: Iterable) -> list:
     return [wanted]
 
 
-def schedule(
-    experiment: ExperimentConfig, name: str, overrides: list[str], before: tuple[Cell, ...] = ()
-) -> None:
+def schedule(experiment: ExperimentConfig, name: str, overrides: list[str], before: tuple[Cell, ...] = ()) -> None:
     """Run the cells of the experiment, as far as it chooses, `before` (pretraining) first where needed. RunError names
     those that failed.
     """

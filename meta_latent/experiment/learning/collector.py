@@ -77,8 +77,17 @@ class Collector:
         episodes = self.target.episodes_per_trial
         seeds = np.array([[self._episode_seed(self.trials + b, e) for e in range(episodes)] for b in range(count)])
         with self._envs.rows([self.target.tasks[k] for k in which]) as rows:
-            played = play(rows, actor, seeds, streams, explore=True, show=self.config.show,
-                          task=self.config.task_vectors[which], index=torch.tensor(which), keep=True)
+            played = play(
+                rows,
+                actor,
+                seeds,
+                streams,
+                explore=True,
+                show=self.config.show,
+                task=self.config.task_vectors[which],
+                index=torch.tensor(which),
+                keep=True,
+            )
         for task, trial in zip(which, played.episodes, strict=True):
             for episode in trial:
                 mask = None

@@ -170,4 +170,3 @@ class Evaluation:
     def close(self) -> None:
         """Close the environments."""
         self._envs.close()
-

@@ -37,16 +37,12 @@ from meta_latent.protocols import Agent
 from meta_latent.rng import derive, seeded_construction
 from meta_latent.types import Spec
 
-SCRATCH = AdaptationConfig(
-    joint=1.0, transition=1.0, first_joint=300, first_transition=600, transition_scale=1.0
-)
+SCRATCH = AdaptationConfig(joint=1.0, transition=1.0, first_joint=300, first_transition=600, transition_scale=1.0)
 FROZEN_ENCODER = AdaptationConfig()
 NEW_CORE = AdaptationConfig(filter=0.3, first_filter=500)
 
 
-def build(
-    experiment: ExperimentConfig, target: BoundTarget, arm: Arm, seed: int, pretrained: Path | None
-) -> Agent:
+def build(experiment: ExperimentConfig, target: BoundTarget, arm: Arm, seed: int, pretrained: Path | None) -> Agent:
     """The agent of `arm` for run `seed`; `pretrained` is the model folder where its start needs one.
 
     Raises UserError if the model, its source data or its policy are missing or do not fit, if a package extra
@@ -164,6 +160,7 @@ def functions_of(target: BoundTarget) -> Functions:
 
 def _grouped(functions: Sequence[Callable]) -> Callable:
     """(task_index (...,), inputs (..., R), action (..., A)) -> (...,): each row by its own task's function."""
+
     def call(task_index, inputs, action):
         tensors = isinstance(inputs, torch.Tensor)
         index = torch.as_tensor(task_index).cpu().numpy()

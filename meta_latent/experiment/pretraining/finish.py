@@ -51,8 +51,10 @@ def _write_model(run: Pretraining, clocks: dict) -> str:
         "rewards": [float(paid.min()), float(paid.max())],
         "suite_fingerprints": sorted({source.distribution.fingerprint() for source in run.sources}),
         "budget": clocks,
-        "sources": [{"suite": s.name, "task": json.loads(s.task.to_json())} | ({"data": data} if data else {})
-                    for s, data in zip(run.sources, logged, strict=True)],
+        "sources": [
+            {"suite": s.name, "task": json.loads(s.task.to_json())} | ({"data": data} if data else {})
+            for s, data in zip(run.sources, logged, strict=True)
+        ],
     }
     return model_folder.save(path, run.model, facts, policy, source_data.describe(run.replay, path))
 

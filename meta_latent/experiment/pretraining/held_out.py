@@ -43,10 +43,11 @@ def measure(
     """
     data = _tensors(model, replay, episodes)
     burn_in = min(burn_in, data["action"].shape[1] - 2)
-    sight, blind = (model.filter(data["embeddings"], data["action"], data["reward"], data["present"] * flag)
-                    for flag in (1.0, 0.0))
+    sight, blind = (
+        model.filter(data["embeddings"], data["action"], data["reward"], data["present"] * flag) for flag in (1.0, 0.0)
+    )
     result = _positions(model, blind, data, objects, burn_in, horizon)
-    target = data["reward"][:, burn_in + 1:]
+    target = data["reward"][:, burn_in + 1 :]
     varies = target.std() > _CONSTANT * target.square().mean().sqrt()
     for name, latent in (("reward_1_minus_r2", sight), ("reward_1_minus_r2_blind", blind)):
         reward = _one_step_reward(model, latent, data["action"])[:, burn_in:]
@@ -59,7 +60,8 @@ def describe(metrics: dict[str, float | None]) -> str:
     """What `measure` found, in words for a line of output."""
     return ", ".join(
         f"{name} not measured: {'nothing moved' if name.startswith(_OF_POSITIONS) else 'constant'}"
-        if value is None else f"{name} {value:.3g}"
+        if value is None
+        else f"{name} {value:.3g}"
         for name, value in metrics.items()
     )
 
@@ -75,8 +77,10 @@ def _positions(model, latent, data, objects: list[int] | None, start: int, horiz
     readout = _least_squares(latent.mean[:half].flatten(0, 1), inputs[:half].flatten(0, 1))
     guess = _apply(readout, latent.mean[half:])
     found = _unexplained(guess, inputs[half:]).mean().item()
-    return {"positions_1_minus_r2": found,
-            "open_loop_r2": _open_loop(model, latent, data["action"], inputs, readout, start, horizon)}
+    return {
+        "positions_1_minus_r2": found,
+        "open_loop_r2": _open_loop(model, latent, data["action"], inputs, readout, start, horizon),
+    }
 
 
 def _tensors(model, replay, episodes) -> dict[str, torch.Tensor]:
@@ -87,8 +91,10 @@ def _tensors(model, replay, episodes) -> dict[str, torch.Tensor]:
         {key: values[:length] for key, values in replay.read(e).items() if len(values.shape) and key != "head_mask"}
         for e in chosen
     ]
-    stacked = {key: torch.from_numpy(np.stack([row[key] for row in rows])).to(model.device)
-               for key in ("action", "reward", "reward_present", "reward_inputs")}
+    stacked = {
+        key: torch.from_numpy(np.stack([row[key] for row in rows])).to(model.device)
+        for key in ("action", "reward", "reward_present", "reward_inputs")
+    }
     stacked["present"] = stacked.pop("reward_present")
     stacked["embeddings"] = torch.stack([embed_episode(model, replay, row) for row in rows])
     return stacked
@@ -150,9 +156,7 @@ def draw_strips(model, replay, episode: int, folder: Path, start: int = 3, horiz
     samples = torch.cat([latent.sample, *[step.next_latent.sample for step in steps]])
     decoded, paths = model.decode_float(samples), []
     for camera, images in decoded.items():
-        real = np.array(replay.read(episode)[f"image_{camera}"][start:start + horizon + 1])
-        imagined = (
-            (images.add(0.5).clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-        )
+        real = np.array(replay.read(episode)[f"image_{camera}"][start : start + horizon + 1])
+        imagined = (images.add(0.5).clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
         paths.append(figures.strips(folder / f"imagined_vs_real_{camera}_{episode}.png", real, imagined))
     return paths

@@ -49,8 +49,13 @@ class PolicyWeights:
     facts: dict
 
 
-def save(folder: Path | str, model: LatentStateModel, facts: dict, policy: PolicyWeights | None = None,
-         source: dict | None = None) -> str:
+def save(
+    folder: Path | str,
+    model: LatentStateModel,
+    facts: dict,
+    policy: PolicyWeights | None = None,
+    source: dict | None = None,
+) -> str:
     """Write the model atomically and return the sha256 of its weights.
 
     Args:
@@ -102,14 +107,10 @@ def read_card(folder: Path | str) -> dict:
     try:
         card = files.from_json(card_path.read_bytes())
         if card["format"] != FORMAT:
-            raise UserError(
-                f"{card_path} has format {card['format']}, this version reads {FORMAT}: pretrain again"
-            )
+            raise UserError(f"{card_path} has format {card['format']}, this version reads {FORMAT}: pretrain again")
         digest, intact = card["sha256"], card["card_sha256"] == _card_sha256(card)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UserError(
-            f"{card_path} is damaged ({type(error).__name__}): pretrain again or restore it"
-        ) from error
+        raise UserError(f"{card_path} is damaged ({type(error).__name__}): pretrain again or restore it") from error
     if not intact:
         raise UserError(f"{card_path} was edited: its content does not match its card_sha256; restore it")
     if files.sha256(weights) != digest:
@@ -135,9 +136,7 @@ def _read_tensors(path: Path, own: dict[str, torch.Tensor]) -> dict[str, torch.T
     for name, tensor in stored.items():
         expected = own[name].dtype if name in own else torch.float32
         if tensor.dtype != expected and (name in own or tensor.is_floating_point()):
-            raise UserError(
-                f"{path}: {name} is {tensor.dtype}, expected {expected}; pretrain again or restore it"
-            )
+            raise UserError(f"{path}: {name} is {tensor.dtype}, expected {expected}; pretrain again or restore it")
         if not tensor.isfinite().all():
             raise UserError(
                 f"{path}: {name} holds NaN or infinity: its training went wrong or the file is damaged; "
@@ -165,9 +164,7 @@ def load(folder: Path | str, device: str | torch.device = "cpu") -> LatentStateM
         AttributeError,
     ) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise UserError(
-            f"{folder} does not hold a model of this version ({reason}): pretrain again"
-        ) from error
+        raise UserError(f"{folder} does not hold a model of this version ({reason}): pretrain again") from error
     return model.to(device)
 
 
@@ -181,9 +178,7 @@ def load_policy(folder: Path | str, device: str | torch.device = "cpu") -> dict[
     path = folder / POLICY
     facts = card["policy"] if isinstance(card["policy"], dict) else {}
     if not path.is_file() or files.sha256(path) != facts.get("sha256"):
-        raise UserError(
-            f"{path} is missing, truncated or edited: its sha256 is not the one in {CARD}; restore it"
-        )
+        raise UserError(f"{path} is missing, truncated or edited: its sha256 is not the one in {CARD}; restore it")
     return {name: tensor.to(device) for name, tensor in _read_tensors(path, {}).items()}
 
 
@@ -205,5 +200,8 @@ def load_into(model: LatentStateModel, folder: Path | str) -> LoadReport:
     stored = _read_tensors(Path(folder) / WEIGHTS, own)
     fitting = {k: v for k, v in stored.items() if k in own and own[k].shape == v.shape}
     model.load_state_dict(fitting, strict=False)
-    return LoadReport(tuple(sorted(fitting)), tuple(sorted(own.keys() - fitting.keys())),
-                      tuple(sorted(stored.keys() - fitting.keys())))
+    return LoadReport(
+        tuple(sorted(fitting)),
+        tuple(sorted(own.keys() - fitting.keys())),
+        tuple(sorted(stored.keys() - fitting.keys())),
+    )

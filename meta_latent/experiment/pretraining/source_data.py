@@ -56,14 +56,10 @@ def read_card(model_folder: Path) -> dict:
     try:
         card = files.from_json(path.read_bytes())
         if card["format"] != FORMAT:
-            raise UserError(
-                f"{path} has format {card['format']}, this version reads {FORMAT}: pretrain again"
-            )
+            raise UserError(f"{path} has format {card['format']}, this version reads {FORMAT}: pretrain again")
         return {key: card[key] for key in ("path", "sha256", "heads", "spec", "config", "state")}
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path} is damaged ({type(error).__name__}): pretrain again or restore it"
-        ) from error
+        raise UserError(f"{path} is damaged ({type(error).__name__}): pretrain again or restore it") from error
 
 
 def open_replay(model_folder: Path, spec: Spec, heads: int, episodes: int) -> SequenceReplay:
@@ -78,13 +74,10 @@ def open_replay(model_folder: Path, spec: Spec, heads: int, episodes: int) -> Se
     folder, stored = (model_folder / card["path"]).resolve(), Spec.from_dict(card["spec"])
     if not folder.is_dir():
         raise UserError(
-            f"the source data of {model_folder} are gone from {folder}; restore them, or leave out arms "
-            "with +data"
+            f"the source data of {model_folder} are gone from {folder}; restore them, or leave out arms with +data"
         )
     if digest(folder) != card["sha256"]:
-        raise UserError(
-            f"the source data in {folder} were changed since the model in {model_folder} was trained"
-        )
+        raise UserError(f"the source data in {folder} were changed since the model in {model_folder} was trained")
     reason = stored.mismatch(spec)
     if reason:
         raise UserError(f"the source data of {model_folder} do not fit the task: {reason}")
@@ -94,8 +87,6 @@ def open_replay(model_folder: Path, spec: Spec, heads: int, episodes: int) -> Se
             f"model.ensemble.heads={heads}"
         )
     replay = SequenceReplay(stored, ReplayConfig(memory_map=True, **card["config"]), folder, heads)
-    replay.load_state(
-        {**card["state"], "episodes": np.array(card["state"]["episodes"], np.int64).reshape(-1, 3)}
-    )
+    replay.load_state({**card["state"], "episodes": np.array(card["state"]["episodes"], np.int64).reshape(-1, 3)})
     held = len(replay.episodes)
     return replay.subset(np.unique(np.linspace(0, held - 1, min(episodes, held)).round().astype(int)))

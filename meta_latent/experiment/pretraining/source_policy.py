@@ -36,9 +36,7 @@ class SourcePolicy:
             networks.
     """
 
-    def __init__(
-        self, model: LatentStateModel, learner: ModelLearner, config: IVGConfig, source: BoundTask, seed: int
-    ):
+    def __init__(self, model: LatentStateModel, learner: ModelLearner, config: IVGConfig, source: BoundTask, seed: int):
         self.config, self.source = config, source
         with seeded_construction(derive(seed, "source policy")):
             self.agent = IVG(config, LatentParts(model, learner, NOTHING, LatentCache()))
@@ -49,9 +47,7 @@ class SourcePolicy:
         self.agent.cache.extend(self.agent.model, replay, relabel=self._rewards)
 
     def _rewards(self, episode: dict) -> torch.Tensor:
-        rewards = self.source.distribution.reward(
-            self.source.task, episode["reward_inputs"], episode["action"]
-        )
+        rewards = self.source.distribution.reward(self.source.task, episode["reward_inputs"], episode["action"])
         return torch.as_tensor(rewards).float() * torch.as_tensor(episode["reward_present"])
 
     def update(self, rng: Streams) -> Metrics:
@@ -63,11 +59,7 @@ class SourcePolicy:
     def tensors(self) -> dict[str, torch.Tensor]:
         """The content of `policy.safetensors`; the policy is its running average."""
         networks = {**self.agent.networks, "policy": self.agent.average_actor}
-        return {
-            f"{name}.{key}": value
-            for name in NETWORKS
-            for key, value in networks[name].state_dict().items()
-        }
+        return {f"{name}.{key}": value for name in NETWORKS for key, value in networks[name].state_dict().items()}
 
     def facts(self) -> dict:
         """What `model.json` says about the policy."""
@@ -102,15 +94,11 @@ def load_agent(folder: Path | str, device: str | torch.device = "cpu") -> IVG:
     return agent
 
 
-def load_network(
-    network: torch.nn.Module, stored: dict[str, torch.Tensor], name: str, folder: Path | str
-) -> None:
+def load_network(network: torch.nn.Module, stored: dict[str, torch.Tensor], name: str, folder: Path | str) -> None:
     """Copy the tensors "NAME.*" of `policy.safetensors` into a network. Raises UserError naming one that does
     not fit.
     """
-    mine = {
-        key.removeprefix(f"{name}."): value for key, value in stored.items() if key.startswith(f"{name}.")
-    }
+    mine = {key.removeprefix(f"{name}."): value for key, value in stored.items() if key.startswith(f"{name}.")}
     own = network.state_dict()
     for key in sorted(own.keys() | mine.keys()):
         if key not in own or key not in mine or own[key].shape != mine[key].shape:

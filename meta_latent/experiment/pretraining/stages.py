@@ -82,7 +82,7 @@ class Pretraining:
             "collect": self._collect, "joint": self._joint, "filter": self._filter,
             "transition": self._transition, "policy": self._policy, "on_policy": self._on_policy}  # fmt: skip
         with contextlib.closing(self.collector):
-            for stage in self.stages[self.stages.index(self.progress["stage"]):]:
+            for stage in self.stages[self.stages.index(self.progress["stage"]) :]:
                 self.progress["stage"] = stage
                 run_of[stage.removesuffix("_again")](interrupts)
                 self._advance(stage)
@@ -172,15 +172,11 @@ class Pretraining:
 
     def _policy(self, interrupts) -> None:
         self.policy.open(self.trained())
-        self._updates(
-            "policy", self.config.policy_updates, lambda scale: self.policy.update(self.streams), interrupts
-        )
+        self._updates("policy", self.config.policy_updates, lambda scale: self.policy.update(self.streams), interrupts)
 
     def _updates(self, stage: str, total: int, update, interrupts) -> None:
         """Constant learning rate for half of the stage, then linearly down to 2 %."""
-        with tqdm(
-            total=total, initial=self.progress["count"], unit="update", desc=stage, disable=None
-        ) as bar:
+        with tqdm(total=total, initial=self.progress["count"], unit="update", desc=stage, disable=None) as bar:
             for count in range(self.progress["count"], total):
                 self.averages.add(update(min(1.0, 2.0 * (1.0 - count / total) + 0.02)))
                 self.progress |= {"count": count + 1, "updates": self.progress["updates"] + 1}

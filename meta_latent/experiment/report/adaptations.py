@@ -98,8 +98,11 @@ def of(content: Mapping[str, Any], path: Path) -> Adaptation:
         if all("cleared" in measured for measured in seeds.values()):
             lines.append(_line(arm, True, adapts, {seed: measured["cleared"] for seed, measured in seeds.items()}))
         told = [measured["inspected"] for measured in seeds.values()]
-        inspected[arm] = {name: {"meaning": meaning, "values": [_floats(row.get(name)) for row in told]}
-                          for name, meaning in entry["inspects"].items() if any(name in row for row in told)}
+        inspected[arm] = {
+            name: {"meaning": meaning, "values": [_floats(row.get(name)) for row in told]}
+            for name, meaning in entry["inspects"].items()
+            if any(name in row for row in told)
+        }
     shape = (len(facts["test_tasks"]), facts["episodes"])
     if any(line.returns.shape[1:] != shape or line.success.shape[1:] != shape for line in lines):
         raise ValueError("returns of other tasks or episodes")

@@ -36,9 +36,7 @@ def analyse(run: Run, draw: Bootstrap, thresholds: Sequence[float] = ()) -> dict
     cells = _cell_table(run, bases, warnings)
     cost = _cost(run.pretraining)
     if cost is None and any(uses_pretraining(arm) for arm in bases):
-        warnings.append(
-            "The cost of pretraining is not recorded in this folder; speed-ups below do not include it."
-        )
+        warnings.append("The cost of pretraining is not recorded in this folder; speed-ups below do not include it.")
     targets = {}
     for name in dict.fromkeys(cell.target for cell in run.cells):
         group = [cell for cell in run.cells if cell.target == name]
@@ -92,9 +90,7 @@ def _runs(targets: dict[str, Any]) -> dict[str, int]:
     return count
 
 
-def _question(
-    cells: Sequence[Cell], asked: Sequence[float], warnings: list[str]
-) -> tuple[Question, list[Cell]]:
+def _question(cells: Sequence[Cell], asked: Sequence[float], warnings: list[str]) -> tuple[Question, list[Cell]]:
     """What is asked of a target, and the runs that can answer: those on the clock that most of them use."""
     target, clocks = cells[0].target, [cell.clock for cell in cells]
     clock = max(ls.AXES, key=clocks.count)
@@ -116,9 +112,7 @@ def _thresholds(cells: Sequence[Cell], warnings: list[str]) -> tuple[float, ...]
     """The thresholds that most runs of a target recorded, in order; () where there are none."""
     found = [cell.thresholds for cell in cells if cell.thresholds is not None]
     if not found:
-        warnings.append(
-            f"{cells[0].target}: no finished run records a threshold; nothing can be said about it."
-        )
+        warnings.append(f"{cells[0].target}: no finished run records a threshold; nothing can be said about it.")
     return tuple(dict.fromkeys(_most(cells[0].target, "threshold", found, warnings) or ()))
 
 

@@ -34,9 +34,7 @@ def build(
         raise UserError(f"{path} is not a folder")
     run = read_run(path)
     if not run.cells and not run.pretraining:
-        raise UserError(
-            f"{path} holds no runs: expected transfer/TARGET/ALGORITHM/START/SEED or pretrain/SEED in it"
-        )
+        raise UserError(f"{path} holds no runs: expected transfer/TARGET/ALGORITHM/START/SEED or pretrain/SEED in it")
     result = analyse(run, draw, thresholds)
     result |= {"lead": lead.sentence(result), "summary": summary(result)}
     try:

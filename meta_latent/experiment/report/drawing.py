@@ -33,7 +33,11 @@ STYLES = (
     ("#0f7d8c", "#5ccbd9", (0, (8, 2))),
 )
 PREFERRED = {  # by start, of arms without a colour of their own
-    "pretrained": 0, "scratch": 1, "policy": 2, "pretrained+data": 3, "scratch+data": 4,
+    "pretrained": 0,
+    "scratch": 1,
+    "policy": 2,
+    "pretrained+data": 3,
+    "scratch+data": 4,
 }
 OWN = {
     "ivg/pretrained": 0, "ivg/scratch": 1, "ivg/policy": 2, "ivg/pretrained+data": 3, "ivg/scratch+data": 4,

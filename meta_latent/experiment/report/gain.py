@@ -61,9 +61,7 @@ def _terms(cell: Cell) -> tuple:
     return cell.target, *map(str, facts), json.dumps(settings, sort_keys=True, default=str)
 
 
-def gain_points(
-    runs: Sequence[Run], draw: Bootstrap, thresholds: Sequence[float] = ()
-) -> list[time_figures.GainPoint]:
+def gain_points(runs: Sequence[Run], draw: Bootstrap, thresholds: Sequence[float] = ()) -> list[time_figures.GainPoint]:
     """The primary pair's speed-up per target (at its first threshold) of several runs, against how much
     pretraining each had. ``thresholds``: as in :func:`analyse`.
     """

@@ -246,9 +246,7 @@ def _add_jumpstart(result: dict[str, Any], curves, base_curves, draw: Bootstrap,
     result["jumpstart"] = jumps
     if None not in jumps:
         result["medians"]["jumpstart"] = float(np.median(jumps))
-        result["intervals"]["jumpstart"] = draw.interval(
-            [jumps], lambda drawn: np.median(drawn, axis=1), *name, "jump"
-        )
+        result["intervals"]["jumpstart"] = draw.interval([jumps], lambda drawn: np.median(drawn, axis=1), *name, "jump")
 
 
 def target_numbers(

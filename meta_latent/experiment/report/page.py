@@ -90,25 +90,29 @@ def render(run: Run, report: dict[str, Any], draw: Bootstrap) -> str:
     given = {"strips": media.strips(run), "videos": embedded, "linked_videos": linked,
              "sources": told_tasks.of_sources(run.pretraining)}  # fmt: skip
     aggregate = report["aggregate"].items() if len(targets) > 1 else ()
-    return environment().get_template("report.html").render(
-        report=report,
-        targets=targets,
-        contents=_contents(report, targets, given),
-        anchors={target["name"]: target["anchor"] for target in targets},
-        lead=report["lead"],
-        rest=report["summary"].removeprefix(report["lead"]).strip(),
-        headlines=lead.headlines(report, styles),
-        warnings=warning_groups.grouped(report["warnings"]),
-        styles=drawing.STYLES,
-        aggregate=[tables.aggregate_row(arm, entry, styles[arm]) for arm, entry in aggregate],
-        held_out=held_out_words.table(report["pretraining"]),
-        provenance=provenance.of_run(run),
-        evaluations=evaluations.FILE,
-        success_heads=lambda clock: [(clock, f"to {text.percent(at)} success") for at in SUCCESS_LEVELS],
-        intervals=any(len(entry["seeds"]) > 1 for entry in arms),
-        count=count,
-        score=score,
-        duration=duration,
-        shown=text.threshold,
-        **given,
+    return (
+        environment()
+        .get_template("report.html")
+        .render(
+            report=report,
+            targets=targets,
+            contents=_contents(report, targets, given),
+            anchors={target["name"]: target["anchor"] for target in targets},
+            lead=report["lead"],
+            rest=report["summary"].removeprefix(report["lead"]).strip(),
+            headlines=lead.headlines(report, styles),
+            warnings=warning_groups.grouped(report["warnings"]),
+            styles=drawing.STYLES,
+            aggregate=[tables.aggregate_row(arm, entry, styles[arm]) for arm, entry in aggregate],
+            held_out=held_out_words.table(report["pretraining"]),
+            provenance=provenance.of_run(run),
+            evaluations=evaluations.FILE,
+            success_heads=lambda clock: [(clock, f"to {text.percent(at)} success") for at in SUCCESS_LEVELS],
+            intervals=any(len(entry["seeds"]) > 1 for entry in arms),
+            count=count,
+            score=score,
+            duration=duration,
+            shown=text.threshold,
+            **given,
+        )
     )

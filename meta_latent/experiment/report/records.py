@@ -114,9 +114,7 @@ def _sound(records: list[dict[str, Any]], clock: str, notes: list[str]) -> list[
     return records
 
 
-def _curve(
-    records: list[dict[str, Any]], clock: str, stopped_at: float | None, notes: list[str]
-) -> Curve | None:
+def _curve(records: list[dict[str, Any]], clock: str, stopped_at: float | None, notes: list[str]) -> Curve | None:
     if not records:
         return None
     try:

@@ -39,7 +39,7 @@ def between_arms(cells: Sequence[Cell]) -> dict[str, Any]:
     for cell in cells:
         if cell.arm not in columns and (found := flat(stored(cell.path))):
             own = f"algorithms.{split(cell.arm)[0]}."
-            named = {f"algorithm: {key[len(own):]}" if key.startswith(own) else key: v for key, v in found.items()}
+            named = {f"algorithm: {key[len(own) :]}" if key.startswith(own) else key: v for key, v in found.items()}
             columns[cell.arm] = {key: v for key, v in named.items() if not key.startswith(PLACE)}
     return {"heads": list(columns), "rows": differing(columns)}
 

@@ -73,7 +73,8 @@ def render(root: Path, result: dict[str, Any]) -> str:
         drawing.save_png(figure, root / "report" / f"sweep_{name}.png")
         figures.append({"label": label, "svg": drawing.inline_svg(figure, f"sweep-{name}")})
     return environment.get_template("sweep.html").render(
-        report=result, styles=drawing.STYLES, figures=figures, rows=_rows(result), comparisons=_chances(result))
+        report=result, styles=drawing.STYLES, figures=figures, rows=_rows(result), comparisons=_chances(result)
+    )
 
 
 def _read(root: Path) -> dict[str, Any]:

@@ -49,11 +49,7 @@ def duration(seconds: float | None) -> str:
         return NOTHING
     for size, unit in ((5400, "min"), (172800, "h")):
         if seconds < size:
-            return (
-                f"{seconds:.0f} s"
-                if seconds < 120
-                else f"{seconds / (60 if unit == 'min' else 3600):.3g} {unit}"
-            )
+            return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / (60 if unit == 'min' else 3600):.3g} {unit}"
     return f"{seconds / 86400:.3g} days"
 
 

@@ -134,11 +134,7 @@ def _read_index(path: Path) -> dict[str, Any]:
         index = files.from_json(path.read_bytes())
         version = index["format"]
         intact = version != FORMAT or _tree_sha256(index["state"]) == index["state_sha256"]
-        intact = (
-            intact
-            and Path(index["tensors"]).name == index["tensors"]
-            and isinstance(index["tensors_sha256"], str)
-        )
+        intact = intact and Path(index["tensors"]).name == index["tensors"] and isinstance(index["tensors_sha256"], str)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise _damaged(path) from error
     if version != FORMAT:
@@ -170,9 +166,7 @@ def _encode(value: Any, place: tuple[str, ...], tensors: dict[str, torch.Tensor]
     if isinstance(value, list | tuple):
         return [_encode(item, (*place, str(i)), tensors) for i, item in enumerate(value)]
     if isinstance(value, dict):
-        return {
-            _encode_key(key, place): _encode(item, (*place, str(key)), tensors) for key, item in value.items()
-        }
+        return {_encode_key(key, place): _encode(item, (*place, str(key)), tensors) for key, item in value.items()}
     if isinstance(value, torch.Tensor):
         # A copy, because safetensors refuses views and tensors that share memory.
         return {"$tensor": _store(value.detach().cpu().contiguous().clone(), place, tensors)}
@@ -190,9 +184,7 @@ def _encode(value: Any, place: tuple[str, ...], tensors: dict[str, torch.Tensor]
 
 def _encode_key(key: Any, place: tuple[str, ...]) -> str:
     if not isinstance(key, str):
-        raise TypeError(
-            f"a checkpoint needs string keys, got {key!r} ({type(key).__name__}) at {_where(place)}"
-        )
+        raise TypeError(f"a checkpoint needs string keys, got {key!r} ({type(key).__name__}) at {_where(place)}")
     return "$" + key if key.startswith("$") else key
 
 

@@ -89,8 +89,7 @@ class MetricLog:
         if length < state["bytes"]:
             expected = f"its checkpoint expects {state['bytes']}"
             raise UserError(
-                f"{self._file} has {length} bytes but {expected}; restore it, or choose another run folder "
-                "with out="
+                f"{self._file} has {length} bytes but {expected}; restore it, or choose another run folder with out="
             )
 
     def load_state(self, state: dict[str, int]) -> None:

@@ -1,11 +1,11 @@
 """A run that can stop at any moment and go on bit for bit: named parts, saved and loaded together.
 
-    progress = Progress(episodes=0, seconds=0.0)
-    run = Resumable(folder, {"progress": progress, "streams": streams, "agent": agent, "replay": replay,
-                             "log": log})
-    run.resume()                # True: every part is where the last checkpoint left it
-    ...
-    run.save()                  # at a moment when nothing is half done
+progress = Progress(episodes=0, seconds=0.0)
+run = Resumable(folder, {"progress": progress, "streams": streams, "agent": agent, "replay": replay,
+                         "log": log})
+run.resume()                # True: every part is where the last checkpoint left it
+...
+run.save()                  # at a moment when nothing is half done
 """
 
 from __future__ import annotations
@@ -102,8 +102,11 @@ class Resumable:
             raise UserError(f"{newest}; the checkpoint before it cannot be used either: {error}") from error
         # The files were cut to its length: from now on the damaged one could only mislead.
         checkpoint.restore_previous(self._path)
-        print(f"going on from the checkpoint before the last one, because of the last one: {newest}",
-              file=sys.stderr, flush=True)
+        print(
+            f"going on from the checkpoint before the last one, because of the last one: {newest}",
+            file=sys.stderr,
+            flush=True,
+        )
 
     def _load(self, previous: bool) -> None:
         with checkpoint.fitting(self._path, previous) as state:

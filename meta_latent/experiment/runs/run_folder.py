@@ -48,9 +48,7 @@ class RunFolder:
     the first differing key and both values), or if the folder cannot be written.
     """
 
-    def __init__(
-        self, path: Path | str, config: Any, *, seed: int | None = None, may_differ: tuple[str, ...] = ()
-    ):
+    def __init__(self, path: Path | str, config: Any, *, seed: int | None = None, may_differ: tuple[str, ...] = ()):
         self.root = Path(path)
         self.config = config if isinstance(config, dict) else to_dict(config)
         self._settings_sha256 = settings_sha256(self.config, may_differ)
@@ -176,9 +174,7 @@ def first_difference(before: Any, now: Any, may_differ: tuple[str, ...] = ()) ->
     return None
 
 
-def refuse_difference(
-    folder: Path, stored: Any, wanted: Any, may_differ: tuple[str, ...], advice: str
-) -> None:
+def refuse_difference(folder: Path, stored: Any, wanted: Any, may_differ: tuple[str, ...], advice: str) -> None:
     """Raise UserError if a run's stored config is another one, naming the key, both values and what to do."""
     difference = first_difference(stored, wanted, may_differ)
     if difference is not None:

@@ -29,15 +29,11 @@ def enlarge(frames: np.ndarray, smallest_side: int = SMALLEST_SIDE) -> np.ndarra
 def _checked(frames: np.ndarray) -> np.ndarray:
     frames = np.asarray(frames)
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or 0 in frames.shape:
-        raise ValueError(
-            f"frames: got {frames.dtype} {frames.shape}, expected uint8 (T, H, W, 3) with T, H, W >= 1"
-        )
+        raise ValueError(f"frames: got {frames.dtype} {frames.shape}, expected uint8 (T, H, W, 3) with T, H, W >= 1")
     return frames
 
 
-def write_mp4(
-    path: str | Path, frames: np.ndarray, fps: float = 20.0, *, smallest_side: int = SMALLEST_SIDE
-) -> Path:
+def write_mp4(path: str | Path, frames: np.ndarray, fps: float = 20.0, *, smallest_side: int = SMALLEST_SIDE) -> Path:
     """Write ``frames`` uint8 (T, H, W, 3) as an H.264 video at ``fps`` frames per second; returns ``path``.
 
     Odd sizes repeat their last row or column (yuv420p needs even ones). The file appears only when it is
@@ -129,9 +125,7 @@ def tile(clips: Sequence[np.ndarray], labels: Sequence[str] = (), columns: int |
     """
     clips = [_checked(clip) for clip in clips]
     if not clips or (labels and len(labels) != len(clips)):
-        raise ValueError(
-            f"got {len(clips)} clips, {len(labels)} labels; expected clips, and labels for all or none"
-        )
+        raise ValueError(f"got {len(clips)} clips, {len(labels)} labels; expected clips, and labels for all or none")
     side = max(SMALLEST_SIDE // 2, *(min(clip.shape[1:3]) for clip in clips))
     clips = [enlarge(clip, side) for clip in clips]
     length, height, width = (max(clip.shape[axis] for clip in clips) for axis in (0, 1, 2))

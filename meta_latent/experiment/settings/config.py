@@ -27,9 +27,7 @@ Override = str | tuple[str, Any]
 _COMMAND_LINE, _PAIR = "the command line", "a given key and value"
 
 
-def load(
-    schema: type[Schema], sources: Sequence[Mapping | Path | str], overrides: Sequence[Override] = ()
-) -> Schema:
+def load(schema: type[Schema], sources: Sequence[Mapping | Path | str], overrides: Sequence[Override] = ()) -> Schema:
     """An instance of the frozen dataclass `schema` from its defaults, then `sources` in order, then
     `overrides`.
 
@@ -183,9 +181,7 @@ class _Merge:
             next_head, _, next_rest = rest.partition(".")
             old = structure.defaults(inner, {}) if old is None else old
             if not isinstance(old, Mapping | list):
-                raise UserError(
-                    f"override {_join(key, rest)}: {key} is the single value {old!r} and has no keys"
-                )
+                raise UserError(f"override {_join(key, rest)}: {key} is the single value {old!r} and has no keys")
             new = self._override(old, inner, key, next_head, next_rest, value)
         else:
             new = self.onto(old, value, inner, key, self._place)

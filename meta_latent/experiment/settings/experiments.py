@@ -26,9 +26,7 @@ def load(schema: type[Schema], name: str, overrides: Sequence[Override] = ()) ->
     return load_with_origins(schema, name, overrides)[0]
 
 
-def load_with_origins(
-    schema: type[Schema], name: str, overrides: Sequence[Override] = ()
-) -> tuple[Schema, Origin]:
+def load_with_origins(schema: type[Schema], name: str, overrides: Sequence[Override] = ()) -> tuple[Schema, Origin]:
     """See `load`; also a function that says where the value at a dotted key came from."""
     folder = Path(name)
     if not (folder / FILE).is_file():

@@ -63,7 +63,7 @@ class UserPath:
 
 
 class Device:
-    """"cpu", "cuda" or "cuda:N", where this machine has it."""
+    """ "cpu", "cuda" or "cuda:N", where this machine has it."""
 
     def read(self, value: str) -> str:
         """See `ranges.Limits`."""

@@ -60,15 +60,10 @@ def build(schema: type, values: Mapping[str, Any], origin: Origin, key: str = ""
             where = _join(key, name)
             raise UserError(f"unknown key {where!r} (in {origin(where)}){nearest(str(name), fields)}")
     built = {
-        name: _setting(fields[name], value, hints[name], origin, _join(key, name))
-        for name, value in values.items()
+        name: _setting(fields[name], value, hints[name], origin, _join(key, name)) for name, value in values.items()
     }
     for name, field in fields.items():
-        if (
-            name not in built
-            and field.default is dataclasses.MISSING
-            and field.default_factory is dataclasses.MISSING
-        ):
+        if name not in built and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             where = _join(key, name)
             raise UserError(f"{where} has no value; set it with {where}=... ({describe(hints[name])})")
     try:
@@ -142,9 +137,7 @@ def defaults(expected: Any, value: Mapping[str, Any]) -> dict[str, Any]:
 
 def kind_changes(expected: Any, before: Mapping[str, Any], value: Mapping[str, Any]) -> bool:
     """Whether `value` names another dataclass of a union than `before`, whose keys then count no longer."""
-    names = {
-        name for member in _members(expected) if dataclasses.is_dataclass(member) for name in _kind(member)
-    }
+    names = {name for member in _members(expected) if dataclasses.is_dataclass(member) for name in _kind(member)}
     return any(name in value and name in before and value[name] != before[name] for name in names)
 
 
@@ -158,11 +151,7 @@ def type_at(schema: Any, key: str) -> Any:
 def holds_mapping(expected: Any) -> bool:
     """Whether values of this type are mappings and never strings, so that a string can name a file."""
     members = _members(expected)
-    if (
-        str in members
-        or Any in members
-        or any(typing.get_origin(member) is typing.Literal for member in members)
-    ):
+    if str in members or Any in members or any(typing.get_origin(member) is typing.Literal for member in members):
         return False
     return is_open_mapping(expected) or any(map(dataclasses.is_dataclass, members))
 
@@ -170,8 +159,7 @@ def holds_mapping(expected: Any) -> bool:
 def is_open_mapping(expected: Any) -> bool:
     """Whether values of this type are mappings with keys of the user's choice."""
     return any(
-        _marker(member) or (typing.get_origin(member) or member) in (dict, Mapping)
-        for member in _members(expected)
+        _marker(member) or (typing.get_origin(member) or member) in (dict, Mapping) for member in _members(expected)
     )
 
 
@@ -203,9 +191,7 @@ def describe(expected: Any) -> str:
         if kind is tuple and arguments and arguments[-1] is not Ellipsis:
             return f"a list of {len(arguments)}: {', '.join(map(describe, arguments))}"
         return f"a list, each item {describe(arguments[0])}" if arguments else "a list"
-    return (
-        expected.__name__ if isinstance(expected, type) and not typing.get_args(expected) else str(expected)
-    )
+    return expected.__name__ if isinstance(expected, type) and not typing.get_args(expected) else str(expected)
 
 
 def _setting(field: dataclasses.Field, value: Any, expected: Any, origin: Origin, key: str) -> Any:
@@ -292,8 +278,7 @@ def _convert_sequence(value: Any, expected: Any, origin: Origin, key: str) -> An
         raise _mismatch(value, expected, origin, key)
     inner = arguments if is_fixed else [arguments[0] if arguments else Any] * len(value)
     items = [
-        convert(item, hint, origin, _join(key, i))
-        for i, (item, hint) in enumerate(zip(value, inner, strict=True))
+        convert(item, hint, origin, _join(key, i)) for i, (item, hint) in enumerate(zip(value, inner, strict=True))
     ]
     return items if kind is list else tuple(items)
 
@@ -317,13 +302,7 @@ def _convert_scalar(value: Any, expected: Any, origin: Origin, key: str) -> Any:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if expected is float and is_number and not (isinstance(value, int) and abs(value) > sys.float_info.max):
         return float(value)
-    if (
-        expected is int
-        and is_number
-        and value == value
-        and abs(value) != float("inf")
-        and value == int(value)
-    ):
+    if expected is int and is_number and value == value and abs(value) != float("inf") and value == int(value):
         return int(value)  # 1e6 is how people write a million steps
     if expected in (bool, str) and isinstance(value, expected):
         return value
@@ -374,11 +353,7 @@ def _marker(expected: Any) -> Keyed | None:
 
 
 def _members(expected: Any) -> tuple[Any, ...]:
-    return (
-        typing.get_args(expected)
-        if typing.get_origin(expected) in (typing.Union, types.UnionType)
-        else (expected,)
-    )
+    return typing.get_args(expected) if typing.get_origin(expected) in (typing.Union, types.UnionType) else (expected,)
 
 
 def _join(key: str, name: object) -> str:

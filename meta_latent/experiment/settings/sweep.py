@@ -136,6 +136,7 @@ def _combinations(settings: SweepSettings) -> list[tuple[str, str, dict[str, Any
 
 def _short(keys: list[str]) -> dict[str, str]:
     """The shortest end of each dotted key that no other key shares."""
+
     def ends(key: str) -> list[str]:
         parts = key.split(".")
         return [".".join(parts[start:]) for start in range(len(parts) - 1, -1, -1)]
