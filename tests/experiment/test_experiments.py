@@ -1,5 +1,7 @@
 """Which experiment a command means, and which of its cells."""
 
+import json
+
 import pytest
 
 import meta_latent
@@ -7,6 +9,7 @@ from meta_latent import cli
 from meta_latent.algorithms.registry import Arm
 from meta_latent.errors import UserError
 from meta_latent.experiment.learning import cells
+from meta_latent.experiment.runs import checkpoint
 from meta_latent.experiment.settings import config, experiments
 from meta_latent.experiment.settings.schema import ExperimentConfig
 
@@ -74,3 +77,20 @@ def test_a_given_model_of_other_sizes_is_told_of(given, arms, said, capsys):
     cells._say_whether_models_differ(experiment, [Arm.parse(arm) for arm in arms], card)
     text = capsys.readouterr().err
     assert said in text and bool(text) == bool(said)
+
+
+def test_no_seed_learns_with_other_settings_than_the_rest(tmp_path, monkeypatch, capsys):
+    scheduled = []
+    monkeypatch.setattr(cells, "run_cells", lambda found, *_, **__: scheduled.append(found) or {})
+    command = ["transfer", "toy", *CHOICES, f"out={tmp_path}"]
+    folder = cells.cell_folder(load(f"out={tmp_path}"), "goal", "ivg/scratch", 3)
+    folder.mkdir(parents=True)
+    narrow = cells.narrowed(load(f"out={tmp_path}"), "goal", "ivg/scratch", 3, None) | {"model_sha256": "of then"}
+    (folder / "config.yaml").write_text(json.dumps(narrow))
+    assert cli.main([*command, "algorithms.ivg.horizon=4"]) == 0  # it has not learned anything yet
+    checkpoint.save(folder / "checkpoints", {})
+    assert cli.main(command) == 0 and len(scheduled) == 2
+    assert cli.main([*command, "algorithms.ivg.horizon=4"]) == 2 and len(scheduled) == 2
+    said = capsys.readouterr().err
+    assert "goal/ivg/scratch/3 holds a run with" in said and "horizon=4; nothing was started" in said
+    assert cli.main([*command, "algorithms.ivg.horizon=4", "target=far"]) == 0  # it is not among those

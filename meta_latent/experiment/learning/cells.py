@@ -14,9 +14,10 @@ from meta_latent.errors import RunError, UserError
 from meta_latent.experiment.learning.loop import Learning
 from meta_latent.experiment.learning.starts import adaptation_of
 from meta_latent.experiment.pretraining import model_folder, pretrain, source_data
+from meta_latent.experiment.runs import checkpoint
 from meta_latent.experiment.runs.interrupts import deferred
 from meta_latent.experiment.runs.processes import Cell, command
-from meta_latent.experiment.runs.run_folder import RunFolder
+from meta_latent.experiment.runs.run_folder import CHECKPOINT, CONFIG, RunFolder, refuse_difference
 from meta_latent.experiment.runs.scheduler import Event, run_cells
 from meta_latent.experiment.settings import config, experiments, listing
 from meta_latent.experiment.settings.schema import ExperimentConfig
@@ -163,6 +164,7 @@ def schedule(experiment: ExperimentConfig, name: str, overrides: list[str], befo
         _say_what_counts(experiment, bound)
     for source in experiment.pretrain.each_source if before else ():
         bind(experiment, source)
+    _refuse_other_settings(experiment)
     if not before and any(arm.needs_model for arm in arms):
         _say_whether_models_differ(experiment, arms, model_folder.read_card(pretrain.model_path(experiment)))
     found = [*before, *cells(experiment, name, overrides, tuple(cell.name for cell in before))]
@@ -174,6 +176,34 @@ def schedule(experiment: ExperimentConfig, name: str, overrides: list[str], befo
             f"{len(failed)} of {len(found)} cells did not finish: {', '.join(failed[:4])}; their output.log "
             "says why, the same command tries them again"
         )
+
+
+def _refuse_other_settings(experiment: ExperimentConfig) -> None:
+    """Raise UserError, before anything starts, if a run that is there has other settings: some seeds of an arm would
+    learn with these and some with those.
+    """
+    whole = config.to_dict(experiment)
+    for seed in _chosen(experiment, "run_seed", experiment.transfer.seeds):
+        for target, arm in chosen_pairs(experiment):
+            folder = cell_folder(experiment, target, arm, seed)
+            stored = _stored(folder)
+            if stored:
+                wanted = _settings(narrowed(experiment, target, arm, seed, None, whole))
+                advice = "nothing was started; give the same value, or choose another folder with out="
+                refuse_difference(folder, stored, wanted, MAY_DIFFER, advice)
+
+
+def _stored(folder: Path) -> dict:
+    """The settings of a run that has learned something; {} where there is none, or none that can be read."""
+    with contextlib.suppress(UserError):
+        if checkpoint.exists(folder / CHECKPOINT):
+            return _settings(config.read_yaml(folder / CONFIG))
+    return {}
+
+
+def _settings(narrow: dict) -> dict:
+    """`narrowed` without the checksums of files."""
+    return {key: value for key, value in narrow.items() if not key.endswith("_sha256")}
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ from meta_latent.experiment.report.numbers import (
 )
 from meta_latent.experiment.report.pretrained import Pretraining
 from meta_latent.experiment.report.records import number
+from meta_latent.experiment.report.settings_shown import arms_planned
 from meta_latent.experiment.report.sources import Cell, Run
 from meta_latent.ops import learning_speed as ls
 
@@ -252,10 +253,11 @@ def _cell_table(run: Run, bases: Bases, warnings: list[str]) -> list[dict[str, A
         if c.status != "done":
             warnings.append(f"{name}: {c.status}" + (f" ({error})" if error else "") + ".")
         warnings.extend(f"{name}: {note}." for note in c.notes)
-    present = {(c.target, c.arm, c.seed) for c in run.cells}
+    present, planned = {(c.target, c.arm, c.seed) for c in run.cells}, arms_planned(run.path)
     for target in dict.fromkeys(c.target for c in run.cells):
         seeds = list(dict.fromkeys(c.seed for c in run.cells if c.target == target))
-        for arm in in_order(bases):
+        begun = {c.arm for c in run.cells if c.target == target}
+        for arm in [arm for arm in in_order(bases) if arm in begun or arm in planned.get(target, bases)]:
             missing = [seed for seed in seeds if (target, arm, seed) not in present]
             table += [row(target, arm, seed, "missing") for seed in missing]
             if missing:

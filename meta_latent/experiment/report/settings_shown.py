@@ -11,19 +11,27 @@ from meta_latent.experiment.report.arms import split
 from meta_latent.experiment.report.sources import Cell, Run
 from meta_latent.experiment.runs.run_folder import CONFIG
 from meta_latent.experiment.settings import config
+from meta_latent.experiment.settings.experiments import FILE
 from meta_latent.experiment.settings.listing import differing, flat
 
 PLACE = ("name", "out", "seed", "target", "arm", "task.")
 """Beginnings of keys that say which run it is, not how it learned."""
 
 
-def stored(folder: Path) -> dict[str, Any]:
-    """The settings that a run kept; {} where there are none to be read."""
+def stored(folder: Path, name: str = CONFIG) -> dict[str, Any]:
+    """The settings that a run kept, or, with another ``name``, a folder of runs; {} where there are none to be read."""
     try:
-        found = config.read_yaml(folder / CONFIG)
+        return config.read_yaml(folder / name)
     except UserError:
         return {}
-    return found if isinstance(found, dict) else {}
+
+
+def arms_planned(folder: Path) -> dict[str, list[str]]:
+    """Target -> the arms that the experiment in a folder of runs names for it; {} where it is not told."""
+    transfer = mapping(stored(folder, FILE).get("transfer"))
+    own = {name: mapping(target).get("arms") for name, target in mapping(transfer.get("targets")).items()}
+    found = {name: arms or transfer.get("arms") for name, arms in own.items()}
+    return {name: arms for name, arms in found.items() if isinstance(arms, list)}
 
 
 def mapping(value: Any) -> Mapping[str, Any]:
