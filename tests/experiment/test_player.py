@@ -93,6 +93,11 @@ def test_what_a_player_is_not_told_or_is_told_wrongly():
     assert last.action.abs().max() > 0 and last.is_last.item() and last.is_terminal.item()
 
 
+def test_a_model_is_no_run(toy_model):
+    with pytest.raises(UserError, match="model is no run: player takes runs/NAME/transfer"):
+        meta_latent.player(toy_model / "model")
+
+
 def test_encode_filters_and_imagine_goes_on(toy_model):
     model = meta_latent.load(toy_model / "model")
     suite = get("toy/lqr", image_size=16)

@@ -18,6 +18,9 @@ from meta_latent.experiment.report.summary import summary
 from meta_latent.files import atomic_write_bytes
 from meta_latent.ops import learning_speed as ls
 
+ROOMS = ("transfer", "pretrain")
+"""Folders in a folder of runs."""
+
 
 def build(
     path: str | Path, *, thresholds: Sequence[float] = (), resamples: int = ls.RESAMPLES, seed: int = 0
@@ -34,7 +37,11 @@ def build(
         raise UserError(f"{path} is not a folder")
     run = read_run(path)
     if not run.cells and not run.pretraining:
-        raise UserError(f"{path} holds no runs: expected transfer/TARGET/ALGORITHM/START/SEED or pretrain/SEED in it")
+        inside = [folder for folder in sorted(path.iterdir()) if any((folder / room).is_dir() for room in ROOMS)]
+        meant = f"; did you mean {inside[0]}?" if inside else ""
+        raise UserError(
+            f"{path} holds no runs: expected transfer/TARGET/ALGORITHM/START/SEED or pretrain/SEED in it{meant}"
+        )
     result = analyse(run, draw, thresholds)
     result |= {"lead": lead.sentence(result), "summary": summary(result)}
     try:
