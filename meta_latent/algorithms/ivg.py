@@ -195,8 +195,7 @@ ALGORITHM = Algorithm(
         "reward_loss": "squared error of the reward heads on observed latents",
         "reward_loss_imagined": "the same on latents unrolled with the logged actions",
         "continuation_loss": "cross-entropy of where episodes end, in nats; once one has ended for good",
-        "imagined_return": "mean return of imagined trajectories, with the entropy bonus; where they can end, a step "
-        "counts as often as it is taken",
+        "imagined_return": "mean return in imagination, with the entropy bonus; a step counts as often as it is taken",
         "imagined_reward": "mean reward of an imagined step",
         "value_loss": "squared error of the value on imagined latents",
         "entropy": "entropy of the policy, in nats",

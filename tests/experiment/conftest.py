@@ -79,15 +79,18 @@ def timeless(value):
 
 
 def outcome(folder) -> dict:
-    """Everything of a finished run that must not depend on interruptions."""
+    """Everything of a finished run that must not depend on interruptions: of a replay the segments that its last
+    checkpoint names, as the one before it depends on when it was written.
+    """
     found = {"checkpoint": timeless(checkpoint.load(folder / "checkpoints"))}
+    named = {f"segment_{row[0]:06d}" for row in (found["checkpoint"].get("replay") or {}).get("segments", ())}
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     found["metrics"] = [timeless(json.loads(line)) for line in lines]
     found |= {
         str(path.relative_to(folder)): path.read_bytes()
         for name in ("source", "replay", "model")
         for path in sorted((folder / name).rglob("*"))
-        if path.suffix in (".bin", ".safetensors")
+        if path.suffix == ".safetensors" or (path.suffix == ".bin" and path.parent.name in named)
     }
     record = json.loads((folder / "run.json").read_text())
     return found | {"record": {k: timeless(record.get(k)) for k in ("status", "held_out", "env_steps", "updates")}}

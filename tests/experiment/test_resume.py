@@ -7,7 +7,7 @@ import pytest
 from meta_latent import files
 from meta_latent.experiment.learning import cells as transfer
 from meta_latent.experiment.pretraining import pretrain
-from meta_latent.experiment.runs import run_folder
+from meta_latent.experiment.runs import checkpoint, run_folder
 
 ARMS = (
     "ivg/pretrained",
@@ -95,7 +95,9 @@ def test_eviction_keeps_the_capacity_and_counts_all_steps(toy, toy_model, tmp_pa
     found = toy.outcome(folder)
     assert found["record"]["env_steps"] == 200 and found["metrics"][-1]["env_steps"] == 200
     assert len(found["checkpoint"]["replay"]["segments"]) == 2  # 50 steps in two segments, the others are gone
-    assert len(list((folder / "replay").iterdir())) == 2
+    before = checkpoint.load(folder / "checkpoints", previous=True)["replay"]["segments"]
+    named = {row[0] for row in (*found["checkpoint"]["replay"]["segments"], *before)}
+    assert {int(path.name[-6:]) for path in (folder / "replay").iterdir()} == named
 
 
 def photographed(monkeypatch, folder, command, keep):
