@@ -3,6 +3,7 @@
 The cross-entropy method (De Boer et al., "A Tutorial on the Cross-Entropy Method", 2005): draw sequences of
 actions, imagine where they lead, keep the best, draw around those; the first action of the best one is taken, and
 the next step plans anew. `imports=[my_planner]` on a command line makes its arms known.
+The package's own planner is `cem`; this one shows a whole algorithm.
 """
 
 from __future__ import annotations

@@ -208,6 +208,19 @@ def test_the_script_writes_json_picture_and_block(run, tmp_path):
     assert Image.open(target.with_suffix(".png")).width == make_results.WIDTH
 
 
+def test_many_arms_are_also_ranked(run, monkeypatch):
+    draw, ranked, two = make_results.times_to_threshold, [], make_results.picture(run)
+
+    def noted(rows, clock):
+        ranked.append([row.label for row in rows])
+        return draw(rows, clock)
+
+    monkeypatch.setattr(make_results, "times_to_threshold", noted)
+    monkeypatch.setattr(make_results, "MOST_TOGETHER", 1)
+    assert make_results.picture(run).tobytes() != two.tobytes()
+    assert ranked == [["ivg/pretrained", "ivg/scratch"]]
+
+
 def test_a_changed_number_changes_the_block(run, tmp_path):
     facts = make_results.facts_of(run, "tiny")
     before = make_results.block("tiny", facts)

@@ -62,6 +62,9 @@ def test_a_folder_of_runs_holds_the_settings_they_began_with(tmp_path, monkeypat
         monkeypatch.setattr(cells, "run_cells", lambda *_, ends=ends, **__: ends)
         assert cli.main(["transfer", str(moved), "transfer.seeds=[9]"]) == 1
         assert meta_latent.configure(moved).transfer.seeds == kept
+    monkeypatch.chdir(moved.parent)
+    assert meta_latent.configure("./toy").transfer.seeds == (9,)
+    assert meta_latent.configure("toy").transfer.seeds != (9,)  # the preset, whatever lies here
     with pytest.raises(UserError, match="there is no configs/experiment/"):
         meta_latent.configure(tmp_path)
 

@@ -94,7 +94,7 @@ def test_what_a_player_is_not_told_or_is_told_wrongly():
 
 
 def test_a_model_is_no_run(toy_model):
-    with pytest.raises(UserError, match="model is no run: player takes runs/NAME/transfer"):
+    with pytest.raises(UserError, match="model is no run: expected runs/NAME/transfer"):
         meta_latent.player(toy_model / "model")
 
 

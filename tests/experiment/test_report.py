@@ -291,6 +291,20 @@ def test_small_videos_are_embedded_and_others_linked(tmp_path, monkeypatch):
     )
 
 
+def test_what_was_planned_is_missing_and_nothing_else(tmp_path):
+    """Without settings every arm is missed on every target; with them, what a target's own arms and the seeds say."""
+    for target, arm in (("a", "ivg/pretrained"), ("b", "sac/scratch")):
+        write_cell(tmp_path, target, arm, 0, ramp(300))
+
+    def missing():
+        return {line for line in build(tmp_path, resamples=20)["warnings"] if "not run with seed" in line}
+
+    assert missing() == {"a, sac/scratch: not run with seed 0.", "b, ivg/pretrained: not run with seed 0."}
+    plan = {"targets": {"a": {}, "b": {"arms": ["sac/scratch"]}}, "arms": ["ivg/pretrained"], "seeds": [0, 1]}
+    (tmp_path / "experiment.yaml").write_text(json.dumps({"transfer": plan}))
+    assert missing() == {"a, ivg/pretrained: not run with seed 1.", "b, sac/scratch: not run with seed 1."}
+
+
 def test_wrong_input_is_one_line(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_cell(tmp_path / "runs" / "demo", "t", "ivg/scratch", 0, ramp(300))

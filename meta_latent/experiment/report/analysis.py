@@ -19,7 +19,7 @@ from meta_latent.experiment.report.numbers import (
 )
 from meta_latent.experiment.report.pretrained import Pretraining
 from meta_latent.experiment.report.records import number
-from meta_latent.experiment.report.settings_shown import arms_planned
+from meta_latent.experiment.report.settings_shown import planned
 from meta_latent.experiment.report.sources import Cell, Run
 from meta_latent.ops import learning_speed as ls
 
@@ -238,7 +238,7 @@ def _negated_times(target: dict[str, Any], arm: str, other: str, at: str) -> np.
 
 
 def _cell_table(run: Run, bases: Bases, warnings: list[str]) -> list[dict[str, Any]]:
-    """Status of every cell, those included that are missing: a seed that another arm of the target has."""
+    """Status of every cell, those included that are missing: planned, or with a seed that another arm has there."""
 
     def row(target, arm, seed, status, steps=None, error=None, notes=()):
         cell = {"target": target, "arm": arm, "seed": seed, "status": status, "steps": steps}
@@ -253,11 +253,11 @@ def _cell_table(run: Run, bases: Bases, warnings: list[str]) -> list[dict[str, A
         if c.status != "done":
             warnings.append(f"{name}: {c.status}" + (f" ({error})" if error else "") + ".")
         warnings.extend(f"{name}: {note}." for note in c.notes)
-    present, planned = {(c.target, c.arm, c.seed) for c in run.cells}, arms_planned(run.path)
+    present, (arms, planned_seeds) = {(c.target, c.arm, c.seed) for c in run.cells}, planned(run.path)
     for target in dict.fromkeys(c.target for c in run.cells):
-        seeds = list(dict.fromkeys(c.seed for c in run.cells if c.target == target))
+        seeds = list(dict.fromkeys([*(c.seed for c in run.cells if c.target == target), *planned_seeds]))
         begun = {c.arm for c in run.cells if c.target == target}
-        for arm in [arm for arm in in_order(bases) if arm in begun or arm in planned.get(target, bases)]:
+        for arm in [arm for arm in in_order(bases) if arm in begun or arm in arms.get(target, bases)]:
             missing = [seed for seed in seeds if (target, arm, seed) not in present]
             table += [row(target, arm, seed, "missing") for seed in missing]
             if missing:

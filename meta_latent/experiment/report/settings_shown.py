@@ -26,12 +26,14 @@ def stored(folder: Path, name: str = CONFIG) -> dict[str, Any]:
         return {}
 
 
-def arms_planned(folder: Path) -> dict[str, list[str]]:
-    """Target -> the arms that the experiment in a folder of runs names for it; {} where it is not told."""
+def planned(folder: Path) -> tuple[dict[str, list[str]], list[str]]:
+    """What the experiment in a folder of runs plans: target -> arms, and the seeds; empty where it is not told."""
     transfer = mapping(stored(folder, FILE).get("transfer"))
     own = {name: mapping(target).get("arms") for name, target in mapping(transfer.get("targets")).items()}
     found = {name: arms or transfer.get("arms") for name, arms in own.items()}
-    return {name: arms for name, arms in found.items() if isinstance(arms, list)}
+    seeds = transfer.get("seeds")
+    named = {name: arms for name, arms in found.items() if isinstance(arms, list)}
+    return named, list(map(str, seeds)) if isinstance(seeds, list) else []
 
 
 def mapping(value: Any) -> Mapping[str, Any]:

@@ -21,7 +21,8 @@ Schema = TypeVar("Schema", bound=ExperimentConfig)
 def load(schema: type[Schema], name: str, overrides: Sequence[Override] = ()) -> Schema:
     """The experiment `name`: in configs/experiment/, a path of a YAML, or a folder of runs; then `overrides`.
 
-    A folder may have been moved: its own place says what `out` and `name` are. Raises UserError, see `config.load`.
+    A folder may have been moved: its own place says what `out` and `name` are. One that is called like an experiment is
+    meant with a slash, `./demo`. Raises UserError, see `config.load`.
     """
     return load_with_origins(schema, name, overrides)[0]
 
@@ -29,7 +30,7 @@ def load(schema: type[Schema], name: str, overrides: Sequence[Override] = ()) ->
 def load_with_origins(schema: type[Schema], name: str, overrides: Sequence[Override] = ()) -> tuple[Schema, Origin]:
     """See `load`; also a function that says where the value at a dotted key came from."""
     folder = Path(name)
-    if not (folder / FILE).is_file():
+    if name in config.choices("experiment") or not (folder / FILE).is_file():
         return config.load_with_origins(schema, [config.find("experiment", name)], overrides)
     whole = folder if folder.name not in ("", "..") else folder.resolve()  # a link has a name of its own
     place = [("out", str(whole.parent)), ("name", whole.name)]
