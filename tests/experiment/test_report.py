@@ -14,7 +14,7 @@ from fabricated_runs import ramp, write_cell, write_pretraining
 
 from meta_latent.errors import UserError
 from meta_latent.experiment.commands import report
-from meta_latent.experiment.report import figures, media
+from meta_latent.experiment.report import figures, lead, media
 from meta_latent.experiment.report.analysis import analyse
 from meta_latent.experiment.report.build import build
 from meta_latent.experiment.report.gain import gain_points
@@ -289,6 +289,20 @@ def test_small_videos_are_embedded_and_others_linked(tmp_path, monkeypatch):
         not any(r.startswith("data:video") for r in references)
         and "transfer/t/ivg/scratch/0/videos/end.mp4" in references
     )
+
+
+def test_a_target_without_the_pair_of_the_report_has_the_one_that_is_compared_there(tmp_path):
+    for seed in range(3):
+        for algorithm in ("ivg",) if seed == 2 else ("ivg", "meld"):
+            target = {"ivg": "one", "meld": "many"}[algorithm]
+            write_cell(tmp_path, target, f"{algorithm}/pretrained", seed, ramp(250))
+            write_cell(tmp_path, target, f"{algorithm}/scratch", seed, ramp(500))
+    result = build(tmp_path, resamples=50)
+    assert result["primary_pair"] == ["ivg/pretrained", "ivg/scratch"]
+    cards = {card["target"]: card for card in lead.headlines(result, dict.fromkeys(result["aggregate"], 0))}
+    one, many = cards["one"], cards["many"]
+    assert "ivg/scratch to score" in one["phrase"] and "meld/scratch" in many["phrase"]
+    assert one["value"] == many["value"] == "2.0×"
 
 
 def test_what_was_planned_is_missing_and_nothing_else(tmp_path):

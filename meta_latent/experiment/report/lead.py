@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from meta_latent.experiment.report import text
-from meta_latent.experiment.report.arms import uses_pretraining
+from meta_latent.experiment.report.arms import primary_pair, uses_pretraining
 from meta_latent.experiment.report.figures import CLOCKS
 from meta_latent.experiment.report.numbers import level
 
@@ -80,12 +80,20 @@ def headlines(report: dict[str, Any], styles: dict[str, int]) -> list[dict[str, 
     for name, target in report["targets"].items():
         if not target["thresholds"]:
             continue
-        arm, base = report["primary_pair"] or (None, None)
-        pair = {arm, base} <= set(target["arms"])
-        card = _claimed(report, target, arm, base) if pair else _fastest(target)
+        pair = _pair(report, target)
+        card = _claimed(report, target, *pair) if pair else _fastest(target)
         style = styles[card.pop("arm")] if card.get("arm") else None
         found.append(card | {"target": name, "style": style})
     return found
+
+
+def _pair(report: dict[str, Any], target: dict[str, Any]) -> tuple[str, str] | None:
+    """The report's pair of arms, or, where a target has other ones, the one that is compared there."""
+    arms, pair = target["arms"], report["primary_pair"]
+    if pair and set(pair) <= set(arms):
+        return tuple(pair)
+    own = {arm: (entry["base"],) for arm, entry in arms.items() if entry.get("base") in arms}
+    return primary_pair(own, {arm: len(entry["seeds"]) for arm, entry in arms.items()})
 
 
 def _claimed(report: dict[str, Any], target: dict[str, Any], arm: str, base: str) -> dict[str, Any]:
