@@ -43,6 +43,14 @@ def test_two_runs_are_one_page(two, tmp_path, capsys):
     assert len(ids) == len(set(ids)) and not re.search(r"https?://|<script", page)
 
 
+def test_scores_of_other_scales_are_not_set_against_each_other(tmp_path):
+    for name, ready, reference in (("slow", 900, 90.0), ("fast", 450, 40.0)):
+        for seed in range(2):
+            write_cell(tmp_path / name, "t", "ivg/scratch", seed, ramp(ready, stop=False), reference=reference)
+    report.run([tmp_path / "slow", tmp_path / "fast"], f"out={tmp_path / 'both'}", "resamples=50")
+    assert "2.0×" not in words((tmp_path / "both" / "comparison.html").read_text())
+
+
 def test_only_the_settings_that_differ_are_listed(two):
     runs = [read_run(path) for path in two]
     names = comparison.names_of(two)

@@ -34,6 +34,8 @@ def test_a_registered_encoder_is_made_saved_and_opened(mine, tmp_path):
     meta_latent.register_encoder("mine", Mine, ConvDecoder)  # the same one again: a module that is imported twice
     with pytest.raises(UserError, match="there is an encoder 'mine' already"):
         meta_latent.register_encoder("mine", nn.Identity, ConvDecoder)
+    with pytest.raises(UserError, match="there is an encoder 'conv' already"):
+        meta_latent.register_encoder("conv", Mine, ConvDecoder)
 
 
 def test_a_model_whose_encoder_nobody_registered_says_what_to_do(mine, tmp_path, monkeypatch):
