@@ -5,6 +5,7 @@ every algorithm has a page, and what that says of settings, metrics and arms is 
 import json
 import re
 import shlex
+import sys
 from functools import reduce
 from pathlib import Path
 
@@ -89,6 +90,11 @@ def blocks(page):
     return re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.M | re.S)
 
 
+def files(page):
+    """The blocks that are to be saved: name -> content."""
+    return dict(re.findall(r"^Save it as `(\w+\.py)`[^\n]*:\n\n```python\n(.*?)^```$", page.read_text(), re.M | re.S))
+
+
 WITH_CODE = [page for page in PAGES if blocks(page)]
 
 
@@ -99,22 +105,36 @@ def test_code_runs(page, tmp_path, monkeypatch):
             compile(code, str(page), "exec")
         return
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
     for place in (registry, suites):
         monkeypatch.setattr(place, "_ENTRIES", dict(place._ENTRIES))
+    saved = files(page)
+    for name, code in saved.items():
+        Path(name).write_text(code)
+        monkeypatch.delitem(sys.modules, name.removesuffix(".py"), raising=False)
     before, known, scope = suites.names(), dict(gymnasium.registry), {"__name__": "page"}
     try:
-        for code in blocks(page):
+        for code in (code for code in blocks(page) if code not in saved.values()):
             exec(compile(code, str(page), "exec"), scope)
         for name in set(suites.names()) - set(before):  # which calls every function of the suite once
             suites.get(name)
     finally:
+        for name in saved:
+            sys.modules.pop(name.removesuffix(".py"), None)
         gymnasium.registry.clear()
         gymnasium.registry.update(known)
 
 
 def test_code_is_found():
     found = {str(page.relative_to(ROOT)) for page in WITH_CODE}
-    assert found >= {"docs/python.md", "docs/own.md", "docs/tasks.md", "docs/suites/own.md", "docs/suites/pictures.md"}
+    assert found >= {
+        "docs/python.md",
+        "docs/own.md",
+        "docs/own_algorithm.md",
+        "docs/tasks.md",
+        "docs/suites/own.md",
+        "docs/suites/pictures.md",
+    }
     for page in PAGES:  # a fence of another spelling would not be found
         assert page.read_text().count("```python") == len(blocks(page)), page
 
