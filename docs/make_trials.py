@@ -3,7 +3,7 @@
 
 Runs that are not finished are left out. Writes NAME.json (commands, seeds, versions, commits; per target and arm the
 budget, every seed's learning curve and what its last evaluations found per episode of a trial, or before and after each
-adaptation step, beside the scripted optimum), NAME.png, and the blocks of README.md and docs/*.md that are made from
+adaptation step, beside the scripted optimum), NAME.png, and what pages of docs/ show of it, made from
 NAME.json alone: `<!-- trials:NAME -->` (the picture, and where it is from) and `<!-- trials:NAME/TARGET -->` (a table).
 A test holds them together.
 """
@@ -30,7 +30,7 @@ from meta_latent.experiment.report.sources import Cell, read_run
 
 DOCS = Path(__file__).resolve().parent
 RESULTS = DOCS / "results"
-PAGES = (README, *sorted(DOCS.glob("*.md")))
+PAGES = (README, *sorted(DOCS.glob("*.md")), RESULTS / "README.md")
 """What may hold blocks."""
 LAST = 3
 """Evaluations at a run's end whose mean is what the run found: a single one is noisy."""
@@ -186,7 +186,7 @@ def block(wanted: str, facts: dict | None, page: Path) -> str:
                 f"`python docs/make_trials.py runs/{name}` make one.")  # fmt: skip
     if target:
         return table(facts["report"]["targets"][target])
-    place = f"{os.path.relpath(RESULTS, page.parent)}/{name}"
+    place = os.path.relpath(RESULTS / name, page.parent)
     return "\n".join([f"![Score against environment steps, and what a trial brings at the end]({place}.png)", "",
                       *made_by(facts), f"All numbers: [{name}.json]({place}.json)."])  # fmt: skip
 

@@ -16,6 +16,7 @@ import meta_latent
 from meta_latent import cli
 from meta_latent.algorithms import registry
 from meta_latent.experiment.settings import sweep
+from meta_latent.experiment.settings.schema import ExperimentConfig
 from meta_latent.experiment.settings.structure import plain
 from task_suites import registry as suites
 
@@ -80,6 +81,24 @@ def test_every_page_stands_in_the_contents():
     docs = ROOT / "docs"
     pages = {str(page.relative_to(docs).with_suffix("")) for page in PAGES if page.is_relative_to(docs)}
     assert listed == pages - {"index"}
+
+
+def long_lines(text):
+    """Lines of prose above 120 characters; tables, pictures, code, and what scripts write into a page may be longer."""
+    text = re.sub(r"^```.*?^```$|<!-- (results|trials):(\S+) -->.*?<!-- /\1:\2 -->", "", text, flags=re.M | re.S)
+    return [line for line in text.splitlines() if len(line) > 120 and not re.match(r"\||!\[|    ", line)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_prose_is_as_wide_as_code(page):
+    if page.name != "CHANGELOG.md":
+        assert long_lines(page.read_text()) == []
+
+
+def test_a_long_line_is_seen():
+    long = "word " * 30
+    text = f"| {long} |\n```python\n{long}\n```\n<!-- results:a -->\n{long}\n<!-- /results:a -->\n- {long}\n"
+    assert long_lines(text) == [f"- {long}"]
 
 
 # Code
@@ -172,6 +191,30 @@ def wrong_defaults(text, name):
         if found is None or json.loads(said) != json.loads(json.dumps(found)):
             wrong.append((key, said, found))
     return wrong, len(rows)
+
+
+def wrong_keys(text):
+    """Rows | ... | `key` | `default` | whose key does not exist or has another default; how many there are."""
+    schema, wrong = plain(ExperimentConfig()), []
+    schema["algorithms"] = {name: plain(registry.get(name).config()) for name in ("ivg",)}
+    rows = re.findall(r"^\| [^|]+ \| `([\w.]+)` \| `([^`]+)` \|$", text, re.M)
+    for key, said in rows:
+        found = schema
+        for part in key.split("."):
+            found = found.get(part, "no such key") if isinstance(found, dict) else "no such key"
+        if found == "no such key" or json.loads(said) != json.loads(json.dumps(found)):
+            wrong.append((key, said, found))
+    return wrong, len(rows)
+
+
+def test_the_settings_that_are_touched_most_exist_with_their_defaults():
+    assert wrong_keys(section((ROOT / "docs/tuning.md").read_text(), "What you will turn")) == ([], 20)
+
+
+def test_a_wrong_key_is_seen():
+    text = "| a | `transfer.sedes` | `[0]` |\n| b | `transfer.seeds` | `[0]` |\n| c | `seed` | `0` |\n"
+    wrong, rows = wrong_keys(text)
+    assert [key for key, *_ in wrong] == ["transfer.sedes", "transfer.seeds"] and rows == 3
 
 
 SHORT = [page for page in ALGORITHM_PAGES if page.parent.name == "algorithms"]
