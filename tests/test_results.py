@@ -178,12 +178,6 @@ def test_pages_of_sac_say_what_the_long_comparison_found():
     assert all(arms[arm]["reached"] == 0 for arm in ("sac/scratch", "sac/pretrained", "sb3_sac/scratch"))
 
 
-def test_links_of_the_documents_lead_somewhere():
-    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
-        for link in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
-            assert "://" in link or (page.parent / link).exists(), f"{page.name}: {link}"
-
-
 def test_readme_names_commands_and_keys_that_exist():
     from meta_latent.experiment.settings import config
     from meta_latent.experiment.settings.schema import ExperimentConfig

@@ -37,7 +37,7 @@ class BaseAgent(ABC):
 
         step: what B environments show (`types.Step`), on the CPU. explore: while data are collected; else it is an
         evaluation, where the same observations should give the same actions. B differs from call to call of
-        `begin_task`: mostly 1 while data are collected, as many trials as there are in an evaluation. The last
+        `begin_task`: mostly 1 while data are collected, many trials side by side in an evaluation. The last
         observation of an episode is shown only where another episode of the trial follows; its action is thrown away.
         """
 
