@@ -16,7 +16,7 @@ CONFIG = {
     "imports": ["my_planner", "my_pathwise"],
     "model": {"core": {"memory": 8, "hidden": 16}, "ensemble": {"heads": 3, "hidden": 64, "shared_layers": 1},
               "head_hidden": 32},
-    "learner": {"filter_length": 16, "transition_batch_size": 60},
+    "learner": {"filter_batch_size": 16, "filter_length": 16, "transition_batch_size": 60},
     "pretrain": {"sources": [{**POINT, "tasks": 4}], "env_steps": 3000, "joint_updates": 400, "filter_updates": 100,
                  "transition_updates": 1000},
     "transfer": {

@@ -3,12 +3,14 @@
 import dataclasses
 import importlib
 import inspect
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
+from meta_latent.data.latents import LatentCache
 from meta_latent.data.replay import ReplayConfig, SequenceReplay
 from meta_latent.policies.latent_agent import AdaptationConfig, LatentAgent, LatentParts
 from meta_latent.types import Spec
@@ -48,6 +50,8 @@ def kept(subject: type) -> set[str]:
         return {*vars(agent), "average_actor"}
     if subject is SequenceReplay:
         return set(vars(SequenceReplay(Spec({}, 1, 1), ReplayConfig())))
+    if subject is LatentCache:
+        return set(vars(LatentCache()))
     return {"seed"} if subject.__name__ == "Streams" else set()
 
 
@@ -102,3 +106,16 @@ def test_files_on_the_page_are_those_of_the_examples():
     assert list(files) == ["my_planner.py", "my_pathwise.py"]
     for name, code in files.items():
         assert code == (ROOT / "examples" / name).read_text()
+
+
+def test_scores_on_the_page_are_those_of_the_runs():
+    runs = json.loads((ROOT / "docs" / "own_algorithm_tried.json").read_text())["runs"]
+    text = " ".join(PAGE.split())
+    for arm, said in (("planner/pretrained", "goes from {} after 80 steps to {} after 600;"),
+                      ("pathwise/pretrained", "goes from {} to {}. `"),
+                      ("planner/scratch", "goes from {} to {}: so")):  # fmt: skip
+        curves = [run["curve"] for name, run in runs.items() if name.startswith(f"{arm}/")]
+        assert len(curves) >= 2 and all((curve[0][0], curve[-1][0]) == (80, 600) for curve in curves)
+        ends = ([f"{curve[place][1]:.2f}" for curve in curves] for place in (0, -1))
+        words = said.format(*(" and ".join((", ".join(end[:-1]), end[-1])) for end in ends))
+        assert words in text, words
