@@ -18,6 +18,7 @@ from meta_latent.algorithms import registry
 from meta_latent.experiment.settings import sweep
 from meta_latent.experiment.settings.schema import ExperimentConfig
 from meta_latent.experiment.settings.structure import plain
+from meta_latent.models import parts
 from task_suites import registry as suites
 
 ROOT = Path(__file__).parent.parent
@@ -127,6 +128,7 @@ def test_code_runs(page, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", list(sys.path))
     for place in (registry, suites):
         monkeypatch.setattr(place, "_ENTRIES", dict(place._ENTRIES))
+    monkeypatch.setattr(parts, "_OTHERS", dict(parts._OTHERS))
     saved = files(page)
     for name, code in saved.items():
         Path(name).write_text(code)
