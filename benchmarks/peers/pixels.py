@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gymnasium.envs.mujoco.mujoco_rendering import MujocoRenderer
 from scripts import script
 
 from task_suites.rendering import Renderer, mujoco
@@ -15,6 +14,8 @@ SCENES = ("tabletop/gather", "metaworld/reach", "HalfCheetah-v5")
 
 def drawers(name: str) -> dict[str, Callable[[], object]]:
     """What draws it; ours as environments do by default, averaged from twice the size."""
+    from gymnasium.envs.mujoco.mujoco_rendering import MujocoRenderer  # imports mujoco: after `task_suites.rendering`
+
     scene = script("rendering").SCENES[name]()
     camera = scene.camera if isinstance(scene.camera, int) else scene.model.camera(scene.camera).id
     plain = mujoco.Renderer(scene.model, SIZE, SIZE)

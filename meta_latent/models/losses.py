@@ -50,7 +50,7 @@ def image_loss(decoded: torch.Tensor, images: torch.Tensor, contrast: float) -> 
     A pixel counts 1 + contrast * (its squared distance from the batch's mean image): small objects are not
     lost.
     """
-    target = to_float(images)
+    target = to_float(images).contiguous()  # as `decoded` lies in memory: mixed layouts take half as long again
     weight = 1.0 + contrast * (target - target.mean(0)).square().mean(1, keepdim=True)
     return (weight * (decoded - target).square()).mean((1, 2, 3))
 
