@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-BLOCK = re.compile(r"(?<=<!-- peers:(\w{6}) -->\n).*?(?=<!-- end -->)", re.DOTALL)
-"""A table: the word, of six letters, says which."""
+BLOCK = re.compile(r"(<!-- peers:(\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+"""A table; the word says which."""
 
 BOUNDS = {
     "checkpoint": "a checkpoint of `keypoints_rssm` at 64x64 with the moments of its optimisers, {megabytes} MB: "
@@ -21,7 +21,7 @@ BOUNDS = {
 def filled(page: str, result: dict) -> str:
     """The page with its tables made from `result`, what `benchmarks/peers` wrote."""
     made = {"timing": timings(result), "limits": limits(result), "origin": origin(result)}
-    return BLOCK.sub(lambda match: made[match[1]], page)
+    return BLOCK.sub(lambda match: match[1] + made[match[2]] + match[3], page)
 
 
 def timings(result: dict) -> str:
