@@ -19,6 +19,7 @@ from scripts import script
 
 from meta_latent.experiment.runs import checkpoint as checkpoints
 from meta_latent.experiment.runs.metrics import MetricLog
+from meta_latent.experiment.runs.processes import ALLOCATOR
 from meta_latent.experiment.settings import config
 from meta_latent.experiment.settings.schema import ExperimentConfig
 from meta_latent.models.learner import LearnerConfig, ModelLearner
@@ -105,9 +106,11 @@ def report(rounds: int) -> dict[str, float]:
         fabricated(Path(folder) / "many")
         code = "import resource, sys; from meta_latent.cli import main; status = main(['report', sys.argv[1]]); " \
                "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss); sys.exit(status)"  # fmt: skip
+        # A report is not started with the allocator's settings, which never give memory back.
+        environment = {name: value for name, value in os.environ.items() if name not in ALLOCATOR}
         before, begun = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
         done = subprocess.run([sys.executable, "-c", code, str(Path(folder) / "many")], check=True, text=True,
-                              capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})  # fmt: skip
+                              capture_output=True, env=environment | {"OMP_NUM_THREADS": "1"})  # fmt: skip
         wall, after = time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_CHILDREN)
     own = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return {"runs": SIZES.runs, "points": SIZES.points, "seconds": round(wall, 1), "cpu_seconds": round(own, 1),
