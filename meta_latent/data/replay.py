@@ -226,8 +226,12 @@ class SequenceReplay:
         for key, (dtype, shape) in layout(self.spec).items():
             if images or not key.startswith("image_"):
                 arrays[key] = np.empty((batch_size, length, *shape), dtype)
-                for rows in by_segment.values():
-                    arrays[key][rows] = held[rows[0]].segment.windows(key, starts[rows], length)
+                if key.startswith("image_"):  # large: copied once, where indexing by segment would copy twice
+                    for row, e in enumerate(held):
+                        arrays[key][row] = e.segment.read(key, starts[row], starts[row] + length)
+                else:
+                    for rows in by_segment.values():
+                        arrays[key][rows] = held[rows[0]].segment.windows(key, starts[rows], length)
         first = (lengths.cumsum() - lengths)[episode] + offset
         batch = self._batch(self._unpacked(arrays))
         return replace(batch, frames=torch.from_numpy(first[:, None] + np.arange(length)))
