@@ -126,9 +126,9 @@ def test_censored_times_are_open_arrows():
     assert ("D", "full", (200,)) in drawn and (">", "none", (1000, 1000)) in drawn and (">", "none", (1000,)) in drawn
     assert not any(marker == "D" and x == (1000,) for marker, _, x in drawn)
     assert [t.get_text() for t in axes.get_yticklabels()] == ["fast", "slow"]
-    row = time_figures.TimeRow("one", 0, (100,), (), (100, 100), None)
+    row = time_figures.TimeRow("one", 0, (100,), (), (100, 100), None, unfinished=(70,))
     one = time_figures.times_to_threshold([row], "updates").axes[0]
-    assert [line.get_marker() for line in one.lines] == ["o", ">", "D"]  # no bar without an interval
+    assert [line.get_marker() for line in one.lines] == ["o", ">", "x", "D"]  # no bar without an interval
     assert one.get_xlabel() == "updates to threshold"
 
 

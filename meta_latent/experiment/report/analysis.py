@@ -14,6 +14,7 @@ from meta_latent.experiment.report.numbers import (
     FINAL_EVALUATIONS,
     Bootstrap,
     Question,
+    iqm,
     level,
     target_numbers,
 )
@@ -180,7 +181,7 @@ def _aggregate(
     result: dict[str, Any] = {
         "targets": len(own),
         "runs": sum(map(len, strata)),
-        "final_score_iqm": float(ls.iqm(np.concatenate(strata))) if alike else None,
+        "final_score_iqm": iqm([score for stratum in strata for score in stratum]) if alike else None,
         "final_score_interval": draw.interval(strata, ls.iqm, arm, "all") if alike else None,
         "by_threshold": [],
     }
