@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -17,7 +18,14 @@ from meta_latent.experiment.pretraining import model_folder, pretrain, source_da
 from meta_latent.experiment.runs import checkpoint
 from meta_latent.experiment.runs.interrupts import deferred
 from meta_latent.experiment.runs.processes import Cell, command
-from meta_latent.experiment.runs.run_folder import CHECKPOINT, CONFIG, RunFolder, refuse_difference
+from meta_latent.experiment.runs.run_folder import (
+    CHECKPOINT,
+    CONFIG,
+    RunFolder,
+    has_finished,
+    refuse_difference,
+    settings_sha256,
+)
 from meta_latent.experiment.runs.scheduler import Event, run_cells
 from meta_latent.experiment.settings import config, experiments, listing
 from meta_latent.experiment.settings.schema import ExperimentConfig
@@ -107,6 +115,12 @@ def checksums(arm: Arm, pretrained: Path, read_card: Callable[[Path], dict] = mo
     return found
 
 
+def settings_of(narrow: dict, arm: Arm, pretrained: Path | None, read_card=model_folder.read_card) -> str:
+    """What `run.json` says of a cell's settings (`settings_sha256`). narrow: `narrowed` without a model's checksums."""
+    sums = {} if pretrained is None else checksums(arm, pretrained, read_card)
+    return settings_sha256(narrow | sums, MAY_DIFFER)
+
+
 # All cells
 
 
@@ -115,13 +129,34 @@ def cells(experiment: ExperimentConfig, name: str, overrides: list[str], after: 
     wait for `after`.
     """
     found = []
-    for seed in _chosen(experiment, "run_seed", experiment.transfer.seeds):
-        for target, arm in chosen_pairs(experiment):
-            which = (f"target={target}", f"arm={arm}", f"run_seed={seed}")
-            argv = command("transfer", name, *overrides, *which)
-            waits = after if Arm.parse(arm).needs_model else ()
-            log = cell_folder(experiment, target, arm, seed) / "output.log"
-            found.append(Cell(f"{target}/{arm}/{seed}", argv, waits, log))
+    for target, arm, seed in _chosen_cells(experiment):
+        which = (f"target={target}", f"arm={arm}", f"run_seed={seed}")
+        argv = command("transfer", name, *overrides, *which)
+        waits = after if arm.needs_model else ()
+        log = cell_folder(experiment, target, arm, seed) / "output.log"
+        found.append(Cell(f"{target}/{arm}/{seed}", argv, waits, log))
+    return found
+
+
+def _chosen_cells(experiment: ExperimentConfig) -> list[tuple[str, Arm, int]]:
+    """(target, arm, seed), seed by seed."""
+    pairs = [(target, Arm.parse(arm)) for target, arm in chosen_pairs(experiment)]
+    seeds = _chosen(experiment, "run_seed", experiment.transfer.seeds)
+    return [(target, arm, seed) for seed in seeds for target, arm in pairs]
+
+
+def finished(experiment: ExperimentConfig) -> set[str]:
+    """Names of the `cells` whose runs have finished with the settings that they have now."""
+    whole, read_card = config.to_dict(experiment), functools.cache(model_folder.read_card)
+    found = set()
+    for target, arm, seed in _chosen_cells(experiment):
+
+        def settings(target: str = target, arm: Arm = arm, seed: int = seed) -> str:
+            pretrained = pretrain.model_path(experiment) if arm.needs_model else None
+            return settings_of(narrowed(experiment, target, arm, seed, None, whole), arm, pretrained, read_card)
+
+        if has_finished(cell_folder(experiment, target, arm, seed), settings):
+            found.add(f"{target}/{arm}/{seed}")
     return found
 
 
@@ -167,13 +202,22 @@ def schedule(experiment: ExperimentConfig, name: str, overrides: list[str], befo
     _refuse_other_settings(experiment)
     if not before and any(arm.needs_model for arm in arms):
         _say_whether_models_differ(experiment, arms, model_folder.read_card(pretrain.model_path(experiment)))
-    found = [*before, *cells(experiment, name, overrides, tuple(cell.name for cell in before))]
+    done = finished(experiment)
+    if before and pretrain.has_finished(experiment):
+        done, before = done | {cell.name for cell in before}, ()
+    every = [*before, *cells(experiment, name, overrides, tuple(cell.name for cell in before))]
+    found = [cell for cell in every if cell.name not in done]
+    count = len(found) + len(done)
+    if done:
+        tqdm.write(f"{len(done)} of {count} cells were finished before", file=sys.stderr)
     with _settings_kept(experiment) as outcome:
-        outcome |= run_cells(found, experiment.workers, _tell, on_line=_repeat)
+        outcome |= dict.fromkeys(done, "done")
+        if found:
+            outcome |= run_cells(found, experiment.workers, _tell, on_line=_repeat)
     failed = [cell for cell, result in outcome.items() if result != "done"]
     if failed:
         raise RunError(
-            f"{len(failed)} of {len(found)} cells did not finish: {', '.join(failed[:4])}; their output.log "
+            f"{len(failed)} of {count} cells did not finish: {', '.join(failed[:4])}; their output.log "
             "says why, the same command tries them again"
         )
 
@@ -183,14 +227,13 @@ def _refuse_other_settings(experiment: ExperimentConfig) -> None:
     learn with these and some with those.
     """
     whole = config.to_dict(experiment)
-    for seed in _chosen(experiment, "run_seed", experiment.transfer.seeds):
-        for target, arm in chosen_pairs(experiment):
-            folder = cell_folder(experiment, target, arm, seed)
-            stored = _stored(folder)
-            if stored:
-                wanted = _settings(narrowed(experiment, target, arm, seed, None, whole))
-                advice = "nothing was started; give the same value, or choose another folder with out="
-                refuse_difference(folder, stored, wanted, MAY_DIFFER, advice)
+    for target, arm, seed in _chosen_cells(experiment):
+        folder = cell_folder(experiment, target, arm, seed)
+        stored = _stored(folder)
+        if stored:
+            wanted = _settings(narrowed(experiment, target, arm, seed, None, whole))
+            advice = "nothing was started; give the same value, or choose another folder with out="
+            refuse_difference(folder, stored, wanted, MAY_DIFFER, advice)
 
 
 def _stored(folder: Path) -> dict:
@@ -245,7 +288,7 @@ def _tell(event: Event) -> None:
     if event.kind == "failed":
         tqdm.write(f"failed  {event.cell.name}: {event.last_line}", file=sys.stderr)
     elif event.kind == "done":
-        said = f": {event.last_line}" if event.last_line else ""  # nothing where it had been done before
+        said = f": {event.last_line}" if event.last_line else ""  # nothing where another process had done it
         tqdm.write(f"done    {event.cell.name}  {event.seconds:.0f} s{said}", file=sys.stderr)
 
 

@@ -8,12 +8,16 @@ from meta_latent.data.segments import predicted_bytes
 from meta_latent.errors import UserError
 from meta_latent.experiment.pretraining import sources
 from meta_latent.experiment.pretraining.stages import Pretraining
+from meta_latent.experiment.runs import run_folder
 from meta_latent.experiment.runs.interrupts import deferred
 from meta_latent.experiment.runs.run_folder import RunFolder, read_record
 from meta_latent.experiment.settings import config, experiments
 from meta_latent.experiment.settings.schema import ExperimentConfig
 from meta_latent.experiment.settings.structure import plain
 from meta_latent.experiment.settings.suites import bind, common_spec
+
+MAY_DIFFER = ("device",)
+"""Keys that a resumed pretraining may change."""
 
 
 def folder_of(experiment: ExperimentConfig) -> Path:
@@ -33,6 +37,16 @@ def model_path(experiment: ExperimentConfig) -> Path:
             "same NAME and options, or name a model with pretrained="
         )
     return folder / "model"
+
+
+def has_finished(experiment: ExperimentConfig) -> bool:
+    """Whether the pretraining is done, with the settings that it has now."""
+    return run_folder.has_finished(folder_of(experiment), lambda: settings_of(narrowed(experiment)))
+
+
+def settings_of(narrow: dict) -> str:
+    """What `run.json` says of a pretraining's settings (`settings_sha256`). narrow: `narrowed`."""
+    return run_folder.settings_sha256(narrow, MAY_DIFFER)
 
 
 def narrowed(experiment: ExperimentConfig) -> dict:
@@ -63,7 +77,7 @@ def pretrain(experiment: ExperimentConfig) -> Path:
             "forgotten; raise the capacity"
         )
     folder, settings = folder_of(experiment), narrowed(experiment)
-    with RunFolder(folder, settings, seed=experiment.seed, may_differ=("device",)) as opened:
+    with RunFolder(folder, settings, seed=experiment.seed, may_differ=MAY_DIFFER) as opened:
         if not opened.done:
             megabytes = predicted_bytes(spec, steps) / 1e6
             if not experiments.path_of(experiment).is_file():  # what `transfer` wrote says more
