@@ -14,7 +14,7 @@ import shlex
 import signal
 import sys
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import meta_latent
 from meta_latent.errors import RunError, UserError
@@ -60,6 +60,15 @@ _SWEEP_FLAGS = {
     "--retry-failed": "try cells again that failed for good in an earlier call",
     "--dry-run": "only say which cells there are, and what they will take",
 }
+_FIRST = """\
+meta-latent pretrains a latent state model once, reuses it in many algorithms, and measures how much faster they learn.
+
+To begin with:
+  meta-latent doctor         is anything missing on this machine?
+  meta-latent demo point     pretrain, learn and report, in two minutes
+  meta-latent config point   what it was set to, and where to change it
+
+Commands:"""
 _HEAVY = ("pretrain", "transfer", "demo", "sweep")
 _ENVIRONMENT = (
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENAMETOOLONG,
@@ -113,7 +122,8 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"meta-latent {meta_latent.__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    parser.set_defaults(run=lambda parsed: print(_overview(commands.choices)))
     for name, text in _EXPERIMENTS.items():
         command = commands.add_parser(name, help=text, description=text, allow_abbrev=False, epilog=_keys(name),
                                       formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
@@ -146,8 +156,10 @@ def _add_readers(commands: argparse._SubParsersAction) -> None:
                                                           "runs/NAME/transfer/TARGET/ALGORITHM/START/SEED")  # fmt: skip
     export.add_argument("out", metavar="minari:DATASET_ID", help="such as minari:toy/lqr-v0")
     export.set_defaults(run=_run_export)
-    report = commands.add_parser("report", help="write the report of a run, or one page that compares several")
-    report.add_argument("paths", nargs="+", metavar="PATH", help="runs/NAME, or thresholds=[0.5,0.85]")
+    text = "write the report of a run, or one page that compares several"
+    report = commands.add_parser("report", help=text, description=text, allow_abbrev=False)
+    report.add_argument("paths", nargs="+", metavar="PATH", help="runs/NAME, or the NAME or YAML of the experiment, or "
+                                                                 "thresholds=[0.5,0.85]")  # fmt: skip
     report.set_defaults(run=_run_report)
     text = "show the settings of an experiment: values, ranges, defaults, meanings, and where each came from"
     settings = commands.add_parser("config", help=text, description=text, allow_abbrev=False)
@@ -156,7 +168,8 @@ def _add_readers(commands: argparse._SubParsersAction) -> None:
                           help="a setting or a section, such as transfer.evaluation, or all (default: what is not the "
                                "default); and overrides")  # fmt: skip
     settings.set_defaults(run=_run_config)
-    doctor = commands.add_parser("doctor", help="check this machine; says which command mends what is missing")
+    text = "check this machine; says which command mends what is missing"
+    doctor = commands.add_parser("doctor", help=text, description=text, allow_abbrev=False)
     doctor.set_defaults(run=_run_doctor)
     text = "list the task distributions, or show one: its spaces, its reward in words, a picture"
     tasks = commands.add_parser("tasks", help=text, description=text, allow_abbrev=False)
@@ -177,6 +190,14 @@ def _add_readers(commands: argparse._SubParsersAction) -> None:
     algorithms.add_argument("overrides", nargs="*", default=[], metavar="key=value",
                             help="imports=[package]: also those of your own package")  # fmt: skip
     algorithms.set_defaults(run=_run_algorithms)
+
+
+def _overview(commands: Mapping[str, argparse.ArgumentParser]) -> str:
+    """What there is and what to try first: the answer to `meta-latent` alone."""
+    rows = (f"  {name:12}{parser.description}" for name, parser in commands.items())
+    return "\n".join(
+        [_FIRST, *rows, "", "meta-latent COMMAND --help says more of each; --help, how to use it from Python."]
+    )
 
 
 def _keys(command: str) -> str | None:
