@@ -1,6 +1,6 @@
 """`meta-latent COMMAND NAME [key=value ...]`: the composition root.
 
-Exit status: 0 done; 1 a run failed; 2 wrong input (one line on stderr); 130 interrupted, the same command
+Exit status: 0 done; 1 a run failed; 2 wrong input (a line on stderr for each fault); 130 interrupted, the same command
 resumes.
 """
 
@@ -17,7 +17,7 @@ import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import meta_latent
-from meta_latent.errors import RunError, UserError
+from meta_latent.errors import RunError, UserError, UserErrors
 
 DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -95,6 +95,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
             return DONE if status is None else int(status)
     except (UserError, RunError) as error:
+        if isinstance(error, UserErrors):
+            return [_report(fault, WRONG_INPUT) for fault in error.faults][0]
         return _report(error, WRONG_INPUT if isinstance(error, UserError) else FAILED)
     except KeyboardInterrupt:
         again = shlex.join(["meta-latent", *arguments])

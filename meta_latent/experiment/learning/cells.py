@@ -11,9 +11,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from meta_latent.algorithms.registry import Arm
-from meta_latent.errors import RunError, UserError
+from meta_latent.errors import Faults, RunError, UserError
 from meta_latent.experiment.learning.loop import Learning
-from meta_latent.experiment.learning.starts import adaptation_of
+from meta_latent.experiment.learning.starts import adaptation_of, functions_for
 from meta_latent.experiment.pretraining import model_folder, pretrain, source_data
 from meta_latent.experiment.runs import checkpoint
 from meta_latent.experiment.runs.interrupts import deferred
@@ -30,7 +30,8 @@ from meta_latent.experiment.runs.scheduler import Event, run_cells
 from meta_latent.experiment.settings import config, experiments, listing
 from meta_latent.experiment.settings.schema import ExperimentConfig
 from meta_latent.experiment.settings.structure import nearest, plain
-from meta_latent.experiment.settings.suites import BoundTarget, bind, bind_target
+from meta_latent.experiment.settings.suites import BoundTarget, bind_target
+from task_suites import SuiteError
 
 MAY_DIFFER = ("name", "device", "imports")
 """Keys that a resumed cell may change: none says what is learned."""
@@ -73,6 +74,7 @@ def check(experiment: ExperimentConfig, target: BoundTarget, arm: Arm) -> None:
         raise UserError(f"{arm} {what}: {'set' if not data else 'leave out'} transfer.targets.{target.name}.data")
     if data and len(target.tasks) > 1:
         raise UserError(f"target {target.name}: logged data are of one task; leave out tasks or data")
+    functions_for(target, arm)
 
 
 def narrowed(
@@ -188,17 +190,14 @@ def schedule(experiment: ExperimentConfig, name: str, overrides: list[str], befo
     """
     if not experiment.transfer.targets:
         raise UserError("transfer.targets is empty: there is nothing to learn; name one or more tasks")
-    pairs = [(target, Arm.parse(arm)) for target, arm in chosen_pairs(experiment)]
-    arms = dict.fromkeys(arm for _, arm in pairs)
-    for arm in arms:
-        arm.entry.require_extra(arm.algorithm)
-    for target in dict.fromkeys(target for target, _ in pairs):
-        bound = bind_target(experiment, target)
-        for arm in (arm for name, arm in pairs if name == target):
-            check(experiment, bound, arm)
-        _say_what_counts(experiment, bound)
-    for source in experiment.pretrain.each_source if before else ():
-        bind(experiment, source)
+    arms = dict.fromkeys(Arm.parse(arm) for _, arm in chosen_pairs(experiment))
+    with Faults() as faults:
+        if before:
+            with faults.noted():
+                pretrain.checked(experiment)
+        bound = _check_all(experiment, faults)
+    for target in bound:
+        _say_what_counts(experiment, target)
     _refuse_other_settings(experiment)
     if not before and any(arm.needs_model for arm in arms):
         _say_whether_models_differ(experiment, arms, model_folder.read_card(pretrain.model_path(experiment)))
@@ -220,6 +219,23 @@ def schedule(experiment: ExperimentConfig, name: str, overrides: list[str], befo
             f"{len(failed)} of {count} cells did not finish: {', '.join(failed[:4])}; their output.log "
             "says why, the same command tries them again"
         )
+
+
+def _check_all(experiment: ExperimentConfig, faults: Faults) -> list[BoundTarget]:
+    """The targets that are learned; what keeps an arm from one of them is noted."""
+    pairs, found = [(target, Arm.parse(arm)) for target, arm in chosen_pairs(experiment)], []
+    with faults.noted():
+        experiments.refuse_sweep(experiment)
+    for arm in dict.fromkeys(arm for _, arm in pairs):
+        with faults.noted():
+            arm.entry.require_extra(arm.algorithm)
+    for target in dict.fromkeys(target for target, _ in pairs):
+        with faults.noted(SuiteError):
+            found.append(bind_target(experiment, target))
+            for arm in (arm for name, arm in pairs if name == target):
+                with faults.noted():
+                    check(experiment, found[-1], arm)
+    return found
 
 
 def _refuse_other_settings(experiment: ExperimentConfig) -> None:
@@ -287,6 +303,8 @@ def _say_whether_models_differ(experiment: ExperimentConfig, arms: Iterable[Arm]
 def _tell(event: Event) -> None:
     if event.kind == "failed":
         tqdm.write(f"failed  {event.cell.name}: {event.last_line}", file=sys.stderr)
+    elif event.kind == "interrupted":
+        tqdm.write(f"interrupted  {event.cell.name}  after {event.seconds:.0f} s", file=sys.stderr)
     elif event.kind == "done":
         said = f": {event.last_line}" if event.last_line else ""  # nothing where another process had done it
         tqdm.write(f"done    {event.cell.name}  {event.seconds:.0f} s{said}", file=sys.stderr)
