@@ -143,6 +143,8 @@ def _cost(runs: Sequence[Pretraining]) -> dict[str, Any] | None:
         for key in ("env_steps", "updates", "seconds")
     }
     hashes = [run.sha256 for run in known]
+    cpu = [number(run.facts.get("cpu_seconds")) for run in known]
+    result["cpu_seconds"] = None if None in cpu else float(np.median(cpu))
     result["model_sha256"] = hashes[0] if len(hashes) == 1 else hashes
     result["seeds"] = [run.seed for run in known]
     measured = {run.seed: run.facts.get("held_out") for run in known}

@@ -132,7 +132,8 @@ def _claimed(report: dict[str, Any], target: dict[str, Any], arm: str, base: str
     slower = claim["ratio"] is not None and claim["ratio"] <= 1
     verb = "the speed of" if slower else "faster than"
     phrase = f"{verb} {base} to {goal}, in {unit}" if settled else f"{arm} against {base}, to {goal}"
-    more = [f"in time: {text.claim(in_time)[0]}"]
+    cpu = entry.get("speedup_cpu_seconds", {}).get(level(first), {}).get(base)  # older runs did not record it
+    more = [f"in time: {text.claim(in_time)[0]}" + (f"; in CPU time: {text.claim(cpu)[0]}" if cpu else "")]
     for at in target["thresholds"][1:]:
         more.append(f"to {text.threshold(at)}: {text.claim(entry['speedup'][level(at)][base])[0]}")
     if report["pretraining"] and uses_pretraining(arm):

@@ -137,6 +137,12 @@ def success_curves(cells: Sequence[Cell]) -> list[ls.Curve]:
     return [dataclasses.replace(c.curve, scores=c.log.success) for c in cells] if whole else []
 
 
+def cpu_curves(cells: Sequence[Cell]) -> list[ls.Curve]:
+    """CPU time as if it were the time that passed; [] where a run did not record it."""
+    whole = all(np.isfinite(cell.log.cpu_seconds).all() for cell in cells)
+    return [dataclasses.replace(c.curve, seconds=c.log.cpu_seconds) for c in cells] if whole else []
+
+
 def _final(curve: ls.Curve) -> float | None:
     """Of one run; None where its end is still to come."""
     return None if curve.unfinished else ls.final_score(curve, FINAL_EVALUATIONS)
@@ -184,6 +190,7 @@ def _arm(question: Question, arm: str, cells: Sequence[Cell], draw: Bootstrap) -
         "area_ratio": {},
         "speedup": {level(threshold): {} for threshold in question.thresholds},
         "speedup_seconds": {level(threshold): {} for threshold in question.thresholds},
+        "speedup_cpu_seconds": {level(threshold): {} for threshold in question.thresholds},
         "seconds": [float(c.seconds[-1]) for c in curves],
         "returns_by_episode": _by_episode(cells, "returns_by_episode"),
         "success_by_episode": _by_episode(cells, "success_by_episode"),
@@ -196,6 +203,8 @@ def _arm(question: Question, arm: str, cells: Sequence[Cell], draw: Bootstrap) -
     name = (question.target, arm)
     for key, unit in (("steps_to_thresholds", question.clock), ("seconds_to_thresholds", "seconds")):
         _add_times(result, key, unit, curves, question.thresholds, draw, name)
+    cpu = cpu_curves(cells)
+    _add_times(result, "cpu_seconds_to_thresholds", "seconds", cpu, question.thresholds if cpu else (), draw, name)
     reached = {key: sum(t is not None for t in times) for key, times in result["steps_to_thresholds"].items()}
     result["reached"] = reached
     # The first threshold's times under the names that format 1 had.
@@ -228,6 +237,7 @@ def _compare(
     """
     name, base, primary = (question.target, *pair), pair[1], "base" not in result
     curves, base_curves = [c.curve for c in own], [c.curve for c in other]
+    cpu, base_cpu = cpu_curves(own), cpu_curves(other)
     # Areas are averages over one range: within both budgets, and no further than every run is known.
     common = ls.common_range([*curves, *base_curves], min(budget_of(own), budget_of(other)))
     area, means = ls.Ratio(None), None
@@ -239,6 +249,10 @@ def _compare(
         for key, unit, saved in (("speedup", question.clock, "steps"), ("speedup_seconds", "seconds", "seconds")):
             found = claim(curves, base_curves, threshold, unit, draw, (*name, key, level(threshold)))
             result[key][level(threshold)][base] = found | {f"saved_{saved}": found.pop("saved")}
+        if cpu and base_cpu:
+            key = "speedup_cpu_seconds"
+            found = claim(cpu, base_cpu, threshold, "seconds", draw, (*name, key, level(threshold)))
+            result[key][level(threshold)][base] = found | {"saved_cpu_seconds": found.pop("saved")}
     if primary:
         result |= {"base": base, "mean_score": means, "common_range": common}
         result["intervals"]["area_ratio"] = area.interval

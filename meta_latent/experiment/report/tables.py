@@ -28,6 +28,8 @@ def speed_row(arm: str, entry: dict[str, Any], style: int, at: str, cost: dict |
         "speedup": text.claim(claim), "speedup_seconds": text.claim(in_time if in_time.get("ratio") else {}),
         "seconds": text.median(medians["seconds_to_thresholds"][at], duration),
         "seconds_interval": interval(intervals["seconds_to_thresholds"][at], duration),
+        "cpu": text.median(medians.get("cpu_seconds_to_thresholds", {}).get(at), duration),
+        "cpu_interval": interval(intervals.get("cpu_seconds_to_thresholds", {}).get(at), duration),
         "break_even": paid,
     }  # fmt: skip
 
