@@ -413,6 +413,7 @@ class TestRunning:
 
     def test_nor_do_runs_of_one_experiment_begin_in_the_folder_of_a_sweep(self, cheap, capsys):
         meta_latent.sweep(cheap)
+        capsys.readouterr()
         for command in ("pretrain", "transfer", "demo"):
             assert cli.main([command, "toy", f"out={cheap['out']}", "name=s", "transfer.arms=[ivg/scratch]"]) == 2
             said = capsys.readouterr().err
