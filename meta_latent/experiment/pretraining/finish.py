@@ -37,7 +37,7 @@ def write(run: Pretraining, clocks: dict) -> None:
     firsts = itertools.accumulate((source.tasks for source in run.config.sources), initial=0)
     pays = [sources[first].in_words() for first, _ in itertools.pairwise(firsts)]
     facts = {**clocks, "model_sha256": digest, "held_out": metrics, "pays": pays}
-    files.atomic_write_bytes(run.folder.path(FACTS), json.dumps(facts, indent=1).encode())
+    files.atomic_write_bytes(run.folder.path(FACTS), files.to_json(facts, indent=1))
     measured = held_out.describe(metrics)
     few = f"nothing measured: {len(held)} episodes; raise pretrain.env_steps or pretrain.held_out"
     print(f"held out: {measured or few}")
