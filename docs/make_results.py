@@ -1,9 +1,9 @@
 """Copies what a report found into docs/results/: `python docs/make_results.py runs/demo [docs/results/demo]`.
 
 Writes NAME.json (the facts of report.json with the commands, versions and commits of the runs), NAME.png (an
-imagined sequence above the learning curves), and the block between `<!-- results:NAME -->` and
-`<!-- /results:NAME -->` in README.md, which is made from NAME.json alone; experiments of `FAMILIES` have rows
-of a table in docs/results/README.md instead. A test holds them together.
+imagined sequence above the learning curves), and in docs/results/README.md the block between `<!-- results:NAME -->`
+and `<!-- /results:NAME -->`, which is made from NAME.json alone; experiments of `FAMILIES` have rows of a table there
+instead, those of `SHOWN` also rows of a table in the README. A test holds them together.
 """
 
 from __future__ import annotations
@@ -31,6 +31,10 @@ README = ROOT / "README.md"
 RESULTS = ROOT / "docs" / "results" / "README.md"
 FAMILIES = ("hidden_goal_arm", "locomotion", "metaworld")
 """One experiment per family kind, beside tabletop's: rows of the table in docs/results/README.md."""
+SHOWN = {"transfer_tabletop": "the-long-comparison", "reuse": "ways-to-reuse-one-model", "ivg_lift": "lifting",
+         "demo": "the-demo"}  # fmt: skip
+"""Experiments of the table in the README, and their section in docs/results/README.md."""
+PAIR = "ivg/pretrained", "ivg/scratch"
 FORMAT = 1
 CELL_KEYS = ("target", "arm", "run_seed")
 ELSEWHERE = ("out", "workers")
@@ -134,11 +138,11 @@ def _titled(path: Path | io.BytesIO, width: int, title: str) -> Image.Image:
 
 
 def block(name: str, facts: dict | None) -> str:
-    """The text of README.md's block, made from the content of NAME.json; None: there is none yet."""
+    """The text of a block of docs/results/README.md, made from the content of NAME.json; None: there is none yet."""
     if facts is None:
         return "No result is committed yet: `make demo` makes one in `runs/demo/report.html`."
     report = saved.upgraded(facts["report"])
-    lines = [f"![An imagined sequence and learning curves](docs/results/{name}.png)", ""]
+    lines = [f"![An imagined sequence and learning curves]({name}.png)", ""]
     lines += [summary(report), ""]  # of its numbers, in the words that are used now
     columns = ("target", "threshold", "arm", "reached", "steps to threshold, median [95 %]", "time")
     solved = _solved(report)
@@ -154,7 +158,7 @@ def block(name: str, facts: dict | None) -> str:
     lines += [f"Budgets in steps: {'; '.join(budgets)}."]
     lines += [_gain(gain["points"])] if gain else []
     lines += made_by(facts)
-    lines += [f"All numbers: [{name}.json](docs/results/{name}.json)."]
+    lines += [f"All numbers: [{name}.json]({name}.json)."]
     return "\n".join(lines)
 
 
@@ -252,6 +256,24 @@ def families() -> str:
     return "\n".join(lines)
 
 
+def shown() -> str:
+    """The README's table: the pair of `PAIR` in the experiments of `SHOWN`, made from their committed JSONs."""
+    columns = ("experiment", "target", "threshold", "pretrained: steps [95 %]", "from scratch", "times fewer [95 %]")
+    lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
+    for name, section in SHOWN.items():
+        facts = committed(name)
+        for target, entry in (saved.upgraded(facts["report"])["targets"] if facts else {}).items():
+            if not all(arm in entry["arms"] for arm in PAIR):
+                continue
+            for ours, base in zip(*(_rows(arm, entry["arms"][arm], entry) for arm in PAIR), strict=True):
+                (at, _, reached, steps, _, speedup, _), (_, _, others, scratch, *_) = ours, base
+                cells = (f"[`{name}`](docs/results/README.md#{section})", target, at,
+                         *(f"{found}; {n.replace(' ', '')}" for found, n in ((steps, reached), (scratch, others))),
+                         speedup)  # fmt: skip
+                lines += [f"| {' | '.join(cells)} |"]
+    return "\n".join(lines)
+
+
 def committed(name: str) -> dict | None:
     """The committed NAME.json, or None."""
     path = ROOT / "docs" / "results" / f"{name}.json"
@@ -262,26 +284,26 @@ def put(text: str, name: str, content: str, kind: str = "results") -> str:
     """`text` with the block NAME of this kind replaced by `content`. SystemExit: `text` has no such block."""
     start, end = f"<!-- {kind}:{name} -->", f"<!-- /{kind}:{name} -->"
     if start not in text or end not in text:
-        raise SystemExit(f"README.md has no block {start} ... {end}")
+        raise SystemExit(f"the page has no block {start} ... {end}")
     return text[: text.index(start) + len(start)] + f"\n{content}\n" + text[text.index(end) :]
 
 
-def main(folder: Path, target: Path, readme: Path, results: Path = RESULTS) -> None:
-    """Write TARGET.json, TARGET.png and its block in `readme`, or the table of families in `results`."""
+def main(folder: Path, target: Path, results: Path = RESULTS, readme: Path = README) -> None:
+    """Write TARGET.json, TARGET.png, its block or the table of families in `results`, and the table in `readme`."""
     facts, image = facts_of(folder, target.name), target.with_suffix(".png")
     target.parent.mkdir(parents=True, exist_ok=True)
     picture(folder).save(image, optimize=True)
     facts["picture_sha256"] = hashlib.sha256(image.read_bytes()).hexdigest()
     target.with_suffix(".json").write_text(json.dumps(facts, indent=1) + "\n")
-    if target.name in FAMILIES:
-        results.write_text(put(results.read_text(), "families", families()))
-    else:
-        readme.write_text(put(readme.read_text(), target.name, block(target.name, facts)))
-    print(f"{target.with_suffix('.json')}, {image} and their block")
+    name, content = ("families", families()) if target.name in FAMILIES else (target.name, block(target.name, facts))
+    results.write_text(put(results.read_text(), name, content))
+    if target.name in SHOWN:
+        readme.write_text(put(readme.read_text(), "shown", shown()))
+    print(f"{target.with_suffix('.json')}, {image} and what is made of them")
 
 
 if __name__ == "__main__":
     if len(sys.argv) not in (2, 3):
         raise SystemExit(__doc__)
     source = Path(sys.argv[1])
-    main(source, Path(sys.argv[2]) if len(sys.argv) > 2 else ROOT / "docs/results" / source.name, README)
+    main(source, Path(sys.argv[2]) if len(sys.argv) > 2 else RESULTS.parent / source.name)

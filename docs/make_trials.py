@@ -1,8 +1,9 @@
 """Copies what runs on trials of many tasks found into docs/results/: `python docs/make_trials.py runs/NAME`.
+`python docs/make_trials.py docs/results/NAME.json` draws its picture again.
 
 Runs that are not finished are left out. Writes NAME.json (commands, seeds, versions, commits; per target and arm the
 budget, every seed's learning curve and what its last evaluations found per episode of a trial, or before and after each
-adaptation step, beside the scripted optimum), NAME.png, and the blocks of README.md and docs/*.md that are made from
+adaptation step, beside the scripted optimum), NAME.png, and what pages of docs/ show of it, made from
 NAME.json alone: `<!-- trials:NAME -->` (the picture, and where it is from) and `<!-- trials:NAME/TARGET -->` (a table).
 A test holds them together.
 """
@@ -17,24 +18,22 @@ import re
 import sys
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 from make_results import FORMAT, README, committed, made_by, provenance, put
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 from meta_latent.algorithms.registry import Arm
 from meta_latent.experiment.report.adaptations import moments
+from meta_latent.experiment.report.drawing import MUTED, STYLES, assign_styles, logarithmic, save_png, short, styled
 from meta_latent.experiment.report.sources import Cell, read_run
 
 DOCS = Path(__file__).resolve().parent
 RESULTS = DOCS / "results"
-PAGES = (README, *sorted(DOCS.glob("*.md")))
+PAGES = (README, *sorted(DOCS.glob("*.md")), RESULTS / "README.md")
 """What may hold blocks."""
 LAST = 3
 """Evaluations at a run's end whose mean is what the run found: a single one is noisy."""
-COLOURS = ("#1b6ca8", "#c2571a", "#3a7d44", "#7b4fa3", "#8c8c8c", "#a8891b")
 
 
 def evaluations(cell: Cell) -> list[dict]:
@@ -88,29 +87,47 @@ def facts_of(folder: Path, name: str) -> dict:
     return {"format": FORMAT, "name": name, **provenance(run), "report": report}
 
 
-def picture(targets: dict) -> plt.Figure:
-    """Per target: score against steps (bold the median of seeds), and return per episode of the trial at the end."""
-    figure, axes = plt.subplots(len(targets), 2, figsize=(11, 3.6 * len(targets)), squeeze=False, layout="constrained")
-    arms = dict.fromkeys(arm for target in targets.values() for arm in target["arms"])
-    colours = dict(zip(arms, COLOURS, strict=False))
+@styled
+def picture(targets: dict) -> Figure:
+    """Per target: score against steps (bold the median of seeds), and return per episode of the trial at the end. Arms
+    look as they do in reports.
+    """
+    figure = Figure(figsize=(10, 3.3 * len(targets) + 0.9), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(len(targets), 2, squeeze=False)
+    styles = assign_styles(list(dict.fromkeys(arm for target in targets.values() for arm in target["arms"])))
     for (name, target), (left, right) in zip(targets.items(), axes, strict=True):
+        for side in (left, right):
+            side.grid(True, axis="y")
+            side.tick_params(length=3)
         for arm, entry in target["arms"].items():
-            _curves(left, entry, colours[arm], arm)
-        _ends(right, target, colours)
-        if target["scripted_optimum"] is not None:
-            left.axhline(1.0, color="black", lw=0.8, ls=":")
-            right.axhline(target["scripted_optimum"], color="black", lw=0.8, ls=":", label="scripted optimum")
+            _curves(left, entry, styles[arm], arm)
+        _ends(right, target, styles)
+        raw = target["scripted_optimum"] is None
         left.set(title=f"{name}: {_scored(target)}", xlabel="environment steps",
-                 xscale=_scale(target), ylabel="return" if target["scripted_optimum"] is None else
-                 "score (1: scripted optimum)")  # fmt: skip
+                 ylabel="return" if raw else "score (1: scripted optimum)")  # fmt: skip
         right.set(title=f"{name}: at the end", ylabel="return")
-        right.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+        left.xaxis.set_major_formatter(short)
+        if _far_apart(target):
+            logarithmic(left)
+        if not raw:
+            for side, optimum in ((left, 1.0), (right, target["scripted_optimum"])):
+                side.axhline(optimum, color=MUTED, linewidth=1.2, linestyle=":", zorder=1, label="scripted optimum")
+    labelled = {
+        label: line for side in axes.flat for line, label in zip(*side.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(labelled.values(), labelled, loc="outside lower center", ncols=4, frameon=False, handlelength=2.6)
     return figure
 
 
 def _adapts(target: dict) -> bool:
     """Whether trials are told in adaptation steps: any arm takes some."""
     return target["episodes_per_trial"] > 1 and any(_takes_steps(*arm) for arm in target["arms"].items())
+
+
+def _mixed(target: dict) -> bool:
+    """Whether some arms take adaptation steps and others do not."""
+    return _adapts(target) and not all(_takes_steps(*arm) for arm in target["arms"].items())
 
 
 def _scored(target: dict) -> str:
@@ -121,35 +138,40 @@ def _scored(target: dict) -> str:
     return f"{last}, unseen tasks"
 
 
-def _scale(target: dict) -> str:
-    """Logarithmic where budgets are far apart."""
+def _far_apart(target: dict) -> bool:
+    """Whether budgets are."""
     budgets = [entry["curve"][0][-1][0] for entry in target["arms"].values()]
-    return "log" if max(budgets) > 3 * min(budgets) else "linear"
+    return max(budgets) > 3 * min(budgets)
 
 
-def _curves(axes: plt.Axes, entry: dict, colour: str, arm: str) -> None:
-    curves = [np.array(curve) for curve in entry["curve"]]
+def _curves(axes, entry: dict, style: int, arm: str) -> None:
+    curves, (colour, _, dashes) = [np.array(curve) for curve in entry["curve"]], STYLES[style]
     for steps, score in (curve.T for curve in curves):
-        axes.plot(steps, score, color=colour, lw=0.7, alpha=0.4)
+        axes.plot(steps, score, color=colour, linewidth=0.8, alpha=0.4)
     steps = np.geomspace(max(c[0, 0] for c in curves), min(c[-1, 0] for c in curves), 80)
-    axes.plot(steps, np.median([np.interp(steps, *c.T) for c in curves], 0), color=colour, lw=2, label=arm)
+    middle = np.median([np.interp(steps, *c.T) for c in curves], 0)
+    axes.plot(steps, middle, color=colour, linewidth=1.8, linestyle=dashes, label=arm)
 
 
-def _ends(axes: plt.Axes, target: dict, colours: dict) -> None:
-    """Returns along a trial, dotted where an arm takes none of the steps; of a single episode, arms side by side."""
+def _ends(axes, target: dict, styles: dict) -> None:
+    """Returns along a trial, marks open where an arm takes none of the steps; of a single episode, arms side by
+    side.
+    """
     parts, adapts = target["episodes_per_trial"], _adapts(target)
     first = 0 if adapts else 1
     for place, (arm, entry) in enumerate(target["arms"].items()):
-        returns, colour = np.array(entry["returns_by_episode"]), colours[arm]
+        returns, (colour, _, dashes) = np.array(entry["returns_by_episode"]), STYLES[styles[arm]]
         numbers = np.arange(first, first + parts) if parts > 1 else np.array([place])
-        thin = {"lw": 0.7} if parts > 1 else {"marker": ".", "ls": ""}
-        style = ":" if adapts and not _takes_steps(arm, entry) else "-"
+        thin = {"linewidth": 0.8} if parts > 1 else {"marker": ".", "linestyle": ""}
+        fill = "none" if adapts and not _takes_steps(arm, entry) else "full"
         axes.plot(numbers, returns.T, color=colour, alpha=0.4, **thin)
-        axes.plot(numbers, np.median(returns, 0), color=colour, lw=2, ls=style, marker="o", label=arm)
+        axes.plot(numbers, np.median(returns, 0), "o", color=colour, linewidth=1.8, linestyle=dashes, fillstyle=fill,
+                  markersize=5)  # fmt: skip
     if parts == 1:
         axes.set(xticks=[], xlabel="arms, dots are seeds")
         return
-    axes.set(xlabel="adaptation step" if adapts else "episode of the trial", xticks=range(first, first + parts),
+    steps = "adaptation step (open marks: takes none)" if _mixed(target) else "adaptation step"
+    axes.set(xlabel=steps if adapts else "episode of the trial", xticks=range(first, first + parts),
              xlim=(first - 0.3, first + parts - 0.7))  # fmt: skip
 
 
@@ -164,7 +186,7 @@ def block(wanted: str, facts: dict | None, page: Path) -> str:
                 f"`python docs/make_trials.py runs/{name}` make one.")  # fmt: skip
     if target:
         return table(facts["report"]["targets"][target])
-    place = f"{os.path.relpath(RESULTS, page.parent)}/{name}"
+    place = os.path.relpath(RESULTS / name, page.parent)
     return "\n".join([f"![Score against environment steps, and what a trial brings at the end]({place}.png)", "",
                       *made_by(facts), f"All numbers: [{name}.json]({place}.json)."])  # fmt: skip
 
@@ -213,16 +235,23 @@ def write_blocks(name: str, facts: dict | None) -> list[Path]:
 
 def main(folder: Path, target: Path) -> None:
     """Write TARGET.json and TARGET.png, and the blocks of documents where that is a committed result."""
-    facts, image = facts_of(folder, target.name), target.with_suffix(".png")
-    picture(facts["report"]["targets"]).savefig(image, dpi=110)
-    facts["picture_sha256"] = hashlib.sha256(image.read_bytes()).hexdigest()
-    target.with_suffix(".json").write_text(json.dumps(facts) + "\n")
+    write(facts_of(folder, target.name), target)
     pages = write_blocks(target.name, committed(target.name)) if target.parent.resolve() == RESULTS else []
-    print(*(target.with_suffix(".json"), image, *pages), sep="\n")
+    print(*(target.with_suffix(".json"), target.with_suffix(".png"), *pages), sep="\n")
+
+
+def write(facts: dict, target: Path) -> None:
+    """TARGET.png of these facts, and TARGET.json, which says what picture that is."""
+    image = save_png(picture(facts["report"]["targets"]), target.with_suffix(".png"), dpi=120)
+    facts = facts | {"picture_sha256": hashlib.sha256(image.read_bytes()).hexdigest()}
+    target.with_suffix(".json").write_text(json.dumps(facts) + "\n")
 
 
 if __name__ == "__main__":
     if len(sys.argv) not in (2, 3):
         raise SystemExit(__doc__)
     source = Path(sys.argv[1])
-    main(source, Path(sys.argv[2]) if len(sys.argv) > 2 else RESULTS / source.name)
+    if source.suffix == ".json":
+        write(json.loads(source.read_text()), source.with_suffix(""))
+    else:
+        main(source, Path(sys.argv[2]) if len(sys.argv) > 2 else RESULTS / source.name)

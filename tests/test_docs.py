@@ -5,6 +5,7 @@ every algorithm has a page, and what that says of settings, metrics and arms is 
 import json
 import re
 import shlex
+import sys
 from functools import reduce
 from pathlib import Path
 
@@ -15,7 +16,9 @@ import meta_latent
 from meta_latent import cli
 from meta_latent.algorithms import registry
 from meta_latent.experiment.settings import sweep
+from meta_latent.experiment.settings.schema import ExperimentConfig
 from meta_latent.experiment.settings.structure import plain
+from meta_latent.models import parts
 from task_suites import registry as suites
 
 ROOT = Path(__file__).parent.parent
@@ -81,12 +84,35 @@ def test_every_page_stands_in_the_contents():
     assert listed == pages - {"index"}
 
 
+def long_lines(text):
+    """Lines of prose above 120 characters; tables, pictures, code, and what scripts write into a page may be longer."""
+    text = re.sub(r"^```.*?^```$|<!-- (results|trials):(\S+) -->.*?<!-- /\1:\2 -->", "", text, flags=re.M | re.S)
+    return [line for line in text.splitlines() if len(line) > 120 and not re.match(r"\||!\[|    ", line)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_prose_is_as_wide_as_code(page):
+    if page.name != "CHANGELOG.md":
+        assert long_lines(page.read_text()) == []
+
+
+def test_a_long_line_is_seen():
+    long = "word " * 30
+    text = f"| {long} |\n```python\n{long}\n```\n<!-- results:a -->\n{long}\n<!-- /results:a -->\n- {long}\n"
+    assert long_lines(text) == [f"- {long}"]
+
+
 # Code
 
 
 def blocks(page):
     """The page's code in Python, in order."""
     return re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.M | re.S)
+
+
+def files(page):
+    """The blocks that are to be saved: name -> content."""
+    return dict(re.findall(r"^Save it as `(\w+\.py)`[^\n]*:\n\n```python\n(.*?)^```$", page.read_text(), re.M | re.S))
 
 
 WITH_CODE = [page for page in PAGES if blocks(page)]
@@ -99,22 +125,37 @@ def test_code_runs(page, tmp_path, monkeypatch):
             compile(code, str(page), "exec")
         return
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
     for place in (registry, suites):
         monkeypatch.setattr(place, "_ENTRIES", dict(place._ENTRIES))
+    monkeypatch.setattr(parts, "_OTHERS", dict(parts._OTHERS))
+    saved = files(page)
+    for name, code in saved.items():
+        Path(name).write_text(code)
+        monkeypatch.delitem(sys.modules, name.removesuffix(".py"), raising=False)
     before, known, scope = suites.names(), dict(gymnasium.registry), {"__name__": "page"}
     try:
-        for code in blocks(page):
+        for code in (code for code in blocks(page) if code not in saved.values()):
             exec(compile(code, str(page), "exec"), scope)
         for name in set(suites.names()) - set(before):  # which calls every function of the suite once
             suites.get(name)
     finally:
+        for name in saved:
+            sys.modules.pop(name.removesuffix(".py"), None)
         gymnasium.registry.clear()
         gymnasium.registry.update(known)
 
 
 def test_code_is_found():
     found = {str(page.relative_to(ROOT)) for page in WITH_CODE}
-    assert found >= {"docs/python.md", "docs/own.md", "docs/tasks.md", "docs/suites/own.md", "docs/suites/pictures.md"}
+    assert found >= {
+        "docs/python.md",
+        "docs/own.md",
+        "docs/own_algorithm.md",
+        "docs/tasks.md",
+        "docs/suites/own.md",
+        "docs/suites/pictures.md",
+    }
     for page in PAGES:  # a fence of another spelling would not be found
         assert page.read_text().count("```python") == len(blocks(page)), page
 
@@ -152,6 +193,30 @@ def wrong_defaults(text, name):
         if found is None or json.loads(said) != json.loads(json.dumps(found)):
             wrong.append((key, said, found))
     return wrong, len(rows)
+
+
+def wrong_keys(text):
+    """Rows | ... | `key` | `default` | whose key does not exist or has another default; how many there are."""
+    schema, wrong = plain(ExperimentConfig()), []
+    schema["algorithms"] = {name: plain(registry.get(name).config()) for name in ("ivg",)}
+    rows = re.findall(r"^\| [^|]+ \| `([\w.]+)` \| `([^`]+)` \|$", text, re.M)
+    for key, said in rows:
+        found = schema
+        for part in key.split("."):
+            found = found.get(part, "no such key") if isinstance(found, dict) else "no such key"
+        if found == "no such key" or json.loads(said) != json.loads(json.dumps(found)):
+            wrong.append((key, said, found))
+    return wrong, len(rows)
+
+
+def test_the_settings_that_are_touched_most_exist_with_their_defaults():
+    assert wrong_keys(section((ROOT / "docs/tuning.md").read_text(), "What you will turn")) == ([], 20)
+
+
+def test_a_wrong_key_is_seen():
+    text = "| a | `transfer.sedes` | `[0]` |\n| b | `transfer.seeds` | `[0]` |\n| c | `seed` | `0` |\n"
+    wrong, rows = wrong_keys(text)
+    assert [key for key, *_ in wrong] == ["transfer.sedes", "transfer.seeds"] and rows == 3
 
 
 SHORT = [page for page in ALGORITHM_PAGES if page.parent.name == "algorithms"]

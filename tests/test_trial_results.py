@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from meta_latent.experiment.report import drawing
+
 ROOT = Path(__file__).resolve().parent.parent
 WORDS = "before adapting | after step 1 | after step 2"
 
@@ -24,7 +26,7 @@ def make_trials():
 
 def test_documents_say_what_the_committed_results_say(make_trials):
     shown = {page: make_trials.blocks(page.read_text()) for page in make_trials.PAGES}
-    assert {"mb_mpo_toy", "mb_mpo_toy/rotated"} <= set(shown[make_trials.README])
+    assert {"mb_mpo_toy", "mb_mpo_toy/rotated"} <= set(shown[make_trials.RESULTS / "README.md"])
     assert {"mb_mpo_toy/rotated", "mb_mpo_toy/lqr"} == set(shown[make_trials.DOCS / "mb_mpo.md"])
     for page, found in shown.items():
         for name, text in found.items():
@@ -92,16 +94,41 @@ def test_a_run_of_before_that_does_not_say_who_adapts(make_trials, run):
 def test_figures_count_steps_from_0_and_episodes_from_1(make_trials, run):
     targets = make_trials.facts_of(run, "tiny")["report"]["targets"]
     axes = dict(zip(targets, make_trials.picture(targets).axes[1::2], strict=True))
-    assert axes["turned"].get_xlabel() == "adaptation step" and axes["turned"].get_xticks().tolist() == [0, 1, 2]
-    bold = {line.get_label(): line for line in axes["turned"].lines if line.get_linewidth() == 2}
-    assert bold["mover/scratch"].get_ydata().tolist() == [-8.5, -6.5, -4.5]
-    assert (bold["mover/scratch"].get_linestyle(), bold["stayer/scratch"].get_linestyle()) == ("-", ":")
+    assert axes["turned"].get_xlabel().startswith("adaptation step (") and axes["turned"].get_xticks().tolist() == [
+        0,
+        1,
+        2,
+    ]
+    bold = {line.get_fillstyle(): line for line in axes["turned"].lines if line.get_linewidth() == 1.8}
+    assert bold["full"].get_ydata().tolist() == [-8.5, -6.5, -4.5]
+    assert bold["none"].get_ydata().tolist() == [-8.5, -8.5, -8.5]
     assert not len(axes["single"].get_xticks())
     for entry in targets["turned"]["arms"].values():
         entry["adapts"] = False
     axes = make_trials.picture({"turned": targets["turned"]}).axes[1]
     assert axes.get_xlabel() == "episode of the trial" and axes.get_xticks().tolist() == [1, 2, 3]
-    make_trials.plt.close("all")
+
+
+def test_arms_look_as_in_reports(make_trials, run):
+    """Their own colours and dashes; a picture that is drawn again is the same."""
+    targets = make_trials.facts_of(run, "tiny")["report"]["targets"]
+    for old, new in (("mover/scratch", "mb_mpo/scratch"), ("stayer/scratch", "trpo/scratch")):
+        for target in targets.values():
+            target["arms"][new] = target["arms"].pop(old)
+    figure = make_trials.picture(targets)
+    bold = {line.get_label(): line for line in figure.axes[0].lines if line.get_linewidth() == 1.8}
+    for arm, line in bold.items():
+        assert line.get_color() == drawing.STYLES[drawing.OWN[arm]][0]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [*bold, "scripted optimum"]
+
+
+def test_a_committed_picture_is_drawn_again(make_trials, run, tmp_path):
+    target = tmp_path / "tiny_result"
+    make_trials.main(run, target)
+    before = target.with_suffix(".png").read_bytes()
+    target.with_suffix(".png").unlink()
+    make_trials.write(json.loads(target.with_suffix(".json").read_text()), target)
+    assert target.with_suffix(".png").read_bytes() == before
 
 
 def test_pages_are_filled_in_and_links_are_as_seen_from_them(make_trials, run, tmp_path, monkeypatch):

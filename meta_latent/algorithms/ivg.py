@@ -152,7 +152,7 @@ class IVG(LatentAgent):
         """
         config, read, draws = self.config, [], []
         windows = self._windows(config.batch_size, 0, rng)
-        start = self.model.unpack(torch.cat([windows.samples[:, 0], windows.memories[:, 0]], -1))
+        start = self.model.unpack(windows.packed[:, 0])
 
         def act(_, latent):
             read.append(self.features(latent))

@@ -95,7 +95,7 @@ class SAC(LatentAgent):
         """
         config = self.config
         windows = self.cache.windows(config.batch_size, config.steps, rng.numpy("replay"))
-        features = self.features(self.model.unpack(torch.cat([windows.samples, windows.memories], -1)))
+        features = self.features(self.model.unpack(windows.packed))
         now, after = features[:, 0], features[:, -1]
         powers = config.discount ** torch.arange(config.steps, device=now.device)
         reward = (windows.rewards[:, 1:] * powers).sum(1)

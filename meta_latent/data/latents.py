@@ -27,6 +27,11 @@ class LatentWindows:
     head_mask: torch.Tensor
     rows: torch.Tensor
 
+    @property
+    def packed(self) -> torch.Tensor:
+        """(B, H + 1, Z + M), what `LatentStateModel.unpack` makes latents of."""
+        return torch.cat([self.samples, self.memories], -1)
+
     def joined(self, other: LatentWindows) -> LatentWindows:
         """The windows of both, one after the other."""
         return LatentWindows(*(torch.cat([getattr(self, f.name), getattr(other, f.name)]) for f in fields(self)))

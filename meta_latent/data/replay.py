@@ -156,7 +156,7 @@ class SequenceReplay:
         )
 
     def subset(self, episodes) -> SequenceReplay:
-        """A replay of the episodes at these places only, sharing the data; for reading, not for adding."""
+        """A replay of the episodes at these places (0: the oldest held) only, sharing the data; for reading."""
         other = copy.copy(self)
         other.episodes, other.evicted = [self.episodes[int(i)] for i in episodes], 0
         return other
@@ -174,11 +174,11 @@ class SequenceReplay:
         self.episodes = [replace(episode, task=0) for episode in self.episodes]
 
     def lengths(self) -> np.ndarray:
-        """Observations per episode."""
+        """Observations per episode held, (episodes,) int64: T + 1 for an episode of T steps."""
         return np.array([e.length for e in self.episodes], np.int64)
 
     def whole_trials(self) -> list[list[int]]:
-        """Places of the episodes of every trial whose beginning is held, in order."""
+        """Places of the episodes of every trial whose beginning is held, in order: [[0, 1], [2, 3], ...]."""
         found: list[list[int]] = []
         for i, episode in enumerate(self.episodes):
             if episode.begins_trial:
@@ -208,7 +208,8 @@ class SequenceReplay:
     def sequences(self, batch_size: int, length: int, rng: np.random.Generator, images: bool = True) -> SequenceBatch:
         """(B, T) windows, each within one episode, uniform over all windows.
 
-        `images=False` leaves the images out, for learning on cached embeddings.
+        length: observations T, so T - 1 transitions. `images=False` leaves the images out, for learning on cached
+        embeddings.
 
         Raises UserError if no episode is as long as `length`.
         """

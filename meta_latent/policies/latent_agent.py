@@ -75,6 +75,10 @@ class LatentAgent(BaseAgent):
     A subclass hands its networks to `own` and writes `improve`. With an actor, which it hands over as "policy", it
     calls `average_policy` after each update of the policy; without one, it writes `choose`.
 
+    What it works with: `model` (a `LatentStateModel`; nothing has to be frozen, see `optimise`), `cache` (a
+    `LatentCache` of all that the target's replay holds, fresh whenever `improve` is called), `source` (`SourceData` or
+    None), `networks` (name -> module, all that `own` was given), `optimisers` (name -> theirs).
+
     Args:
         parts: what it is built from. actor: maps features to actions (`GaussianActor`); None: `choose` does.
     """
@@ -105,7 +109,7 @@ class LatentAgent(BaseAgent):
     # Acting
 
     def begin_task(self, batch_size: int):
-        """The carry before the first observation of a task."""
+        """The carry of B trials that begin: `model.initial`, a latent."""
         return self.model.initial(batch_size)
 
     @torch.no_grad()
@@ -162,7 +166,8 @@ class LatentAgent(BaseAgent):
         self, networks: dict[str, nn.Module], rates: dict[str, float], decays: Mapping[str, float] = NO_DECAY
     ) -> None:
         """Take `networks` (name -> module) to the model's device, and into what is saved; those with a
-        learning rate get an optimiser (AdamW, with a weight decay where `decays` has one).
+        learning rate in `rates` get an optimiser (AdamW, with a weight decay where `decays` has one). Call it at the
+        end of `__init__`, more than once if need be; `self.networks[name]` holds them.
         """
         for name, network in networks.items():
             self.networks[name] = network.to(self.model.device)
@@ -177,7 +182,13 @@ class LatentAgent(BaseAgent):
 
     @abstractmethod
     def improve(self, steps: int, first: bool, rng: Streams, metrics: Averages) -> None:
-        """The algorithm's own updates for `steps` new environment steps; `metrics` takes what each measured."""
+        """The algorithm's own updates, at the end of `update`: the model has learned its share, `cache` holds the
+        latents of all episodes of the replay.
+
+        steps: environment steps that came since the last call (`due` turns them into updates). first: the first call
+        of the run, after the random warm-up. metrics: `metrics.add({name: number})` takes what one update measured.
+        Add to `self.updates`.
+        """
 
     def _adapt_joint(self, replay, rng: Streams, due: int, first: int, metrics: Averages) -> None:
         config = self.learner.config
@@ -196,7 +207,7 @@ class LatentAgent(BaseAgent):
 
     def due(self, name: str, rate: float, steps: int) -> int:
         """Whole updates that `rate` per step owes after `steps` more; the fraction is carried over, per `name`."""
-        self.debt[name] += rate * steps
+        self.debt[name] = self.debt.get(name, 0.0) + rate * steps
         count = int(self.debt[name])
         self.debt[name] -= count
         return count
@@ -211,7 +222,10 @@ class LatentAgent(BaseAgent):
         return both.shuffled(rng.numpy("windows"))
 
     def optimise(self, name: str, loss: torch.Tensor, clip: float) -> float:
-        """One step of `self.optimisers[name]`; gradients reach that network's parameters only."""
+        """One step of `self.optimisers[name]` down `loss` (a scalar); -> the loss. clip: largest norm of the gradient.
+
+        Gradients reach that network's parameters only, whatever the loss went through. RunError: not finite.
+        """
         if not torch.isfinite(loss):
             raise RunError(f"non-finite loss: the {name} term of {type(self).__name__}; lower its learning rate")
         parameters = list(self.networks[name].parameters())

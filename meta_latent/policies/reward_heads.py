@@ -42,7 +42,7 @@ def window_states(model, windows, route: torch.Tensor) -> tuple[torch.Tensor, to
     """What heads read along windows (B, H + 1, ...): states (B, H, Z + R) unrolled 1 to H steps from the windows' first
     latents with the logged actions, window b through transition head `route[b]`, and the observed states there.
     """
-    start = model.unpack(torch.cat([windows.samples[:, 0], windows.memories[:, 0]], -1))
+    start = model.unpack(windows.packed[:, 0])
     horizon = windows.actions.shape[1] - 1
     unrolled = imagine(model, start, lambda k, _: windows.actions[:, k + 1], route, horizon)
     seen = windows.samples[:, 1:]

@@ -214,7 +214,7 @@ class LatentSimulators(LatentAgent):
     def begin(self, tasks: int, particles: int, rng: Streams) -> torch.Tensor:
         """States (N, P, Z + M): latents of the target, from anywhere in its episodes."""
         windows = self._windows(tasks * particles, 0, rng)
-        return torch.cat([windows.samples[:, 0], windows.memories[:, 0]], -1).unflatten(0, (tasks, particles))
+        return windows.packed[:, 0].unflatten(0, (tasks, particles))
 
     def step(self, states: torch.Tensor, actions: torch.Tensor):
         """States (N, P, Z + M) and actions (N, P, A) -> next states, rewards (N, P), whether that ended it (N, P)."""

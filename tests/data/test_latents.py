@@ -96,6 +96,14 @@ def test_windows_lie_within_episodes_and_cover_them_evenly(model):
     assert not windows.terminal.any() and len(terminal) == len(mask) == 28
 
 
+def test_packed_windows_are_what_the_model_makes_latents_of(model):
+    cache = LatentCache()
+    cache.extend(model, replay_of(2))
+    windows = cache.windows(5, 2, np.random.default_rng(0))
+    latent = model.unpack(windows.packed[:, 1])
+    assert torch.equal(latent.sample, windows.samples[:, 1]) and torch.equal(latent.memory, windows.memories[:, 1])
+
+
 def test_too_long_windows_are_refused(model):
     cache = LatentCache()
     cache.extend(model, replay_of(1))

@@ -89,8 +89,8 @@ def test_every_registered_algorithm_can_be_shown(said, name):
 def test_a_users_own(said):
     assert "planner/pretrained planner/scratch" in said("imports=[my_planner]")
     text = said("planner", "imports=[my_planner]")
-    assert "De Boer et al." in text and "candidates = 64" in text
-    assert "        sequences that are imagined at once\n" in text
+    assert "tries actions in imagination" in text and "candidates = 64" in text
+    assert "        actions that are tried at once\n" in text
 
 
 def test_wrong_input_is_one_line(said):

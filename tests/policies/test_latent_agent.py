@@ -83,6 +83,13 @@ def test_fractions_of_updates_are_carried_over(calls, stage):
     assert done == [1, 3, 4, 6]
 
 
+def test_updates_are_owed_under_any_name_each_with_its_own_fraction():
+    agent, other = make(), make()
+    assert [agent.due("mine", 0.5, 3), agent.due("yours", 0.25, 2)] == [1, 0]
+    other.load_state(agent.state())
+    assert [other.due("mine", 0.5, 1), other.due("yours", 0.25, 2)] == [1, 1]
+
+
 def test_the_rate_counts_all_steps_that_came_since_the_last_update(calls):
     agent, replay, streams = make(AdaptationConfig(transition=0.2)), empty(), Streams(0)
     agent.update(grow(replay, 3), streams)
