@@ -22,6 +22,7 @@ from meta_latent.experiment.report.gain import GAIN
 from meta_latent.experiment.report.numbers import level
 from meta_latent.experiment.report.pictures import MOST_TOGETHER, curves_png, time_rows
 from meta_latent.experiment.report.sources import Run, read_run
+from meta_latent.experiment.report.summary import summary
 from meta_latent.experiment.report.text import command, count, duration, interval, median, percent, score, times
 from meta_latent.experiment.report.time_figures import times_to_threshold
 
@@ -142,7 +143,7 @@ def block(name: str, facts: dict | None) -> str:
         return "No result is committed yet: `make demo` makes one in `runs/demo/report.html`."
     report = saved.upgraded(facts["report"])
     lines = [f"![An imagined sequence and learning curves]({name}.png)", ""]
-    lines += [report["summary"], ""]
+    lines += [summary(report), ""]  # of its numbers, in the words that are used now
     columns = ("target", "threshold", "arm", "reached", "steps to threshold, median [95 %]", "time")
     solved = _solved(report)
     columns += ("speed-up [95 %]", "final score (IQM)", *["success"] * solved)

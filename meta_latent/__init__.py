@@ -78,8 +78,6 @@ def player(run: str | Path, device: str = "cpu", explore: bool = False, seed: in
     from meta_latent.data.player import Player
     from meta_latent.experiment.learning import saved
 
-    if Path(run).is_dir() and not saved.is_cell(run):
-        raise UserError(f"{run} is no run: expected runs/NAME/transfer/TARGET/ALGORITHM/START/SEED")
     cell = saved.of_folder(run, device)
     task = cell.target.test_tasks[0]
     return Player(cell.load(), task.distribution, task.task, cell.arm.entry.sees, explore, seed)

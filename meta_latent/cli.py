@@ -1,6 +1,6 @@
 """`meta-latent COMMAND NAME [key=value ...]`: the composition root.
 
-Exit status: 0 done; 1 a run failed; 2 wrong input (one line on stderr); 130 interrupted, the same command
+Exit status: 0 done; 1 a run failed; 2 wrong input (a line on stderr for each fault); 130 interrupted, the same command
 resumes.
 """
 
@@ -14,10 +14,10 @@ import shlex
 import signal
 import sys
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import meta_latent
-from meta_latent.errors import RunError, UserError
+from meta_latent.errors import RunError, UserError, UserErrors
 
 DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -60,6 +60,15 @@ _SWEEP_FLAGS = {
     "--retry-failed": "try cells again that failed for good in an earlier call",
     "--dry-run": "only say which cells there are, and what they will take",
 }
+_FIRST = """\
+meta-latent pretrains a latent state model once, reuses it in many algorithms, and measures how much faster they learn.
+
+To begin with:
+  meta-latent doctor         is anything missing on this machine?
+  meta-latent demo point     pretrain, learn and report, in two minutes
+  meta-latent config point   what it was set to, and where to change it
+
+Commands:"""
 _HEAVY = ("pretrain", "transfer", "demo", "sweep")
 _ENVIRONMENT = (
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENAMETOOLONG,
@@ -86,6 +95,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
             return DONE if status is None else int(status)
     except (UserError, RunError) as error:
+        if isinstance(error, UserErrors):
+            return [_report(fault, WRONG_INPUT) for fault in error.faults][0]
         return _report(error, WRONG_INPUT if isinstance(error, UserError) else FAILED)
     except KeyboardInterrupt:
         again = shlex.join(["meta-latent", *arguments])
@@ -113,7 +124,8 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"meta-latent {meta_latent.__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    parser.set_defaults(run=lambda parsed: print(_overview(commands.choices)))
     for name, text in _EXPERIMENTS.items():
         command = commands.add_parser(name, help=text, description=text, allow_abbrev=False, epilog=_keys(name),
                                       formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
@@ -146,8 +158,10 @@ def _add_readers(commands: argparse._SubParsersAction) -> None:
                                                           "runs/NAME/transfer/TARGET/ALGORITHM/START/SEED")  # fmt: skip
     export.add_argument("out", metavar="minari:DATASET_ID", help="such as minari:toy/lqr-v0")
     export.set_defaults(run=_run_export)
-    report = commands.add_parser("report", help="write the report of a run, or one page that compares several")
-    report.add_argument("paths", nargs="+", metavar="PATH", help="runs/NAME, or thresholds=[0.5,0.85]")
+    text = "write the report of a run, or one page that compares several"
+    report = commands.add_parser("report", help=text, description=text, allow_abbrev=False)
+    report.add_argument("paths", nargs="+", metavar="PATH", help="runs/NAME, or the NAME or YAML of the experiment, or "
+                                                                 "thresholds=[0.5,0.85]")  # fmt: skip
     report.set_defaults(run=_run_report)
     text = "show the settings of an experiment: values, ranges, defaults, meanings, and where each came from"
     settings = commands.add_parser("config", help=text, description=text, allow_abbrev=False)
@@ -156,7 +170,8 @@ def _add_readers(commands: argparse._SubParsersAction) -> None:
                           help="a setting or a section, such as transfer.evaluation, or all (default: what is not the "
                                "default); and overrides")  # fmt: skip
     settings.set_defaults(run=_run_config)
-    doctor = commands.add_parser("doctor", help="check this machine; says which command mends what is missing")
+    text = "check this machine; says which command mends what is missing"
+    doctor = commands.add_parser("doctor", help=text, description=text, allow_abbrev=False)
     doctor.set_defaults(run=_run_doctor)
     text = "list the task distributions, or show one: its spaces, its reward in words, a picture"
     tasks = commands.add_parser("tasks", help=text, description=text, allow_abbrev=False)
@@ -177,6 +192,14 @@ def _add_readers(commands: argparse._SubParsersAction) -> None:
     algorithms.add_argument("overrides", nargs="*", default=[], metavar="key=value",
                             help="imports=[package]: also those of your own package")  # fmt: skip
     algorithms.set_defaults(run=_run_algorithms)
+
+
+def _overview(commands: Mapping[str, argparse.ArgumentParser]) -> str:
+    """What there is and what to try first: the answer to `meta-latent` alone."""
+    rows = (f"  {name:12}{parser.description}" for name, parser in commands.items())
+    return "\n".join(
+        [_FIRST, *rows, "", "meta-latent COMMAND --help says more of each; --help, how to use it from Python."]
+    )
 
 
 def _keys(command: str) -> str | None:

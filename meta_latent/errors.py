@@ -1,4 +1,9 @@
-"""The two kinds of failure that a person sees as one line instead of a traceback."""
+"""The two kinds of failure that a person sees as a line, not as a traceback; several of the first are told at once."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
 
 
 class UserError(Exception):
@@ -6,6 +11,48 @@ class UserError(Exception):
 
     The message is one line that names what was got, what was expected and what to do. Exit status 2.
     """
+
+
+class UserErrors(UserError):
+    """Several faults that do not hide each other. faults: a line each; the message is these lines."""
+
+    def __init__(self, faults: Sequence[str]):
+        super().__init__("\n".join(faults))
+        self.faults = tuple(faults)
+
+
+class Faults:
+    """Collects what is wrong, so that all of it is told at once::
+
+        with Faults() as faults:
+            for key in keys:
+                with faults.noted():
+                    check(key)
+
+    Leaving the block raises what was noted: one error as it was, several as `UserErrors`. Another error passes.
+    """
+
+    def __init__(self) -> None:
+        self._noted: list[Exception] = []
+
+    @contextlib.contextmanager
+    def noted(self, *also: type[Exception]) -> Iterator[None]:
+        """Keep a `UserError`, or an error of the kinds `also`, for later."""
+        try:
+            yield
+        except (UserError, *also) as error:
+            self._noted.append(error)
+
+    def __enter__(self) -> Faults:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *unused: object) -> None:
+        if kind is not None or not self._noted:
+            return
+        lines = [line for error in self._noted for line in getattr(error, "faults", [str(error)])]
+        if len(faults := list(dict.fromkeys(lines))) > 1:
+            raise UserErrors(faults) from self._noted[0]
+        raise self._noted[0]
 
 
 class RunError(Exception):

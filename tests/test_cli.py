@@ -89,12 +89,24 @@ def test_mistakes_of_the_suites_are_wrong_input_and_other_value_errors_are_bugs(
         (["tasks", "toy/lqr", "image_sise=3"], "image_size"),
         (["tasks", "mine/nothing"], "imports=[my_package]"),
         (["pretrain", "toy", "pretrain.sources=[{suite: toy/lqr, index: 99}]"], "index is 99, expected 0 to"),
-        ([], "COMMAND"),
     ],
 )
 def test_wrong_usage(capsys, argv, text):
     assert cli.main(argv) == 2
     assert text in capsys.readouterr().err
+
+
+def test_alone_it_says_what_to_try_first_and_which_commands_there_are(capsys):
+    assert cli.main([]) == 0
+    said, _ = capsys.readouterr()
+    for words in (
+        "meta-latent doctor",
+        "meta-latent demo point",
+        "\n  transfer    learn target tasks",
+        "COMMAND --help",
+    ):
+        assert words in said
+    assert "None" not in said and max(map(len, said.splitlines())) <= 125
 
 
 def test_demo_needs_no_name(monkeypatch):

@@ -116,3 +116,17 @@ def improvement(learner: Sequence[np.ndarray], base: Sequence[np.ndarray]) -> np
 def as_samples(tasks: Tasks) -> list[np.ndarray]:
     """``tasks`` as they are, in the form of :func:`draws` with one resample: for the statistics themselves."""
     return [np.concatenate([np.asarray(runs, dtype=np.float64) for runs in task])[None] for task in tasks]
+
+
+def crossed_bootstrap(
+    values: np.ndarray, rng: np.random.Generator, *, level: float = LEVEL, resamples: int = RESAMPLES
+) -> tuple[float, float] | None:
+    """Interval of the mean of ``values`` (S, N), S runs on the same N tasks, when runs AND tasks are resampled: what
+    new runs reach on new tasks (the pigeonhole bootstrap of Owen 2007). A side of one varies not at all, and with
+    both there is no interval (None).
+    """
+    values = np.asarray(values, dtype=np.float64)
+    if values.size < 2:
+        return None
+    rows, columns = (rng.multinomial(n, np.full(n, 1 / n), resamples) / n for n in values.shape)
+    return percentile_interval(np.einsum("rs,sn,rn->r", rows, values, columns), level)

@@ -9,7 +9,9 @@ there is a single run, whose variation nobody has seen. With fewer than five see
 
 Censoring. A run that was watched until ``c`` without holding the threshold has a time to threshold somewhere
 in ``(c, inf]``. It is never given a number: medians are computed twice, with ``c`` and with ``inf`` in its
-place, and a claim uses whichever of the two makes it weaker.
+place, and a claim uses whichever of the two makes it weaker. A run that is unfinished (interrupted, or still
+running) tells nothing after ``c`` that the others do not tell: its weight goes to those that were watched
+longer (:mod:`meta_latent.ops.survival`).
 
 Evaluations before the first update (``updates`` 0) show networks that have learned nothing yet: they are
 neither a threshold crossing nor a jumpstart.
@@ -24,11 +26,14 @@ import numpy as np
 import scipy.integrate
 import scipy.stats
 
+from meta_latent.ops import survival
+
 LEVEL = 0.95
 RESAMPLES = 2000
 FEW_SEEDS = 5
 UNITS = ("env_steps", "updates", "seconds")
 AXES = ("env_steps", "updates")
+UNFINISHED = "too many runs are unfinished to tell"
 
 
 @dataclass(frozen=True)
@@ -38,8 +43,8 @@ class Curve:
     ``env_steps`` (E,), ``updates`` (E,), ``seconds`` (E,) non-decreasing, the one named by ``axis`` strictly
     increasing; ``scores`` (E,) finite. ``axis``: the clock that counts, "env_steps", or "updates" for
     learning from logged data. ``stopped_at``: the threshold whose holding ended the run before its budget;
-    None = the run did not end so. Raises ValueError when shapes differ, there is no evaluation, or the order
-    or finiteness above does not hold.
+    None = the run did not end so. ``unfinished``: it was interrupted or goes on. Raises ValueError when
+    shapes differ, there is no evaluation, or the order or finiteness above does not hold.
     """
 
     env_steps: np.ndarray
@@ -48,6 +53,7 @@ class Curve:
     scores: np.ndarray
     axis: str = "env_steps"
     stopped_at: float | None = None
+    unfinished: bool = False
 
     def __post_init__(self) -> None:
         if self.axis not in AXES:
@@ -111,11 +117,17 @@ def time_to_threshold(curve: Curve, threshold: float, unit: str | None = None) -
 class Times:
     """Times to threshold of S runs: ``lower`` (S,) and ``upper`` (S,) bounds, equal where the run reached it.
 
-    A censored run has ``lower`` = how long it was watched and ``upper`` = inf.
+    A censored run has ``lower`` = how long it was watched and ``upper`` = inf. ``unfinished`` (S,) bool (None: none
+    is): which of these were cut short, by nothing that they did.
     """
 
     lower: np.ndarray
     upper: np.ndarray
+    unfinished: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        cut = np.zeros(self.lower.shape, bool) if self.unfinished is None else self.unfinished
+        object.__setattr__(self, "unfinished", cut & ~self.reached)
 
     @classmethod
     def of(cls, curves: Sequence[Curve], threshold: float, unit: str | None = None) -> Times:
@@ -125,7 +137,8 @@ class Times:
         reached = [time_to_threshold(curve, threshold, unit) for curve in curves]
         watched = [float(getattr(curve, unit or curve.axis)[-1]) for curve in curves]
         lower = [w if r is None else r for r, w in zip(reached, watched, strict=True)]
-        return cls(np.array(lower), np.array([np.inf if r is None else r for r in reached]))
+        upper = [np.inf if r is None else r for r in reached]
+        return cls(np.array(lower), np.array(upper), np.array([curve.unfinished for curve in curves]))
 
     @property
     def reached(self) -> np.ndarray:
@@ -136,12 +149,18 @@ class Times:
         """``(low, high)`` around the median time; equal when censoring does not touch it, ``high`` inf when
         it is open.
         """
-        return float(np.median(self.lower)), float(np.median(self.upper))
+        low, high = self._medians(np.arange(self.lower.size)[None])
+        return float(low[0]), float(high[0])
 
     def resample(self, rng: np.random.Generator, resamples: int = RESAMPLES) -> tuple[np.ndarray, np.ndarray]:
         """Medians ``(low, high)``, each (resamples,), of bootstrap samples of the runs."""
         rows = rng.integers(0, self.lower.size, size=(resamples, self.lower.size))
-        return np.median(self.lower[rows], axis=1), np.median(self.upper[rows], axis=1)
+        return self._medians(rows)
+
+    def _medians(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Medians ``(low, high)``, each (R,), of the runs in ``rows`` (R, n)."""
+        weight = survival.weights(self.lower[rows], self.unfinished[rows])
+        return survival.median(self.lower[rows], weight), survival.median(self.upper[rows], weight)
 
     def interval(
         self, rng: np.random.Generator, level: float = LEVEL, resamples: int = RESAMPLES
@@ -192,7 +211,7 @@ def speedup(
 
     - base's median censored: ``median(base with watched times) / median(learner)``, a lower bound. With every
       censored run at the full budget this is budget / median, the usual case;
-    - learner's median censored: no claim.
+    - learner's median censored: no claim; nor where unfinished runs of base leave a bound that is not above 1.
     - ``resolution`` (the evaluation interval): a learner time below it, such as a threshold met before the
       first step, counts as ``resolution``, which makes the ratio a lower bound instead of infinite.
 
@@ -202,13 +221,16 @@ def speedup(
     base_low, base_high = base.median()
     learner_low, learner_high = learner.median()
     if not np.isfinite(learner_high):
-        return Ratio(None, reason="the learner's median run did not reach the threshold")
+        missed = "the learner's median run did not reach the threshold"
+        return Ratio(None, reason=UNFINISHED if learner.unfinished.any() else missed)
     if max(learner_high, resolution) <= 0.0:
         return Ratio(None, reason="the threshold held before the first step; a ratio needs the evaluation interval")
     # The weakest reading divides the least that base can have taken by the most that learner can have taken.
     value = base_low / max(learner_high, resolution)
     # It is a bound, not a value, as soon as one of the medians is known by a bound only.
     bounded = base_low != base_high or learner_low != learner_high or learner_low < resolution
+    if value <= 1.0 and base_low != base_high and base.unfinished.any():
+        return Ratio(None, reason=UNFINISHED)
     interval = None
     if min(learner.lower.size, base.lower.size) > 1:
         base_lows, base_highs = base.resample(rng, resamples)
@@ -348,20 +370,6 @@ def stratified_bootstrap(
     arrays = [np.asarray(stratum, dtype=np.float64) for stratum in strata]
     drawn = [a[rng.integers(0, a.size, size=(resamples, a.size))] for a in arrays]
     return percentile_interval(statistic(np.concatenate(drawn, axis=1)), level)
-
-
-def crossed_bootstrap(
-    values: np.ndarray, rng: np.random.Generator, *, level: float = LEVEL, resamples: int = RESAMPLES
-) -> tuple[float, float] | None:
-    """Interval of the mean of ``values`` (S, N), S runs on the same N tasks, when runs AND tasks are resampled: what
-    new runs reach on new tasks (the pigeonhole bootstrap of Owen 2007). A side of one varies not at all, and with
-    both there is no interval (None).
-    """
-    values = np.asarray(values, dtype=np.float64)
-    if values.size < 2:
-        return None
-    rows, columns = (rng.multinomial(n, np.full(n, 1 / n), resamples) / n for n in values.shape)
-    return percentile_interval(np.einsum("rs,sn,rn->r", rows, values, columns), level)
 
 
 def probability_of_improvement(learner: Sequence[np.ndarray], base: Sequence[np.ndarray]) -> float:

@@ -8,7 +8,9 @@ from typing import Any, Literal
 
 import pytest
 
-from meta_latent.errors import UserError
+import meta_latent
+from meta_latent import cli
+from meta_latent.errors import UserError, UserErrors
 from meta_latent.experiment.settings import config
 from meta_latent.experiment.settings.schema import ExperimentConfig
 from meta_latent.models.latent_state_model import LatentStateModel
@@ -86,7 +88,7 @@ def load(*overrides, **values):
 def message(*overrides, **values):
     with pytest.raises(UserError) as caught:
         load(*overrides, **values)
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(caught.value) or isinstance(caught.value, UserErrors)
     return str(caught.value)
 
 
@@ -334,7 +336,7 @@ def test_a_command_line_has_no_comments(override, value):
 def test_what_is_no_override(override):
     with pytest.raises(UserError, match="^override ") as caught:
         config.parse_override(override)
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(caught.value) or isinstance(caught.value, UserErrors)
 
 
 def test_an_empty_mapping_replaces_what_was_there():
@@ -402,3 +404,24 @@ def test_every_shipped_model_can_be_built(name):
     chosen = config.load(ExperimentConfig, [config.find("experiment", "toy")], [f"model={name}"]).model
     made = LatentStateModel(Spec({"top": (16, 16, 3)}, 2, 2), chosen)
     assert made.core.memory_size == (3 if chosen.core.kind == "sequential" else 1) * chosen.core.memory
+
+
+def test_every_wrong_key_is_named_at_once(capsys):
+    given = ["seeed=1", "workers=none", "transfer.seeds=[0, a, -1]", "algorithms.ivg.horizn=3", "pretrain.env_steps=0"]
+    with pytest.raises(UserErrors) as error:
+        meta_latent.configure("toy", *given)
+    lines = error.value.faults
+    for words in (
+        "'seeed'",
+        "workers='none'",
+        "transfer.seeds.1='a'",
+        "'algorithms.ivg.horizn'",
+        "pretrain.env_steps=0",
+    ):
+        assert sum(words in line for line in lines) == 1, words
+    assert str(error.value).splitlines() == list(lines) and len(lines) == 5
+    assert cli.main(["pretrain", "toy", *given]) == 2
+    assert [line.split()[0] for line in capsys.readouterr().err.splitlines()] == ["meta-latent:"] * 5
+    with pytest.raises(UserError) as one:
+        meta_latent.configure("toy", given[0])
+    assert not isinstance(one.value, UserErrors)

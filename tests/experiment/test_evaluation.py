@@ -10,7 +10,7 @@ from meta_latent.errors import UserError
 from meta_latent.experiment.commands import evaluate as evaluation
 from meta_latent.experiment.commands.evaluate import Result
 from meta_latent.experiment.pretraining import model_folder, source_policy
-from meta_latent.experiment.runs import metrics
+from meta_latent.experiment.runs import metrics, run_folder
 from meta_latent.experiment.settings import suites
 from meta_latent.rng import Streams
 
@@ -36,7 +36,9 @@ def settings(overrides):
 
 def test_the_last_evaluation_of_the_run_is_reproduced(command, cell):
     result = evaluation.evaluate(settings(command))
-    last = metrics.read(cell / "toy/transfer/goal/sac/scratch/0", "evaluation")[-1]
+    folder = cell / "toy/transfer/goal/sac/scratch/0"
+    last = metrics.read(folder, "evaluation")[-1]
+    assert 0 < last["cpu_seconds"] == run_folder.read_record(folder)["cpu_seconds"]
     assert result.returns.shape == (1, 2, 1)
     assert result.returns.mean() == pytest.approx(last["raw_return"], abs=1e-5)
     assert result.scores.mean() == pytest.approx(last["score"], abs=1e-4)
@@ -88,7 +90,7 @@ def test_standard_errors_and_scale():
         (("run_seed=1",), "holds no saved agent"),
         (("arm=sac/pretrain",), "sac/pretrained"),
         (("target=gaol",), "choose from goal"),
-        (("run_seed=null",), "run_seed is missing"),
+        (("run_seed=null", "target=gaol"), "holds no trained agent of target=gaol"),
         (("algorithms.sac.hidden=17",), "algorithms.sac.hidden=16"),
         (("episodes=0",), "from 1 to 100000"),
         (("epsiodes=3",), "episodes"),
@@ -98,6 +100,21 @@ def test_wrong_input_is_one_line_and_status_2(command, capsys, change, words):
     assert cli.main(["evaluate", "toy", *command, *change]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and words in error
+
+
+def test_of_the_keys_as_many_are_needed_as_name_one_agent(command, capsys, monkeypatch, cell):
+    assert cli.main(["evaluate", "toy", *command]) == 0
+    whole = capsys.readouterr().out
+    for given in (["target=goal"], ["arm=sac/scratch", "target=null"], ["run_seed=0", "target=null"]):
+        left = [f"{key}=null" for key in ("arm", "run_seed") if not given[0].startswith(key)]
+        assert cli.main(["evaluate", "toy", *command, *left, *given]) == 0
+        assert capsys.readouterr().out == whole
+    several = [cell / "toy/transfer/goal" / rest for rest in ("ivg/scratch/0", "sac/scratch/0", "sac/scratch/1")]
+    monkeypatch.setattr(evaluation.saved, "saved_cells", lambda root: several)
+    assert cli.main(["evaluate", "toy", *command, "run_seed=null", "arm=null"]) == 2
+    said = capsys.readouterr().err
+    assert "3 trained agents in" in said and "arm=ivg/scratch or sac/scratch, run_seed=0 or 1" in said
+    assert "target=" not in said
 
 
 def test_the_api_scores_the_same_agent(toy, command, cell):

@@ -9,7 +9,9 @@ from meta_latent import cli
 from meta_latent.algorithms.registry import Arm
 from meta_latent.errors import UserError
 from meta_latent.experiment.learning import cells
+from meta_latent.experiment.pretraining import pretrain
 from meta_latent.experiment.runs import checkpoint
+from meta_latent.experiment.runs.processes import Cell
 from meta_latent.experiment.settings import config, experiments
 from meta_latent.experiment.settings.schema import ExperimentConfig
 
@@ -97,3 +99,52 @@ def test_no_seed_learns_with_other_settings_than_the_rest(tmp_path, monkeypatch,
     said = capsys.readouterr().err
     assert "goal/ivg/scratch/3 holds a run with" in said and "horizon=4; nothing was started" in said
     assert cli.main([*command, "algorithms.ivg.horizon=4", "target=far"]) == 0  # it is not among those
+
+
+def test_finished_cells_start_no_process(tmp_path, monkeypatch, capsys):
+    scheduled = []
+
+    def run_cells(found, *_, **__):
+        scheduled.append([cell.name for cell in found])
+        return dict.fromkeys(scheduled[-1], "done")
+
+    monkeypatch.setattr(cells, "run_cells", run_cells)
+    command = ["transfer", "toy", *CHOICES, f"out={tmp_path}"]
+    experiment, whole = load(f"out={tmp_path}"), ["goal/ivg/scratch", "goal/sac/scratch", "far/sac/scratch"]
+
+    def finish(target, arm, seed, **told):
+        folder = cells.cell_folder(experiment, target, arm, seed)
+        folder.mkdir(parents=True, exist_ok=True)
+        narrow = cells.narrowed(experiment, target, arm, seed, None)
+        record = {"status": "done", "settings_sha256": cells.settings_of(narrow, Arm.parse(arm), None)} | told
+        (folder / "run.json").write_text(json.dumps(record))
+
+    finish("goal", "ivg/scratch", 3)
+    finish("far", "sac/scratch", 4)
+    finish("goal", "sac/scratch", 3, status="interrupted")
+    finish("goal", "sac/scratch", 4, settings_sha256="of other settings")
+    assert cli.main(command) == 0
+    assert "2 of 6 cells were finished before" in capsys.readouterr().err
+    left = {f"{pair}/{seed}" for pair in whole for seed in (3, 4)} - {"goal/ivg/scratch/3", "far/sac/scratch/4"}
+    assert set(scheduled.pop()) == left
+    for seed in (3, 4):
+        for pair in whole:
+            finish(*pair.split("/", 1), seed)
+    assert cli.main(command) == 0 and not scheduled
+    assert "6 of 6 cells were finished before" in capsys.readouterr().err
+
+
+def test_a_finished_pretraining_starts_no_process_either(tmp_path, monkeypatch, capsys):
+    scheduled = []
+    monkeypatch.setattr(cells, "run_cells", lambda found, *_, **__: scheduled.extend(found) or {})
+    experiment = load(f"out={tmp_path}")
+    before = (Cell("pretrain", ("true",)),)
+    cells.schedule(experiment, "toy", CHOICES, before)
+    assert scheduled[0].name == "pretrain" and len(scheduled) == 7
+    folder = pretrain.folder_of(experiment)
+    folder.mkdir(parents=True)
+    record = {"status": "done", "settings_sha256": pretrain.settings_of(pretrain.narrowed(experiment))}
+    (folder / "run.json").write_text(json.dumps(record))
+    scheduled.clear()
+    cells.schedule(experiment, "toy", CHOICES, before)
+    assert len(scheduled) == 6 and "1 of 7 cells were finished before" in capsys.readouterr().err

@@ -67,19 +67,42 @@ def test_every_threshold_is_drawn_and_its_crossing_marked():
     assert not any(line.get_linestyle() == ":" for line in axes.lines)
 
 
-def test_the_central_line_shows_nothing_that_no_run_showed():
-    """It ends where the first run ends, and lies within the runs."""
-    solved = curve([0, 1, 1])
-    solved = ls.Curve(solved.env_steps, solved.updates, solved.seconds, solved.scores, stopped_at=0.5)
-    full = curve([0, 0.8, 0.9, 0.95])
-    grid, line, low, high = figures.central_line([solved, full, full], "env_steps", rng())
-    np.testing.assert_array_equal(grid, [0, 100, 200])
-    np.testing.assert_allclose(line, [0, (1 + 0.8 * 2) / 3, (1 + 0.9 * 2) / 3])
-    assert (low <= line).all() and (line <= high).all() and high[1] > low[1]
-    runs = np.stack([ls.resample(c, grid) for c in (solved, full)])
-    assert (line >= runs.min(axis=0)).all() and (line <= runs.max(axis=0)).all()
-    _, _, low, _ = figures.central_line([solved, full], "env_steps", rng())
-    assert np.isnan(low).all()  # two runs make no interval
+def stopping(scores, stopped_at=0.5):
+    found = curve(scores)
+    return ls.Curve(found.env_steps, found.updates, found.seconds, found.scores, stopped_at=stopped_at)
+
+
+def test_the_central_line_is_carried_on_where_runs_had_stopped_and_says_so():
+    solved, full = stopping([0, 1, 0.6]), curve([0, 0.8, 0.9, 0.95])
+    line = figures.central_line([solved, full, full], "env_steps", rng())
+    np.testing.assert_array_equal(line.grid, [0, 100, 200, 300])
+    np.testing.assert_array_equal(line.measured, [True, True, True, False])
+    # The level that the run held twice, and no more, stands for what it would have done.
+    np.testing.assert_allclose(line.middle, [0, (1 + 0.8 * 2) / 3, (0.6 + 0.9 * 2) / 3, (0.6 + 0.95 * 2) / 3])
+    assert (line.low <= line.middle).all() and (line.middle <= line.high).all() and line.high[1] > line.low[1]
+    assert np.isnan(figures.central_line([solved, full], "env_steps", rng()).low).all()  # two runs make no interval
+
+
+def test_the_central_line_ends_with_the_first_run_that_did_not_stop_at_a_threshold():
+    short, full = curve([0, 0.8]), curve([0, 0.8, 0.9, 0.95])
+    line = figures.central_line([short, full, full], "env_steps", rng())
+    np.testing.assert_array_equal(line.grid, [0, 100])
+    assert line.measured.all()
+    every = figures.central_line([stopping([0, 1, 1]), stopping([0, 0, 0, 1, 1])], "env_steps", rng())
+    np.testing.assert_array_equal(every.grid, [0, 100, 200, 300, 400])
+    np.testing.assert_allclose(every.middle, [0, 0.5, 0.5, 1, 1])
+
+
+def test_what_was_not_measured_is_dashed_and_has_no_band():
+    fast = figures.ArmCurves("a", 0, (stopping([0, 1, 1]), *[stopping([0, 0.2, 0.4, 0.8, 0.9])] * 2))
+    axes = figures.learning_curves((fast,), (0.5,), frame(), rng()).axes[0]
+    bold, dashed = (next(line for line in axes.lines if line.get_linewidth() == width) for width in (2.2, 1.3))
+    assert tuple(bold.get_xdata()) == (0, 100, 200) and tuple(dashed.get_xdata()) == (200, 300, 400)
+    assert bold.get_linestyle() == "-" and dashed.get_linestyle() == "--" and dashed.get_label().startswith("_")
+    assert max(x for path in axes.collections[0].get_paths() for x, _ in path.vertices) == 200
+    whole = figures.ArmCurves("a", 0, (curve([0, 1, 1]),) * 3)
+    axes = figures.learning_curves((whole,), (0.5,), frame(), rng()).axes[0]
+    assert not any(line.get_linewidth() == 1.3 for line in axes.lines)
 
 
 def test_scores_by_number_are_one_line_per_run_and_a_bold_one():
@@ -126,9 +149,9 @@ def test_censored_times_are_open_arrows():
     assert ("D", "full", (200,)) in drawn and (">", "none", (1000, 1000)) in drawn and (">", "none", (1000,)) in drawn
     assert not any(marker == "D" and x == (1000,) for marker, _, x in drawn)
     assert [t.get_text() for t in axes.get_yticklabels()] == ["fast", "slow"]
-    row = time_figures.TimeRow("one", 0, (100,), (), (100, 100), None)
+    row = time_figures.TimeRow("one", 0, (100,), (), (100, 100), None, unfinished=(70,))
     one = time_figures.times_to_threshold([row], "updates").axes[0]
-    assert [line.get_marker() for line in one.lines] == ["o", ">", "D"]  # no bar without an interval
+    assert [line.get_marker() for line in one.lines] == ["o", ">", "x", "D"]  # no bar without an interval
     assert one.get_xlabel() == "updates to threshold"
 
 

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from meta_latent.ops import hierarchical
 from meta_latent.ops import learning_speed as ls
 
 
@@ -294,7 +295,7 @@ def test_crossed_bootstrap_draws_seeds_and_tasks_anew():
         seeds, tasks = (spread * generator.normal(size=40) for spread, generator in ((a, rng(1)), (b, rng(2))))
         values = seeds[:, None] + tasks
         expected = 2 * 1.96 * np.sqrt(np.var(seeds) / 40 + np.var(tasks) / 40)
-        low, high = ls.crossed_bootstrap(values, rng(3))
+        low, high = hierarchical.crossed_bootstrap(values, rng(3))
         assert high - low == pytest.approx(expected, rel=0.1) and low < values.mean() < high
         pooled = ls.stratified_bootstrap([values.ravel()], lambda x: x.mean(axis=1), rng(3), resamples=300)
         assert pooled[1] - pooled[0] < expected / 3
@@ -303,9 +304,9 @@ def test_crossed_bootstrap_draws_seeds_and_tasks_anew():
 def test_crossed_bootstrap_of_a_single_seed_or_task():
     values = np.array([0.0, 1.0])
     for given in (values[None], values[:, None]):  # both drawn: 0, 1/2, 1 with 1/4, 1/2, 1/4
-        assert ls.crossed_bootstrap(given, rng()) == (0, 1)
-        assert ls.crossed_bootstrap(given, rng(), level=0.4) == (0.5, 0.5)
-    assert ls.crossed_bootstrap(np.ones((1, 1)), rng()) is None
+        assert hierarchical.crossed_bootstrap(given, rng()) == (0, 1)
+        assert hierarchical.crossed_bootstrap(given, rng(), level=0.4) == (0.5, 0.5)
+    assert hierarchical.crossed_bootstrap(np.ones((1, 1)), rng()) is None
 
 
 def test_same_generator_same_interval():

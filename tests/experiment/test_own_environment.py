@@ -49,6 +49,21 @@ def fallen(inputs, action):
     return (abs(inputs[..., 0]) > 2.4) | (abs(inputs[..., 2]) > 12 * 2 * np.pi / 360)
 
 
+@pytest.mark.usefixtures("command")
+def test_all_that_is_wrong_before_the_start_is_told_at_once(tmp_path, toy, capsys):
+    given = (f"out={tmp_path}", POLE, "learner.filter_length=502", "pretrain.replay.capacity=1",
+             "transfer.targets.pole={suite: mine/pole, index: 7}",
+             "transfer.targets.other={suite: mine/pale}")  # fmt: skip
+    assert cli.main(["demo", "toy", *toy.small, *given]) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    for words in ("mine/pole has no scripted policy; set pretrain.scripted=0",
+                  "learner.filter_length (which takes 502)", "pretrain.replay.capacity=1 is less",
+                  "mine/pole has 0 test tasks", "there is no task distribution 'mine/pale'"):  # fmt: skip
+        assert sum(words in line for line in lines) == 1, words
+    assert len(lines) == 5 and all(line.startswith("meta-latent: ") for line in lines)
+    assert not list(tmp_path.iterdir())
+
+
 def test_episodes_of_any_length_can_be_learned_from(tmp_path, command):
     folder = tmp_path / "toy" / "pretrain" / "0"
     given = ("pretrain", "toy", f"out={tmp_path}", POLE)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import meta_latent
+from meta_latent import cli
 from meta_latent.data.collect import play, play_episode
 from meta_latent.data.player import Player
 from meta_latent.errors import UserError
@@ -93,9 +94,19 @@ def test_what_a_player_is_not_told_or_is_told_wrongly():
     assert last.action.abs().max() > 0 and last.is_last.item() and last.is_terminal.item()
 
 
-def test_a_model_is_no_run(toy_model):
-    with pytest.raises(UserError, match="model is no run: expected runs/NAME/transfer"):
-        meta_latent.player(toy_model / "model")
+def test_a_model_is_no_run(tmp_path, capsys):
+    (tmp_path / "pretrain/model").mkdir(parents=True)
+    (tmp_path / "pretrain/model/model.json").write_text("{}")
+    opens = r"is a pretrained model, which has no agent.*meta_latent\.load\('.*/model'\).*imagine.*runs/NAME/transfer"
+    for folder in (tmp_path / "pretrain", tmp_path / "pretrain/model"):
+        with pytest.raises(UserError, match=opens):
+            meta_latent.player(folder)
+        assert cli.main(["evaluate", str(folder)]) == 2
+        assert "is a pretrained model" in capsys.readouterr().err
+    with pytest.raises(UserError, match="is no run: expected runs/NAME/transfer"):
+        meta_latent.player(tmp_path)
+    with pytest.raises(UserError, match="there is no folder .*/gone: expected runs/NAME/transfer"):
+        meta_latent.player(tmp_path / "gone")
 
 
 def test_encode_filters_and_imagine_goes_on(toy_model):

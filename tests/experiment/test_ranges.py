@@ -110,19 +110,25 @@ def test_a_forgotten_range_is_found():
     assert unlimited(Above) == ["Above.parts", *(f"Careless.{name}" for name in names)]
 
 
-def test_no_number_of_a_setting_can_end_in_a_traceback():
+@pytest.mark.parametrize("stride", [5, pytest.param(1, marks=pytest.mark.slow)])
+def test_no_number_of_a_setting_can_end_in_a_traceback(stride):
+    # Every one is built whole, however many are wrong.
     start = config.to_dict(config.load(EvaluateConfig, [full()]))
     numbers = leaves(start)
     assert len(numbers) > 120 and "transfer.targets.goal.distractors.0.intensity" in numbers
     taken = set()
-    for key in numbers:
+    for key in numbers[::stride]:
         for text in NONSENSE:
             value = config.parse_override(f"x={text}")[1]
             given = replaced(start, key.split("."), value)
             if accepted(lambda x=given: structure.build(EvaluateConfig, x, lambda _: "a test"), key, value):
                 taken.add((key, text))
     assert {text for _, text in taken} == {"-1", "0"}
-    assert ("algorithms.ivg.first_updates", "0") in taken and ("algorithms.ivg.target_entropy", "-1") in taken
+    assert (
+        stride > 1
+        or ("algorithms.ivg.first_updates", "0") in taken
+        and ("algorithms.ivg.target_entropy", "-1") in taken
+    )
 
 
 @pytest.mark.parametrize("stride", [6, pytest.param(1, marks=pytest.mark.slow)])

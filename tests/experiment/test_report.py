@@ -232,14 +232,13 @@ def test_damaged_unfinished_and_missing_cells_are_shown(tmp_path):
                      "non-finite evaluation at 200",
                      "ivg/scratch: not run with seed 2.", "sac/scratch: not run with seed 1, 2.",
                      "sac/scratch, seed 0: unknown", "run.json cannot be read", "only 3 seeds",
-                     "2 of 2 runs did not reach", "cost of pretraining is not recorded"):  # fmt: skip
+                     "ivg/scratch: 1 of 2 runs is unfinished", "1 of 2 runs did not reach the threshold 0.8",
+                     "cost of pretraining is not recorded"):  # fmt: skip
         assert expected in warnings, expected
     assert "damaged" not in warnings  # half a line at the end is a run that is being written
     claim = result["targets"]["t"]["arms"]["ivg/pretrained"]["speedup"]["0.8"]["ivg/scratch"]
-    assert (claim["ratio"], claim["lower_bound"]) == (
-        1.0,
-        True,
-    )  # watched until 300 and 100: median 200, against 200
+    # watched until 300 and 100, and one may go on: no bound above 1 against 200
+    assert claim["ratio"] is None and "unfinished" in claim["reason"] and claim["saved_steps"] is None
     assert "runs are not finished" in result["summary"] and "Fewer than 5 seeds" in result["summary"]
 
 

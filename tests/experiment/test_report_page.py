@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from html.parser import HTMLParser
 
 import numpy as np
@@ -16,7 +17,8 @@ import yaml
 from fabricated_runs import new_facts, ramp, write_cell, write_pretraining
 from PIL import Image
 
-from meta_latent.experiment.report import drawing, held_out_words, media, settings_shown, text, told_tasks
+import task_suites
+from meta_latent.experiment.report import drawing, held_out_words, lead, media, settings_shown, text, told_tasks
 from meta_latent.experiment.report.build import build
 from meta_latent.experiment.report.sources import read_run
 from meta_latent.experiment.report.warning_groups import grouped
@@ -147,6 +149,16 @@ def test_where_nobody_arrived_that_is_all_that_is_said(tmp_path):
     assert "All targets" not in said  # there is one
 
 
+def test_chance_is_named_in_plain_words():
+    assert lead._chance(2, 2) == "" and lead._chance(1, 3) == "; on 1 of these more clearly than chance explains"
+    assert lead._chance(0, 1) == "; so few runs could show that by chance"
+    assert lead._chance(0, 2) == "; on each of these chance could explain it"
+
+
+def test_the_summary_says_when_pretraining_is_paid_back(many):
+    assert "by the medians paid back after" in many[1]["summary"]
+
+
 def test_the_headline_is_the_ratio(many):
     page = page_of(many[0])
     (value, other) = re.findall(r'<p class="figure">([^<]+)</p>', page)
@@ -163,6 +175,37 @@ def test_a_task_is_told_in_words_and_as_a_picture(many):
     assert min(image.size) >= 64 and len(np.unique(np.asarray(image))) > 2
     said = words(page_of(many[0]))
     assert "Pays minus the squared distance" in said and "toy/lqr, test split (image_size=16)" in said
+
+
+def test_an_own_task_is_told_from_the_record_or_by_its_package(tmp_path, monkeypatch):
+    recorded = write_cell(tmp_path / "a", "t", "x/pretrained", 0, ramp(300), pays="to hold the lamp")
+    keep_settings(recorded, suite="mine/lamp")
+    folder = write_pretraining(tmp_path / "a")
+    facts = json.loads((folder / "pretraining.json").read_text()) | {"pays": ["to find the lamp"]}
+    (folder / "pretraining.json").write_text(json.dumps(facts))
+    (folder / "config.yaml").write_text("pretrain: {sources: [{suite: mine/lamp, split: train}]}\n")
+    build(tmp_path / "a", resamples=50)
+    said = words(page_of(tmp_path / "a"))
+    assert "Pays to hold the lamp." in said and "pays to find the lamp" in said
+
+    monkeypatch.setattr(task_suites.registry, "_ENTRIES", dict(task_suites.registry._ENTRIES))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_lamp.py").write_text(
+        "import task_suites\nfrom gymnasium.envs.classic_control import CartPoleEnv\n"
+        "task_suites.gymnasium_task('mine/lamp', lambda: CartPoleEnv(), max_episode_steps=5)\n"
+    )
+    older = write_cell(tmp_path / "b", "t", "x/scratch", 0, ramp(300))
+    keep_settings(older, suite="mine/lamp")
+    settings = yaml.safe_load((older / "config.yaml").read_text())
+    settings["task"] |= {"split": "train", "options": {}}
+    (older / "config.yaml").write_text(yaml.safe_dump(settings))
+    build(tmp_path / "b", resamples=50)
+    assert "Pays" not in words(page_of(tmp_path / "b"))
+    (older / "config.yaml").write_text(yaml.safe_dump(settings | {"imports": ["my_lamp", "not_there"]}))
+    build(tmp_path / "b", resamples=50)
+    assert "Pays what the environment itself pays." in words(page_of(tmp_path / "b"))
+    task_suites.registry.gymnasium.registry.pop("task_suites/mine-lamp-v0")
+    sys.modules.pop("my_lamp")
 
 
 def test_a_task_that_nobody_can_open_costs_its_words_only(tmp_path):

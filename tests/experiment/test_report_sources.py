@@ -180,3 +180,20 @@ def test_commands_are_those_that_a_user_types(tmp_path):
     build(tmp_path, resamples=50)
     text = (tmp_path / "report.html").read_text()
     assert "meta-latent transfer demo seed=3\n" in text.replace("</pre>", "\n") and "cli.py" not in text
+
+
+def test_a_report_is_found_by_the_experiment_that_made_its_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("lamp.yaml").write_text("name: light\nout: elsewhere\nsweep: {of: toy}\n")
+    with pytest.raises(UserError, match="runs would lie in elsewhere/light.*meta-latent demo lamp.yaml"):
+        report.find("lamp.yaml")
+    for root in ("elsewhere/light", "runs/point"):
+        write_cell(root, "t", "ivg/scratch", 0, ramp(300))
+    assert report.find("lamp.yaml") == Path("elsewhere/light")
+    assert report.find("point") == report.find("runs/point") == Path("runs/point")
+    with pytest.raises(UserError, match="would lie in runs/toy"):
+        report.find("toy")  # a preset that has not been run
+    with pytest.raises(UserError, match="there is no file lump.yaml"):
+        report.find("lump.yaml")
+    with pytest.raises(UserError, match="no run called 'poin' under runs/"):
+        report.find("poin")

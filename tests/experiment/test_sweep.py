@@ -17,7 +17,7 @@ from meta_latent.experiment.pretraining import pretrain
 from meta_latent.experiment.runs import run_folder
 from meta_latent.experiment.runs.ledger import Ledger
 from meta_latent.experiment.runs.processes import Cell
-from meta_latent.experiment.runs.scheduler import Policy, run_cells
+from meta_latent.experiment.runs.scheduler import Event, Policy, run_cells
 from meta_latent.experiment.settings import sweep as settings
 
 
@@ -272,6 +272,28 @@ class TestPolicy:
         outcome, events = self.outcomes([cell("a", code)], policy)
         assert outcome == {"a": "failed"} and events.count(("started", "a")) == tries
 
+    def test_an_interrupted_cell_is_taken_over_and_is_no_failure(self):
+        code = "raise SystemExit(130)"
+        outcome, events = self.outcomes([cell("a", code), cell("b", after=("a",))], Policy(retries=5, deaths=2))
+        assert outcome == {"a": "interrupted", "b": "skipped"}
+        assert [kind for kind, name in events if name == "a"] == [*["started", "again"] * 2, "started", "interrupted"]
+        outcome, _ = self.outcomes([cell("a", code), cell("c")], Policy(fail_fast=True))
+        assert outcome == {"a": "interrupted", "c": "done"}
+
+    def test_ctrl_c_tells_how_long_the_cells_had_run(self, monkeypatch):
+        slow = (
+            "import time\nprint('on', flush=True)\ntry: time.sleep(60)\nexcept KeyboardInterrupt: raise SystemExit(130)"
+        )
+        events = []
+
+        def stop(one, line):
+            raise KeyboardInterrupt  # as the signal does, once the cell runs
+
+        with pytest.raises(KeyboardInterrupt):
+            run_cells([cell("slow", slow), cell("later")], 1, events.append, stop, progress=False)
+        (event,) = (e for e in events if e.kind != "started")
+        assert (event.kind, event.cell.name, event.exit_status) == ("interrupted", "slow", 130) and event.seconds > 0
+
     def test_fail_fast_stops_the_others(self):
         slow = "import time\ntry: time.sleep(60)\nexcept KeyboardInterrupt: raise SystemExit(130)"
         started = time.monotonic()
@@ -369,6 +391,34 @@ class TestRunning:
         root = Path(cheap["out"]) / "s"
         assert [len(path.read_text()) for path in root.rglob("count")] == [1] * 4
         assert not sweep.Sweep(cheap).open_cells(retry_failed=False)[0]
+
+    def test_attempts_that_were_interrupted_count_in_the_ledger_and_are_no_failures(self, cheap):
+        whole = sweep.Sweep(cheap)
+        one = whole.planned[0]
+        whole.root.mkdir(parents=True)
+        for kind, status in (("interrupted", 130), ("stopped", 130), ("done", 0)):
+            sweep._noted(whole, {one.cell.name: one})(Event(kind, one.cell, status, seconds=5.0))
+            assert not whole.ledger.failed(one.cell.name, one.settings)
+        sweep._noted(whole, {one.cell.name: one})(Event("stopped", one.cell))  # it had not begun
+        assert whole.ledger.seconds(one.kind) == 15.0 and len((whole.root / sweep.LEDGER).read_text().splitlines()) == 3
+
+    @pytest.mark.parametrize("part", ["experiment.yaml", "transfer/goal", "pretrain/0"])
+    def test_a_folder_of_one_experiment_is_refused(self, cheap, part):
+        folder = Path(cheap["out"]) / "s" / part
+        folder.mkdir(parents=True)
+        with pytest.raises(UserError, match="holds the runs of one experiment.*name=s_sweep"):
+            meta_latent.sweep(cheap)
+        assert not (Path(cheap["out"]) / "s" / sweep.LEDGER).exists()
+        assert sweep.Sweep(cheap, ["name=s_sweep"]).root.name == "s_sweep"
+
+    def test_nor_do_runs_of_one_experiment_begin_in_the_folder_of_a_sweep(self, cheap, capsys):
+        meta_latent.sweep(cheap)
+        capsys.readouterr()
+        for command in ("pretrain", "transfer", "demo"):
+            assert cli.main([command, "toy", f"out={cheap['out']}", "name=s", "transfer.arms=[ivg/scratch]"]) == 2
+            said = capsys.readouterr().err
+            assert said.count("holds a sweep; give the experiment another name=") == 1 and said.count("\n") == 1
+        assert not (Path(cheap["out"]) / "s/pretrain").exists()
 
     def test_changed_settings_give_a_failed_cell_another_chance(self, cheap):
         self.bad = {"horizon_5/goal/ivg/scratch/1"}

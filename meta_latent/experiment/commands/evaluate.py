@@ -1,7 +1,8 @@
 """`meta-latent evaluate NAME target=... arm=... run_seed=...`, or `evaluate FOLDER` of a run: score or film a saved
 agent; nothing is learned.
 
-With a NAME and without the three keys, the source policy of the experiment's pretraining is scored on its source task.
+Of the three keys so many are needed as name one trained agent. With a NAME and none of them, the source policy of the
+experiment's pretraining is scored on its source task.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 from meta_latent import ranges
 from meta_latent.algorithms.registry import Arm
 from meta_latent.errors import UserError
-from meta_latent.experiment.learning import saved
+from meta_latent.experiment.learning import saved, selected
 from meta_latent.experiment.learning.evaluation import Evaluation, evaluation_seed
 from meta_latent.experiment.pretraining import pretrain, source_policy
 from meta_latent.experiment.settings import config, experiments, names
@@ -96,6 +97,8 @@ def run(name: str, overrides: list[str]) -> None:
         options = config.load(FolderConfig, [], overrides)
         cell = saved.of_folder(name, options.device)
         result = _played((cell.target, cell.arm, cell.folder, cell.load), cell.experiment.transfer, options)
+    elif Path(name).is_dir() and not (Path(name) / experiments.FILE).is_file():
+        saved.refuse_no_cell(name)
     else:
         result = evaluate(experiments.load(EvaluateConfig, name, overrides))
     tasks, trials, episodes = result.returns.shape
@@ -107,16 +110,13 @@ def run(name: str, overrides: list[str]) -> None:
 
 
 def evaluate(settings: EvaluateConfig) -> Result:
-    """Load the agent that `target`, `arm` and `run_seed` name, or the source policy if all are None, and play
-    it.
+    """Load the one trained agent that is left by `target`, `arm` and `run_seed`, or the source policy if all are None,
+    and play it.
 
-    Raises UserError if the agent was never saved, or the run's configuration is another one.
+    Raises UserError if several are left, or none, or the run's configuration is another one.
     """
-    keys = ("target", "arm", "run_seed")
-    missing = [key for key in keys if getattr(settings, key) is None]
-    if missing and len(missing) < len(keys):
-        raise UserError(f"one cell needs target=, arm= and run_seed=; {missing[0]} is missing")
-    opened = (_source_policy if missing else _cell)(settings)
+    whole = (settings.target, settings.arm, settings.run_seed)
+    opened = (_source_policy if set(whole) == {None} else _cell)(settings)
     return _played(opened, settings.transfer, settings)
 
 
@@ -153,5 +153,21 @@ def _source_policy(settings: EvaluateConfig) -> Opened:
 
 
 def _cell(settings: EvaluateConfig) -> Opened:
-    cell = saved.of_experiment(settings, settings.target, Arm.parse(settings.arm), settings.run_seed)
+    target, arm, seed = settings.target, settings.arm, settings.run_seed
+    if None in (target, arm, seed):
+        target, arm, seed = _only_one(settings)
+    cell = saved.of_experiment(settings, target, Arm.parse(arm), seed)
     return cell.target, cell.arm, cell.folder, cell.load
+
+
+def _only_one(settings: EvaluateConfig) -> tuple[str, str, int]:
+    """Target, arm and seed of the trained agent that the given ones leave. Raises UserError if they leave several."""
+    root = Path(settings.out) / settings.name
+    found = [folder.parts[-4:] for folder in selected.trained(root, (), settings, "with the same NAME and options")]
+    if len(found) > 1:
+        places = zip(("target", "arm", "run_seed"), zip(*((t, f"{a}/{s}", n) for t, a, s, n in found), strict=True),
+                     strict=True)  # fmt: skip
+        left = [f"{key}={' or '.join(dict.fromkeys(values))}" for key, values in places if len(set(values)) > 1]
+        raise UserError(f"{len(found)} trained agents in {root} are meant; choose one with {', '.join(left)}")
+    target, algorithm, start, seed = found[0]
+    return target, f"{algorithm}/{start}", int(seed)

@@ -16,6 +16,8 @@ from meta_latent.experiment.report.numbers import Bootstrap
 from meta_latent.experiment.report.records import number
 from meta_latent.experiment.report.sources import holds_runs, read_run
 from meta_latent.experiment.report.summary import summary
+from meta_latent.experiment.settings import config
+from meta_latent.experiment.settings.schema import ExperimentConfig
 from meta_latent.ops import learning_speed as ls
 
 RUNS = Path("runs")
@@ -74,7 +76,8 @@ def _compare(folders: Sequence[Path], out: Path, thresholds: Sequence[float], dr
 
 
 def find(name: str | Path) -> Path:
-    """The run folder called ``name``: a path to it or to a part of it, or a run under runs/.
+    """The run folder called ``name``: a path to it or to a part of it, a run under runs/, or the experiment of the
+    runs: its name or YAML.
 
     Raises UserError naming the nearest run.
     """
@@ -87,10 +90,27 @@ def find(name: str | Path) -> Path:
                 return folder
     if paths:
         return paths[0]
+    if folder := _of_experiment(str(name)):
+        return folder
     runs = [p.name for p in RUNS.iterdir() if p.is_dir()] if RUNS.is_dir() else []
     near = difflib.get_close_matches(str(name), runs, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"runs here: {', '.join(sorted(runs)) or 'none'}"
     raise UserError(f"no run called {str(name)!r} under {RUNS}/ and no such folder; {hint}")
+
+
+def _of_experiment(name: str) -> Path | None:
+    """Where the runs of an experiment lie that is called by its name or its YAML; None if it is neither.
+
+    Raises UserError if there are none yet.
+    """
+    if not name.endswith((".yaml", ".yml")) and name not in config.choices("experiment"):
+        return None
+    given = config.read_yaml(config.find("experiment", name))
+    folder = Path(given.get("out", ExperimentConfig.out)) / given.get("name", ExperimentConfig.name)
+    if not folder.is_dir():
+        raise UserError(f"{name} is an experiment whose runs would lie in {folder}, where there are none: meta-latent "
+                        f"demo {name} makes them; if they lie elsewhere, give that folder")  # fmt: skip
+    return find(folder)
 
 
 def _options(overrides: Sequence[str]) -> dict[str, Any]:

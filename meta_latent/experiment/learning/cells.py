@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -10,19 +11,27 @@ from pathlib import Path
 from tqdm import tqdm
 
 from meta_latent.algorithms.registry import Arm
-from meta_latent.errors import RunError, UserError
+from meta_latent.errors import Faults, RunError, UserError
 from meta_latent.experiment.learning.loop import Learning
-from meta_latent.experiment.learning.starts import adaptation_of
+from meta_latent.experiment.learning.starts import adaptation_of, functions_for
 from meta_latent.experiment.pretraining import model_folder, pretrain, source_data
 from meta_latent.experiment.runs import checkpoint
 from meta_latent.experiment.runs.interrupts import deferred
 from meta_latent.experiment.runs.processes import Cell, command
-from meta_latent.experiment.runs.run_folder import CHECKPOINT, CONFIG, RunFolder, refuse_difference
+from meta_latent.experiment.runs.run_folder import (
+    CHECKPOINT,
+    CONFIG,
+    RunFolder,
+    has_finished,
+    refuse_difference,
+    settings_sha256,
+)
 from meta_latent.experiment.runs.scheduler import Event, run_cells
 from meta_latent.experiment.settings import config, experiments, listing
 from meta_latent.experiment.settings.schema import ExperimentConfig
 from meta_latent.experiment.settings.structure import nearest, plain
-from meta_latent.experiment.settings.suites import BoundTarget, bind, bind_target
+from meta_latent.experiment.settings.suites import BoundTarget, bind_target
+from task_suites import SuiteError
 
 MAY_DIFFER = ("name", "device", "imports")
 """Keys that a resumed cell may change: none says what is learned."""
@@ -65,6 +74,7 @@ def check(experiment: ExperimentConfig, target: BoundTarget, arm: Arm) -> None:
         raise UserError(f"{arm} {what}: {'set' if not data else 'leave out'} transfer.targets.{target.name}.data")
     if data and len(target.tasks) > 1:
         raise UserError(f"target {target.name}: logged data are of one task; leave out tasks or data")
+    functions_for(target, arm)
 
 
 def narrowed(
@@ -107,6 +117,12 @@ def checksums(arm: Arm, pretrained: Path, read_card: Callable[[Path], dict] = mo
     return found
 
 
+def settings_of(narrow: dict, arm: Arm, pretrained: Path | None, read_card=model_folder.read_card) -> str:
+    """What `run.json` says of a cell's settings (`settings_sha256`). narrow: `narrowed` without a model's checksums."""
+    sums = {} if pretrained is None else checksums(arm, pretrained, read_card)
+    return settings_sha256(narrow | sums, MAY_DIFFER)
+
+
 # All cells
 
 
@@ -115,13 +131,34 @@ def cells(experiment: ExperimentConfig, name: str, overrides: list[str], after: 
     wait for `after`.
     """
     found = []
-    for seed in _chosen(experiment, "run_seed", experiment.transfer.seeds):
-        for target, arm in chosen_pairs(experiment):
-            which = (f"target={target}", f"arm={arm}", f"run_seed={seed}")
-            argv = command("transfer", name, *overrides, *which)
-            waits = after if Arm.parse(arm).needs_model else ()
-            log = cell_folder(experiment, target, arm, seed) / "output.log"
-            found.append(Cell(f"{target}/{arm}/{seed}", argv, waits, log))
+    for target, arm, seed in _chosen_cells(experiment):
+        which = (f"target={target}", f"arm={arm}", f"run_seed={seed}")
+        argv = command("transfer", name, *overrides, *which)
+        waits = after if arm.needs_model else ()
+        log = cell_folder(experiment, target, arm, seed) / "output.log"
+        found.append(Cell(f"{target}/{arm}/{seed}", argv, waits, log))
+    return found
+
+
+def _chosen_cells(experiment: ExperimentConfig) -> list[tuple[str, Arm, int]]:
+    """(target, arm, seed), seed by seed."""
+    pairs = [(target, Arm.parse(arm)) for target, arm in chosen_pairs(experiment)]
+    seeds = _chosen(experiment, "run_seed", experiment.transfer.seeds)
+    return [(target, arm, seed) for seed in seeds for target, arm in pairs]
+
+
+def finished(experiment: ExperimentConfig) -> set[str]:
+    """Names of the `cells` whose runs have finished with the settings that they have now."""
+    whole, read_card = config.to_dict(experiment), functools.cache(model_folder.read_card)
+    found = set()
+    for target, arm, seed in _chosen_cells(experiment):
+
+        def settings(target: str = target, arm: Arm = arm, seed: int = seed) -> str:
+            pretrained = pretrain.model_path(experiment) if arm.needs_model else None
+            return settings_of(narrowed(experiment, target, arm, seed, None, whole), arm, pretrained, read_card)
+
+        if has_finished(cell_folder(experiment, target, arm, seed), settings):
+            found.add(f"{target}/{arm}/{seed}")
     return found
 
 
@@ -153,29 +190,52 @@ def schedule(experiment: ExperimentConfig, name: str, overrides: list[str], befo
     """
     if not experiment.transfer.targets:
         raise UserError("transfer.targets is empty: there is nothing to learn; name one or more tasks")
-    pairs = [(target, Arm.parse(arm)) for target, arm in chosen_pairs(experiment)]
-    arms = dict.fromkeys(arm for _, arm in pairs)
-    for arm in arms:
-        arm.entry.require_extra(arm.algorithm)
-    for target in dict.fromkeys(target for target, _ in pairs):
-        bound = bind_target(experiment, target)
-        for arm in (arm for name, arm in pairs if name == target):
-            check(experiment, bound, arm)
-        _say_what_counts(experiment, bound)
-    for source in experiment.pretrain.each_source if before else ():
-        bind(experiment, source)
+    arms = dict.fromkeys(Arm.parse(arm) for _, arm in chosen_pairs(experiment))
+    with Faults() as faults:
+        if before:
+            with faults.noted():
+                pretrain.checked(experiment)
+        bound = _check_all(experiment, faults)
+    for target in bound:
+        _say_what_counts(experiment, target)
     _refuse_other_settings(experiment)
     if not before and any(arm.needs_model for arm in arms):
         _say_whether_models_differ(experiment, arms, model_folder.read_card(pretrain.model_path(experiment)))
-    found = [*before, *cells(experiment, name, overrides, tuple(cell.name for cell in before))]
+    done = finished(experiment)
+    if before and pretrain.has_finished(experiment):
+        done, before = done | {cell.name for cell in before}, ()
+    every = [*before, *cells(experiment, name, overrides, tuple(cell.name for cell in before))]
+    found = [cell for cell in every if cell.name not in done]
+    count = len(found) + len(done)
+    if done:
+        tqdm.write(f"{len(done)} of {count} cells were finished before", file=sys.stderr)
     with _settings_kept(experiment) as outcome:
-        outcome |= run_cells(found, experiment.workers, _tell, on_line=_repeat)
+        outcome |= dict.fromkeys(done, "done")
+        if found:
+            outcome |= run_cells(found, experiment.workers, _tell, on_line=_repeat)
     failed = [cell for cell, result in outcome.items() if result != "done"]
     if failed:
         raise RunError(
-            f"{len(failed)} of {len(found)} cells did not finish: {', '.join(failed[:4])}; their output.log "
+            f"{len(failed)} of {count} cells did not finish: {', '.join(failed[:4])}; their output.log "
             "says why, the same command tries them again"
         )
+
+
+def _check_all(experiment: ExperimentConfig, faults: Faults) -> list[BoundTarget]:
+    """The targets that are learned; what keeps an arm from one of them is noted."""
+    pairs, found = [(target, Arm.parse(arm)) for target, arm in chosen_pairs(experiment)], []
+    with faults.noted():
+        experiments.refuse_sweep(experiment)
+    for arm in dict.fromkeys(arm for _, arm in pairs):
+        with faults.noted():
+            arm.entry.require_extra(arm.algorithm)
+    for target in dict.fromkeys(target for target, _ in pairs):
+        with faults.noted(SuiteError):
+            found.append(bind_target(experiment, target))
+            for arm in (arm for name, arm in pairs if name == target):
+                with faults.noted():
+                    check(experiment, found[-1], arm)
+    return found
 
 
 def _refuse_other_settings(experiment: ExperimentConfig) -> None:
@@ -183,14 +243,13 @@ def _refuse_other_settings(experiment: ExperimentConfig) -> None:
     learn with these and some with those.
     """
     whole = config.to_dict(experiment)
-    for seed in _chosen(experiment, "run_seed", experiment.transfer.seeds):
-        for target, arm in chosen_pairs(experiment):
-            folder = cell_folder(experiment, target, arm, seed)
-            stored = _stored(folder)
-            if stored:
-                wanted = _settings(narrowed(experiment, target, arm, seed, None, whole))
-                advice = "nothing was started; give the same value, or choose another folder with out="
-                refuse_difference(folder, stored, wanted, MAY_DIFFER, advice)
+    for target, arm, seed in _chosen_cells(experiment):
+        folder = cell_folder(experiment, target, arm, seed)
+        stored = _stored(folder)
+        if stored:
+            wanted = _settings(narrowed(experiment, target, arm, seed, None, whole))
+            advice = "nothing was started; give the same value, or choose another folder with out="
+            refuse_difference(folder, stored, wanted, MAY_DIFFER, advice)
 
 
 def _stored(folder: Path) -> dict:
@@ -244,8 +303,10 @@ def _say_whether_models_differ(experiment: ExperimentConfig, arms: Iterable[Arm]
 def _tell(event: Event) -> None:
     if event.kind == "failed":
         tqdm.write(f"failed  {event.cell.name}: {event.last_line}", file=sys.stderr)
+    elif event.kind == "interrupted":
+        tqdm.write(f"interrupted  {event.cell.name}  after {event.seconds:.0f} s", file=sys.stderr)
     elif event.kind == "done":
-        said = f": {event.last_line}" if event.last_line else ""  # nothing where it had been done before
+        said = f": {event.last_line}" if event.last_line else ""  # nothing where another process had done it
         tqdm.write(f"done    {event.cell.name}  {event.seconds:.0f} s{said}", file=sys.stderr)
 
 

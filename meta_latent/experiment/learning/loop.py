@@ -21,7 +21,7 @@ from meta_latent.experiment.learning.collector import Collector, CollectorConfig
 from meta_latent.experiment.learning.evaluation import Evaluation, Score
 from meta_latent.experiment.pretraining import source_data
 from meta_latent.experiment.runs.metrics import MetricLog
-from meta_latent.experiment.runs.resumable import Progress, Resumable
+from meta_latent.experiment.runs.resumable import Progress, Resumable, RunClock
 from meta_latent.experiment.runs.run_folder import RunFolder
 from meta_latent.experiment.runs.video import Film
 from meta_latent.experiment.settings.schema import ExperimentConfig
@@ -64,12 +64,13 @@ class Learning:
         self.evaluation = Evaluation(target, arm.entry, self.config.evaluation, self.config.side_by_side)
         self.thresholds = self.config.thresholds_of(target.name, self.evaluation.references is not None)
         self.log, self.averages = MetricLog(folder, axis=self.clock), Averages()
-        self.progress = Progress(seconds=0.0, update_seconds=0.0, evaluated=0, scores=[])
+        self.progress = Progress(seconds=0.0, cpu_seconds=0.0, update_seconds=0.0, evaluated=0, scores=[])
         self.saved = Resumable(folder, {
             "progress": self.progress, "averages": self.averages, "streams": self.streams, "agent": self.agent,
             "collector": self.collector, "replay": self.replay if self.clock == "env_steps" else None,
             "log": self.log})  # fmt: skip
         self.saved.resume()
+        self.timer = RunClock(self.progress)
 
     def _replay(self, experiment: ExperimentConfig) -> SequenceReplay:
         """An empty replay, or the logged data that the target names."""
@@ -102,14 +103,15 @@ class Learning:
             self._finish()
 
     def _learn(self, interrupts) -> None:
-        started, saved, idle, dry = time.monotonic() - self.progress["seconds"], time.monotonic(), 0, 0
+        self.timer.go()
+        saved, idle, dry = time.monotonic(), 0, 0
         with tqdm(total=self.budget, initial=self._now(), unit=self.clock.removesuffix("s"),
                   desc=str(self.arm), disable=None) as bar:  # fmt: skip
             while not self._finished():
                 before = self._place()
                 self._collect()
                 self._update()
-                self.progress["seconds"] = time.monotonic() - started
+                self.timer.read()
                 bar.update(self._now() - bar.n)
                 idle = idle + 1 if self._place() == before else 0
                 dry = dry + 1 if self._now() == before[0] and self.clock == "env_steps" else 0
@@ -120,7 +122,7 @@ class Learning:
                 if due:
                     # The clock of a learning curve stands still while it is measured.
                     self._evaluate(bar)
-                    started = time.monotonic() - self.progress["seconds"]
+                    self.timer.go()
                 if due or time.monotonic() - saved > SAVE_SECONDS:
                     self.saved.save()
                     saved = time.monotonic()
@@ -175,6 +177,7 @@ class Learning:
             "env_steps": self.replay.env_steps,
             "updates": self.agent.updates,
             "seconds": self.progress["seconds"],
+            "cpu_seconds": self.progress["cpu_seconds"],
         }
 
     def _evaluate(self, bar) -> None:
@@ -211,6 +214,7 @@ class Learning:
             episodes_per_trial=self.target.episodes_per_trial,
             max_episode_steps=self.target.distribution.max_episode_steps,
             test_tasks=len(self.target.test_tasks),
+            pays=self.target.tasks[0].in_words(),
             evaluation_episodes=len(self.target.test_tasks) * self.evaluation.repeats,
             floor=floor,
             reference=reference,

@@ -9,7 +9,7 @@ from typing import Any
 from meta_latent.algorithms.registry import Arm
 from meta_latent.errors import UserError
 from meta_latent.experiment.learning import cells, starts
-from meta_latent.experiment.pretraining import pretrain
+from meta_latent.experiment.pretraining import model_folder, pretrain
 from meta_latent.experiment.runs import checkpoint
 from meta_latent.experiment.runs.run_folder import CHECKPOINT, CONFIG, read_record, refuse_difference
 from meta_latent.experiment.settings import config
@@ -47,6 +47,22 @@ def is_cell(folder: Path | str) -> bool:
     return path.is_file() and "arm" in config.read_yaml(path)
 
 
+def refuse_no_cell(folder: Path | str) -> None:
+    """Raise UserError, saying what `folder` is and what opens it, if it is no run folder of a cell."""
+    folder = Path(folder)
+    if is_cell(folder):
+        return
+    wanted = "expected runs/NAME/transfer/TARGET/ALGORITHM/START/SEED"
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder}: {wanted}")
+    for model in (folder, folder / "model"):
+        if (model / model_folder.CARD).is_file():
+            raise UserError(f"{folder} is a pretrained model, which has no agent that acts: "
+                            f"meta_latent.load({str(model)!r}) opens it, and has model.encode and model.imagine; for "
+                            f"an agent {wanted}")  # fmt: skip
+    raise UserError(f"{folder} is no run: {wanted}")
+
+
 def is_saved(folder: Path) -> bool:
     """Whether the run in `folder` has saved an agent."""
     return checkpoint.exists(folder / CHECKPOINT)
@@ -66,8 +82,10 @@ def load_agent(folder: Path | str, device: str = "cpu") -> Agent:
 def of_folder(folder: Path | str, device: str = "cpu") -> SavedCell:
     """The cell in `folder`, with the settings that it was run with.
 
-    Raises UserError if there is no checkpoint yet, or if the pretrained model that the arm starts from is gone.
+    Raises UserError if it is no cell's folder, if there is no checkpoint yet, or if the pretrained model that the arm
+    starts from is gone.
     """
+    refuse_no_cell(folder)
     folder = Path(folder)
     if not is_saved(folder):
         raise UserError(f"{folder} holds no saved agent yet: its run has made no checkpoint")

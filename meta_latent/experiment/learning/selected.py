@@ -46,7 +46,7 @@ def of_experiment(experiment: ExperimentConfig) -> Selected:
         raise UserError(f"target= is missing; choose from {', '.join(experiment.transfer.targets)}")
     _require_trials(bind_target(experiment, experiment.target))
     root = Path(experiment.out) / experiment.name
-    folders = _folders(root, (), experiment, "with the same NAME and options")
+    folders = trained(root, (), experiment, "with the same NAME and options")
     advice = "give the same value, or that folder instead of a NAME"
     found = [saved.of_experiment(experiment, experiment.target, Arm.parse(_arm(folder)), int(folder.name), advice)
              for folder in folders]  # fmt: skip
@@ -59,7 +59,7 @@ def of_folder(path: Path, wanted: Wanted, device: str) -> Selected:
     Raises UserError if there are none, if they are of several targets or settings, or if there is nothing to adapt to.
     """
     root, below = _root(path)
-    folders = _folders(root, below, wanted, "NAME")
+    folders = trained(root, below, wanted, "NAME")
     targets = sorted({folder.parts[-4] for folder in folders})
     if len(targets) > 1:
         raise UserError(f"{path} holds agents of the targets {', '.join(targets)}; choose one with target=")
@@ -87,7 +87,7 @@ def _root(path: Path) -> tuple[Path, tuple[str, ...]]:
     raise UserError(f"{path} lies in no run: give runs/NAME/transfer/TARGET/ALGORITHM/START/SEED, or a folder above")
 
 
-def _folders(root: Path, below: tuple[str, ...], wanted: Wanted, how: str) -> list[Path]:
+def trained(root: Path, below: tuple[str, ...], wanted: Wanted, how: str) -> list[Path]:
     """Those of the saved cells of `root` whose parts begin with `below`, and which are wanted."""
     arm = None if wanted.arm is None else str(Arm.parse(wanted.arm))
     found = [folder for folder in saved.saved_cells(root)

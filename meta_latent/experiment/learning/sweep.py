@@ -22,6 +22,7 @@ from meta_latent.experiment.runs import ray_executor, run_folder
 from meta_latent.experiment.runs.ledger import Ledger
 from meta_latent.experiment.runs.processes import LocalProcess
 from meta_latent.experiment.runs.scheduler import Event, Policy, run_cells
+from meta_latent.experiment.settings import experiments
 from meta_latent.experiment.settings import sweep as settings
 from meta_latent.experiment.settings.suites import bind, bind_target
 from meta_latent.experiment.settings.sweep import SweepConfig
@@ -56,6 +57,7 @@ class Sweep:
         for variant in self.variants:
             if not variant.experiment.transfer.targets:
                 raise UserError("transfer.targets is empty: there is nothing to learn; name one or more tasks")
+        _refuse_experiment(self.config)
         self.planned = sweep_plan.plan(self.config, self.variants)
         self.finished = Finished()
         self.done = {one.cell.name for one in self.planned if self.finished(one)}
@@ -110,20 +112,19 @@ def run(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), o
     return result
 
 
+def _refuse_experiment(config: SweepConfig) -> None:
+    """Raise UserError where `pretrain`, `transfer` or `demo` keep runs: two kinds of folder in one."""
+    if any((config.root / part).exists() for part in (experiments.FILE, "pretrain", "transfer")):
+        raise UserError(f"{config.root} holds the runs of one experiment, not of a sweep; give the sweep a name of its "
+                        f"own: name={config.name}_sweep")  # fmt: skip
+
+
 def _run_cells(sweep: Sweep, todo: Sequence[Planned], options: Options) -> dict[str, str]:
-    """Names of `todo` -> "done", "failed", "skipped" or "stopped"."""
+    """Names of `todo` -> "done", "failed", "interrupted", "skipped" or "stopped"."""
     by_name = {one.cell.name: one for one in todo}
 
     def remaining(waiting: Collection[str], running: Collection[str]) -> float | None:
         return sweep.seconds([by_name[name] for name in (*waiting, *running)])
-
-    def note(event: Event) -> None:
-        one = by_name[event.cell.name]
-        if event.kind in ("done", "again", "failed"):
-            sweep.ledger.add(
-                event.cell.name, one.kind, one.settings, outcome=event.kind, seconds=round(event.seconds, 2),
-                status=event.exit_status, line=event.last_line)  # fmt: skip
-        _tell(event)
 
     policy = Policy(
         launch=_launch(sweep.config),
@@ -136,7 +137,21 @@ def _run_cells(sweep: Sweep, todo: Sequence[Planned], options: Options) -> dict[
     )
     # What has finished is not among the cells, so nothing waits for it.
     present = [replace(one.cell, after=tuple(n for n in one.cell.after if n not in sweep.done)) for one in todo]
-    return run_cells(present, sweep.config.workers, note, policy=policy)
+    return run_cells(present, sweep.config.workers, _noted(sweep, by_name), policy=policy)
+
+
+def _noted(sweep: Sweep, by_name: Mapping[str, Planned]) -> Callable[[Event], None]:
+    """Writes every attempt that has ended into the ledger, and tells of it."""
+
+    def note(event: Event) -> None:
+        one = by_name[event.cell.name]
+        if event.exit_status is not None:
+            sweep.ledger.add(
+                event.cell.name, one.kind, one.settings, outcome=event.kind, seconds=round(event.seconds, 2),
+                status=event.exit_status, line=event.last_line)  # fmt: skip
+        _tell(event)
+
+    return note
 
 
 def _launch(config: SweepConfig) -> Callable:
@@ -146,10 +161,11 @@ def _launch(config: SweepConfig) -> Callable:
 
 
 def _tell(event: Event) -> None:
-    texts = {"done": f"{event.seconds:.0f} s", "failed": event.last_line, "again": event.last_line,
-             "skipped": "what it needs has failed", "stopped": "", "found": "another process finished it"}  # fmt: skip
+    texts = {"done": f"{event.seconds:.0f} s", "failed": event.last_line, "again": event.last_line, "stopped": "",
+             "interrupted": f"after {event.seconds:.0f} s", "skipped": "what it needs did not finish",
+             "found": "another process finished it"}  # fmt: skip
     if event.kind in texts:
-        tqdm.write(f"{event.kind:8}{event.cell.name}  {texts[event.kind]}  ({event.standing})", file=sys.stderr)
+        tqdm.write(f"{event.kind:12}{event.cell.name}  {texts[event.kind]}  ({event.standing})", file=sys.stderr)
 
 
 def _raise_failures(sweep: Sweep, outcome: Mapping[str, str], stuck: Sequence[Planned]) -> None:
@@ -162,8 +178,9 @@ def _raise_failures(sweep: Sweep, outcome: Mapping[str, str], stuck: Sequence[Pl
     missing = len(stuck) + sum(result != "done" for result in outcome.values())
     if missing:
         names = ", ".join(one.cell.name for one in failed[:4]) or "none"
-        raise RunError(f"{missing} of {len(sweep.planned)} cells did not finish; failed: {names}; "
-                       "the same command with --retry-failed tries them again")  # fmt: skip
+        again = "with --retry-failed tries them again" if failed else "goes on"
+        raise RunError(f"{missing} of {len(sweep.planned)} cells did not finish; failed: {names}; the same command "
+                       f"{again}")  # fmt: skip
 
 
 def _tail(log: Path | None) -> list[str]:

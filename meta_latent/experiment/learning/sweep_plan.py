@@ -20,7 +20,7 @@ from meta_latent.errors import UserError
 from meta_latent.experiment.learning import cells
 from meta_latent.experiment.pretraining import model_folder, pretrain
 from meta_latent.experiment.runs.processes import Cell, command
-from meta_latent.experiment.runs.run_folder import read_record, settings_sha256
+from meta_latent.experiment.runs.run_folder import has_finished, read_record, settings_sha256
 from meta_latent.experiment.settings import config, experiments
 from meta_latent.experiment.settings.schema import ExperimentConfig
 from meta_latent.experiment.settings.sweep import SweepConfig, Variant
@@ -110,7 +110,7 @@ def _pretraining(experiment: ExperimentConfig, root: Path) -> Planned:
     argv = command("pretrain", str(root / own.name / experiments.FILE), f"seed={own.seed}")
     cell = Cell(f"{own.name}/{own.seed}", argv, (), folder / "output.log")
     narrow = pretrain.narrowed(own)
-    return Planned(cell, folder, own, PRETRAINING, own.seed, narrow, settings_sha256(narrow, ("device",)))
+    return Planned(cell, folder, own, PRETRAINING, own.seed, narrow, pretrain.settings_of(narrow))
 
 
 def write_experiments(planned: Sequence[Planned]) -> None:
@@ -157,20 +157,13 @@ class Finished:
 
     def __call__(self, one: Planned) -> bool:
         """Whether its folder says so. A damaged record counts as unfinished."""
-        try:
-            record = read_record(one.folder)
-            if record.get("status") != "done":
-                return False
-            return record.get("settings_sha256") == self.settings(one)
-        except UserError:
-            return False
+        return has_finished(one.folder, lambda: self.settings(one))
 
     def settings(self, one: Planned) -> str:
         """`settings_sha256` of a run with the present settings. Raises UserError where there is no model yet."""
         if one.kind == PRETRAINING or not (arm := Arm.parse(one.place[1])).needs_model:
             return one.settings
-        sums = cells.checksums(arm, Path(one.experiment.pretrained), self._card)
-        return settings_sha256(one.narrow | sums, cells.MAY_DIFFER)
+        return cells.settings_of(one.narrow, arm, Path(one.experiment.pretrained), self._card)
 
     def _card(self, folder: Path) -> dict:
         key = str(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import TYPE_CHECKING
 
@@ -33,8 +34,10 @@ def write(run: Pretraining, clocks: dict) -> None:
         with files.full_disk_named(images):
             held_out.draw_strips(run.model, run.replay, int(episode), images)
     digest = _write_model(run, clocks)
-    facts = {**clocks, "model_sha256": digest, "held_out": metrics}
-    files.atomic_write_bytes(run.folder.path(FACTS), json.dumps(facts, indent=1).encode())
+    firsts = itertools.accumulate((source.tasks for source in run.config.sources), initial=0)
+    pays = [sources[first].in_words() for first, _ in itertools.pairwise(firsts)]
+    facts = {**clocks, "model_sha256": digest, "held_out": metrics, "pays": pays}
+    files.atomic_write_bytes(run.folder.path(FACTS), files.to_json(facts, indent=1))
     measured = held_out.describe(metrics)
     few = f"nothing measured: {len(held)} episodes; raise pretrain.env_steps or pretrain.held_out"
     print(f"held out: {measured or few}")

@@ -5,15 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 
 from meta_latent.data.segments import predicted_bytes
-from meta_latent.errors import UserError
+from meta_latent.errors import Faults, UserError
 from meta_latent.experiment.pretraining import sources
 from meta_latent.experiment.pretraining.stages import Pretraining
+from meta_latent.experiment.runs import run_folder
 from meta_latent.experiment.runs.interrupts import deferred
 from meta_latent.experiment.runs.run_folder import RunFolder, read_record
 from meta_latent.experiment.settings import config, experiments
-from meta_latent.experiment.settings.schema import ExperimentConfig
+from meta_latent.experiment.settings.schema import ExperimentConfig, PretrainConfig
 from meta_latent.experiment.settings.structure import plain
-from meta_latent.experiment.settings.suites import bind, common_spec
+from meta_latent.experiment.settings.suites import BoundTask, bind, common_spec
+from meta_latent.types import Spec
+from task_suites import SuiteError
+
+MAY_DIFFER = ("device",)
+"""Keys that a resumed pretraining may change."""
 
 
 def folder_of(experiment: ExperimentConfig) -> Path:
@@ -35,6 +41,16 @@ def model_path(experiment: ExperimentConfig) -> Path:
     return folder / "model"
 
 
+def has_finished(experiment: ExperimentConfig) -> bool:
+    """Whether the pretraining is done, with the settings that it has now."""
+    return run_folder.has_finished(folder_of(experiment), lambda: settings_of(narrowed(experiment)))
+
+
+def settings_of(narrow: dict) -> str:
+    """What `run.json` says of a pretraining's settings (`settings_sha256`). narrow: `narrowed`."""
+    return run_folder.settings_sha256(narrow, MAY_DIFFER)
+
+
 def narrowed(experiment: ExperimentConfig) -> dict:
     """The part of the configuration that pretraining depends on."""
     whole = config.to_dict(experiment)
@@ -47,23 +63,44 @@ def narrowed(experiment: ExperimentConfig) -> dict:
     return narrow
 
 
-def pretrain(experiment: ExperimentConfig) -> Path:
-    """Run (or resume, or skip if done) the pretraining of `experiment`; returns the model folder."""
-    bound = [bind(experiment, source) for source in experiment.pretrain.each_source]
-    spec = common_spec(bound)
-    if not any(source.data for source in experiment.pretrain.sources):  # those may be longer
-        check_lengths(experiment, max(source.distribution.max_episode_steps for source in bound) + 1)
-    for source, settings in zip(bound, experiment.pretrain.each_source, strict=True):
-        if sources.scripted_share(experiment.pretrain, settings):
-            source.distribution.scripted(source.task)  # fails here, with words, where there is none
-    capacity, steps = experiment.pretrain.replay.capacity, experiment.pretrain.env_steps
+def checked(experiment: ExperimentConfig) -> tuple[list[BoundTask], Spec]:
+    """The sources and the spec that they share. Raises UserError for all that can be known before the first step."""
+    bound, spec = [], None
+    with Faults() as faults:
+        with faults.noted():
+            experiments.refuse_sweep(experiment)
+        for settings in experiment.pretrain.each_source:
+            with faults.noted(SuiteError):
+                source = bind(experiment, settings)
+                bound.append(source)
+                if sources.scripted_share(experiment.pretrain, settings):
+                    source.distribution.scripted(source.task)  # fails here, with words, where there is none
+        if len(bound) == len(experiment.pretrain.each_source):
+            with faults.noted():
+                spec = common_spec(bound)
+        if bound and not any(source.data for source in experiment.pretrain.sources):  # those may be longer
+            with faults.noted():
+                check_lengths(experiment, max(source.distribution.max_episode_steps for source in bound) + 1)
+        with faults.noted():
+            _check_capacity(experiment.pretrain)
+    return bound, spec
+
+
+def _check_capacity(config: PretrainConfig) -> None:
+    capacity, steps = config.replay.capacity, config.env_steps
     if capacity < steps:
         raise UserError(
             f"pretrain.replay.capacity={capacity} is less than pretrain.env_steps={steps}: source data would be "
             "forgotten; raise the capacity"
         )
+
+
+def pretrain(experiment: ExperimentConfig) -> Path:
+    """Run (or resume, or skip if done) the pretraining of `experiment`; returns the model folder."""
+    bound, spec = checked(experiment)
+    steps = experiment.pretrain.env_steps
     folder, settings = folder_of(experiment), narrowed(experiment)
-    with RunFolder(folder, settings, seed=experiment.seed, may_differ=("device",)) as opened:
+    with RunFolder(folder, settings, seed=experiment.seed, may_differ=MAY_DIFFER) as opened:
         if not opened.done:
             megabytes = predicted_bytes(spec, steps) / 1e6
             if not experiments.path_of(experiment).is_file():  # what `transfer` wrote says more

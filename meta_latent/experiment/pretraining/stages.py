@@ -8,7 +8,6 @@ its episodes, and every stage but joint on all data.
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -23,7 +22,7 @@ from meta_latent.experiment.pretraining import finish
 from meta_latent.experiment.pretraining.source_policy import SourcePolicy
 from meta_latent.experiment.pretraining.sources import ActorOf, SourceCollector
 from meta_latent.experiment.runs.metrics import MetricLog
-from meta_latent.experiment.runs.resumable import Progress, Resumable
+from meta_latent.experiment.runs.resumable import Progress, Resumable, RunClock
 from meta_latent.experiment.runs.run_folder import RunFolder
 from meta_latent.experiment.settings.schema import ExperimentConfig, PretrainConfig
 from meta_latent.experiment.settings.suites import BoundTask
@@ -67,12 +66,12 @@ class Pretraining:
         self.collector = SourceCollector(experiment, sources, self.model.heads)
         self.replay = SequenceReplay(spec, self.config.replay, folder.path("source"), self.model.heads)
         self.log, self.averages = MetricLog(folder, axis="updates"), Averages()
-        self.progress = Progress(stage="collect", count=0, updates=0, seconds=0.0)
+        self.progress = Progress(stage="collect", count=0, updates=0, seconds=0.0, cpu_seconds=0.0)
         self.saved = Resumable(folder, {
             "progress": self.progress, "averages": self.averages, "streams": self.streams,
             "learner": self.learner, "policy": self.policy, "replay": self.replay, "log": self.log})  # fmt: skip
         self.saved.resume()
-        self._clock = time.monotonic() - self.progress["seconds"]
+        self._clock = RunClock(self.progress)
 
     # The run
 
@@ -225,11 +224,12 @@ class Pretraining:
     # Saving
 
     def _clocks(self) -> dict:
-        self.progress["seconds"] = time.monotonic() - self._clock
+        self._clock.read()
         return {
             "env_steps": len(self.replay),
             "updates": self.progress["updates"],
             "seconds": self.progress["seconds"],
+            "cpu_seconds": self.progress["cpu_seconds"],
         }
 
     def save(self) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from meta_latent.experiment.report.records import number, read_json
-from meta_latent.ops import learning_speed as ls
+from meta_latent.ops import hierarchical
 
 if TYPE_CHECKING:
     from meta_latent.experiment.report.numbers import Bootstrap
@@ -153,7 +153,7 @@ def numbers(adaptation: Adaptation, draw: Bootstrap) -> dict[str, Any]:
             names = ("adaptation", adaptation.target, line.arm, key)  # the same draws where the belief is cleared
             found[key] = None if values is None else [
                 {"mean": float(values[..., e].mean()),
-                 "interval": ls.crossed_bootstrap(values[..., e], draw.rng(*names), resamples=draw.resamples)}
+                 "interval": hierarchical.crossed_bootstrap(values[..., e], draw.rng(*names), resamples=draw.resamples)}
                 for e in range(values.shape[-1])
             ]  # fmt: skip
         lines.append(found)

@@ -14,6 +14,7 @@ from meta_latent.experiment.report.numbers import (
     FINAL_EVALUATIONS,
     Bootstrap,
     Question,
+    iqm,
     level,
     target_numbers,
 )
@@ -142,6 +143,8 @@ def _cost(runs: Sequence[Pretraining]) -> dict[str, Any] | None:
         for key in ("env_steps", "updates", "seconds")
     }
     hashes = [run.sha256 for run in known]
+    cpu = [number(run.facts.get("cpu_seconds")) for run in known]
+    result["cpu_seconds"] = None if None in cpu else float(np.median(cpu))
     result["model_sha256"] = hashes[0] if len(hashes) == 1 else hashes
     result["seeds"] = [run.seed for run in known]
     measured = {run.seed: run.facts.get("held_out") for run in known}
@@ -180,7 +183,7 @@ def _aggregate(
     result: dict[str, Any] = {
         "targets": len(own),
         "runs": sum(map(len, strata)),
-        "final_score_iqm": float(ls.iqm(np.concatenate(strata))) if alike else None,
+        "final_score_iqm": iqm([score for stratum in strata for score in stratum]) if alike else None,
         "final_score_interval": draw.interval(strata, ls.iqm, arm, "all") if alike else None,
         "by_threshold": [],
     }

@@ -17,6 +17,8 @@ from meta_latent.experiment.report.drawing import INK, MUTED, STYLES, logarithmi
 from meta_latent.files import atomic_write_bytes
 from meta_latent.ops import learning_speed as ls
 
+HELD = (0, (2, 1.6))
+"""Dashes of a central line where some of its runs had stopped."""
 CLOCKS = {"env_steps": "environment steps", "updates": "updates", "seconds": "seconds"}
 
 
@@ -29,43 +31,66 @@ class ArmCurves:
     curves: tuple[ls.Curve, ...]
 
 
-def central_line(
-    curves: Sequence[ls.Curve], unit: str, rng: np.random.Generator, resamples: int = 500
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """``(grid, iqm, low, high)``, each (G,): IQM over seeds and its pointwise bootstrap interval, where all
-    count.
+@dataclass(frozen=True)
+class Line:
+    """What is drawn bold of several runs: ``grid``, ``middle``, ``low``, ``high`` (NaN below three runs), each (G,),
+    and ``measured`` (G,) bool: where every run was watched.
+    """
 
-    Only points where every run was watched: the line ends where the first run ends. Whatever stood in for a
-    run that is over would draw a level that no run has shown, and a line over the runs that happen to be left
-    would show a jump that no run made. NaN intervals below three runs.
+    grid: np.ndarray
+    middle: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    measured: np.ndarray
+
+
+def central_line(curves: Sequence[ls.Curve], unit: str, rng: np.random.Generator, resamples: int = 500) -> Line:
+    """IQM over seeds and its pointwise bootstrap interval, where all seeds count: of runs that stopped because they
+    held a threshold, the lower of the two scores that ended them stands for what follows, where ``measured`` is false.
+
+    The line ends where the first run ends that did not stop so: a line over the runs that happen to be left would show
+    a jump that no run made.
     """
     grid = np.unique(np.concatenate([getattr(c, unit) for c in curves]))
     if grid.size > 400:
         grid = np.linspace(grid[0], grid[-1], 400)
     scores = np.stack([ls.resample(c, grid, unit) for c in curves])
+    measured = np.isfinite(scores).all(axis=0)
+    for row, curve in zip(scores, curves, strict=True):
+        if curve.stopped_at is not None:
+            row[grid > getattr(curve, unit)[-1]] = curve.scores[-2:].min()
     whole = np.isfinite(scores).all(axis=0)
-    return _with_band(grid[whole], scores[:, whole], rng, resamples)
+    return _with_band(grid[whole], scores[:, whole], rng, resamples, measured[whole])
 
 
-def _with_band(grid: np.ndarray, scores: np.ndarray, rng: np.random.Generator, resamples: int = 500):
-    """``grid`` (G,), the IQM of ``scores`` (S, G) over runs, and its bootstrap interval (low, high)."""
+def _with_band(
+    grid: np.ndarray, scores: np.ndarray, rng: np.random.Generator, resamples: int = 500,
+    measured: np.ndarray | None = None,
+) -> Line:  # fmt: skip
+    """``grid`` (G,), the IQM of ``scores`` (S, G) over runs, its bootstrap interval; ``measured``: all, by default."""
     blank = np.full(grid.shape, np.nan)
+    measured = np.ones(grid.shape, bool) if measured is None else measured
     if grid.size == 0:
-        return grid, blank, blank, blank
+        return Line(grid, blank, blank, blank, measured)
     if len(scores) < 3:
-        return grid, ls.iqm(scores, axis=0), blank, blank
+        return Line(grid, ls.iqm(scores, axis=0), blank, blank, measured)
     rows = rng.integers(0, len(scores), size=(resamples, len(scores)))
     drawn = np.sort(ls.iqm(scores[rows], axis=1), axis=0)
     tail = (1 - ls.LEVEL) / 2 * (resamples - 1)
-    return grid, ls.iqm(scores, axis=0), drawn[int(tail)], drawn[int(np.ceil(resamples - 1 - tail))]
+    low, high = drawn[int(tail)], drawn[int(np.ceil(resamples - 1 - tail))]
+    return Line(grid, ls.iqm(scores, axis=0), low, high, measured)
 
 
-def central(axes, name: str, style: int, line: Sequence[np.ndarray], marker: str = "") -> None:
-    """Draw what :func:`central_line` gives: band and bold line."""
-    (colour, _, dashes), (grid, middle, low, high) = STYLES[style], line
-    axes.fill_between(grid, low, high, color=colour, alpha=0.16, linewidth=0)
+def central(axes, name: str, style: int, line: Line, marker: str = "") -> None:
+    """Draw band and bold line; where some runs had stopped, the line is thin and dashed and without a band."""
+    (colour, _, dashes), seen = STYLES[style], line.measured
+    axes.fill_between(line.grid[seen], line.low[seen], line.high[seen], color=colour, alpha=0.16, linewidth=0)
     bold = {"linewidth": 2.2, "marker": marker, "markersize": 5, "label": name, "zorder": 3}
-    axes.plot(grid, middle, color=colour, linestyle=dashes, **bold)
+    axes.plot(line.grid[seen], line.middle[seen], color=colour, linestyle=dashes, **bold)
+    if not seen.all():
+        held = ~seen
+        held[:-1] |= held[1:]  # from the last point that was measured on
+        axes.plot(line.grid[held], line.middle[held], color=colour, linestyle=HELD, linewidth=1.3, zorder=3)
 
 
 def legend(figure: Figure) -> None:
@@ -114,8 +139,8 @@ def frame_of(
 def learning_curves(
     arms: Sequence[ArmCurves], thresholds: Sequence[float], frame: Frame, rng: np.random.Generator
 ) -> Figure:
-    """Scores against a clock: thin lines are seeds, bold is the IQM with its interval as far as all seeds went, dotted
-    the thresholds, and a dot marks where a run reached one.
+    """Scores against a clock: thin lines are seeds, bold is the IQM with its interval as far as all seeds went, dashed
+    its continuation (see :func:`central_line`), dotted the thresholds, and a dot marks where a run reached one.
     """
     figure, axes = new_axes(4.4, 3.3, CLOCKS[frame.unit], frame.ylabel)
     for arm in arms:
@@ -136,8 +161,8 @@ def panel(
     """
     figure, axes = new_axes(2.7, 2.0, CLOCKS[frame.unit], "")
     for other in others:
-        grid, middle, _, _ = central_line(other.curves, frame.unit, rng, resamples=1)
-        axes.plot(grid, middle, color=MUTED, alpha=0.45, linewidth=0.9, zorder=1)
+        line = central_line(other.curves, frame.unit, rng, resamples=1)
+        axes.plot(line.grid, line.middle, color=MUTED, alpha=0.45, linewidth=0.9, zorder=1)
     _seeds(axes, arm, thresholds, frame.unit)
     central(axes, arm.name, arm.style, central_line(arm.curves, frame.unit, rng))
     _thresholds(axes, thresholds)

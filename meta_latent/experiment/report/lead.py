@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from meta_latent.experiment.report import text
@@ -30,7 +30,9 @@ def sentence(report: dict[str, Any]) -> str:
         return "No threshold is set; what each arm scored stands below." if targets else "Nothing was learned here yet."
     if unreached(report):
         levels = sorted({at for target in targets.values() for at in target["thresholds"]})
-        return f"No arm reached the threshold {listed([text.threshold(at) for at in levels])}."
+        goal = f"the threshold {listed([text.threshold(at) for at in levels])}"
+        open_runs = _unfinished(entry for target in targets.values() for entry in target["arms"].values())
+        return f"No run has reached {goal} yet; {open_runs}." if open_runs else f"No arm reached {goal}."
     if report["primary_pair"]:
         return _of_pair(report, *report["primary_pair"])
     return " ".join(_of_target(name, target) for name, target in targets.items() if target["thresholds"])
@@ -45,11 +47,29 @@ def _of_pair(report: dict[str, Any], arm: str, base: str) -> str:
     place = f"score {text.threshold(levels[0])}" if len(levels) == 1 else "each target’s threshold"
     units = {CLOCKS[target["clock"]] for target in asked.values()}
     unit = units.pop() if len(units) == 1 else "steps"
+    if not any(claim["ratio"] for claim in claims.values()):
+        open_runs = _unfinished(t["arms"][one] for t in asked.values() for one in (arm, base))
+        if open_runs:
+            return f"Whether {arm} reaches {place} in fewer {unit} than {base} is not known yet: {open_runs}."
     if not faster:
         return f"{arm} did not reach {place} in fewer {unit} than {base}{'' if len(asked) == 1 else ' on any target'}."
     where = f" on {listed(faster)}" if len(faster) == len(asked) < 3 else f" on {len(faster)} of {len(asked)} targets"
-    settled = "" if len(sure) == len(faster) else f"; settled beyond chance on {len(sure) or 'none'}"
-    return f"{arm} reached {place} in fewer {unit} than {base}{where}{settled}."
+    return f"{arm} reached {place} in fewer {unit} than {base}{where}{_chance(len(sure), len(faster))}."
+
+
+def _chance(sure: int, faster: int) -> str:
+    """What the intervals say of ``faster`` gains, of which they hold up ``sure``."""
+    if sure == faster:
+        return ""
+    if sure:
+        return f"; on {sure} of these more clearly than chance explains"
+    return "; so few runs could show that by chance" if faster == 1 else "; on each of these chance could explain it"
+
+
+def _unfinished(entries: Iterable[dict[str, Any]]) -> str:
+    """'2 of 5 runs are unfinished'; "" where none is."""
+    cut = [one for entry in entries for one in entry.get("unfinished", ())]  # reports of before did not say
+    return f"{sum(cut)} of {len(cut)} runs {'is' if sum(cut) == 1 else 'are'} unfinished" if any(cut) else ""
 
 
 def _ranked(target: dict[str, Any], at: str) -> list[tuple[float, str]]:
@@ -62,14 +82,17 @@ def _of_target(name: str, target: dict[str, Any]) -> str:
     at, unit = target["thresholds"][0], CLOCKS[target["clock"]]
     first, *rest = _ranked(target, level(at)) or [None]
     if first is None:
-        return f"On {name} no arm’s median run reached {text.threshold(at)}."
+        open_runs = _unfinished(target["arms"].values())
+        return f"On {name} no arm’s median run reached {text.threshold(at)}{open_runs and f'; {open_runs}'}."
     others = len(target["arms"]) - 1 - len(rest)
     said = f"On {name}, {first[1]} reached {text.threshold(at)} after {text.count(first[0])} {unit}"
     if rest:
         said += f", {rest[0][1]} after {text.count(rest[0][0])}"
     more = len(rest) - 1
     said += f" and {more} more arm{'s' * (more > 1)} later" if more > 0 else ""
-    return said + (f"; {others} did not." if others else ".")
+    open_runs = _unfinished(target["arms"].values())
+    missed = f"; {others} did not{' yet' * bool(open_runs)}" if others else ""
+    return f"{said}{missed}{open_runs and f'; {open_runs}'}."
 
 
 def headlines(report: dict[str, Any], styles: dict[str, int]) -> list[dict[str, Any]]:
@@ -100,15 +123,17 @@ def _claimed(report: dict[str, Any], target: dict[str, Any], arm: str, base: str
     entry, first, unit = target["arms"][arm], target["thresholds"][0], CLOCKS[target["clock"]]
     goal = f"score {text.threshold(first)}"
     if not entry["reached"][level(first)] and not target["arms"][base]["reached"][level(first)]:
-        return {"value": "not reached", "small": True, "phrase": f"{goal}, by neither {arm} nor {base}", "detail": "",
-                "more": [], "arm": arm}  # fmt: skip
+        detail = _unfinished((entry, target["arms"][base]))
+        return {"value": "not reached" + " yet" * bool(detail), "small": True, "detail": detail, "more": [],
+                "phrase": f"{goal}, by neither {arm} nor {base}", "arm": arm}  # fmt: skip
     claim, in_time = (entry[key][level(first)][base] for key in ("speedup", "speedup_seconds"))
     value, detail = text.claim(claim)
     settled = value not in ("unsettled", "unknown")
     slower = claim["ratio"] is not None and claim["ratio"] <= 1
     verb = "the speed of" if slower else "faster than"
     phrase = f"{verb} {base} to {goal}, in {unit}" if settled else f"{arm} against {base}, to {goal}"
-    more = [f"in time: {text.claim(in_time)[0]}"]
+    cpu = entry.get("speedup_cpu_seconds", {}).get(level(first), {}).get(base)  # older runs did not record it
+    more = [f"in time: {text.claim(in_time)[0]}" + (f"; in CPU time: {text.claim(cpu)[0]}" if cpu else "")]
     for at in target["thresholds"][1:]:
         more.append(f"to {text.threshold(at)}: {text.claim(entry['speedup'][level(at)][base])[0]}")
     if report["pretraining"] and uses_pretraining(arm):
@@ -135,7 +160,9 @@ def _fastest(target: dict[str, Any]) -> dict[str, Any]:
     ranked = _ranked(target, level(first))
     if not ranked:
         phrase = f"score {text.threshold(first)}, by the median run of any arm"
-        return {"value": "not reached", "small": True, "phrase": phrase, "detail": "", "more": [], "arm": ""}
+        detail = _unfinished(target["arms"].values())
+        value = "not reached" + " yet" * bool(detail)
+        return {"value": value, "small": True, "phrase": phrase, "detail": detail, "more": [], "arm": ""}
     steps, arm = ranked[0]
     interval = target["arms"][arm]["intervals"]["steps_to_thresholds"][level(first)]
     detail = f"95 %: {text.interval(interval, text.count)}" if interval else ""

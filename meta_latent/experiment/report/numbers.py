@@ -3,8 +3,8 @@ with.
 
 What each number means is defined in :mod:`meta_latent.ops.learning_speed`; which arms are compared, in
 :mod:`meta_latent.experiment.report.arms`. Whatever depends on a threshold is a mapping from the threshold,
-written as text, to the value. A failed or interrupted run counts with what it showed: censored at its last
-evaluation, which can only weaken a claim.
+written as text, to the value. A failed run counts with what it showed: censored at its last evaluation, which can
+only weaken a claim. An unfinished one has no final score, and is left out of times from its last evaluation on.
 """
 
 from __future__ import annotations
@@ -39,8 +39,12 @@ class Bootstrap:
         return np.random.default_rng([self.seed, zlib.crc32("\n".join(names).encode(errors="replace"))])
 
     def interval(self, strata: Sequence[Sequence[float]], statistic, *names: str):
-        """Interval of ``statistic`` over ``strata`` of runs, one per task; None where it cannot be drawn."""
-        arrays = [np.array(stratum) for stratum in strata]
+        """Interval of ``statistic`` over ``strata`` of runs, one per task, without values that are None; None where it
+        cannot be drawn.
+        """
+        arrays = [np.array([value for value in stratum if value is not None]) for stratum in strata]
+        if not all(map(np.size, arrays)):
+            return None
         return ls.stratified_bootstrap(arrays, statistic, self.rng(*names), resamples=self.resamples)
 
 
@@ -133,10 +137,29 @@ def success_curves(cells: Sequence[Cell]) -> list[ls.Curve]:
     return [dataclasses.replace(c.curve, scores=c.log.success) for c in cells] if whole else []
 
 
+def cpu_curves(cells: Sequence[Cell]) -> list[ls.Curve]:
+    """CPU time as if it were the time that passed; [] where a run did not record it."""
+    whole = all(np.isfinite(cell.log.cpu_seconds).all() for cell in cells)
+    return [dataclasses.replace(c.curve, seconds=c.log.cpu_seconds) for c in cells] if whole else []
+
+
+def _final(curve: ls.Curve) -> float | None:
+    """Of one run; None where its end is still to come."""
+    return None if curve.unfinished else ls.final_score(curve, FINAL_EVALUATIONS)
+
+
+def iqm(values: Sequence[float | None]) -> float | None:
+    """Interquartile mean of those that have a value; None where none has."""
+    known = [value for value in values if value is not None]
+    return float(ls.iqm(np.array(known))) if known else None
+
+
 def _final_raw_return(cells: Sequence[Cell]) -> list[float | None]:
-    """Per run the mean raw return of its last evaluations, as many as make its final score; None = not recorded."""
-    last = [cell.log.raw_return[-FINAL_EVALUATIONS:] for cell in cells]
-    return [float(values.mean()) if np.isfinite(values).all() else None for values in last]
+    """Per run the mean raw return of its last evaluations, as many as make its final score; None = not recorded, or
+    unfinished.
+    """
+    last = [(cell.log.raw_return[-FINAL_EVALUATIONS:], cell.curve.unfinished) for cell in cells]
+    return [float(raw.mean()) if np.isfinite(raw).all() and not cut else None for raw, cut in last]
 
 
 def _by_episode(cells: Sequence[Cell], key: str) -> list[tuple[float, ...] | None]:
@@ -147,25 +170,27 @@ def _by_episode(cells: Sequence[Cell], key: str) -> list[tuple[float, ...] | Non
 def _arm(question: Question, arm: str, cells: Sequence[Cell], draw: Bootstrap) -> dict[str, Any]:
     """What is known of one arm on one target by itself."""
     curves, success = [cell.curve for cell in cells], success_curves(cells)
-    final, solved = ([ls.final_score(c, FINAL_EVALUATIONS) for c in group] for group in (curves, success))
-    raw = _final_raw_return(cells)
+    final, solved = ([_final(c) for c in group] for group in (curves, success))
+    raw, ended = _final_raw_return(cells), [cell for cell in cells if not cell.curve.unfinished]
     result: dict[str, Any] = {
         "seeds": [int(c.seed) if c.seed.isdecimal() else c.seed for c in cells],
         "budget": budget_of(cells),
         "stopped_at": [curve.stopped_at for curve in curves],
+        "unfinished": [curve.unfinished for curve in curves],
         "curve": _curve_table(cells),
         "reached": {},
         "jumpstart": [None] * len(cells),
         "first_score": [float(c.scores[c.trained][0]) if c.trained.any() else None for c in curves],
         "final_score": final,
-        "final_score_iqm": float(ls.iqm(np.array(final))),
+        "final_score_iqm": iqm(final),
         "final_success": solved or [None] * len(cells),
-        "final_success_iqm": float(ls.iqm(np.array(solved))) if solved else None,
+        "final_success_iqm": iqm(solved),
         "final_raw_return": raw,
-        "final_raw_return_iqm": None if None in raw else float(ls.iqm(np.array(raw))),
+        "final_raw_return_iqm": None if None in _final_raw_return(ended) else iqm(raw),
         "area_ratio": {},
         "speedup": {level(threshold): {} for threshold in question.thresholds},
         "speedup_seconds": {level(threshold): {} for threshold in question.thresholds},
+        "speedup_cpu_seconds": {level(threshold): {} for threshold in question.thresholds},
         "seconds": [float(c.seconds[-1]) for c in curves],
         "returns_by_episode": _by_episode(cells, "returns_by_episode"),
         "success_by_episode": _by_episode(cells, "success_by_episode"),
@@ -178,6 +203,8 @@ def _arm(question: Question, arm: str, cells: Sequence[Cell], draw: Bootstrap) -
     name = (question.target, arm)
     for key, unit in (("steps_to_thresholds", question.clock), ("seconds_to_thresholds", "seconds")):
         _add_times(result, key, unit, curves, question.thresholds, draw, name)
+    cpu = cpu_curves(cells)
+    _add_times(result, "cpu_seconds_to_thresholds", "seconds", cpu, question.thresholds if cpu else (), draw, name)
     reached = {key: sum(t is not None for t in times) for key, times in result["steps_to_thresholds"].items()}
     result["reached"] = reached
     # The first threshold's times under the names that format 1 had.
@@ -210,6 +237,7 @@ def _compare(
     """
     name, base, primary = (question.target, *pair), pair[1], "base" not in result
     curves, base_curves = [c.curve for c in own], [c.curve for c in other]
+    cpu, base_cpu = cpu_curves(own), cpu_curves(other)
     # Areas are averages over one range: within both budgets, and no further than every run is known.
     common = ls.common_range([*curves, *base_curves], min(budget_of(own), budget_of(other)))
     area, means = ls.Ratio(None), None
@@ -221,6 +249,10 @@ def _compare(
         for key, unit, saved in (("speedup", question.clock, "steps"), ("speedup_seconds", "seconds", "seconds")):
             found = claim(curves, base_curves, threshold, unit, draw, (*name, key, level(threshold)))
             result[key][level(threshold)][base] = found | {f"saved_{saved}": found.pop("saved")}
+        if cpu and base_cpu:
+            key = "speedup_cpu_seconds"
+            found = claim(cpu, base_cpu, threshold, "seconds", draw, (*name, key, level(threshold)))
+            result[key][level(threshold)][base] = found | {"saved_cpu_seconds": found.pop("saved")}
     if primary:
         result |= {"base": base, "mean_score": means, "common_range": common}
         result["intervals"]["area_ratio"] = area.interval
@@ -237,8 +269,9 @@ def claim(
     ratio = ls.speedup(times, base_times, draw.rng(*names), resolution=resolution, resamples=draw.resamples)
     # The least that can have been saved: base at its earliest, learner at its latest (inf: no claim).
     saved = base_times.median()[0] - times.median()[1]
+    known = math.isfinite(saved) and ratio.reason != ls.UNFINISHED
     found = {key: getattr(ratio, key) for key in ("lower_bound", "interval", "reason")}
-    return found | {"ratio": ratio.value, "saved": saved if math.isfinite(saved) else None}
+    return found | {"ratio": ratio.value, "saved": saved if known else None}
 
 
 def _add_jumpstart(result: dict[str, Any], curves, base_curves, draw: Bootstrap, name) -> None:
@@ -263,6 +296,7 @@ def target_numbers(
         for base in (base for base in bases[arm] if base in arms):
             _compare(question, results[arm], (arm, base), arms[arm], arms[base], draw)
     warnings += _few_seeds(question.target, results)
+    warnings += [text for arm in names for text in _unfinished(question, arm, results[arm])]
     warnings += [text for arm in names for text in _not_reached(question, arm, results[arm])]
     facts = dataclasses.asdict(question) | {"normalised": question.normalised}
     facts["threshold"] = next(iter(question.thresholds), None)
@@ -282,12 +316,22 @@ def _few_seeds(target: str, results: dict[str, Any]) -> list[str]:
     return [text for text in found if text]
 
 
+def _unfinished(question: Question, arm: str, result: dict[str, Any]) -> list[str]:
+    cut = result["unfinished"]
+    if not any(cut):
+        return []
+    which = f"{sum(cut)} of {len(cut)} runs {'is' if sum(cut) == 1 else 'are'} unfinished"
+    return [f"{question.target}, {arm}: {which}; from the last evaluation on nothing is known of them, and they are "
+            "left out of what they cannot tell."]  # fmt: skip
+
+
 def _not_reached(question: Question, arm: str, result: dict[str, Any]) -> list[str]:
-    """Per threshold how many runs did not reach it, and how many of these had stopped at a lower one."""
+    """Per threshold how many finished runs did not reach it, and how many of these had stopped at a lower one."""
     found = []
     for threshold in question.thresholds:
         times = result["steps_to_thresholds"][level(threshold)]
-        missed = [at for at, time in zip(result["stopped_at"], times, strict=True) if time is None]
+        runs = zip(result["stopped_at"], times, result["unfinished"], strict=True)
+        missed = [at for at, time, cut in runs if time is None and not cut]
         stopped = sorted({at for at in missed if at is not None and at < threshold})
         if not missed:
             continue

@@ -42,6 +42,7 @@ def _target(run: Run, report: dict[str, Any], name: str, styles: dict[str, int],
     return target | {
         "name": name, "anchor": f"target-{pictures.slug(name)}", "told": told_tasks.of_target(cells),
         "settings": settings_shown.between_arms(cells), "clock": CLOCKS[clock], "groups": groups,
+        "cpu": any(entry["medians"]["cpu_seconds_to_thresholds"] for _, entry in arms),
         "paired": any("base" in entry for _, entry in arms),
         "figures": pictures.target_figures(run, name, target, styles, draw),
         "metrics": plasticity.figures_of(name, target, styles) + pictures.metric_figures(name, target, styles),
@@ -84,6 +85,7 @@ def _contents(report: dict[str, Any], targets: list[dict[str, Any]], given: dict
 def render(run: Run, report: dict[str, Any], draw: Bootstrap) -> str:
     """The whole page as text; also writes figures to ``run.path/report/*.png``."""
     styles = drawing.assign_styles(list(report["aggregate"]))
+    told_tasks.register_own(run)
     embedded, linked = media.videos(run)
     arms = [entry for target in report["targets"].values() for entry in target["arms"].values()]
     targets = [_target(run, report, name, styles, draw) for name in report["targets"]]

@@ -170,12 +170,15 @@ def time_rows(target: dict[str, Any], threshold: float, styles: dict[str, int]) 
             max(place for place, v in zip(curve[target["clock"]], row, strict=True) if v is not None)
             for row in curve["score"]
         ]
+        cut = entry.get("unfinished", [False] * len(times))  # reports of before did not say
+        runs = list(zip(places, times, cut, strict=True))
         median, interval = (entry[kind]["steps_to_thresholds"][at] for kind in ("medians", "intervals"))
         low, high = (math.inf if end is None else end for end in median)
         ends = None if interval is None else tuple(math.inf if end is None else end for end in interval)
         found.append(time_figures.TimeRow(
             f"{arm} ≥ {at}" if several else arm, styles[arm], tuple(t for t in times if t is not None),
-            tuple(p for p, t in zip(places, times, strict=True) if t is None), (low, high), ends,
+            tuple(p for p, t, cut in runs if t is None and not cut), (low, high), ends,
+            tuple(p for p, t, cut in runs if t is None and cut),
         ))  # fmt: skip
     return sorted(found, key=lambda row: row.median[::-1])
 

@@ -52,14 +52,15 @@ class Log:
     """What metrics.jsonl holds of one run.
 
     ``curve``: its evaluations, E of them, cut before the first score that is no finite number; None = none.
-    ``success`` (E,): share of episodes that ended solved, ``raw_return`` (E,): as the task pays it, both NaN where they
-    were not recorded. ``last``: the last evaluation of the curve as it was recorded. ``train``: the records between
-    evaluations, in order: clocks, and each metric's mean since the last evaluation.
+    ``success`` (E,): share of episodes that ended solved, ``raw_return`` (E,): as the task pays it, ``cpu_seconds``
+    (E,): of the process; all NaN where they were not recorded. ``last``: the last evaluation of the curve as it was
+    recorded. ``train``: the records between evaluations, in order: clocks, and each metric's mean since the last one.
     """
 
     curve: Curve | None = None
     success: np.ndarray = field(default_factory=lambda: np.zeros(0))
     raw_return: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    cpu_seconds: np.ndarray = field(default_factory=lambda: np.zeros(0))
     last: dict[str, Any] = field(default_factory=dict)
     train: tuple[dict[str, Any], ...] = ()
 
@@ -86,7 +87,8 @@ def read_log(path: Path, clock: str, stopped_at: float | None, notes: list[str])
     curve = _curve(found, clock, stopped_at, notes)
     if curve is None:
         return Log(train=tuple(train))
-    return Log(curve, _column(found, "success"), _column(found, "raw_return"), found[-1], tuple(train))
+    columns = (_column(found, key) for key in ("success", "raw_return", "cpu_seconds"))
+    return Log(curve, *columns, last=found[-1], train=tuple(train))
 
 
 def _column(records: list[dict[str, Any]], key: str) -> np.ndarray:

@@ -80,7 +80,8 @@ def _arm(arm: dict[str, Any], thresholds: list[float]) -> dict[str, Any]:
     if len(arm["seeds"]) == 1:  # it was given intervals of no width
         intervals = {key: at(None) if isinstance(ends, dict) else None for key, ends in intervals.items()}
         new["speedup"] = at({base: claim | {"interval": None} for base, claim in claims.items()})
-    return new | {"medians": medians, "intervals": intervals, "stopped_at": empty}
+    new |= {"stopped_at": empty, "unfinished": [False] * len(arm["seeds"])}
+    return new | {"medians": medians, "intervals": intervals}
 
 
 def _aggregate(entry: dict[str, Any], thresholds: list[float]) -> dict[str, Any]:

@@ -31,6 +31,8 @@ from meta_latent.ops.learning_speed import AXES, Curve, threshold_index
 METRICS = "metrics.jsonl"
 CELL_FILES = (RECORD, METRICS, CONFIG)
 CELL_DEPTH = 4  # TARGET/ALGORITHM/START/SEED
+UNFINISHED = ("running", "interrupted")
+"""Statuses of runs whose end is still to come. One that failed has had its end, and counts with what it showed."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,8 @@ def _with_log(cell: Cell, clock: str) -> Cell:
     log = read_log(cell.path / METRICS, clock, number(cell.facts.get("stopped_at")), notes)
     if "stopped_at" not in cell.facts and log.curve is not None:
         log = dataclasses.replace(log, curve=_stopped(log.curve, cell.facts))
+    if log.curve is not None and cell.status in UNFINISHED:
+        log = dataclasses.replace(log, curve=dataclasses.replace(log.curve, unfinished=True))
     return dataclasses.replace(cell, clock=clock, log=log, notes=tuple(notes))
 
 

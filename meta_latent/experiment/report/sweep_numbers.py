@@ -1,6 +1,7 @@
 """The numbers of a sweep: every variant's arms over all pretrainings and runs, and their comparisons.
 
-A line is one arm of one group: a variant with all its seeds of pretraining. Runs that variants share count once.
+A line is one arm of one group: a variant with all its seeds of pretraining. Runs that variants share count once. Runs
+that are unfinished have no final score, and count in times to thresholds alone.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 from meta_latent.experiment.report.arms import compared, in_order, uses_pretraining
 from meta_latent.experiment.report.numbers import FINAL_EVALUATIONS, Bootstrap, level
 from meta_latent.experiment.report.records import number
-from meta_latent.experiment.report.sources import Cell, read_run
+from meta_latent.experiment.report.sources import UNFINISHED, Cell, read_run
 from meta_latent.ops import hierarchical
 from meta_latent.ops import learning_speed as ls
 
@@ -52,7 +53,7 @@ def groups_of(root: Path, variants: Sequence[Mapping[str, Any]], warnings: list[
 
 def levels(groups: Sequence[Group]) -> np.ndarray:
     """(LEVELS,) scores at which profiles are read: from 0 or the lowest final score to 1 or the highest."""
-    cells = [cell for group in groups for cell in group.cells if cell.curve is not None]
+    cells = [cell for group in groups for cell in group.cells if cell.curve is not None and not cell.curve.unfinished]
     finals = [_final(cell) for cell in cells if _normalised([cell])]
     return np.linspace(min([0.0, *finals]), max([1.0, *finals]), LEVELS)
 
@@ -64,11 +65,13 @@ def group_numbers(group: Group, draw: Bootstrap, at: np.ndarray, warnings: list[
     """
     result = {}
     for arm in in_order(compared(group.cells, [])):
-        own = [cell for cell in group.cells if cell.arm == arm and cell.curve is not None]
+        begun = [cell for cell in group.cells if cell.arm == arm and cell.curve is not None]
+        own = [cell for cell in begun if not cell.curve.unfinished]
         if not own:
             continue
-        tasks = tasks_of(own)
-        targets = {name: _target(name, cells, draw, (group.name, arm)) for name, cells in by_target(own).items()}
+        tasks, seen = tasks_of(own), by_target(begun)
+        targets = {name: _target(name, cells, seen[name], draw, (group.name, arm))
+                   for name, cells in by_target(own).items()}  # fmt: skip
         alike = len(targets) == 1 or all(target["normalised"] for target in targets.values())
         models = len({_model(cell) for cell in own})
         result[arm] = {
@@ -77,7 +80,7 @@ def group_numbers(group: Group, draw: Bootstrap, at: np.ndarray, warnings: list[
             "final_score_interval": _iqm_interval(tasks, draw, group.name, arm, "all") if alike else None,
             "profile": _profile(tasks, draw, at, group.name, arm) if alike and _normalised(own) else None,
         }  # fmt: skip
-        warnings += _warnings(f"{group.name}, {arm}", result[arm], own)
+        warnings += _warnings(f"{group.name}, {arm}", result[arm], begun)
     return result
 
 
@@ -112,7 +115,8 @@ def comparisons(groups: Sequence[Group], draw: Bootstrap) -> list[dict[str, Any]
 
 def _improvement(learner: tuple[Group, str], base: tuple[Group, str], draw: Bootstrap) -> dict[str, Any] | None:
     """None where the two share no target, or all their runs."""
-    own, other = ([c for c in g.cells if c.arm == arm and c.curve is not None] for g, arm in (learner, base))
+    own, other = ([c for c in g.cells if c.arm == arm and c.curve is not None and not c.curve.unfinished]
+                  for g, arm in (learner, base))  # fmt: skip
     shared = [target for target in by_target(own) if target in by_target(other)]
     if not shared or {c.path.resolve() for c in own} == {c.path.resolve() for c in other}:
         return None
@@ -132,8 +136,10 @@ def _chance_interval(pair, draw: Bootstrap, told: Mapping[str, Any]) -> tuple[fl
     return ls.percentile_interval(drawn) if drawn.size else None
 
 
-def _target(name: str, cells: Sequence[Cell], draw: Bootstrap, line: tuple[str, str]) -> dict[str, Any]:
-    """One arm on one target."""
+def _target(
+    name: str, cells: Sequence[Cell], seen: Sequence[Cell], draw: Bootstrap, line: tuple[str, str]
+) -> dict[str, Any]:
+    """One arm on one target. ``seen``: also the runs that are unfinished."""
     tasks = tasks_of(cells)
     asked = next((cell.thresholds for cell in cells if cell.thresholds), ())
     result: dict[str, Any] = {
@@ -144,7 +150,7 @@ def _target(name: str, cells: Sequence[Cell], draw: Bootstrap, line: tuple[str, 
         "final_score_interval": _iqm_interval(tasks, draw, *line, name),
     }  # fmt: skip
     for threshold in asked:
-        times = ls.Times.of([cell.curve for cell in cells], threshold)
+        times = ls.Times.of([cell.curve for cell in seen], threshold)
         told = {"reached": int(times.reached.sum()), "median": times.median()}
         result["thresholds"][level(threshold)] = told
     return result
@@ -168,9 +174,11 @@ def _warnings(line: str, told: Mapping[str, Any], cells: Sequence[Cell]) -> list
     found = [ls.few_seeds_warning(fewest, line)]
     if told["pretrainings"] == 1:
         found.append(f"{line}: one pretrained model; its own luck is in no interval.")
-    unfinished = sum(cell.status != "done" for cell in cells)
+    unfinished, failed = (sum(cell.status in statuses for cell in cells) for statuses in (UNFINISHED, ("failed",)))
     if unfinished:
-        found.append(f"{line}: {unfinished} runs have not finished and count with what they showed.")
+        found.append(f"{line}: {unfinished} of {len(cells)} runs are unfinished and have no final score.")
+    if failed:
+        found.append(f"{line}: {failed} of {len(cells)} runs failed and count with what they showed.")
     return [text for text in found if text]
 
 

@@ -14,11 +14,12 @@ from meta_latent.errors import UserError
 from meta_latent.experiment.report import drawing, sweep_figures, sweep_numbers, text
 from meta_latent.experiment.report.analysis import plain
 from meta_latent.experiment.report.numbers import Bootstrap
+from meta_latent.experiment.settings import experiments
 from meta_latent.files import atomic_write_bytes
 from meta_latent.ops import learning_speed as ls
 
 FORMAT = 1
-NUMBERS, PAGE = "sweep.json", "sweep.html"
+NUMBERS, PAGE = experiments.SWEEP, "sweep.html"
 
 
 def write_variants(root: Path, variants: Sequence[tuple[str, str, dict[str, Any]]]) -> None:

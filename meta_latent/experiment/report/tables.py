@@ -24,9 +24,12 @@ def speed_row(arm: str, entry: dict[str, Any], style: int, at: str, cost: dict |
         "steps": text.median(medians["steps_to_thresholds"][at]),
         "steps_interval": interval(intervals["steps_to_thresholds"][at], count),
         "reached": f"{entry['reached'][at]} / {len(entry['seeds'])}",
+        "unfinished": f"{sum(entry['unfinished'])} unfinished" if any(entry["unfinished"]) else "",
         "speedup": text.claim(claim), "speedup_seconds": text.claim(in_time if in_time.get("ratio") else {}),
         "seconds": text.median(medians["seconds_to_thresholds"][at], duration),
         "seconds_interval": interval(intervals["seconds_to_thresholds"][at], duration),
+        "cpu": text.median(medians.get("cpu_seconds_to_thresholds", {}).get(at), duration),
+        "cpu_interval": interval(intervals.get("cpu_seconds_to_thresholds", {}).get(at), duration),
         "break_even": paid,
     }  # fmt: skip
 

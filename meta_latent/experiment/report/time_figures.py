@@ -17,7 +17,8 @@ from meta_latent.ops import learning_speed as ls
 @dataclass(frozen=True)
 class TimeRow:
     """One row of :func:`times_to_threshold`. ``reached``: the runs' times; ``censored``: how long the others
-    were watched; ``median``: ``(low, high)``; ``interval``: ``(low, high)`` or None; inf = open.
+    were watched; ``median``: ``(low, high)``; ``interval``: ``(low, high)`` or None; inf = open. ``unfinished``: how
+    long those were watched that were interrupted, or go on.
     """
 
     label: str
@@ -26,6 +27,7 @@ class TimeRow:
     censored: tuple[float, ...]
     median: tuple[float, float]
     interval: tuple[float, float] | None
+    unfinished: tuple[float, ...] = ()
 
 
 @styled
@@ -34,11 +36,12 @@ def times_to_threshold(rows: Sequence[TimeRow], unit: str = "env_steps") -> Figu
     dots = runs.
 
     Censored: an open arrow points right from where the run was last seen; an open interval ends in an arrow
-    too.
+    too. Unfinished: a cross there.
     """
     width = 4.4 + 0.07 * max(0, max(len(row.label) for row in rows) - 16)
     figure, axes = new_axes(width, 0.9 + 0.42 * len(rows), f"{CLOCKS[unit]} to threshold", "")
-    shown = [v for r in rows for v in (*r.reached, *r.censored, *r.median, *(r.interval or ())) if np.isfinite(v)]
+    told = [(*r.reached, *r.censored, *r.unfinished, *r.median, *(r.interval or ())) for r in rows]
+    shown = [v for values in told for v in values if np.isfinite(v)]
     right, least = max(shown, default=1.0) * 1.1 or 1.0, min((v for v in shown if v > 0), default=1.0)
     left = 0.8 * least if min(shown, default=0.0) > 0 and right >= WIDE * least else 0.0
     if left:
@@ -51,6 +54,7 @@ def times_to_threshold(rows: Sequence[TimeRow], unit: str = "env_steps") -> Figu
                   markeredgewidth=0, **runs)  # fmt: skip
         axes.plot(row.censored, np.full(len(row.censored), y + 0.2), ">", fillstyle="none", markersize=5,
                   markeredgewidth=1, **runs)  # fmt: skip
+        axes.plot(row.unfinished, np.full(len(row.unfinished), y + 0.2), "x", markersize=4.5, markeredgewidth=1, **runs)
         low, high = row.median
         if np.isfinite(high):
             axes.plot(high, y, "D", color=colour, markersize=6.5, markeredgewidth=0, zorder=4)

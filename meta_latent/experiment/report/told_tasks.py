@@ -1,9 +1,15 @@
-"""What the tasks of a run are, in words and as a picture: from the settings that its cells and pretraining kept."""
+"""What the tasks of a run are, in words and as a picture: from the settings that its cells and pretraining kept.
+
+What a task pays is in its run's record; older runs, and pictures, need the suite, which a user's own package may
+register.
+"""
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +17,9 @@ import task_suites
 from meta_latent.errors import UserError
 from meta_latent.experiment.report.pretrained import Pretraining
 from meta_latent.experiment.report.settings_shown import mapping, stored
-from meta_latent.experiment.report.sources import Cell
+from meta_latent.experiment.report.sources import Cell, Run
+from meta_latent.experiment.settings import extensions
+from meta_latent.experiment.settings.experiments import FILE
 from task_suites import gallery
 
 PIXELS = 128
@@ -26,7 +34,8 @@ def of_target(cells: Sequence[Cell]) -> dict[str, Any] | None:
         return None
     task = settings["task"]
     counts = {"learned": task.get("tasks"), "tested": task.get("test_tasks"), "data": task.get("data") or ""}
-    return _told(task, settings.get("suite"), picture=True) | counts
+    recorded = next((pays for cell in cells if isinstance(pays := cell.facts.get("pays"), str)), "")
+    return _told(task, settings.get("suite"), recorded, picture=True) | counts
 
 
 def of_sources(runs: Sequence[Pretraining]) -> list[dict[str, Any]]:
@@ -34,23 +43,37 @@ def of_sources(runs: Sequence[Pretraining]) -> list[dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for run in runs:
         settings = stored(run.path)
-        sources = mapping(settings.get("pretrain")).get("sources")
-        for source in sources if isinstance(sources, list) else ():
-            told = _told(mapping(source), settings.get("suite"), picture=False)
+        sources, pays = mapping(settings.get("pretrain")).get("sources"), run.facts.get("pays")
+        sources, pays = (value if isinstance(value, list) else [] for value in (sources, pays))
+        for source, recorded in itertools.zip_longest(sources, pays[: len(sources)], fillvalue=""):
+            told = _told(mapping(source), settings.get("suite"), str(recorded), picture=False)
             found.setdefault(str(told), told)
     return list(found.values())
 
 
-def _told(wanted: Mapping[str, Any], shared: Any, picture: bool) -> dict[str, Any]:
-    """Suite, split, index, options and distractors as they were set; ``reward`` in words and ``picture`` as a data URI,
-    both "" where the suite is not installed or the machine cannot draw.
+def register_own(run: Run) -> None:
+    """Import the packages that the runs were started with, which register suites; those that cannot be are missing."""
+    kept = [stored(run.path, FILE), *(stored(cell.path) for cell in run.cells)]
+    names = [name for settings in kept if isinstance(found := settings.get("imports"), list) for name in found]
+    for name in dict.fromkeys(map(str, names)):
+        with contextlib.suppress(Exception):  # whatever is wrong with it costs words and pictures only
+            extensions.import_packages([name])
+
+
+def _told(wanted: Mapping[str, Any], shared: Any, recorded: str, picture: bool) -> dict[str, Any]:
+    """Suite, split, index, options and distractors as they were set; ``reward`` in words, as ``recorded`` ("": not)
+    or as the suite says, and ``picture`` as a data URI, both "" where the suite is not installed or the machine cannot
+    draw.
     """
     options = {**mapping(shared), **mapping(wanted.get("options"))}
     found = {key: wanted.get(key) for key in ("suite", "split", "index")}
     found["options"] = ", ".join(f"{key}={value}" for key, value in options.items())
     distractors = wanted.get("distractors")
     found["distractors"] = ", ".join(map(_name, distractors)) if isinstance(distractors, list) else ""
-    return found | {"reward": _words(found, options), "picture": _picture(found, options) if picture else ""}
+    return found | {
+        "reward": recorded or _words(found, options),
+        "picture": _picture(found, options) if picture else "",
+    }
 
 
 def _name(distractor: Any) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 KINDS = (
     ("Runs that are not there or not finished", (": not run with seed", ": failed", ": interrupted", ": running",
-                                                 ": unknown")),
+                                                 ": unknown", " unfinished; ")),
     ("Too few seeds", ("only 1 seed", " seeds; intervals")),
     ("Thresholds that were not reached", ("did not reach the threshold",)),
     ("Pretraining", ("retraining", "No run started from the model")),

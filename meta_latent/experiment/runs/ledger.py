@@ -33,8 +33,9 @@ class Ledger:
                 continue
 
     def add(self, cell: str, kind: str, settings: str, **told: Any) -> None:
-        """Append an attempt at `cell`; kind: what finished cells are alike in their seconds. told: `outcome` ("done",
-        "again", "failed"), `seconds`, `status`, `line`. Raises `RunError` if the disk is full.
+        """Append an attempt at `cell`; kind: what finished cells are alike in their seconds. told: `outcome` (the kind
+        of the scheduler's event: "done", "again", "failed", "interrupted", "stopped"), `seconds`, `status`, `line`.
+        Raises `RunError` if the disk is full.
         """
         record = {"cell": cell, "kind": kind, "settings": settings, "at": round(time.time()), **told}
         files.append_bytes(self._path, b"\n" * self._torn + files.to_json(record) + b"\n")

@@ -10,7 +10,9 @@ run.save()                  # at a moment when nothing is half done
 
 from __future__ import annotations
 
+import math
 import sys
+import time
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -47,6 +49,27 @@ class Progress(dict):
         """Take over the content of `state()`."""
         self.clear()
         self.update(state)
+
+
+class RunClock:
+    """Keeps `seconds` and `cpu_seconds` of a run's `progress`: of the wall, and of all threads of this process, which
+    other work on the machine does not add to. Of a run that an earlier version began, which kept none, that is NaN.
+    """
+
+    def __init__(self, progress: Progress):
+        self._progress = progress
+        progress.setdefault("cpu_seconds", math.nan)
+        self.go()
+
+    def go(self) -> None:
+        """Go on from where `progress` stands; what has passed since it was read does not count."""
+        self._wall = time.monotonic() - self._progress["seconds"]
+        self._cpu = time.process_time() - self._progress["cpu_seconds"]
+
+    def read(self) -> None:
+        """Write into `progress` how long the run has taken by now."""
+        self._progress["seconds"] = time.monotonic() - self._wall
+        self._progress["cpu_seconds"] = time.process_time() - self._cpu
 
 
 class Resumable:

@@ -10,7 +10,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +142,18 @@ def read_record(folder: Path | str) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise UserError(f"{path} should hold a JSON object; restore it, or choose another folder with out=")
     return record
+
+
+def has_finished(folder: Path | str, settings: Callable[[], str]) -> bool:
+    """Whether the run in `folder` is done, with the settings whose checksum (`settings_sha256`) `settings` gives.
+
+    A damaged record, and a UserError of `settings`, count as not finished. Needs no lock.
+    """
+    try:
+        record = read_record(folder)
+        return record.get("status") == "done" and record.get("settings_sha256") == settings()
+    except UserError:
+        return False
 
 
 def settings_sha256(config: dict[str, Any], may_differ: tuple[str, ...] = ()) -> str:

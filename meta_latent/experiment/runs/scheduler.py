@@ -16,6 +16,8 @@ from meta_latent.experiment.runs.processes import Cell, LocalProcess, Process
 
 WRONG_INPUT = 2
 """Exit status of a cell that was asked for what cannot be: it is not tried again."""
+INTERRUPTED = 130
+"""Exit status of a cell that was told to stop, and saved: no failure of its own."""
 _POLL_SECONDS = 0.1
 _BUSY_SECONDS = 1.0
 
@@ -33,9 +35,9 @@ class Policy:
     """How cells are started, and what follows when one fails.
 
     launch: starts a cell. retries: how often a cell that failed begins again. deaths: how often one is taken over
-    whose process died of a signal, or with its machine. fail_fast: a cell that has failed for good stops all.
-    finished: whether somebody has finished a cell already. busy: whether another process works on it; it is then
-    waited for. remaining: seconds of the cells that (wait, run), None = unknown.
+    whose process was interrupted, or died of a signal or with its machine. fail_fast: a cell that has failed for good
+    stops all. finished: whether somebody has finished a cell already. busy: whether another process works on it; it
+    is then waited for. remaining: seconds of the cells that (wait, run), None = unknown.
     """
 
     launch: Callable[[Cell], Process] = LocalProcess
@@ -49,8 +51,9 @@ class Policy:
 
 @dataclass(frozen=True)
 class Event:
-    """What happened to a cell. kind: "started", "done", "failed", "again" (it failed and is tried again), "found"
-    (somebody had finished it), "skipped" (a cell it needs failed) or "stopped" (`Policy.fail_fast`).
+    """What happened to a cell. kind: "started", "done", "failed", "again" (it is tried again), "found" (somebody had
+    finished it), "interrupted" (it saved and stopped), "skipped" (a cell it needs did not finish) or "stopped"
+    (`Policy.fail_fast`).
 
     exit_status: of a finished cell (negative: killed by that signal). last_line: of its output; of a failed
     one the line that says why. seconds: it ran. standing: of all cells, in words.
@@ -81,7 +84,7 @@ def run_cells(
     progress: bool | None = None,
     policy: Policy | None = None,
 ) -> dict[str, str]:
-    """Run `cells` on `workers` processes and return {name: "done" | "failed" | "skipped" | "stopped"}.
+    """Run `cells` on `workers` processes and return {name: "done" | "failed" | "interrupted" | "skipped" | "stopped"}.
 
     A failed cell does not stop the others; cells that need it are skipped (see `Policy`). Ctrl-C, SIGTERM or a
     lost terminal passes SIGINT to the children, waits until they have saved, then raises `KeyboardInterrupt`; a
@@ -105,6 +108,7 @@ def run_cells(
         except KeyboardInterrupt:
             interrupts.say("interrupted: waiting for the running cells to save (Ctrl-C again kills them)")
             pool.interrupt()
+            pool.settle_interrupted()
             raise
         finally:
             for item in pool.running:  # an error of ours, such as one from `on_event`, leaves no orphans
@@ -126,7 +130,7 @@ class _Pool:
         """Settle what needs no process, and start cells as long as workers are free."""
         for cell in self.waiting[:]:
             results = [self.outcome.get(needed) for needed in cell.after]
-            if any(result in ("failed", "skipped") for result in results):
+            if any(result in ("failed", "interrupted", "skipped") for result in results):
                 self._settle(cell, "skipped")
             elif len(self.running) < self._workers and all(result == "done" for result in results):
                 self._begin(cell)
@@ -144,6 +148,8 @@ class _Pool:
             elif self._policy.busy(item.cell) or self._again(item.cell, status):
                 self.waiting.append(item.cell)
                 self._tell("again", item.cell, **told)
+            elif status == INTERRUPTED:
+                self._settle(item.cell, "interrupted", **told)
             else:
                 self._settle(item.cell, "failed", **told)
                 if self._policy.fail_fast:
@@ -167,6 +173,14 @@ class _Pool:
         except KeyboardInterrupt:
             for item in self.running:
                 item.process.kill()
+
+    def settle_interrupted(self) -> None:
+        """Take note of how long the cells had run that `interrupt` ended."""
+        for item in self.running:
+            item.process.wait()
+            told = {"exit_status": item.process.poll(), "seconds": time.monotonic() - item.started}
+            self._settle(item.cell, "done" if item.process.poll() == 0 else "interrupted", **told)
+        self.running.clear()
 
     def standing(self) -> str:
         """Done, running, failed, and the time that is left, in words."""
@@ -194,7 +208,8 @@ class _Pool:
 
     def _again(self, cell: Cell, status: int) -> bool:
         policy = self._policy
-        counts, most = (self._deaths, policy.deaths) if status < 0 else (self._failures, policy.retries)
+        killed = status < 0 or status == INTERRUPTED
+        counts, most = (self._deaths, policy.deaths) if killed else (self._failures, policy.retries)
         counts[cell.name] += 1
         return status != WRONG_INPUT and counts[cell.name] <= most
 

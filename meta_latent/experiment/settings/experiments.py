@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from meta_latent import files
+from meta_latent.errors import UserError
 from meta_latent.experiment.settings import config
 from meta_latent.experiment.settings.config import Override
 from meta_latent.experiment.settings.schema import ExperimentConfig
@@ -15,6 +16,8 @@ from meta_latent.experiment.settings.structure import Origin
 
 FILE = "experiment.yaml"
 """In a folder of runs: all settings of the experiment."""
+SWEEP = "sweep.json"
+"""In the folder of a sweep, which is none of one experiment's runs."""
 Schema = TypeVar("Schema", bound=ExperimentConfig)
 
 
@@ -40,6 +43,13 @@ def load_with_origins(schema: type[Schema], name: str, overrides: Sequence[Overr
 def path_of(experiment: ExperimentConfig) -> Path:
     """Where `write` writes."""
     return Path(experiment.out) / experiment.name / FILE
+
+
+def refuse_sweep(experiment: ExperimentConfig) -> None:
+    """Raise UserError where the experiment's runs would lie in the folder of a sweep."""
+    folder = path_of(experiment).parent
+    if (folder / SWEEP).is_file():
+        raise UserError(f"{folder} holds a sweep; give the experiment another name= or out=")
 
 
 def write(experiment: ExperimentConfig) -> None:

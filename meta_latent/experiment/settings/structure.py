@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from meta_latent.errors import UserError
+from meta_latent.errors import Faults, UserError
 from meta_latent.ranges import Outside, is_filled_in, limits_of
 
 DEFAULTS = "the defaults"
@@ -48,24 +48,26 @@ def build(schema: type, values: Mapping[str, Any], origin: Origin, key: str = ""
     with string keys (`Keyed` too), Any, and dataclasses in any of these. In a union of dataclasses the one
     whose Literal fields fit is taken.
     Raises `UserError` for unknown or missing keys, for values of another type and for those outside a field's
-    limits (`meta_latent.ranges`); a `ValueError` from a dataclass's own `__post_init__` becomes a `UserError`
-    that names the key, and where the fields it speaks of came from.
+    limits (`meta_latent.ranges`), `UserErrors` where there are several; a `ValueError` from a dataclass's own
+    `__post_init__` becomes a `UserError` that names the key, and where the fields it speaks of came from.
     """
     if not isinstance(values, Mapping):
         raise _mismatch(values, schema, origin, key)
     hints = _hints(schema)
     fields = {field.name: field for field in settings_of(schema)}
-    for name in values:
-        if name not in fields:
-            where = _join(key, name)
-            raise UserError(f"unknown key {where!r} (in {origin(where)}){nearest(str(name), fields)}")
-    built = {
-        name: _setting(fields[name], value, hints[name], origin, _join(key, name)) for name, value in values.items()
-    }
-    for name, field in fields.items():
-        if name not in built and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-            where = _join(key, name)
-            raise UserError(f"{where} has no value; set it with {where}=... ({describe(hints[name])})")
+    built = {}
+    with Faults() as faults:
+        for name, value in values.items():
+            with faults.noted():
+                where = _join(key, name)
+                if name not in fields:
+                    raise UserError(f"unknown key {where!r} (in {origin(where)}){nearest(str(name), fields)}")
+                built[name] = _setting(fields[name], value, hints[name], origin, where)
+        for name, field in fields.items():
+            if name not in values and field.default is field.default_factory is dataclasses.MISSING:
+                with faults.noted():
+                    where = _join(key, name)
+                    raise UserError(f"{where} has no value; set it with {where}=... ({describe(hints[name])})")
     try:
         return schema(**built)
     except ValueError as error:
@@ -102,8 +104,12 @@ def convert(value: Any, expected: Any, origin: Origin, key: str) -> Any:
     if (kind or expected) in (dict, Mapping):
         if not isinstance(value, Mapping):
             raise _mismatch(value, expected, origin, key)
-        inner = arguments[1] if arguments else Any
-        return {str(name): convert(item, inner, origin, _join(key, name)) for name, item in value.items()}
+        inner, items = arguments[1] if arguments else Any, {}
+        with Faults() as faults:
+            for name, item in value.items():
+                with faults.noted():
+                    items[str(name)] = convert(item, inner, origin, _join(key, name))
+        return items
     return _convert_scalar(value, expected, origin, key)
 
 
@@ -277,9 +283,11 @@ def _convert_sequence(value: Any, expected: Any, origin: Origin, key: str) -> An
     if is_fixed and len(value) != len(arguments):
         raise _mismatch(value, expected, origin, key)
     inner = arguments if is_fixed else [arguments[0] if arguments else Any] * len(value)
-    items = [
-        convert(item, hint, origin, _join(key, i)) for i, (item, hint) in enumerate(zip(value, inner, strict=True))
-    ]
+    items = []
+    with Faults() as faults:
+        for i, (item, hint) in enumerate(zip(value, inner, strict=True)):
+            with faults.noted():
+                items.append(convert(item, hint, origin, _join(key, i)))
     return items if kind is list else tuple(items)
 
 
@@ -287,14 +295,16 @@ def _convert_keyed(value: Any, marker: Keyed, origin: Origin, key: str) -> dict[
     if not isinstance(value, Mapping):
         raise _mismatch(value, typing.Annotated[dict[str, Any], marker], origin, key)
     built = {}
-    for name, item in value.items():
-        where = _join(key, name)
-        try:
-            schema = marker.schema_of(str(name))
-        except KeyError as error:
-            hint = nearest(str(name), map(str, error.args))
-            raise UserError(f"unknown key {where!r} (in {origin(where)}){hint}") from error
-        built[str(name)] = build(schema, item, origin, where)
+    with Faults() as faults:
+        for name, item in value.items():
+            where = _join(key, name)
+            with faults.noted():
+                try:
+                    schema = marker.schema_of(str(name))
+                except KeyError as error:
+                    hint = nearest(str(name), map(str, error.args))
+                    raise UserError(f"unknown key {where!r} (in {origin(where)}){hint}") from error
+                built[str(name)] = build(schema, item, origin, where)
     return built
 
 

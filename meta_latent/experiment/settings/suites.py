@@ -27,6 +27,10 @@ class BoundTask:
         """(floor, reference) raw episode returns; None, so that scores stay raw, where the suite has none."""
         return self.distribution.references(self.task)
 
+    def in_words(self) -> str:
+        """What the task pays: recorded by runs, for whoever reads them without the suite."""
+        return self.distribution.describe(self.task)
+
     def object_inputs(self) -> list[int] | None:
         """Places of the reward inputs that locate objects; None where the suite does not say."""
         names = self.distribution.reward_input_names

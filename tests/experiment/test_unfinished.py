@@ -1,0 +1,106 @@
+"""Runs that were interrupted or still run: what they tell counts, and nothing else (Kaplan & Meier, by hand)."""
+
+import math
+
+import numpy as np
+import pytest
+from fabricated_runs import ramp, write_cell
+
+from meta_latent.experiment.report import lead
+from meta_latent.experiment.report.build import build
+from meta_latent.experiment.report.pictures import time_rows
+from meta_latent.ops import learning_speed as ls
+from meta_latent.ops import survival
+
+
+def times(reached=(), cut=(), censored=()):
+    """Times of runs that reached the threshold, were cut short without it, or spent their budget."""
+    lower = np.array([*reached, *cut, *censored], dtype=float)
+    upper = np.array([*reached, *[math.inf] * (len(cut) + len(censored))])
+    return ls.Times(lower, upper, np.array([False] * len(reached) + [True] * len(cut) + [False] * len(censored)))
+
+
+def test_weights_are_those_of_kaplan_and_meier_by_hand():
+    until, cut = np.array([[100.0, 200, 300, 400, 500]]), np.array([[False, True, False, True, False]])
+    # 100: 1/5. The run cut at 200 hands 1/5 to three: 4/15 each. That cut at 400 hands all it has to the last.
+    np.testing.assert_allclose(survival.weights(until, cut), [[1 / 5, 0, 4 / 15, 0, 8 / 15]])
+    shuffled = [3, 0, 4, 2, 1]
+    np.testing.assert_allclose(survival.weights(until[:, shuffled], cut[:, shuffled]),
+                               [[0, 1 / 5, 8 / 15, 4 / 15, 0]])  # fmt: skip
+    # An event at the place of a cut came first, so it gets nothing; the last run keeps what nobody can take.
+    np.testing.assert_allclose(survival.weights(np.array([[200.0, 200]]), np.array([[True, False]])), [[0.5, 0.5]])
+
+
+def test_without_cuts_the_median_is_that_of_numpy():
+    generator = np.random.default_rng(0)
+    for runs in range(1, 12):
+        values = generator.integers(0, 9, size=(50, runs)).astype(float)
+        values[generator.random(values.shape) < 0.2] = math.inf
+        weight = survival.weights(values, np.zeros(values.shape, bool))
+        np.testing.assert_array_equal(survival.median(values, weight), np.median(values, axis=1))
+
+
+def test_a_run_that_was_cut_early_leaves_the_median_to_the_others():
+    assert times([400, 500, 600], cut=[100, 100]).median() == (500, 500)
+    assert times([400, 500, 600], censored=[100, 100]).median() == (400, 600)  # negative control: had they failed
+    # Cut late they do tell something: of five, two had arrived at 600, and three had not at 1000.
+    assert times([400, 600], cut=[1000, 1000, 1000]).median() == (1000, math.inf)
+    assert times(cut=[100, 300]).median() == (300, math.inf)
+
+
+def test_no_bias_of_the_median_where_runs_are_cut_at_random():
+    """Exponential times with median ln 2 in units of their mean, cut at independent ones."""
+    generator, found, naive = np.random.default_rng(3), [], []
+    for _ in range(200):
+        real, end = generator.exponential(size=60), generator.exponential(2.0, size=60)
+        seen = ls.Times(np.minimum(real, end), np.where(real <= end, real, math.inf), real > end)
+        found.append(seen.median()[1])
+        naive.append(np.median(real[real <= end]))
+    assert np.mean(found) == pytest.approx(math.log(2), abs=0.05)
+    assert np.mean(naive) < 0.55  # negative control: unfinished runs simply left out favour fast ones
+
+
+def test_speedup_says_that_it_is_not_known_yet():
+    rng = np.random.default_rng(0)
+    fast = times([100, 200, 300])
+    found = ls.speedup(fast, times(cut=[100, 150, 200]), rng)
+    assert found.value is None and found.reason == ls.UNFINISHED
+    assert ls.speedup(fast, times(censored=[100, 150, 200]), rng).value == 0.75  # negative control
+    found = ls.speedup(fast, times(cut=[500, 600, 700]), rng)  # longer than the learner took: a bound
+    assert (found.value, found.lower_bound) == (3.5, True)
+    assert ls.speedup(times(cut=[100, 150]), fast, rng).reason == ls.UNFINISHED
+    assert "did not reach" in ls.speedup(times(censored=[100, 150]), fast, rng).reason
+
+
+@pytest.mark.parametrize("status", ["interrupted", "running"])
+def test_a_report_of_a_run_that_goes_on(tmp_path, status):
+    for seed in range(3):
+        write_cell(tmp_path, "t", "ivg/pretrained", seed, ramp(250))
+    for seed, rows in enumerate((ramp(700), ramp(700, budget=200), ramp(700, budget=300))):
+        write_cell(tmp_path, "t", "ivg/scratch", seed, rows, status="done" if seed == 0 else status)
+    result = build(tmp_path, resamples=50)
+    scratch = result["targets"]["t"]["arms"]["ivg/scratch"]
+    assert scratch["unfinished"] == [False, True, True]
+    assert scratch["medians"]["steps_to_thresholds"]["0.8"] == [600, 600] and scratch["reached"]["0.8"] == 1
+    assert scratch["final_score"][1:] == scratch["final_raw_return"][1:] == [None, None]
+    assert scratch["final_score_iqm"] == scratch["final_score"][0] and scratch["intervals"]["final_score"] is None
+    warnings = "\n".join(result["warnings"])
+    assert "ivg/scratch: 2 of 3 runs are unfinished" in warnings and "did not reach" not in warnings
+    page = (tmp_path / "report.html").read_text()
+    assert "2 unfinished" in page and "Kaplan" in page
+    (row,) = (r for r in time_rows(result["targets"]["t"], 0.8, {"ivg/pretrained": 0, "ivg/scratch": 1})
+              if r.label == "ivg/scratch")  # fmt: skip
+    assert row.unfinished == (200, 300) and row.censored == ()
+
+
+def test_the_lead_makes_no_claim_of_unfinished_runs(tmp_path):
+    for seed in range(3):
+        write_cell(tmp_path / "a", "t", "ivg/pretrained", seed, ramp(600))
+        write_cell(tmp_path / "a", "t", "ivg/scratch", seed, ramp(700, budget=200), status="running")
+        write_cell(tmp_path / "b", "t", "ivg/scratch", seed, ramp(700, budget=200), status="running")
+        write_cell(tmp_path / "c", "t", "ivg/scratch", seed, ramp(4000))
+    unknown, nobody, never = (build(tmp_path / name, resamples=50) for name in "abc")
+    assert unknown["lead"].endswith("is not known yet: 3 of 6 runs are unfinished.")
+    assert nobody["lead"] == "No run has reached the threshold 0.8 yet; 3 of 3 runs are unfinished."
+    assert never["lead"] == "No arm reached the threshold 0.8."
+    assert lead.headlines(nobody, {"ivg/scratch": 0})[0]["value"] == "not reached yet"
