@@ -182,6 +182,23 @@ def to_json(value: Any, indent: int | None = None) -> bytes:
     return json.dumps(_plain(value), indent=indent, allow_nan=False).encode()
 
 
+def indented_json(value: Any, depth: int = 0) -> str:
+    """What `json.dumps(value, indent=1, allow_nan=False)` says of dicts with text as keys, lists, and what is in them.
+
+    The standard encoder indents in Python, number by number; here long lists of numbers go through its fast part.
+    """
+    entries = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    pad = "\n" + " " * (depth + 1)
+    if not any(isinstance(entry, dict | list) for entry in entries):
+        flat = json.dumps(value, allow_nan=False, separators=(f",{pad}", ": "))
+        return f"{flat[0]}{pad}{flat[1:-1]}{pad[:-1]}{flat[-1]}" if entries else flat
+    inner = [indented_json(entry, depth + 1) for entry in entries]
+    if isinstance(value, dict):
+        inner = [f"{json.dumps(key)}: {text}" for key, text in zip(value, inner, strict=True)]
+    opening, closing = "{}" if isinstance(value, dict) else "[]"
+    return f"{opening}{pad}{f',{pad}'.join(inner)}{pad[:-1]}{closing}"
+
+
 def from_json(text: bytes | str) -> Any:
     """What a JSON text says. Raises `ValueError` if it is none, or nested too deep to be one of ours."""
     try:

@@ -20,7 +20,8 @@ def weights(until: np.ndarray, cut: np.ndarray) -> np.ndarray:
     order = np.lexsort((cut, until), axis=1)
     is_cut = np.take_along_axis(cut, order, axis=1)
     found = np.full(until.shape, 1.0 / runs)
-    for place in range(runs - 1):  # those to the right have been given the same so far, so each gets an equal share
+    # Those to the right have been given the same so far, so each gets an equal share.
+    for place in np.flatnonzero(is_cut[:, :-1].any(axis=0)):
         handed = np.where(is_cut[:, place], found[:, place], 0.0)
         found[:, place] -= handed
         found[:, place + 1 :] += handed[:, None] / (runs - place - 1)

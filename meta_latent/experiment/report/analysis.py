@@ -65,13 +65,13 @@ def analyse(run: Run, draw: Bootstrap, thresholds: Sequence[float] = ()) -> dict
 
 def plain(value: Any) -> Any:
     """JSON values only: arrays to lists, whole floats to ints, None for NaN and for open (infinite) ends."""
+    if isinstance(value, float):  # first, as nearly all are: the curves of a thousand runs are millions
+        return None if not math.isfinite(value) else int(value) if value.is_integer() else float(value)
     if isinstance(value, dict):
         return {str(key): plain(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple | np.ndarray):
+    if isinstance(value, list | tuple):
         return [plain(entry) for entry in value]
-    if isinstance(value, float | np.floating):
-        return None if not math.isfinite(value) else int(value) if float(value).is_integer() else float(value)
-    return value.item() if isinstance(value, np.generic) else value
+    return plain(value.tolist()) if isinstance(value, np.ndarray | np.generic) else value
 
 
 def _shown(targets: dict[str, Any], bases: Bases) -> list[str]:

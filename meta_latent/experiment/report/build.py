@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from meta_latent.experiment.report.analysis import analyse
 from meta_latent.experiment.report.numbers import Bootstrap
 from meta_latent.experiment.report.sources import read_run
 from meta_latent.experiment.report.summary import summary
-from meta_latent.files import atomic_write_bytes
+from meta_latent.files import atomic_write_bytes, indented_json
 from meta_latent.ops import learning_speed as ls
 
 ROOMS = ("transfer", "pretrain")
@@ -45,7 +44,7 @@ def build(
     result = analyse(run, draw, thresholds)
     result |= {"lead": lead.sentence(result), "summary": summary(result)}
     try:
-        atomic_write_bytes(path / "report.json", json.dumps(result, indent=1, allow_nan=False).encode())
+        atomic_write_bytes(path / "report.json", indented_json(result).encode())
         (path / "report").mkdir(exist_ok=True)
         atomic_write_bytes(path / "report" / evaluations.FILE, evaluations.table(run).encode(errors="replace"))
         # A name of a folder need not be valid text; the page shows what it can of it.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 
 import numpy as np
 
@@ -20,8 +21,11 @@ def table(run: Run) -> str:
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(COLUMNS)
     for cell in (cell for cell in run.cells if cell.curve is not None):
-        clocks = [getattr(cell.curve, unit) for unit in UNITS]
-        for row in zip(*clocks, cell.curve.scores, cell.log.raw_return, cell.log.success, strict=True):
-            shown = ["" if np.isnan(value) else f"{value:.10g}" for value in row]
-            writer.writerow([cell.target, cell.arm, cell.seed, *shown])
+        clocks = (getattr(cell.curve, unit) for unit in UNITS)
+        columns = map(_shown, (*clocks, cell.curve.scores, cell.log.raw_return, cell.log.success))
+        writer.writerows((cell.target, cell.arm, cell.seed, *row) for row in zip(*columns, strict=True))
     return buffer.getvalue()
+
+
+def _shown(column: np.ndarray) -> list[str]:
+    return ["" if math.isnan(value) else f"{value:.10g}" for value in column.tolist()]

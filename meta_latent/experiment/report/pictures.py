@@ -59,8 +59,9 @@ def target_figures(
     """
     shown = []
     for plot in _curve_plots(run, name, target, styles, draw):
-        _save(run, plot.whole(), plot.kind, name)
-        shown.append(plot.shown(slug(name)))
+        figure = plot.whole()
+        _save(run, figure, plot.kind, name)
+        shown.append(plot.shown(figure, slug(name)))
     others = _number_plots(name, target, styles, draw)
     rows = [row for at in target["thresholds"] for row in time_rows(target, at, styles)]
     if rows:
@@ -92,11 +93,11 @@ class CurvePlot:
         """All arms in one figure."""
         return figures.learning_curves(self.arms, self.thresholds, self.frame, self.draw.rng(self.kind, self.label))
 
-    def shown(self, suffix: str) -> dict[str, Any]:
-        """What the page shows of it; ``suffix`` keeps its ids apart."""
+    def shown(self, whole: Figure, suffix: str) -> dict[str, Any]:
+        """What the page shows of it: ``whole`` or panels; ``suffix`` keeps its ids apart."""
         name = f"{self.kind}-{suffix}"
         if len(self.arms) <= MOST_TOGETHER:
-            return {"svg": drawing.inline_svg(self.whole(), name), "label": self.label, "panels": []}
+            return {"svg": drawing.inline_svg(whole, name), "label": self.label, "panels": []}
         panels = [
             {"arm": arm.name, "style": str(arm.style), "label": f"{self.label}: {arm.name}",
              "svg": drawing.inline_svg(self._panel(arm), f"{name}-{k}")}

@@ -108,12 +108,12 @@ def _lines(path: Path, notes: list[str]) -> list[str]:
 
 def _sound(records: list[dict[str, Any]], clock: str, notes: list[str]) -> list[dict[str, Any]]:
     """The evaluations before the first one that holds no number to count with."""
-    for index, record in enumerate(records):
-        if any(number(record[name]) is None for name in (*UNITS, "score")):
-            what = "too large" if math.isfinite(record["score"]) else "non-finite"
-            notes.append(f"{what} evaluation at {record[clock]:g} {clock}: the curve ends before it")
-            return records[:index]
-    return records
+    values = np.array([[record[name] for name in (*UNITS, "score")] for record in records])
+    wrong = next((k for k, row in enumerate(np.abs(values) <= LARGEST) if not row.all()), None)
+    if wrong is not None:
+        what = "too large" if math.isfinite(records[wrong]["score"]) else "non-finite"
+        notes.append(f"{what} evaluation at {records[wrong][clock]:g} {clock}: the curve ends before it")
+    return records[:wrong]
 
 
 def _curve(records: list[dict[str, Any]], clock: str, stopped_at: float | None, notes: list[str]) -> Curve | None:
