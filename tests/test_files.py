@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import json
 import math
 from pathlib import Path
 
@@ -196,3 +197,19 @@ def test_json_nested_without_end_is_damaged_and_no_traceback():
 def test_sha256(tmp_path):
     (tmp_path / "a").write_bytes(b"abc")
     assert files.sha256(tmp_path / "a") == hashlib.sha256(b"abc").hexdigest()
+
+
+def test_indented_json_is_that_of_the_standard_encoder_without_its_slow_part(monkeypatch):
+    values = ({}, [], [[]], {"a": {}}, 1.5, "ä\n", [1, None, True, -2.5e-7, "x, y"], {"b": 1, "ü": "[1, 2]"},
+              {"rows": [[0.1, None], [1e22, 3]], "deep": [{"one": [], "two": [1, [2, {"three": None}]]}]})  # fmt: skip
+    expected = [json.dumps(value, indent=1) for value in values]
+
+    def slow(*_):
+        raise AssertionError("number by number, in Python")
+
+    monkeypatch.setattr(json.encoder, "_make_iterencode", slow)
+    assert [files.indented_json(value) for value in values] == expected
+    with pytest.raises(ValueError, match="JSON compliant"):
+        files.indented_json({"a": [math.inf]})
+    with pytest.raises(AssertionError, match="in Python"):
+        json.dumps([1.0], indent=1)

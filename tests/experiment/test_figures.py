@@ -1,5 +1,6 @@
 import math
 import re
+import tracemalloc
 
 import matplotlib
 import numpy as np
@@ -91,6 +92,18 @@ def test_the_central_line_ends_with_the_first_run_that_did_not_stop_at_a_thresho
     every = figures.central_line([stopping([0, 1, 1]), stopping([0, 0, 0, 1, 1])], "env_steps", rng())
     np.testing.assert_array_equal(every.grid, [0, 100, 200, 300, 400])
     np.testing.assert_allclose(every.middle, [0, 0.5, 0.5, 1, 1])
+
+
+def test_the_band_of_many_runs_is_not_resampled_all_at_once():
+    runs, points = 200, 100
+    many = [curve(row) for row in rng().random((runs, points))]
+    tracemalloc.start()
+    try:
+        figures.central_line(many, "env_steps", rng())
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 500 * runs * points * 8 / 5  # bytes of every resample at every point
 
 
 def test_what_was_not_measured_is_dashed_and_has_no_band():

@@ -368,3 +368,14 @@ def test_a_run_without_scratch_is_compared_with_that_of_another_run(tmp_path):
     for cell in runs[1].cells:  # the same name, but another size of pictures
         (cell.path / "config.yaml").write_text("suite: {image_size: 16}\n")
     assert [p.pretraining_env_steps for p in gain_points(runs, draw)] == [900]
+
+
+def test_no_figure_of_a_target_is_built_twice(tmp_path, monkeypatch):
+    for seed in range(2):
+        write_cell(tmp_path, "steady", "ivg/pretrained", seed, ramp(250))
+    drawn, draw = [], figures.learning_curves
+    monkeypatch.setattr(figures, "learning_curves", lambda *given: drawn.append(given[2]) or draw(*given))
+    build(tmp_path, resamples=20)
+    assert [(frame.unit, frame.ylabel) for frame in drawn] == [
+        ("env_steps", "normalised score"), ("seconds", "normalised score"), ("env_steps", "success")
+    ]  # fmt: skip
