@@ -104,13 +104,13 @@ def _cells(variant: Variant, root: Path, pretrainings: dict[str, Planned]) -> li
 
 
 def _pretraining(experiment: ExperimentConfig, root: Path) -> Planned:
-    kind = settings_sha256(pretrain.narrowed(experiment), ("name", "device", "seed"))[:8]
+    kind = settings_sha256(pretrain.narrowed(experiment), ("name", "seed", *pretrain.MAY_DIFFER))[:8]
     own = replace(experiment, name=f"{PRETRAINING}_{kind}", out=str(root), pretrained=None)
     folder = pretrain.folder_of(own)
     argv = command("pretrain", str(root / own.name / experiments.FILE), f"seed={own.seed}")
     cell = Cell(f"{own.name}/{own.seed}", argv, (), folder / "output.log")
     narrow = pretrain.narrowed(own)
-    return Planned(cell, folder, own, PRETRAINING, own.seed, narrow, settings_sha256(narrow, ("device",)))
+    return Planned(cell, folder, own, PRETRAINING, own.seed, narrow, settings_sha256(narrow, pretrain.MAY_DIFFER))
 
 
 def write_experiments(planned: Sequence[Planned]) -> None:

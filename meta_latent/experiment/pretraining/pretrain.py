@@ -6,7 +6,7 @@ from pathlib import Path
 
 from meta_latent.data.segments import predicted_bytes
 from meta_latent.errors import UserError
-from meta_latent.experiment.pretraining import sources
+from meta_latent.experiment.pretraining import sources, team
 from meta_latent.experiment.pretraining.stages import Pretraining
 from meta_latent.experiment.runs.interrupts import deferred
 from meta_latent.experiment.runs.run_folder import RunFolder, read_record
@@ -14,6 +14,9 @@ from meta_latent.experiment.settings import config, experiments
 from meta_latent.experiment.settings.schema import ExperimentConfig
 from meta_latent.experiment.settings.structure import plain
 from meta_latent.experiment.settings.suites import bind, common_spec
+
+MAY_DIFFER = ("device", "pretrain.num_workers")
+"""Keys that a resumed pretraining may change."""
 
 
 def folder_of(experiment: ExperimentConfig) -> Path:
@@ -62,8 +65,10 @@ def pretrain(experiment: ExperimentConfig) -> Path:
             f"pretrain.replay.capacity={capacity} is less than pretrain.env_steps={steps}: source data would be "
             "forgotten; raise the capacity"
         )
+    team.check_sizes(experiment)
+    team.check_devices(experiment.device, experiment.pretrain.num_workers)
     folder, settings = folder_of(experiment), narrowed(experiment)
-    with RunFolder(folder, settings, seed=experiment.seed, may_differ=("device",)) as opened:
+    with RunFolder(folder, settings, seed=experiment.seed, may_differ=MAY_DIFFER) as opened:
         if not opened.done:
             megabytes = predicted_bytes(spec, steps) / 1e6
             if not experiments.path_of(experiment).is_file():  # what `transfer` wrote says more
