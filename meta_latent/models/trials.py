@@ -58,7 +58,7 @@ def trial_loss(
             model, belief.memory, embeddings, batch, weights.counterfactual_frames, rng)  # fmt: skip
     if not cached and batch.images:
         decoded = model.decode_float(belief.sample[batch.valid])
-        valid = batch.valid.float().flatten()
+        valid = batch.valid.to(embeddings.dtype).flatten()
         terms["image"] = weights.image * (valid.mean() / shares.mean(valid, rng)) * sum(
             image_loss(decoded[camera], images[batch.valid], weights.pixel_contrast, rng)
             for camera, images in batch.images.items())  # fmt: skip

@@ -196,5 +196,5 @@ def check_model(model: torch.nn.Module, count: int) -> None:
     for name, module in model.named_modules():
         if count > 1 and isinstance(module, _BatchNorm):
             kind = type(module).__name__
-            raise UserError(f"pretrain.num_workers={count}: {name} in the model is a {kind}, which takes means over a whole "
-                            "batch, and a worker sees its share; use another normalisation, or num_workers=1")  # fmt: skip
+            raise UserError(f"pretrain.num_workers={count}: {name} of the model, a {kind}, averages over a batch, of "
+                            "which a worker sees its share; use another one, or num_workers=1")  # fmt: skip

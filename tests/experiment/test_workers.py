@@ -1,0 +1,98 @@
+"""Pretraining by several processes: the same model, whoever shares the updates, and nobody left behind."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torch import nn
+
+from meta_latent import cli
+from meta_latent.errors import UserError
+from meta_latent.experiment.pretraining import pretrain, team
+
+PATIENCE = 120
+"""Seconds in which a process of a machine that is busy with other things gets a second of its own."""
+
+
+@pytest.fixture
+def refused(toy, tmp_path, capsys):
+    """Run the command line in this process: it must end with status 2 and this one line."""
+
+    def call(*overrides):
+        assert cli.main(["pretrain", "toy", f"out={tmp_path}", *toy.small, *overrides]) == 2
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == 1
+        assert not (tmp_path / "toy" / "pretrain" / "0" / "checkpoints").exists()
+        return lines[0]
+
+    return call
+
+
+def test_wrong_numbers_of_workers_are_refused(refused):
+    assert "pretrain.num_workers=0: expected a whole number from 1" in refused("pretrain.num_workers=0")
+    assert "more than learner.batch_size=4, learner.filter_batch_size=4" in refused("pretrain.num_workers=5")
+    assert "more than learner.batch_size=4, whose" in refused("pretrain.num_workers=5", "pretrain.filter_updates=0")
+
+
+def test_workers_take_a_gpu_each(monkeypatch):
+    monkeypatch.setattr(team.torch.cuda, "device_count", lambda: 2)
+    team.check_devices("cpu", 3)
+    team.check_devices("cuda", 2)
+    team.check_devices("cuda:1", 1)
+    with pytest.raises(UserError, match="there are 2 GPUs"):
+        team.check_devices("cuda", 3)
+    with pytest.raises(UserError, match="device=cuda, not cuda:1"):
+        team.check_devices("cuda:1", 2)
+
+
+def test_a_model_that_normalises_over_the_batch_is_refused():
+    model = nn.ModuleDict({"eye": nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))})
+    team.check_model(model, 1)
+    with pytest.raises(UserError, match=r"eye\.1 of the model, a BatchNorm1d"):
+        team.check_model(model, 2)
+    team.check_model(nn.LayerNorm(2), 2)
+
+
+def test_one_worker_is_no_process(toy, tmp_path, monkeypatch):
+    monkeypatch.setattr(team, "_launch", None)
+    toy.pretrain(tmp_path, "pretrain.num_workers=1")
+
+
+def numbers(value, place=""):
+    """The leaves of an outcome that are numbers and arrays of floats; the others, which must be equal."""
+    if isinstance(value, dict):
+        pairs = [numbers(item, f"{place}.{key}") for key, item in value.items()]
+    elif isinstance(value, list):
+        pairs = [numbers(item, f"{place}[{k}]") for k, item in enumerate(value)]
+    elif isinstance(value, float):
+        return {place: np.array(value)}, {}
+    elif isinstance(value, tuple) and value[0] == "float32":
+        return {place: np.frombuffer(value[2], np.float32)}, {}
+    else:
+        return {}, {} if place.endswith(".safetensors") else {place: value}
+    return {k: v for a, _ in pairs for k, v in a.items()}, {k: v for _, b in pairs for k, v in b.items()}
+
+
+def furthest(a, b):
+    """The largest difference of the numbers of two outcomes, whose other leaves must be equal, and where it is."""
+    (mine, rest), (theirs, other) = numbers(a), numbers(b)
+    assert rest == other and mine.keys() == theirs.keys()
+    return max((float(np.abs(mine[k] - theirs[k]).max(initial=0)), k) for k in mine)
+
+
+CONV = ("model.encoder.kind=conv", "model.encoder.embedding=6", "learner.batch_size=5")
+"""Keypoints have a bias without a gradient, which Adam makes of rounding."""
+
+
+def test_a_run_goes_on_with_another_number_of_workers(toy, tmp_path, monkeypatch):
+    """One until somewhere in the first stage that learns, then two, whose shares of the batch differ."""
+    whole = toy.pretrain(tmp_path / "whole", *CONV)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(pretrain, "deferred", toy.StopAfter(22))
+        toy.pretrain(tmp_path / "parts", *CONV)
+    begun = toy.outcome(tmp_path / "parts" / "toy" / "pretrain" / "0")["checkpoint"]["progress"]
+    assert begun["stage"] == "joint" and 0 < begun["count"] < 4
+    parts = toy.pretrain(tmp_path / "parts", *CONV, "pretrain.num_workers=2")
+    assert furthest(toy.outcome(whole), toy.outcome(parts))[0] < 1e-4
+    assert not list(Path(team.tempfile.gettempdir()).glob(f"{team.STORE}{os.getpid()}*"))
