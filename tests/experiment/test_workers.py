@@ -1,6 +1,11 @@
 """Pretraining by several processes: the same model, whoever shares the updates, and nobody left behind."""
 
+import contextlib
 import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +15,10 @@ from torch import nn
 from meta_latent import cli
 from meta_latent.errors import UserError
 from meta_latent.experiment.pretraining import pretrain, team
+from meta_latent.experiment.runs import checkpoint, run_folder
 
-PATIENCE = 120
-"""Seconds in which a process of a machine that is busy with other things gets a second of its own."""
+SOON = 60
+"""Seconds, of a machine that may be busy with other things."""
 
 
 @pytest.fixture
@@ -30,7 +36,7 @@ def refused(toy, tmp_path, capsys):
 
 
 def test_wrong_numbers_of_workers_are_refused(refused):
-    assert "pretrain.num_workers=0: expected a whole number from 1" in refused("pretrain.num_workers=0")
+    assert "num_workers=0 (in the command line) should be a whole number from 1 to" in refused("pretrain.num_workers=0")
     assert "more than learner.batch_size=4, learner.filter_batch_size=4" in refused("pretrain.num_workers=5")
     assert "more than learner.batch_size=4, whose" in refused("pretrain.num_workers=5", "pretrain.filter_updates=0")
 
@@ -91,8 +97,72 @@ def test_a_run_goes_on_with_another_number_of_workers(toy, tmp_path, monkeypatch
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(pretrain, "deferred", toy.StopAfter(22))
         toy.pretrain(tmp_path / "parts", *CONV)
-    begun = toy.outcome(tmp_path / "parts" / "toy" / "pretrain" / "0")["checkpoint"]["progress"]
+    begun = checkpoint.load(tmp_path / "parts" / "toy" / "pretrain" / "0" / "checkpoints")["progress"]
     assert begun["stage"] == "joint" and 0 < begun["count"] < 4
     parts = toy.pretrain(tmp_path / "parts", *CONV, "pretrain.num_workers=2")
     assert furthest(toy.outcome(whole), toy.outcome(parts))[0] < 1e-4
-    assert not list(Path(team.tempfile.gettempdir()).glob(f"{team.STORE}{os.getpid()}*"))
+
+
+# Processes that end
+
+
+def parent_of(pid):
+    """The id of the process that started another, None if that has ended."""
+    with contextlib.suppress(OSError):
+        state, parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:2]
+        return None if state == "Z" else int(parent)
+
+
+def until(condition, what):
+    """Wait for it."""
+    end = time.monotonic() + 3 * SOON
+    while not condition():
+        assert time.monotonic() < end, what
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def run(toy, tmp_path):
+    """A pretraining by two workers, in a process of its own, that has learned for a while; its workers; its folder."""
+    words = ("pretrain", "toy", f"out={tmp_path}", *toy.small, "pretrain.joint_updates=2000")
+    folder = tmp_path / "toy" / "pretrain" / "0"
+    metrics = folder / "metrics.jsonl"
+    argv = [sys.executable, "-m", "meta_latent", *words, "pretrain.num_workers=2"]
+    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as process:
+        until(lambda: metrics.exists() and metrics.read_text(), "the workers never learn")
+        running = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+        workers = [pid for pid in running if parent_of(pid) == process.pid]
+        assert len(workers) == 2
+        yield process, sorted(workers), folder
+        process.kill()
+    until(lambda: not any(map(parent_of, workers)), "a worker outlives its lead")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_dead_worker_ends_the_run_which_can_go_on(toy, tmp_path, run, which):
+    process, workers, folder = run
+    os.kill(workers[which], signal.SIGKILL)
+    assert process.wait(SOON) == 1
+    lines = process.stderr.read().splitlines()
+    assert len(lines) == 1 and "was killed by SIGKILL; the same command goes on" in lines[0]
+    assert f"of 2 (process {workers[which]})" in lines[0]
+    assert run_folder.read_record(folder)["status"] == "failed"
+    toy.pretrain(tmp_path, "pretrain.joint_updates=2000")
+    assert run_folder.read_record(folder)["updates"] == 2000 + 3 + 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_saves_and_leaves_no_worker(run, number):
+    process, workers, folder = run
+    process.send_signal(number)
+    assert process.wait(SOON) == 130
+    assert not any(map(parent_of, workers))
+    assert run_folder.read_record(folder)["status"] == "interrupted"
+
+
+@pytest.mark.slow
+def test_workers_end_with_their_lead(run):
+    run[0].kill()
+    run[0].wait()
