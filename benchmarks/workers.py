@@ -3,9 +3,9 @@
     python benchmarks/workers.py [--workers 2] [--rounds 5] [--json PATH] [KEY=VALUE ...]
 
 The `joint` update (on pixels) and the `transition` update (on cached latents) of `configs/experiment/demo.yaml` with
-the KEY=VALUE overrides, on random data, one thread per process. In each round one process and then several make the same
+the KEY=VALUE overrides, on random data, one thread per process. In each round one process and then several make equal
 updates, so that ratios mean something where absolute figures drift. Times are those of a clock: other load on the
-machine's cores spoils them, so its average is told too.
+cores spoils them, so the load average is told too.
 """
 
 from __future__ import annotations

@@ -114,20 +114,23 @@ class Worker:
 
 
 def main(descriptor: int) -> None:
-    """Serve the lead at the other end of the socket `descriptor` until it closes it."""
+    """Serve the lead at the other end of the socket `descriptor` for as long as there is one."""
     lead = Connection(descriptor)
-    with contextlib.suppress(EOFError, ConnectionError):
-        try:
-            worker = Worker(lead.recv())
-            lead.send(None)
-            while True:
-                method, arguments = lead.recv()
-                lead.send(getattr(worker, method)(*arguments))
-        except (RunError, UserError) as error:
-            lead.send(error)
-        except (EOFError, ConnectionError):
-            raise
-        except Exception as error:
-            traceback.print_exc()
-            lead.send(RunError(f"a worker failed: {type(error).__name__}: {error}"))
+    with contextlib.suppress(EOFError, OSError):
+        worker = _outcome(Worker, lead.recv())
+        lead.send(worker if isinstance(worker, Exception) else None)
+        while True:
+            method, arguments = lead.recv()
+            lead.send(_outcome(getattr(worker, method), *arguments))
     os._exit(0)  # without taking leave of the others, which may be gone
+
+
+def _outcome(call: Callable[..., Any], *arguments: Any) -> Any:
+    """What a call returns, or the error that it ends with."""
+    try:
+        return call(*arguments)
+    except (RunError, UserError) as error:
+        return error
+    except Exception as error:
+        traceback.print_exc()
+        return RunError(f"a worker failed: {type(error).__name__}: {error}")
