@@ -16,6 +16,7 @@ from meta_latent import cli
 from meta_latent.errors import UserError
 from meta_latent.experiment.pretraining import pretrain, team
 from meta_latent.experiment.runs import checkpoint, run_folder
+from meta_latent.experiment.settings import sweep
 
 SOON = 60
 """Seconds, of a machine that may be busy with other things."""
@@ -39,6 +40,13 @@ def test_wrong_numbers_of_workers_are_refused(refused):
     assert "num_workers=0 (in the command line) should be a whole number from 1 to" in refused("pretrain.num_workers=0")
     assert "more than learner.batch_size=4, learner.filter_batch_size=4" in refused("pretrain.num_workers=5")
     assert "more than learner.batch_size=4, whose" in refused("pretrain.num_workers=5", "pretrain.filter_updates=0")
+
+
+def test_cells_on_ray_have_no_workers():
+    given = {"name": "s", "sweep": {"of": "toy", "executor": "ray", "grid": {"seed": [0, 1]}}}
+    sweep.load(given)
+    with pytest.raises(UserError, match="executor=ray gives a cell one CPU, too few for pretrain.num_workers=2"):
+        sweep.load(given, ["pretrain.num_workers=2"])
 
 
 def test_workers_take_a_gpu_each(monkeypatch):
