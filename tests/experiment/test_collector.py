@@ -134,3 +134,18 @@ def test_heads_train_on_their_share_of_the_episodes():
     masks = np.stack([store.read(k)["head_mask"] for k in range(400)])
     assert (abs(masks.mean(0) - 0.7) < 5 * (0.21 / 400) ** 0.5).all()
     assert played(collector(head_share=0.0), 0, 3)[0].read(0)["head_mask"].all()  # of one head: everything
+
+
+def test_the_named_share_of_learned_episodes_wanders_and_no_random_one_does():
+    """A `Wanting` stands still: whatever moved was random."""
+    store = replay()
+    source, streams = collector(episodes=1, warmup_episodes=3, wander=1.0), Streams(0)
+    agent = Wanting(20 * STEPS)
+    source.round(agent, store, streams)
+    assert not agent.tasks and store.env_steps == 3 * STEPS
+    source.round(agent, store, streams)
+    source.close()
+    moved = [bool(store.read(i)["action"].any()) for i in range(len(store.episodes))]
+    assert len(moved) >= 23 and all(moved)
+    standing, _ = played(collector(episodes=1), 20 * STEPS)
+    assert not any(standing.read(i)["action"].any() for i in range(len(standing.episodes)))

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from meta_latent.data.collect import Actor, play
+from meta_latent.data.wandering import Wandering
 from meta_latent.experiment.learning.environments import Environments
 from meta_latent.experiment.settings.suites import BoundTarget
 from meta_latent.protocols import Agent, Replay
@@ -23,7 +24,7 @@ class CollectorConfig:
     Attributes:
         show: what the algorithm sees beside observations. task_vectors: (tasks, P).
         warmup_episodes: random ones that come first. head_share: probability that a head may train on one.
-        side_by_side: environments at once.
+        side_by_side: environments at once. wander: share of the later episodes that go on at random from some step on.
     """
 
     show: Collection[str]
@@ -31,6 +32,7 @@ class CollectorConfig:
     warmup_episodes: int
     head_share: float
     side_by_side: int
+    wander: float = 0.0
 
 
 class Collector:
@@ -39,11 +41,11 @@ class Collector:
     Trial k starts from seeds that follow from the run's seed and k alone, so `state` is a number.
 
     Args:
-        target: its tasks. seed: of the run. config: how it is played. warmup: who plays the random episodes.
+        target: its tasks. seed: of the run. config: how it is played. noise: who plays at random.
     """
 
-    def __init__(self, target: BoundTarget, seed: int, config: CollectorConfig, warmup: Actor):
-        self.target, self.seed, self.config, self.warmup = target, seed, config, warmup
+    def __init__(self, target: BoundTarget, seed: int, config: CollectorConfig, noise: Actor):
+        self.target, self.seed, self.config, self.noise = target, seed, config, noise
         self.trials = 0
         self._envs = Environments()
 
@@ -63,12 +65,14 @@ class Collector:
         if self.episodes < self.config.warmup_episodes:
             left = self.config.warmup_episodes - self.episodes
             for _ in range(math.ceil(left / self.target.episodes_per_trial)):
-                self._trials(1, self.warmup, agent.heads, replay, streams)
+                self._trials(1, self.noise, agent.heads, replay, streams)
             return
-        longest = self.target.distribution.max_episode_steps * self.target.episodes_per_trial
+        steps = self.target.distribution.max_episode_steps
+        longest = steps * self.target.episodes_per_trial
         count, before = min(self.config.side_by_side, max(1, math.ceil(wanted / longest))), replay.env_steps
+        actor = Wandering(agent, self.noise, self.config.wander, steps) if self.config.wander else agent
         while True:
-            self._trials(count, agent, agent.heads, replay, streams)
+            self._trials(count, actor, agent.heads, replay, streams)
             if replay.env_steps - before >= wanted:
                 return
 
