@@ -4,8 +4,10 @@
 
 The `joint` update (on pixels) and the `transition` update (on cached latents) of `configs/experiment/demo.yaml` with
 the KEY=VALUE overrides, on random data, one thread per process. In each round one process and then several make equal
-updates, so that ratios mean something where absolute figures drift. Times are those of a clock: other load on the
-cores spoils them, so the load average is told too.
+updates, so that ratios mean something where absolute figures drift. Rates are by the clock: other load on the cores
+spoils them, so the load average is told too. CPU times suffer less: `cpu_ms` of an update are those of one process, of
+the lead of several, and of its busiest worker; `bound` is the first over the sum of the others, the ratio on free
+cores if nobody waited.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from meta_latent.models.learner import ModelLearner
 from meta_latent.rng import seeded_construction
 from meta_latent.types import SequenceBatch, Spec
 
-UPDATES = {"joint": 4, "transition": 20}
+UPDATES = {"joint": 10, "transition": 40}
 """Kind -> updates per round."""
 
 
@@ -65,12 +67,28 @@ def inputs_of(kind: str, team: Team, spec: Spec) -> dict[str, Any]:
     return {"batch": batch, "task_rewards": torch.stack(values, -1)}
 
 
-def rate(team: Team, kind: str, inputs: dict[str, Any], updates: int) -> float:
-    """Updates per second."""
-    rng, begun = torch.Generator().manual_seed(0), time.perf_counter()
+def cpu_seconds(team: Team) -> list[float]:
+    """CPU time so far of this process, and of each worker."""
+    stats = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in team.process_ids]
+    return [time.process_time(), *((int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK") for stat in stats)]
+
+
+def run(team: Team, kind: str, inputs: dict[str, Any], updates: int) -> None:
+    """Some updates."""
+    rng = torch.Generator().manual_seed(0)
     for _ in range(updates):
         team.update(kind, rng, 1.0, **inputs)
-    return updates / (time.perf_counter() - begun)
+
+
+def measure(team: Team, kind: str, inputs: dict[str, Any], updates: int) -> tuple[float, list[float]]:
+    """Updates per second; milliseconds of CPU time per update of this process and, where there are any, of the busiest
+    worker.
+    """
+    spent, begun = cpu_seconds(team), time.perf_counter()
+    run(team, kind, inputs, updates)
+    seconds = time.perf_counter() - begun
+    own, *workers = [1e3 * (b - a) / updates for a, b in zip(spent, cpu_seconds(team), strict=True)]
+    return updates / seconds, [own, max(workers)] if workers else [own]
 
 
 def main(workers: int, rounds: int, overrides: list[str]) -> dict[str, Any]:
@@ -82,14 +100,19 @@ def main(workers: int, rounds: int, overrides: list[str]) -> dict[str, Any]:
         for kind, updates in UPDATES.items():
             inputs = inputs_of(kind, alone, spec)
             for team in (alone, several):  # starts the workers, and lets the allocator settle
-                rate(team, kind, inputs, 2)
-            found = [[rate(team, kind, inputs, updates) for team in (alone, several)] for _ in range(rounds)]
-            ratios = [many / one for one, many in found]
+                run(team, kind, inputs, 2)
+            found = [[measure(team, kind, inputs, updates) for team in (alone, several)] for _ in range(rounds)]
+            rates = [[rate for rate, _ in both] for both in found]
+            ratios = [many / one for one, many in rates]
+            times = [[*one, *many] for (_, one), (_, many) in found]
+            cpu = [statistics.median(each) for each in zip(*times, strict=True)]
             result[kind] = {
-                "updates_per_second": [round(statistics.median(rates), 2) for rates in zip(*found, strict=True)],
+                "updates_per_second": [round(statistics.median(each), 2) for each in zip(*rates, strict=True)],
                 "ratio": round(statistics.median(ratios), 2),
                 "lowest_ratio": round(min(ratios), 2),
                 "highest_ratio": round(max(ratios), 2),
+                "cpu_ms": [round(each, 1) for each in cpu],
+                "bound": round(cpu[0] / sum(cpu[1:]), 2),
             }
             print(f"{kind:11} {result[kind]}", flush=True)
     result["load_average"] = round(os.getloadavg()[0], 1)

@@ -75,6 +75,11 @@ class Team:
         rng.set_state(torch.from_numpy(after))
         return metrics
 
+    @property
+    def process_ids(self) -> list[int]:
+        """Those of the workers that were started."""
+        return [member.process.pid for member in self._members]
+
     def fetch(self) -> None:
         """Bring the lead's learner to where the workers are."""
         if self._current:
