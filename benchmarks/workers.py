@@ -94,7 +94,8 @@ def measure(team: Team, kind: str, inputs: dict[str, Any], updates: int) -> tupl
 def main(workers: int, rounds: int, overrides: list[str]) -> dict[str, Any]:
     """Medians over `rounds`, ratios within each round."""
     torch.set_num_threads(1)
-    result: dict[str, Any] = {"overrides": overrides, "workers": workers, "rounds": rounds, "cores": os.cpu_count()}
+    result: dict[str, Any] = {"overrides": overrides, "workers": workers, "rounds": rounds, "cores": os.cpu_count(),
+                              "torch": torch.__version__}  # fmt: skip
     (alone, spec), (several, _) = team_of(overrides, 1), team_of(overrides, workers)
     with contextlib.closing(several):
         for kind, updates in UPDATES.items():

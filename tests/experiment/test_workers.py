@@ -1,6 +1,7 @@
 """Pretraining by several processes: the same model, whoever shares the updates, and nobody left behind."""
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -71,6 +72,15 @@ def test_a_model_that_normalises_over_the_batch_is_refused():
 def test_one_worker_is_no_process(toy, tmp_path, monkeypatch):
     monkeypatch.setattr(team, "_launch", None)
     toy.pretrain(tmp_path, "pretrain.num_workers=1")
+
+
+@pytest.mark.parametrize("name", ["workers", "workers_large"])
+def test_the_page_tells_what_was_measured(name):
+    docs = Path(team.__file__).parents[3] / "docs"
+    found = json.loads((docs / f"{name}.json").read_text())
+    said = " ".join((docs / "tuning.md").read_text().split())
+    for key in ("ratio", "bound"):
+        assert f"{found['joint'][key]} and {found['transition'][key]}" in said
 
 
 def numbers(value, place=""):
