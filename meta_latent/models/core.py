@@ -27,7 +27,7 @@ from torch import nn
 
 from meta_latent.models.config import CoreConfig, EnsembleConfig
 from meta_latent.nets import MLP, EnsembleMLP
-from meta_latent.ops import gaussian
+from meta_latent.ops import gaussian, shares
 
 
 @dataclass(frozen=True)
@@ -184,11 +184,11 @@ class Core(nn.Module, ABC):
         """Unbounded outputs -> standard deviations of at least `min_stddev`."""
         return nn.functional.softplus(raw - 2.0) + self.min_stddev
 
-    def draw(self, mean: torch.Tensor, stddev: torch.Tensor, rng: torch.Generator | None) -> torch.Tensor:
+    def draw(self, mean: torch.Tensor, stddev: torch.Tensor, rng: shares.Draws | None) -> torch.Tensor:
         """A sample of a Gaussian (its mean without a generator or without noise)."""
         if rng is None or not self.stochastic:
             return mean
-        return mean + stddev * torch.randn(mean.shape, generator=rng).to(mean.device)
+        return mean + stddev * shares.randn(mean.shape, rng).to(mean.device)
 
     def through_heads(
         self, inputs: torch.Tensor, head: torch.Tensor | Routing

@@ -10,12 +10,15 @@ from __future__ import annotations
 import torch
 
 from meta_latent.models.latent_state_model import LatentStateModel
+from meta_latent.ops import shares
 from meta_latent.types import SequenceBatch
 
 
-def masked(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """`values` (B, T) such that their mean is the mean over the places of `mask` (B, T) alone."""
-    return values * mask / mask.float().mean().clamp_min(1e-6)
+def masked(values: torch.Tensor, mask: torch.Tensor, rng: shares.Draws | None = None) -> torch.Tensor:
+    """`values` (B, T) such that their mean is the mean over the places of `mask` (B, T) alone. rng: says which
+    share of a batch these are, if they are one.
+    """
+    return values * mask / shares.mean(mask.float().flatten(), rng).clamp_min(1e-6)
 
 
 def reward_guess(model: LatentStateModel, memory, embedding, action) -> torch.Tensor:
@@ -28,7 +31,7 @@ def reward_guess(model: LatentStateModel, memory, embedding, action) -> torch.Te
 
 def counterfactual_term(
     model: LatentStateModel, memory: torch.Tensor, embeddings: torch.Tensor, batch: SequenceBatch,
-    frames: int, rng: torch.Generator,
+    frames: int, rng: shares.Draws,
 ) -> torch.Tensor:  # fmt: skip
     """Squared error (B, T) of the rewards of other frames of the same sequence, past and future, that the memory at
     each frame predicts: `frames` of them, drawn anew for each.
@@ -40,13 +43,13 @@ def counterfactual_term(
         paid, reads = paid & batch.valid, batch.valid
     size, length = paid.shape
     chances = paid.float().cpu() + (~paid.any(1, keepdim=True)).float().cpu()
-    drawn = torch.multinomial(chances, length * frames, True, generator=rng)
+    drawn = shares.multinomial(chances, length * frames, True, rng)
     index = drawn.view(size, length, -1).to(memory.device)
     rows = torch.arange(size, device=memory.device)[:, None, None]
     there = memory[:, :, None].expand(-1, -1, index.shape[-1], -1)
     guess = reward_guess(model, there, embeddings[rows, index], batch.action[rows, index])
     error = (guess - model.scaled(batch.reward[rows, index])).square().mean(-1)
-    return masked(error, reads & paid.any(1, keepdim=True))
+    return masked(error, reads & paid.any(1, keepdim=True), rng)
 
 
 def counterfactual_errors(

@@ -15,6 +15,7 @@ from meta_latent.models.config import LossConfig
 from meta_latent.models.core import Latent
 from meta_latent.models.latent_state_model import PIXELS, LatentStateModel
 from meta_latent.nets import pack_optimiser, unpack_optimiser
+from meta_latent.ops import shares
 from meta_latent.ranges import count, positive
 
 
@@ -75,30 +76,28 @@ class ModelLearner:
         """The part of `calibrate` that a frozen encoder needs as well."""
         self.model.calibrate_rewards(batch.reward[batch.reward_present > 0].to(self.model.device))
 
-    def joint(self, batch, rng: torch.Generator, task_rewards=None, scale: float = 1.0) -> dict[str, float]:
+    def joint(self, batch, rng: shares.Draws, task_rewards=None, scale: float = 1.0) -> dict[str, float]:
         """One update of everything on (B, T) pixel sequences. `scale` multiplies the learning rate."""
         terms = losses.loss(self.model, batch, rng, task_rewards)
-        return self._step("joint", terms, scale)
+        return self._step("joint", terms, rng, scale)
 
-    def filter(
-        self, batch, embeddings, rng: torch.Generator, task_rewards=None, scale: float = 1.0
-    ) -> dict[str, float]:
+    def filter(self, batch, embeddings, rng: shares.Draws, task_rewards=None, scale: float = 1.0) -> dict[str, float]:
         """One update of core and heads on (B, T, Z) cached embeddings."""
         terms = losses.loss(self.model, batch, rng, task_rewards, embeddings)
-        return self._step("filter", terms, scale)
+        return self._step("filter", terms, rng, scale)
 
-    def transition(self, windows, rng: torch.Generator, scale: float = 1.0) -> dict[str, float]:
+    def transition(self, windows, rng: shares.Draws, scale: float = 1.0) -> dict[str, float]:
         """One update of the transition heads on `LatentWindows`."""
         head = losses.draw_heads(windows.head_mask, rng)
         error = losses.transition_loss(self.model, windows.samples, windows.memories, windows.actions, head)
-        return self._step("transition", {"transition": error}, scale)
+        return self._step("transition", {"transition": error}, rng, scale)
 
     def trials(
         self,
         batch,
         shown,
         weights: LossConfig,
-        rng: torch.Generator,
+        rng: shares.Draws,
         embeddings: torch.Tensor | None = None,
         scale: float = 1.0,
     ) -> tuple[dict[str, float], Latent]:
@@ -106,12 +105,12 @@ class ModelLearner:
         on `embeddings` (B, T, Z); what it measured, and the beliefs (B, T) that it began with, outside the graph.
         """
         terms, belief = trials.trial_loss(self.model, batch, shown, weights, rng, embeddings)
-        return self._step("joint" if embeddings is None else "filter", terms, scale), belief.detach()
+        return self._step("joint" if embeddings is None else "filter", terms, rng, scale), belief.detach()
 
-    def _step(self, stage: str, terms: dict[str, torch.Tensor], scale: float) -> dict[str, float]:
+    def _step(self, stage: str, terms: dict[str, torch.Tensor], rng: shares.Draws, scale: float) -> dict[str, float]:
         optimiser, parameters = self.optimisers[stage], self.parameters[stage]
         total = losses.total(terms)
-        values = {name: float(term.detach().mean()) for name, term in terms.items()}
+        values = shares.averaged({name: float(term.detach().mean()) for name, term in terms.items()}, rng)
         bad = [name for name, value in values.items() if not np.isfinite(value)]
         if bad:
             raise RunError(
@@ -120,7 +119,8 @@ class ModelLearner:
             )
         optimiser.param_groups[0]["lr"] = self.config.learning_rate * scale
         optimiser.zero_grad(set_to_none=True)
-        total.backward()
+        total.backward(torch.full_like(total, shares.weight(rng)))
+        shares.add_up((p.grad for p in parameters if p.grad is not None), rng)
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.config.gradient_clip)
         if not torch.isfinite(norm):
             raise RunError(f"non-finite gradient of the {stage} stage; lower learner.learning_rate")

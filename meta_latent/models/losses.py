@@ -13,7 +13,7 @@ from meta_latent.models.core import Latent
 from meta_latent.models.counterfactual import counterfactual_term
 from meta_latent.models.encoders import to_float
 from meta_latent.models.latent_state_model import LatentStateModel
-from meta_latent.ops import gaussian
+from meta_latent.ops import gaussian, shares
 from meta_latent.ops.imagination import imagine
 from meta_latent.types import SequenceBatch
 
@@ -36,29 +36,31 @@ METRICS = {
 """What the terms of the model's updates mean."""
 
 
-def draw_heads(mask: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
+def draw_heads(mask: torch.Tensor, rng: shares.Draws) -> torch.Tensor:
     """One allowed head per sequence: mask (B, K) bool -> (B,) int64; a row without any allowed head may use
     all.
     """
     weights = mask.float() + (~mask.any(-1, keepdim=True)).float()
-    return torch.multinomial(weights.cpu(), 1, generator=rng)[:, 0].to(mask.device)
+    return shares.multinomial(weights.cpu(), 1, False, rng)[:, 0].to(mask.device)
 
 
-def image_loss(decoded: torch.Tensor, images: torch.Tensor, contrast: float) -> torch.Tensor:
+def image_loss(
+    decoded: torch.Tensor, images: torch.Tensor, contrast: float, rng: shares.Draws | None = None
+) -> torch.Tensor:
     """Weighted squared error per image: (B, 3, H, W) and uint8 (B, H, W, 3) -> (B,).
 
     A pixel counts 1 + contrast * (its squared distance from the batch's mean image): small objects are not
-    lost.
+    lost. rng: says which share of a batch these are, if they are one.
     """
     target = to_float(images)
-    weight = 1.0 + contrast * (target - target.mean(0)).square().mean(1, keepdim=True)
+    weight = 1.0 + contrast * (target - shares.mean(target, rng)).square().mean(1, keepdim=True)
     return (weight * (decoded - target).square()).mean((1, 2, 3))
 
 
 def loss(
     model: LatentStateModel,
     batch: SequenceBatch,
-    rng: torch.Generator,
+    rng: shares.Draws,
     task_rewards: torch.Tensor | None = None,
     embeddings: torch.Tensor | None = None,
 ) -> dict[str, torch.Tensor]:
@@ -79,7 +81,7 @@ def loss(
     if not cached:
         images = {c: x.flatten(0, 1) for c, x in batch.images.items()}
         embeddings = model.embed(images, batch.proprio.flatten(0, 1)).unflatten(0, (size, length))
-    hidden = torch.rand(size, 1, generator=rng).to(embeddings.device) < model.config.reward_dropout
+    hidden = shares.rand((size, 1), rng).to(embeddings.device) < model.config.reward_dropout
     present = batch.reward_present * (~hidden)
     posterior = model.filter(embeddings, batch.action, batch.reward, present, rng)
     head = draw_heads(batch.head_mask, rng)
@@ -102,7 +104,7 @@ def loss(
         (rolled - targets.detach()).square().mean(-1) + 0.2 * (rolled.detach() - targets).square().mean(-1)
     )
     if not cached and batch.images:
-        terms |= _image_terms(model, batch, posterior, rolled, target_index, rows, weights)
+        terms |= _image_terms(model, batch, posterior, rolled, target_index, rows, weights, rng)
     return terms
 
 
@@ -171,13 +173,13 @@ def open_loop(model, posterior, actions, head, steps: int, rng):
     size, length = actions.shape[:2]
     steps = min(steps, length - 1)
     rows = torch.arange(size, device=actions.device)
-    start = torch.randint(0, length - steps, (size,), generator=rng).to(actions.device)
+    start = shares.randint(length - steps, (size,), rng).to(actions.device)
     index = start[:, None] + torch.arange(1, steps + 1, device=actions.device)
     rolled = imagine(model, posterior[rows, start], lambda k, _: actions[rows, start + k + 1], head, steps)
     return start, index, torch.stack([step.next_latent.sample for step in rolled], 1)
 
 
-def _image_terms(model, batch, posterior, rolled, index, rows, weights) -> dict[str, torch.Tensor]:
+def _image_terms(model, batch, posterior, rolled, index, rows, weights, rng) -> dict[str, torch.Tensor]:
     """Images decoded from the posterior and from the first open-loop predictions."""
     size, length = batch.reward.shape
     ahead = min(weights.decoded_steps, rolled.shape[1])
@@ -185,7 +187,7 @@ def _image_terms(model, batch, posterior, rolled, index, rows, weights) -> dict[
     decoded, total = model.decode_float(samples), 0.0
     for camera, images in batch.images.items():
         wanted = torch.cat([images.flatten(0, 1), images[rows, index[:, :ahead]].flatten(0, 1)])
-        total = total + image_loss(decoded[camera], wanted, weights.pixel_contrast)
+        total = total + image_loss(decoded[camera], wanted, weights.pixel_contrast, rng)
     seen, imagined = total.split([size * length, size * ahead])
     return {
         "image": weights.image * seen.unflatten(0, (size, length)),

@@ -16,7 +16,7 @@ from meta_latent.models.core import Latent
 from meta_latent.models.counterfactual import counterfactual_term, masked, reward_guess
 from meta_latent.models.latent_state_model import LatentStateModel
 from meta_latent.models.losses import divergence, draw_heads, image_loss, one_step, with_priors
-from meta_latent.ops import gaussian
+from meta_latent.ops import gaussian, shares
 from meta_latent.types import SequenceBatch
 
 
@@ -26,7 +26,7 @@ def follows(batch: SequenceBatch) -> torch.Tensor:
 
 
 def trial_loss(
-    model: LatentStateModel, batch: SequenceBatch, shown: SequenceBatch, weights: LossConfig, rng: torch.Generator,
+    model: LatentStateModel, batch: SequenceBatch, shown: SequenceBatch, weights: LossConfig, rng: shares.Draws,
     embeddings: torch.Tensor | None = None,
 ) -> tuple[dict[str, torch.Tensor], Latent]:  # fmt: skip
     """Named, weighted loss terms of whole trials, each to be averaged, and the beliefs (B, T).
@@ -45,21 +45,22 @@ def trial_loss(
     ahead = one_step(model, before, actions, draw_heads(batch.head_mask, rng))
     apart = divergence(model, *with_priors(model, belief, ahead))
     counts = torch.cat([batch.valid[:, :1], moves], 1)[:, -apart.shape[1] :]  # a trial's first frame, if it has a prior
-    terms["divergence"] = weights.divergence * masked(apart, counts)
+    terms["divergence"] = weights.divergence * masked(apart, counts, rng)
     if model.core.stochastic:
         likelihood = gaussian.log_prob(
             embeddings, belief.sample, torch.full_like(belief.sample, weights.embedding_stddev)).mean(-1)  # fmt: skip
-        terms["embedding"] = -weights.embedding * masked(likelihood, batch.valid)
+        terms["embedding"] = -weights.embedding * masked(likelihood, batch.valid, rng)
     error = (reward_guess(model, before.memory, embeddings[:, 1:], actions)
              - model.scaled(batch.reward[:, 1:])).square()  # fmt: skip
-    terms["reward"] = weights.reward * masked(error, moves)
+    terms["reward"] = weights.reward * masked(error, moves, rng)
     if weights.counterfactual:
         terms["counterfactual"] = weights.counterfactual * counterfactual_term(
             model, belief.memory, embeddings, batch, weights.counterfactual_frames, rng)  # fmt: skip
     if not cached and batch.images:
         decoded = model.decode_float(belief.sample[batch.valid])
-        terms["image"] = weights.image * sum(
-            image_loss(decoded[camera], images[batch.valid], weights.pixel_contrast)
+        valid = batch.valid.to(embeddings.dtype).flatten()
+        terms["image"] = weights.image * (valid.mean() / shares.mean(valid, rng)) * sum(
+            image_loss(decoded[camera], images[batch.valid], weights.pixel_contrast, rng)
             for camera, images in batch.images.items())  # fmt: skip
     return terms, belief
 

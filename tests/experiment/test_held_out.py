@@ -12,6 +12,7 @@ from meta_latent.data.replay import ReplayConfig, SequenceReplay
 from meta_latent.errors import UserError
 from meta_latent.experiment.pretraining import held_out
 from meta_latent.experiment.pretraining.model_folder import load, read_card
+from meta_latent.experiment.pretraining.sources import SourceCollector
 from meta_latent.experiment.pretraining.stages import Pretraining
 from meta_latent.experiment.report.held_out_words import MEASURES
 from meta_latent.experiment.runs import checkpoint
@@ -230,3 +231,41 @@ def test_held_out_rewards_are_predicted_in_the_environments_units():
         p.data.zero_()
     latent = model.filter(*(torch.zeros(4, 6, n) for n in (3, 2)), *torch.zeros(2, 4, 6))
     torch.testing.assert_close(held_out._one_step_reward(model, latent, torch.zeros(4, 6, 2)), torch.full((4, 5), 3.0))
+
+
+def outcomes(toy, folder, *overrides):
+    """What is said of the scripts of a source after 20 episodes, half of them scripted."""
+    experiment = toy.experiment(folder, "pretrain.scripted=0.5", "pretrain.env_steps=400", *overrides)
+    sources = [bind(experiment, source) for source in experiment.pretrain.each_source]
+    with RunFolder(folder / "run", {}) as run:
+        running = Pretraining(experiment, sources, common_spec(sources), run, lambda *_: None)
+        for _ in range(20):
+            running.collector.episode(running.replay, running.collector.behaviour, Streams(0))
+        running.collector.close()
+        return running.collector.scripted_outcomes(running.replay)
+
+
+GOAL = "{suite: toy/hidden_goal, options: {observation: state}, tasks: 2}"
+
+
+def test_scripts_are_counted_by_whether_their_task_was_ever_solved(toy, tmp_path):
+    calm, wild = (
+        outcomes(toy, tmp_path / str(noise), f"pretrain.sources=[{GOAL}]", f"pretrain.scripted_noise={noise}")[0]
+        for noise in (0, 100)
+    )
+    assert (calm.episodes, calm.solved, calm.solvable) == (10, 10, True)
+    assert wild.episodes == 10 and wild.solved < 10 and wild.solvable
+
+
+def test_a_task_that_nothing_solves_is_not_blamed_on_noise(toy, tmp_path, monkeypatch):
+    monkeypatch.setattr(SourceCollector, "_solved", lambda *_: False)
+    (found,) = outcomes(toy, tmp_path / "solvable", f"pretrain.sources=[{GOAL}]")
+    assert found.solvable
+    far = "{suite: toy/hidden_goal, options: {observation: state, episode_steps: 1}, tasks: 2}"
+    (found,) = outcomes(toy, tmp_path / "not", f"pretrain.sources=[{far}]", "pretrain.env_steps=20")
+    assert (found.episodes, found.solved, found.solvable) == (10, 0, False)
+
+
+def test_episodes_of_the_source_policy_are_not_taken_for_scripted_ones(toy, tmp_path):
+    short = outcomes(toy, tmp_path, f"pretrain.sources=[{GOAL}]", "pretrain.on_policy=0.5", "pretrain.policy_updates=1")
+    assert 0 < short[0].episodes < 10

@@ -232,10 +232,10 @@ class TestFinished:
         found = sweep.Sweep(source)
         for one in found.planned:
             finish(one, found.finished)
-        started = time.perf_counter()
+        started = time.process_time()  # other load does not count
         again = sweep.Sweep(source)
         todo, stuck = again.open_cells(retry_failed=False)
-        assert time.perf_counter() - started < 2
+        assert time.process_time() - started < 2
         assert len(again.done) == 1000 and not todo and not stuck
 
     @pytest.mark.parametrize("record", ["", "{", "[]", '{"status": "running"}', '{"status": "done"}'])

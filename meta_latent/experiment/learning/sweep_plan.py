@@ -104,7 +104,7 @@ def _cells(variant: Variant, root: Path, pretrainings: dict[str, Planned]) -> li
 
 
 def _pretraining(experiment: ExperimentConfig, root: Path) -> Planned:
-    kind = settings_sha256(pretrain.narrowed(experiment), ("name", "device", "seed"))[:8]
+    kind = settings_sha256(pretrain.narrowed(experiment), ("name", "seed", *pretrain.MAY_DIFFER))[:8]
     own = replace(experiment, name=f"{PRETRAINING}_{kind}", out=str(root), pretrained=None)
     folder = pretrain.folder_of(own)
     argv = command("pretrain", str(root / own.name / experiments.FILE), f"seed={own.seed}")

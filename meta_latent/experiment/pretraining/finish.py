@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 from typing import TYPE_CHECKING
@@ -36,11 +37,18 @@ def write(run: Pretraining, clocks: dict) -> None:
     digest = _write_model(run, clocks)
     firsts = itertools.accumulate((source.tasks for source in run.config.sources), initial=0)
     pays = [sources[first].in_words() for first, _ in itertools.pairwise(firsts)]
+    scripted = run.collector.scripted_outcomes(run.replay)
     facts = {**clocks, "model_sha256": digest, "held_out": metrics, "pays": pays}
+    facts["scripted"] = [dataclasses.asdict(outcome) for outcome in scripted]
     files.atomic_write_bytes(run.folder.path(FACTS), files.to_json(facts, indent=1))
     measured = held_out.describe(metrics)
     few = f"nothing measured: {len(held)} episodes; raise pretrain.env_steps or pretrain.held_out"
     print(f"held out: {measured or few}")
+    for outcome in scripted:
+        if outcome.solvable and not outcome.solved:
+            print(f"warning: none of the {outcome.episodes} scripted episodes of the source that pays {outcome.pays!r} "
+                  "came to where its task is solved, and so the model has not seen what happens there: lower "
+                  "pretrain.scripted_noise")  # fmt: skip
 
 
 def _write_model(run: Pretraining, clocks: dict) -> str:

@@ -6,19 +6,19 @@ from pathlib import Path
 
 from meta_latent.data.segments import predicted_bytes
 from meta_latent.errors import Faults, UserError
-from meta_latent.experiment.pretraining import sources
+from meta_latent.experiment.pretraining import sources, team
 from meta_latent.experiment.pretraining.stages import Pretraining
 from meta_latent.experiment.runs import run_folder
 from meta_latent.experiment.runs.interrupts import deferred
 from meta_latent.experiment.runs.run_folder import RunFolder, read_record
 from meta_latent.experiment.settings import config, experiments
-from meta_latent.experiment.settings.schema import ExperimentConfig, PretrainConfig
+from meta_latent.experiment.settings.schema import ExperimentConfig
 from meta_latent.experiment.settings.structure import plain
 from meta_latent.experiment.settings.suites import BoundTask, bind, common_spec
 from meta_latent.types import Spec
 from task_suites import SuiteError
 
-MAY_DIFFER = ("device",)
+MAY_DIFFER = ("device", "pretrain.num_workers")
 """Keys that a resumed pretraining may change."""
 
 
@@ -82,12 +82,16 @@ def checked(experiment: ExperimentConfig) -> tuple[list[BoundTask], Spec]:
             with faults.noted():
                 check_lengths(experiment, max(source.distribution.max_episode_steps for source in bound) + 1)
         with faults.noted():
-            _check_capacity(experiment.pretrain)
+            _check_capacity(experiment)
+        with faults.noted():
+            team.check_sizes(experiment)
+        with faults.noted():
+            team.check_devices(experiment.device, experiment.pretrain.num_workers)
     return bound, spec
 
 
-def _check_capacity(config: PretrainConfig) -> None:
-    capacity, steps = config.replay.capacity, config.env_steps
+def _check_capacity(experiment: ExperimentConfig) -> None:
+    capacity, steps = experiment.pretrain.replay.capacity, experiment.pretrain.env_steps
     if capacity < steps:
         raise UserError(
             f"pretrain.replay.capacity={capacity} is less than pretrain.env_steps={steps}: source data would be "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -24,6 +25,18 @@ def scripted_share(settings: PretrainConfig, source: SourceConfig) -> float:
     if source.data:
         return 0.0
     return settings.scripted if source.scripted is None else source.scripted
+
+
+@dataclass(frozen=True)
+class ScriptedOutcome:
+    """How far the scripts of one of `pretrain.sources` got: episodes that they played, those that came to where their
+    task is solved, and whether the script comes there without the noise.
+    """
+
+    pays: str
+    episodes: int
+    solved: int
+    solvable: bool
 
 
 class SourceCollector:
@@ -78,12 +91,42 @@ class SourceCollector:
     def behaviour(self, source: BoundTask, index: int) -> Actor:
         """Scripted episodes at regular turns of each source; else correlated noise."""
         actions = source.distribution.action_space.shape[0]
-        turn, which = divmod(index, len(self.sources))
-        share = scripted_share(self.config, self.config.each_source[which])
-        if int((turn + 1) * share) > int(turn * share):
+        if self._is_scripted(index):
             script = source.distribution.scripted(source.task)
             return Scripted([script], actions, self.config.scripted_noise)
         return Noise(actions, self.experiment.random)
+
+    def _is_scripted(self, index: int) -> bool:
+        turn, which = divmod(index, len(self.sources))
+        share = scripted_share(self.config, self.config.each_source[which])
+        return int((turn + 1) * share) > int(turn * share)
+
+    def scripted_outcomes(self, replay: SequenceReplay) -> list[ScriptedOutcome]:
+        """Of the episodes that `behaviour` had played, the first ones of a replay. A script that its own noise keeps
+        from ever solving its task shows the model nothing of what comes then.
+        """
+        steps = replay.lengths() - 1
+        played = np.flatnonzero(steps.cumsum() - steps < round(self.config.env_steps * (1 - self.config.on_policy)))
+        scripted = [int(index) for index in played if self._is_scripted(int(index))]
+        found, first = [], 0
+        for settings in self.config.sources:
+            own = range(first, first + settings.tasks)
+            solved = [self._solved(index, replay) for index in scripted if index % len(self.sources) in own]
+            if solved:
+                solvable = any(solved) or self._solvable(self.sources[first])
+                found.append(ScriptedOutcome(self.sources[first].in_words(), len(solved), sum(solved), solvable))
+            first = own.stop
+        return found
+
+    def _solved(self, index: int, replay: SequenceReplay) -> bool:
+        source = self.sources[index % len(self.sources)]
+        return bool(np.any(source.distribution.success(source.task, replay.read(index)["reward_inputs"])))
+
+    def _solvable(self, source: BoundTask) -> bool:
+        script = Scripted([source.distribution.scripted(source.task)], source.distribution.action_space.shape[0], 0.0)
+        with contextlib.closing(source.distribution.make_vector([source.task])) as rows:
+            episode = play_episode(rows, script, 0, Streams(0), show=("inputs",))
+        return bool(episode["success"].any())
 
     def trained(self, replay: SequenceReplay) -> np.ndarray:
         """Places of the episodes to train on: all but the last `held_out` share. Empty if there are too few."""

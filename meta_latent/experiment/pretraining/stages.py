@@ -21,6 +21,7 @@ from meta_latent.errors import UserError
 from meta_latent.experiment.pretraining import finish
 from meta_latent.experiment.pretraining.source_policy import SourcePolicy
 from meta_latent.experiment.pretraining.sources import ActorOf, SourceCollector
+from meta_latent.experiment.pretraining.team import Team
 from meta_latent.experiment.runs.metrics import MetricLog
 from meta_latent.experiment.runs.resumable import Progress, Resumable, RunClock
 from meta_latent.experiment.runs.run_folder import RunFolder
@@ -59,6 +60,7 @@ class Pretraining:
         with seeded_construction(derive(experiment.seed, "model")):
             self.model = LatentStateModel(spec, experiment.model, names).to(experiment.device)
         self.learner = ModelLearner(self.model, experiment.learner)
+        self.team = Team(experiment, self.learner)
         self.stages, self.policy = stages(self.config), None
         if self.config.policy_updates:
             self.policy = SourcePolicy(self.model, self.learner, experiment.settings_of("ivg"),
@@ -80,7 +82,7 @@ class Pretraining:
         run_of = {
             "collect": self._collect, "joint": self._joint, "filter": self._filter,
             "transition": self._transition, "policy": self._policy, "on_policy": self._on_policy}  # fmt: skip
-        with contextlib.closing(self.collector):
+        with contextlib.closing(self.collector), contextlib.closing(self.team):
             for stage in self.stages[self.stages.index(self.progress["stage"]) :]:
                 self.progress["stage"] = stage
                 run_of[stage.removesuffix("_again")](interrupts)
@@ -132,7 +134,7 @@ class Pretraining:
 
         def update(scale: float) -> dict[str, float]:
             batch, rewards = self._relabelled(replay.sequences(sizes.batch_size, sizes.length, rng), rng)
-            return self.learner.joint(batch, self.streams.torch("joint"), rewards, scale)
+            return self.team.update("joint", self.streams.torch("joint"), scale, batch=batch, task_rewards=rewards)
 
         self._updates("joint", self.config.joint_updates, update, interrupts)
         if self.experiment.model.encoder.standardise:
@@ -145,7 +147,8 @@ class Pretraining:
         def windows(scale: float) -> dict[str, float]:
             drawn = replay.sequences(sizes.filter_batch_size, sizes.filter_length, rng, images=False)
             batch, rewards = self._relabelled(drawn, rng)
-            return self.learner.filter(batch, embeddings[batch.frames], self.streams.torch("filter"), rewards, scale)
+            return self.team.update("filter", self.streams.torch("filter"), scale, batch=batch,
+                                    embeddings=embeddings[batch.frames], task_rewards=rewards)  # fmt: skip
 
         def trials(scale: float) -> dict[str, float]:
             episodes, model = self.config.episodes_per_trial, self.experiment.model
@@ -153,8 +156,8 @@ class Pretraining:
             batch, _ = self._relabelled(drawn, rng)
             shows = torch.from_numpy(rng.random((len(batch.reward), 1)) >= model.reward_dropout)
             shown = replace(batch, reward_present=batch.reward_present * shows.to(batch.reward.device))
-            draws, held = self.streams.torch("filter"), embeddings[batch.frames]
-            return self.learner.trials(batch, shown, model.loss, draws, held, scale)[0]
+            return self.team.update("trials", self.streams.torch("filter"), scale, batch=batch, shown=shown,
+                                    weights=model.loss, embeddings=embeddings[batch.frames])  # fmt: skip
 
         update = trials if self.config.episodes_per_trial > 1 else windows
         self._updates("filter", self.config.filter_updates, update, interrupts)
@@ -165,7 +168,7 @@ class Pretraining:
 
         def update(scale: float) -> dict[str, float]:
             windows = cache.windows(sizes.transition_batch_size, sizes.horizon, rng)
-            return self.learner.transition(windows, self.streams.torch("transition"), scale)
+            return self.team.update("transition", self.streams.torch("transition"), scale, windows=windows)
 
         self._updates("transition", self.config.transition_updates, update, interrupts)
 
@@ -190,6 +193,7 @@ class Pretraining:
                     self.save()
                 if interrupts.requested:
                     raise KeyboardInterrupt
+        self.team.finish()
 
     # Data
 
@@ -235,6 +239,7 @@ class Pretraining:
     def save(self) -> None:
         """One atomic checkpoint of everything that a bit-equal continuation needs."""
         self._clocks()
+        self.team.fetch()
         self.saved.save()
 
     def held_out(self) -> np.ndarray:

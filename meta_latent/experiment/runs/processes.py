@@ -63,10 +63,10 @@ def command(*words: str) -> tuple[str, ...]:
     return (sys.executable, "-P", "-m", "meta_latent", *words)
 
 
-def cell_environment() -> dict[str, str]:
-    """Environment of a cell: ours, with one thread per process and the allocator settings of `ALLOCATOR`."""
+def cell_environment(threads: int = 1) -> dict[str, str]:
+    """Environment of a cell: ours, with so many threads per process and the allocator settings of `ALLOCATOR`."""
     python = {"PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}  # we read it, whatever our terminal is
-    return {**os.environ, **dict.fromkeys(_THREADS, "1"), **ALLOCATOR, **python}
+    return {**os.environ, **dict.fromkeys(_THREADS, str(threads)), **ALLOCATOR, **python}
 
 
 class LocalProcess:

@@ -139,6 +139,7 @@ class PretrainConfig:
         head_share: probability that an ensemble head may train on an episode.
         joint_updates, filter_updates, transition_updates: updates of the learner's three stages.
         checkpoint_updates: updates between checkpoints.
+        num_workers: processes that share every update of these stages; results do not depend on it but for rounding.
     """
 
     sources: tuple[SourceConfig, ...] = ranges.items(may_be_empty=True, may_repeat=True)
@@ -156,6 +157,7 @@ class PretrainConfig:
     policy_updates: int = ranges.whole(0)
     policy_source: int = ranges.whole(0)
     checkpoint_updates: int = ranges.count(250)
+    num_workers: int = ranges.count(1, most=1000)
     replay: ReplayConfig = field(default_factory=lambda: ReplayConfig(capacity=1_000_000))
 
     @property

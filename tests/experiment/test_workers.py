@@ -1,0 +1,186 @@
+"""Pretraining by several processes: the same model, whoever shares the updates, and nobody left behind."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torch import nn
+
+from meta_latent import cli
+from meta_latent.errors import UserError
+from meta_latent.experiment.pretraining import pretrain, team
+from meta_latent.experiment.runs import checkpoint, run_folder
+from meta_latent.experiment.settings import sweep
+
+SOON = 60
+"""Seconds, of a machine that may be busy with other things."""
+
+
+@pytest.fixture
+def refused(toy, tmp_path, capsys):
+    """Run the command line in this process: it must end with status 2 and this one line."""
+
+    def call(*overrides):
+        assert cli.main(["pretrain", "toy", f"out={tmp_path}", *toy.small, *overrides]) == 2
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == 1
+        assert not (tmp_path / "toy" / "pretrain" / "0" / "checkpoints").exists()
+        return lines[0]
+
+    return call
+
+
+def test_wrong_numbers_of_workers_are_refused(refused):
+    assert "num_workers=0 (in the command line) should be a whole number from 1 to" in refused("pretrain.num_workers=0")
+    assert "more than learner.batch_size=4, learner.filter_batch_size=4" in refused("pretrain.num_workers=5")
+    assert "more than learner.batch_size=4, whose" in refused("pretrain.num_workers=5", "pretrain.filter_updates=0")
+
+
+def test_cells_on_ray_have_no_workers():
+    given = {"name": "s", "sweep": {"of": "toy", "executor": "ray", "grid": {"seed": [0, 1]}}}
+    sweep.load(given)
+    with pytest.raises(UserError, match="executor=ray gives a cell one CPU, too few for pretrain.num_workers=2"):
+        sweep.load(given, ["pretrain.num_workers=2"])
+
+
+def test_workers_take_a_gpu_each(monkeypatch):
+    monkeypatch.setattr(team.torch.cuda, "device_count", lambda: 2)
+    team.check_devices("cpu", 3)
+    team.check_devices("cuda", 2)
+    team.check_devices("cuda:1", 1)
+    with pytest.raises(UserError, match="there are 2 GPUs"):
+        team.check_devices("cuda", 3)
+    with pytest.raises(UserError, match="device=cuda, not cuda:1"):
+        team.check_devices("cuda:1", 2)
+
+
+def test_a_model_that_normalises_over_the_batch_is_refused():
+    model = nn.ModuleDict({"eye": nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))})
+    team.check_model(model, 1)
+    with pytest.raises(UserError, match=r"eye\.1 of the model, a BatchNorm1d"):
+        team.check_model(model, 2)
+    team.check_model(nn.LayerNorm(2), 2)
+
+
+def test_one_worker_is_no_process(toy, tmp_path, monkeypatch):
+    monkeypatch.setattr(team, "_launch", None)
+    toy.pretrain(tmp_path, "pretrain.num_workers=1")
+
+
+@pytest.mark.parametrize("name", ["workers", "workers_large"])
+def test_the_page_tells_what_was_measured(name):
+    docs = Path(team.__file__).parents[3] / "docs"
+    found = json.loads((docs / f"{name}.json").read_text())
+    said = " ".join((docs / "tuning.md").read_text().split())
+    for key in ("ratio", "bound"):
+        assert f"{found['joint'][key]} and {found['transition'][key]}" in said
+
+
+def numbers(value, place=""):
+    """The leaves of an outcome that are numbers and arrays of floats; the others, which must be equal."""
+    if isinstance(value, dict):
+        pairs = [numbers(item, f"{place}.{key}") for key, item in value.items()]
+    elif isinstance(value, list):
+        pairs = [numbers(item, f"{place}[{k}]") for k, item in enumerate(value)]
+    elif isinstance(value, float):
+        return {place: np.array(value)}, {}
+    elif isinstance(value, tuple) and value[0] == "float32":
+        return {place: np.frombuffer(value[2], np.float32)}, {}
+    else:
+        return {}, {} if place.endswith(".safetensors") else {place: value}
+    return {k: v for a, _ in pairs for k, v in a.items()}, {k: v for _, b in pairs for k, v in b.items()}
+
+
+def furthest(a, b):
+    """The largest difference of the numbers of two outcomes, whose other leaves must be equal, and where it is."""
+    (mine, rest), (theirs, other) = numbers(a), numbers(b)
+    assert rest == other and mine.keys() == theirs.keys()
+    return max((float(np.abs(mine[k] - theirs[k]).max(initial=0)), k) for k in mine)
+
+
+CONV = ("model.encoder.kind=conv", "model.encoder.embedding=6", "learner.batch_size=5")
+"""Keypoints have a bias without a gradient, which Adam makes of rounding."""
+
+
+def test_a_run_goes_on_with_another_number_of_workers(toy, tmp_path, monkeypatch):
+    """One until somewhere in the first stage that learns, then two, whose shares of the batch differ."""
+    whole = toy.pretrain(tmp_path / "whole", *CONV)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(pretrain, "deferred", toy.StopAfter(22))
+        toy.pretrain(tmp_path / "parts", *CONV)
+    begun = checkpoint.load(tmp_path / "parts" / "toy" / "pretrain" / "0" / "checkpoints")["progress"]
+    assert begun["stage"] == "joint" and 0 < begun["count"] < 4
+    parts = toy.pretrain(tmp_path / "parts", *CONV, "pretrain.num_workers=2")
+    assert furthest(toy.outcome(whole), toy.outcome(parts))[0] < 1e-4
+
+
+# Processes that end
+
+
+def parent_of(pid):
+    """The id of the process that started another, None if that has ended."""
+    with contextlib.suppress(OSError):
+        state, parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:2]
+        return None if state == "Z" else int(parent)
+
+
+def until(condition, what):
+    """Wait for it."""
+    end = time.monotonic() + 10 * SOON
+    while not condition():
+        assert time.monotonic() < end, what
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def run(toy, tmp_path):
+    """A pretraining by two workers, in a process of its own, that has learned for a while; its workers; its folder."""
+    words = ("pretrain", "toy", f"out={tmp_path}", *toy.small, "pretrain.joint_updates=400")
+    folder = tmp_path / "toy" / "pretrain" / "0"
+    metrics = folder / "metrics.jsonl"
+    argv = [sys.executable, "-m", "meta_latent", *words, "pretrain.num_workers=2"]
+    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as process:
+        until(lambda: metrics.exists() and metrics.read_text(), "the workers never learn")
+        running = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+        workers = [pid for pid in running if parent_of(pid) == process.pid]
+        assert len(workers) == 2
+        yield process, sorted(workers), folder
+        process.kill()
+    until(lambda: not any(map(parent_of, workers)), "a worker outlives its lead")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_dead_worker_ends_the_run_which_can_go_on(toy, tmp_path, run, which):
+    process, workers, folder = run
+    os.kill(workers[which], signal.SIGKILL)
+    assert process.wait(SOON) == 1
+    lines = process.stderr.read().splitlines()
+    assert len(lines) == 1 and "was killed by SIGKILL; the same command goes on" in lines[0]
+    assert f"of 2 (process {workers[which]})" in lines[0]
+    assert run_folder.read_record(folder)["status"] == "failed"
+    toy.pretrain(tmp_path, "pretrain.joint_updates=400")
+    assert run_folder.read_record(folder)["updates"] == 400 + 3 + 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_saves_and_leaves_no_worker(run, number):
+    process, workers, folder = run
+    process.send_signal(number)
+    assert process.wait(SOON) == 130
+    assert not any(map(parent_of, workers))
+    assert run_folder.read_record(folder)["status"] == "interrupted"
+
+
+@pytest.mark.slow
+def test_workers_end_with_their_lead(run):
+    run[0].kill()
+    run[0].wait()
