@@ -6,7 +6,7 @@ Peers that are not installed are left out; docs/peers.md says how to install the
 subject take turns, so that ratios mean something where absolute figures drift. One thread, the allocator's settings of
 `meta-latent`, and the process's own CPU time: other load spoils little. A ratio is a contestant's time over that of the
 subject's first one, ours, in the same round: median, lowest and highest. A JSON that is there keeps the subjects that
-this run leaves out; its tables are filled into a page such as docs/peers.md.
+this run leaves out, and the versions of what is not installed; its tables are filled into a page such as docs/peers.md.
 """
 
 from __future__ import annotations
@@ -93,7 +93,8 @@ def main(only: list[str], rounds: int, path: Path | None) -> dict:
     result = {"subjects": {}, "limits": {}, "parameters": {}}
     if path and path.exists():
         result |= json.loads(path.read_text())
-    result |= {"machine": processor(), "threads": torch.get_num_threads(), "versions": versions()}
+    result |= {"machine": processor(), "threads": torch.get_num_threads()}
+    result["versions"] = result.get("versions", {}) | versions()
     for name in (*SUBJECTS, *LIMITS):
         if name.split(":")[0] not in only:
             continue

@@ -106,6 +106,20 @@ def test_the_band_of_many_runs_is_not_resampled_all_at_once():
     assert peak < 500 * runs * points * 8 / 5  # bytes of every resample at every point
 
 
+def test_thin_lines_of_many_runs_keep_their_peaks_and_not_their_points(monkeypatch):
+    scores = rng().random(1000)
+    seen = figures.thinned(scores, 40)
+    assert seen[0] == 0 and seen[-1] == 999 and len(seen) <= 42 and (np.diff(seen) > 0).all()
+    for stretch in np.split(np.arange(1000), 20):
+        assert {scores[stretch].min(), scores[stretch].max()} <= set(scores[seen])
+    np.testing.assert_array_equal(figures.thinned(scores[:40], 40), np.arange(40))
+    many = (figures.ArmCurves("a", 0, (curve(scores),) * 4),)
+    for most, drawn in ((4000, 4000), (400, 408)):
+        monkeypatch.setattr(figures, "MOST_POINTS", most)
+        axes = figures.learning_curves(many, (), frame(), rng()).axes[0]
+        assert 0.9 * drawn < sum(len(line.get_xdata()) for line in axes.lines if line.get_linewidth() == 0.8) <= drawn
+
+
 def test_what_was_not_measured_is_dashed_and_has_no_band():
     fast = figures.ArmCurves("a", 0, (stopping([0, 1, 1]), *[stopping([0, 0.2, 0.4, 0.8, 0.9])] * 2))
     axes = figures.learning_curves((fast,), (0.5,), frame(), rng()).axes[0]

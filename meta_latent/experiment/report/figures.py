@@ -114,6 +114,8 @@ class Frame:
 
 WIDE = 8.0
 """Times that the longest arm's curve is as long as the shortest one's, from where on the x axis is logarithmic."""
+MOST_POINTS, FEWEST_POINTS = 40_000, 40
+"""Points of the thin lines of an arm, and of each of them: more are tens of megabytes of a page, and cannot be seen."""
 LOWEST = -0.5
 """A normalised score below which a curve is cut off, unless some curve ends there: 0 is what acting at random earns."""
 
@@ -174,14 +176,26 @@ def panel(
 
 def _seeds(axes, arm: ArmCurves, thresholds: Sequence[float], unit: str) -> None:
     """Draw every seed as a thin line, with dots where it reached a threshold."""
-    colour = STYLES[arm.style][0]
+    colour, most = STYLES[arm.style][0], max(MOST_POINTS // len(arm.curves), FEWEST_POINTS)
     for curve in arm.curves:
-        places = getattr(curve, unit)
-        axes.plot(places, curve.scores, color=colour, alpha=0.4, linewidth=0.8)
+        places, seen = getattr(curve, unit), thinned(curve.scores, most)
+        axes.plot(places[seen], curve.scores[seen], color=colour, alpha=0.4, linewidth=0.8)
         reached = [ls.crossing(curve, threshold) for threshold in thresholds]
         for index in {index for index in reached if index is not None}:
             dot = {"markersize": 4.5, "markeredgewidth": 0, "zorder": 4}
             axes.plot(places[index], curve.scores[index], "o", color=colour, **dot)
+
+
+def thinned(scores: np.ndarray, most: int) -> np.ndarray:
+    """Indices, in order, of about ``most`` of ``scores`` (E,), all where there are no more: of the two ends, and of the
+    lowest and the highest of every stretch, so that no peak is lost.
+    """
+    everything = np.arange(scores.size)
+    if scores.size <= most:
+        return everything
+    stretches = np.array_split(everything, most // 2)
+    extremes = [stretch[pick(scores[stretch])] for stretch in stretches for pick in (np.argmin, np.argmax)]
+    return np.unique([0, *extremes, scores.size - 1])
 
 
 def _thresholds(axes, thresholds: Sequence[float]) -> None:

@@ -108,12 +108,14 @@ def _lines(path: Path, notes: list[str]) -> list[str]:
 
 def _sound(records: list[dict[str, Any]], clock: str, notes: list[str]) -> list[dict[str, Any]]:
     """The evaluations before the first one that holds no number to count with."""
-    values = np.array([[record[name] for name in (*UNITS, "score")] for record in records])
-    wrong = next((k for k, row in enumerate(np.abs(values) <= LARGEST) if not row.all()), None)
-    if wrong is not None:
-        what = "too large" if math.isfinite(records[wrong]["score"]) else "non-finite"
-        notes.append(f"{what} evaluation at {records[wrong][clock]:g} {clock}: the curve ends before it")
-    return records[:wrong]
+    columns = [[record[name] for record in records] for name in (*UNITS, "score")]
+    wrong = np.flatnonzero((~(np.abs(columns) <= LARGEST)).any(axis=0))  # NaN is within nothing
+    if not wrong.size:
+        return records
+    first = records[wrong[0]]
+    what = "too large" if math.isfinite(first["score"]) else "non-finite"
+    notes.append(f"{what} evaluation at {first[clock]:g} {clock}: the curve ends before it")
+    return records[: wrong[0]]
 
 
 def _curve(records: list[dict[str, Any]], clock: str, stopped_at: float | None, notes: list[str]) -> Curve | None:
