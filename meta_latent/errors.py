@@ -20,6 +20,9 @@ class UserErrors(UserError):
         super().__init__("\n".join(faults))
         self.faults = tuple(faults)
 
+    def __reduce__(self) -> tuple:
+        return type(self), (self.faults,)
+
 
 class Faults:
     """Collects what is wrong, so that all of it is told at once::

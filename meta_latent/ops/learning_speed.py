@@ -159,8 +159,12 @@ class Times:
 
     def _medians(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Medians ``(low, high)``, each (R,), of the runs in ``rows`` (R, n)."""
-        weight = survival.weights(self.lower[rows], self.unfinished[rows])
-        return survival.median(self.lower[rows], weight), survival.median(self.upper[rows], weight)
+        lower, upper, cut = self.lower[rows], self.upper[rows], self.unfinished[rows]
+        # A run that ended for what it did is never overtaken by a cut: it holds its place as one that comes last.
+        weight = survival.weights(np.where(cut, lower, upper), cut)
+        low, high = survival.median(lower, weight), survival.median(upper, weight)
+        # An open median is bounded by all runs that were watched, not by the one that was watched longest.
+        return np.where(np.isinf(high), np.minimum(low, np.median(lower, axis=1)), low), high
 
     def interval(
         self, rng: np.random.Generator, level: float = LEVEL, resamples: int = RESAMPLES
@@ -222,7 +226,8 @@ def speedup(
     learner_low, learner_high = learner.median()
     if not np.isfinite(learner_high):
         missed = "the learner's median run did not reach the threshold"
-        return Ratio(None, reason=UNFINISHED if learner.unfinished.any() else missed)
+        at_best = np.median(np.where(learner.unfinished, learner.lower, learner.upper))
+        return Ratio(None, reason=UNFINISHED if np.isfinite(at_best) else missed)
     if max(learner_high, resolution) <= 0.0:
         return Ratio(None, reason="the threshold held before the first step; a ratio needs the evaluation interval")
     # The weakest reading divides the least that base can have taken by the most that learner can have taken.

@@ -45,7 +45,21 @@ def test_a_run_that_was_cut_early_leaves_the_median_to_the_others():
     assert times([400, 500, 600], censored=[100, 100]).median() == (400, 600)  # negative control: had they failed
     # Cut late they do tell something: of five, two had arrived at 600, and three had not at 1000.
     assert times([400, 600], cut=[1000, 1000, 1000]).median() == (1000, math.inf)
-    assert times(cut=[100, 300]).median() == (300, math.inf)
+    assert times(cut=[100, 300]).median() == (200, math.inf)
+    # One run that was watched for long is no bound for those that were hardly watched.
+    assert times(cut=[0, 0, 0, 0, 1000]).median() == (0, math.inf)
+
+
+def test_a_run_that_failed_early_counts_as_one_that_comes_last():
+    """By hand: the run cut at 20 hands its fifth to the four others. If the failed ones come at 10, the middle two are
+    at 10 and 30; if they never come, at 30 and never.
+    """
+    assert times([30, 30], cut=[20], censored=[10, 10]).median() == (20, math.inf)
+
+
+def test_a_run_that_arrived_is_not_unfinished_though_it_goes_on():
+    going_on = ls.Times(np.array([100.0, 300.0]), np.array([100.0, math.inf]), np.array([True, False]))
+    assert going_on.median() == (200, math.inf) and not going_on.unfinished.any()
 
 
 def test_no_bias_of_the_median_where_runs_are_cut_at_random():
@@ -67,9 +81,12 @@ def test_speedup_says_that_it_is_not_known_yet():
     assert found.value is None and found.reason == ls.UNFINISHED
     assert ls.speedup(fast, times(censored=[100, 150, 200]), rng).value == 0.75  # negative control
     found = ls.speedup(fast, times(cut=[500, 600, 700]), rng)  # longer than the learner took: a bound
-    assert (found.value, found.lower_bound) == (3.5, True)
+    assert (found.value, found.lower_bound) == (3.0, True)
+    assert ls.speedup(fast, times(cut=[0, 0, 0, 0, 1000]), rng).reason == ls.UNFINISHED
     assert ls.speedup(times(cut=[100, 150]), fast, rng).reason == ls.UNFINISHED
     assert "did not reach" in ls.speedup(times(censored=[100, 150]), fast, rng).reason
+    # What is open cannot change that most runs failed.
+    assert "did not reach" in ls.speedup(times(cut=[50], censored=[100] * 4), fast, rng).reason
 
 
 @pytest.mark.parametrize("status", ["interrupted", "running"])

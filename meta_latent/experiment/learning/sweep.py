@@ -114,7 +114,8 @@ def run(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), o
 
 def _refuse_experiment(config: SweepConfig) -> None:
     """Raise UserError where `pretrain`, `transfer` or `demo` keep runs: two kinds of folder in one."""
-    if any((config.root / part).exists() for part in (experiments.FILE, "pretrain", "transfer")):
+    mine = (config.root / sweep_report.NUMBERS).exists()  # variants may have any name
+    if not mine and any((config.root / part).exists() for part in (experiments.FILE, "pretrain", "transfer")):
         raise UserError(f"{config.root} holds the runs of one experiment, not of a sweep; give the sweep a name of its "
                         f"own: name={config.name}_sweep")  # fmt: skip
 

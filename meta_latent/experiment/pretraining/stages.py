@@ -8,6 +8,7 @@ its episodes, and every stage but joint on all data.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -73,6 +74,8 @@ class Pretraining:
             "progress": self.progress, "averages": self.averages, "streams": self.streams,
             "learner": self.learner, "policy": self.policy, "replay": self.replay, "log": self.log})  # fmt: skip
         self.saved.resume()
+        if self.config.num_workers > 1:  # of the workers' time nothing is known here
+            self.progress["cpu_seconds"] = math.nan
         self._clock = RunClock(self.progress)
 
     # The run

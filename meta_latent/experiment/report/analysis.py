@@ -179,7 +179,9 @@ def _aggregate(
     own = {name: target for name, target in targets.items() if arm in target["arms"]}
     strata = [target["arms"][arm]["final_score"] for target in own.values()]
     # Raw returns of different tasks have no common unit to be averaged in.
-    alike = len(own) == 1 or all(target["normalised"] for target in own.values())
+    # Nor can a target without a finished run be left out of one arm's mean and not of the other's.
+    whole = all(any(score is not None for score in stratum) for stratum in strata)
+    alike = whole and (len(own) == 1 or all(target["normalised"] for target in own.values()))
     result: dict[str, Any] = {
         "targets": len(own),
         "runs": sum(map(len, strata)),

@@ -10,6 +10,7 @@ from meta_latent.experiment.report import text
 from meta_latent.experiment.report.arms import primary_pair, uses_pretraining
 from meta_latent.experiment.report.figures import CLOCKS
 from meta_latent.experiment.report.numbers import level
+from meta_latent.ops import learning_speed as ls
 
 
 def listed(parts: Sequence[str]) -> str:
@@ -47,7 +48,7 @@ def _of_pair(report: dict[str, Any], arm: str, base: str) -> str:
     place = f"score {text.threshold(levels[0])}" if len(levels) == 1 else "each target’s threshold"
     units = {CLOCKS[target["clock"]] for target in asked.values()}
     unit = units.pop() if len(units) == 1 else "steps"
-    if not any(claim["ratio"] for claim in claims.values()):
+    if not faster and any(claim["reason"] == ls.UNFINISHED for claim in claims.values()):
         open_runs = _unfinished(t["arms"][one] for t in asked.values() for one in (arm, base))
         if open_runs:
             return f"Whether {arm} reaches {place} in fewer {unit} than {base} is not known yet: {open_runs}."
@@ -63,7 +64,7 @@ def _chance(sure: int, faster: int) -> str:
         return ""
     if sure:
         return f"; on {sure} of these more clearly than chance explains"
-    return "; so few runs could show that by chance" if faster == 1 else "; on each of these chance could explain it"
+    return "; chance could explain it" if faster == 1 else "; on each of these chance could explain it"
 
 
 def _unfinished(entries: Iterable[dict[str, Any]]) -> str:

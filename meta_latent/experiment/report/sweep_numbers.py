@@ -68,6 +68,8 @@ def group_numbers(group: Group, draw: Bootstrap, at: np.ndarray, warnings: list[
         begun = [cell for cell in group.cells if cell.arm == arm and cell.curve is not None]
         own = [cell for cell in begun if not cell.curve.unfinished]
         if not own:
+            if begun:
+                warnings.append(f"{group.name}, {arm}: all of its {len(begun)} runs are unfinished.")
             continue
         tasks, seen = tasks_of(own), by_target(begun)
         targets = {name: _target(name, cells, seen[name], draw, (group.name, arm))

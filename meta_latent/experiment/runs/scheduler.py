@@ -178,8 +178,11 @@ class _Pool:
         """Take note of how long the cells had run that `interrupt` ended."""
         for item in self.running:
             item.process.wait()
-            told = {"exit_status": item.process.poll(), "seconds": time.monotonic() - item.started}
-            self._settle(item.cell, "done" if item.process.poll() == 0 else "interrupted", **told)
+            status = item.process.poll()
+            kind = "done" if status == 0 else "interrupted" if status == INTERRUPTED or status < 0 else "failed"
+            told = {"exit_status": status, "last_line": item.process.reason() if kind == "failed" else "",
+                    "seconds": time.monotonic() - item.started}  # fmt: skip
+            self._settle(item.cell, kind, **told)
         self.running.clear()
 
     def standing(self) -> str:

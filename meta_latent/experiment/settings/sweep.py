@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from meta_latent import ranges
-from meta_latent.errors import UserError
+from meta_latent.errors import UserError, UserErrors
 from meta_latent.experiment.settings import config, names
 from meta_latent.experiment.settings.schema import ExperimentConfig
 from meta_latent.experiment.settings.structure import PREPARE
@@ -119,7 +119,8 @@ def load(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) 
         try:
             one = config.load(SweepConfig, sources, [*overrides, *values.items()])
         except UserError as error:
-            raise UserError(f"variant {name} of the sweep: {error}") from error
+            lines = getattr(error, "faults", [str(error)])
+            raise UserErrors([f"variant {name} of the sweep: {line}" for line in lines]) from error
         settings = {item.name: getattr(one, item.name) for item in fields(ExperimentConfig)}
         settings |= {"name": name, "out": str(sweep.root)}
         found.append(Variant(name, group, values, ExperimentConfig(**settings)))
