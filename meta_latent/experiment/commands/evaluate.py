@@ -20,6 +20,7 @@ from meta_latent.errors import UserError
 from meta_latent.experiment.learning import saved, selected
 from meta_latent.experiment.learning.evaluation import Evaluation, evaluation_seed
 from meta_latent.experiment.pretraining import pretrain, source_policy
+from meta_latent.experiment.runs.run_folder import read_record
 from meta_latent.experiment.settings import config, experiments, names
 from meta_latent.experiment.settings.schema import ExperimentConfig, TransferConfig
 from meta_latent.experiment.settings.suites import BoundTarget, bind
@@ -63,13 +64,14 @@ class FolderConfig(EvaluateOptions):
 @dataclass(frozen=True)
 class Result:
     """What was measured: raw returns and success (N, R, E) of N test tasks, R trials, E episodes a trial; the scale
-    of each task (None: raw scores); files written.
+    of each task (None: raw scores); files written; whether the agent's run is done.
     """
 
     returns: np.ndarray
     success: np.ndarray
     scores: np.ndarray | None
     videos: tuple[Path, ...] = ()
+    done: bool = True
 
     def table(self) -> str:
         """Raw return, normalised score and success with their standard errors, per episode of the trial."""
@@ -104,6 +106,8 @@ def run(name: str, overrides: list[str]) -> None:
     tasks, trials, episodes = result.returns.shape
     print(f"{tasks} test tasks, {trials} trials of {episodes} episodes each" if tasks > 1 or episodes > 1 else
           f"{trials} episodes")  # fmt: skip
+    if not result.done:
+        print("the agent's run is not finished: this is its last checkpoint")
     print(result.table())
     for path in result.videos:
         print(path)
@@ -136,7 +140,8 @@ def _played(opened: Opened, transfer: TransferConfig, options: EvaluateOptions) 
         videos = [evaluation.film(agent, k, folder / "videos" / f"evaluation_{k}.mp4")
                   for k in range(min(options.video, evaluation.repeats))]  # fmt: skip
         scores = None if evaluation.references is None else evaluation.normalised(played.returns)
-    return Result(played.returns, played.success, scores, tuple(filter(None, videos)))
+    done = read_record(folder).get("status") == "done"
+    return Result(played.returns, played.success, scores, tuple(filter(None, videos)), done)
 
 
 Opened = tuple[BoundTarget, Arm, Path, Callable[[], Agent]]

@@ -64,8 +64,9 @@ class TargetConfig(TaskConfig):
     """What is learned: one task, or a distribution of them, in trials of one task each.
 
     Attributes:
-        tasks: 1: the task itself. More: so many tasks of the split "train", in an order of their own.
-        test_tasks: with more tasks: every evaluation is a meta-test on so many of the split "test".
+        tasks: the task itself (1), or so many tasks of the split "train", in an order of their own.
+        test_tasks: of the split "test", so many in every evaluation, which is a meta-test where there are several
+            tasks.
         episodes_per_trial: episodes of one task that follow each other; a belief lasts as long as a trial.
         data: a model folder whose source episodes are the logged data that algorithms without an environment
             learn from.
