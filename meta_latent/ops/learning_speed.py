@@ -100,11 +100,9 @@ def crossing(curve: Curve, threshold: float) -> int | None:
 
 
 def time_to_threshold(curve: Curve, threshold: float, unit: str | None = None) -> float | None:
-    """Time, in ``unit`` (None: the curve's axis), of the evaluation that :func:`crossing` names; None =
-    censored.
+    """Time, in ``unit`` (None: the curve's axis), of the evaluation that :func:`crossing` names; None = censored.
 
-    The resolution is the evaluation interval: the true crossing lies between that evaluation and the one
-    before.
+    The resolution is the evaluation interval: the true crossing lies between that evaluation and the one before.
     """
     unit = unit or curve.axis
     if unit not in UNITS:
@@ -160,8 +158,7 @@ class Times:
     def _medians(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Medians ``(low, high)``, each (R,), of the runs in ``rows`` (R, n)."""
         lower, upper, cut = self.lower[rows], self.upper[rows], self.unfinished[rows]
-        # A run that ended for what it did is never overtaken by a cut: it holds its place as one that comes last.
-        weight = survival.weights(np.where(cut, lower, upper), cut)
+        weight = survival.weights(np.where(cut, lower, upper), cut)  # a failed run holds its place as the last
         low, high = survival.median(lower, weight), survival.median(upper, weight)
         # An open median is bounded by all runs that were watched, not by the one that was watched longest.
         return np.where(np.isinf(high), np.minimum(low, np.median(lower, axis=1)), low), high
@@ -213,20 +210,20 @@ def speedup(
     """How many times faster ``learner`` reached the threshold: ``median(base) / median(learner)``, > 1 is
     faster.
 
-    - base's median censored: ``median(base with watched times) / median(learner)``, a lower bound. With every
-      censored run at the full budget this is budget / median, the usual case;
+    - base's median censored: ``median(base with watched times) / median(learner)``, a lower bound, usually budget /
+      median;
     - learner's median censored: no claim; nor where unfinished runs of base leave a bound that is not above 1.
     - ``resolution`` (the evaluation interval): a learner time below it, such as a threshold met before the
       first step, counts as ``resolution``, which makes the ratio a lower bound instead of infinite.
 
-    Interval: runs are resampled within each arm, independently; its lower end uses each resample's weakest
-    reading (learner censored = 0), its upper end the strongest (base censored = inf, an open end).
+    Interval: runs are resampled within each arm, independently; its lower end uses each resample's weakest reading
+    (learner censored = 0), its upper end the strongest (base censored = inf, open).
     """
     base_low, base_high = base.median()
     learner_low, learner_high = learner.median()
     if not np.isfinite(learner_high):
-        missed = "the learner's median run did not reach the threshold"
         at_best = np.median(np.where(learner.unfinished, learner.lower, learner.upper))
+        missed = "the learner's median run did not reach the threshold"
         return Ratio(None, reason=UNFINISHED if np.isfinite(at_best) else missed)
     if max(learner_high, resolution) <= 0.0:
         return Ratio(None, reason="the threshold held before the first step; a ratio needs the evaluation interval")
