@@ -12,10 +12,8 @@ this run leaves out, and the versions of what is not installed; its tables are f
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
 import os
-import platform
 import statistics
 import sys
 import time
@@ -30,6 +28,7 @@ import torch
 import world_models
 
 from meta_latent.experiment.runs.processes import ALLOCATOR
+from meta_latent.experiment.runs.run_folder import installed, machine
 
 Contestants = dict[str, Callable[[], object]]
 
@@ -70,31 +69,13 @@ def compare(contestants: Contestants, rounds: int) -> dict[str, dict[str, float]
     return rows
 
 
-def versions() -> dict[str, str]:
-    """Of what is installed, by package."""
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def processor() -> str:
-    """Its name, as Linux knows it."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if sys.platform == "linux" else []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
-
-
 def main(only: list[str], rounds: int, path: Path | None) -> dict:
     """All of `only`, printed, and written to `path`, as it comes."""
     result = {"subjects": {}, "limits": {}, "parameters": {}}
     if path and path.exists():
         result |= json.loads(path.read_text())
-    result |= {"machine": processor(), "threads": torch.get_num_threads()}
-    result["versions"] = result.get("versions", {}) | versions()
+    result |= {"machine": machine()["processor"], "threads": torch.get_num_threads()}
+    result["versions"] = result.get("versions", {}) | installed(PACKAGES)
     for name in (*SUBJECTS, *LIMITS):
         if name.split(":")[0] not in only:
             continue

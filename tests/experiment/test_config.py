@@ -1,6 +1,7 @@
 """Strict configuration: merging, group files, overrides; errors name key, origin and nearest choice."""
 
 import dataclasses
+import pickle
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -422,6 +423,7 @@ def test_every_wrong_key_is_named_at_once(capsys):
     assert str(error.value).splitlines() == list(lines) and len(lines) == 5
     assert cli.main(["pretrain", "toy", *given]) == 2
     assert [line.split()[0] for line in capsys.readouterr().err.splitlines()] == ["meta-latent:"] * 5
+    assert pickle.loads(pickle.dumps(error.value)).faults == lines  # on its way from one process to another
     with pytest.raises(UserError) as one:
         meta_latent.configure("toy", given[0])
     assert not isinstance(one.value, UserErrors)

@@ -1,5 +1,8 @@
 """`meta-latent evaluate`: the saved agent, the same episodes, one clear line when something is missing."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 
@@ -70,6 +73,16 @@ def test_a_run_folder_needs_no_override(command, capsys, cell):
     assert capsys.readouterr().out == by_name
     assert cli.main(["evaluate", folder, "video=0", "seed=1"]) == 2
     assert "unknown key 'seed'" in capsys.readouterr().err
+
+
+def test_an_agent_whose_run_goes_on_is_called_so(capsys, cell, tmp_path):
+    folder = shutil.copytree(cell / "toy", tmp_path / "toy") / "transfer/goal/sac/scratch/0"
+    words = ["evaluate", str(folder), "video=0", "episodes=2"]
+    assert cli.main(words) == 0 and "not finished" not in capsys.readouterr().out
+    record = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(record | {"status": "interrupted"}))
+    assert cli.main(words) == 0
+    assert "the agent's run is not finished: this is its last checkpoint\n" in capsys.readouterr().out
 
 
 def test_standard_errors_and_scale():

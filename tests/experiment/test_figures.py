@@ -9,11 +9,12 @@ from PIL import Image
 
 from meta_latent.experiment.report import drawing, figures, time_figures
 from meta_latent.ops import learning_speed as ls
+from meta_latent.ops.learning_curve import Curve
 
 
 def curve(scores, every=100):
     steps = every * np.arange(len(scores))
-    return ls.Curve(steps, steps + 1, steps * 0.1, np.array(scores, dtype=float))
+    return Curve(steps, steps + 1, steps * 0.1, np.array(scores, dtype=float))
 
 
 def arms():
@@ -51,8 +52,8 @@ def test_axes_show_where_learning_led_not_the_pit_it_began_in():
 
 
 def test_arms_of_very_different_length_share_a_logarithmic_axis():
-    long = ls.Curve(env_steps=[100, 9000], updates=[1, 2], seconds=[1, 2], scores=[0, 1])
-    short = ls.Curve(env_steps=[100, 1000], updates=[1, 2], seconds=[1, 2], scores=[0, 1])
+    long = Curve(env_steps=[100, 9000], updates=[1, 2], seconds=[1, 2], scores=[0, 1])
+    short = Curve(env_steps=[100, 1000], updates=[1, 2], seconds=[1, 2], scores=[0, 1])
     arms = [figures.ArmCurves("a", 0, (long,)), figures.ArmCurves("b", 1, (short,))]
     found = figures.frame_of(arms, "env_steps", "score")
     assert figures.panel(arms[0], arms[1:], (0.5,), found, rng()).axes[0].get_xscale() == "log"
@@ -70,7 +71,7 @@ def test_every_threshold_is_drawn_and_its_crossing_marked():
 
 def stopping(scores, stopped_at=0.5):
     found = curve(scores)
-    return ls.Curve(found.env_steps, found.updates, found.seconds, found.scores, stopped_at=stopped_at)
+    return Curve(found.env_steps, found.updates, found.seconds, found.scores, stopped_at=stopped_at)
 
 
 def test_the_central_line_is_carried_on_where_runs_had_stopped_and_says_so():

@@ -1,5 +1,6 @@
 """What pretraining reports about a model, and whose behaviour its data come from."""
 
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -269,3 +270,13 @@ def test_a_task_that_nothing_solves_is_not_blamed_on_noise(toy, tmp_path, monkey
 def test_episodes_of_the_source_policy_are_not_taken_for_scripted_ones(toy, tmp_path):
     short = outcomes(toy, tmp_path, f"pretrain.sources=[{GOAL}]", "pretrain.on_policy=0.5", "pretrain.policy_updates=1")
     assert 0 < short[0].episodes < 10
+
+
+@pytest.mark.parametrize("solved", [False, True])
+def test_noise_that_keeps_a_script_from_its_goal_is_warned_of(toy, tmp_path, monkeypatch, capsys, solved):
+    monkeypatch.setattr(SourceCollector, "_solved", lambda *_: solved)
+    folder = toy.pretrain(tmp_path, f"pretrain.sources=[{GOAL}]", "pretrain.scripted=0.5")
+    (told,) = json.loads((folder / "pretraining.json").read_text())["scripted"]
+    assert told["episodes"] > 0 and told["solved"] == told["episodes"] * solved and told["solvable"]
+    warned = f"warning: none of the {told['episodes']} scripted episodes" in capsys.readouterr().out
+    assert warned == (not solved)

@@ -7,12 +7,13 @@ import pytest
 
 from meta_latent.ops import hierarchical
 from meta_latent.ops import learning_speed as ls
+from meta_latent.ops.learning_curve import Curve, time_to_threshold
 
 
 def curve(scores, every=100, start=0, seconds_per_step=0.5, **rest):
     """Evaluations from ``start`` on, all after an update."""
     steps = start + every * np.arange(len(scores))
-    return ls.Curve(steps, steps * 2 + 1, steps * seconds_per_step, np.array(scores), **rest)
+    return Curve(steps, steps * 2 + 1, steps * seconds_per_step, np.array(scores), **rest)
 
 
 def times(*values, watched=1000.0):
@@ -42,33 +43,33 @@ def rng(seed=0):
     ],
 )
 def test_threshold_is_the_first_of_two_consecutive_evaluations(scores, expected):
-    got = ls.time_to_threshold(curve(scores), 0.8)
+    got = time_to_threshold(curve(scores), 0.8)
     assert got == expected
-    seconds = ls.time_to_threshold(curve(scores), 0.8, "seconds")
+    seconds = time_to_threshold(curve(scores), 0.8, "seconds")
     assert seconds == (None if expected is None else expected * 0.5)
 
 
 def test_an_evaluation_before_any_update_is_no_crossing():
     steps, scores = [0, 100, 200, 300, 400], [0.9, 0.9, 0.1, 0.9, 0.9]
-    untrained = ls.Curve(steps, [0, 0, 5, 9, 9], steps, scores)
-    assert ls.time_to_threshold(untrained, 0.8) == 300
-    assert ls.time_to_threshold(ls.Curve(steps, [0, 7, 8, 9, 9], steps, scores), 0.8) == 300
-    assert ls.time_to_threshold(ls.Curve(steps, [1, 7, 8, 9, 9], steps, scores), 0.8) == 0
-    assert ls.time_to_threshold(ls.Curve(steps, [0] * 5, steps, scores), 0.8) is None
+    untrained = Curve(steps, [0, 0, 5, 9, 9], steps, scores)
+    assert time_to_threshold(untrained, 0.8) == 300
+    assert time_to_threshold(Curve(steps, [0, 7, 8, 9, 9], steps, scores), 0.8) == 300
+    assert time_to_threshold(Curve(steps, [1, 7, 8, 9, 9], steps, scores), 0.8) == 0
+    assert time_to_threshold(Curve(steps, [0] * 5, steps, scores), 0.8) is None
 
 
 def test_a_curve_over_updates_stands_still_in_env_steps():
     logged = {"env_steps": [500] * 3, "updates": [10, 20, 30], "seconds": [1, 2, 3], "scores": [0, 0.9, 0.9]}
-    over = ls.Curve(**logged, axis="updates")
-    assert ls.time_to_threshold(over, 0.8) == 20 and ls.time_to_threshold(over, 0.8, "seconds") == 2
+    over = Curve(**logged, axis="updates")
+    assert time_to_threshold(over, 0.8) == 20 and time_to_threshold(over, 0.8, "seconds") == 2
     assert ls.common_range([over], 25) == (10, 25)
     assert ls.mean_score(over, 10, 30) == pytest.approx((0.45 + 0.9) / 2)
     assert ls.Times.of([over], 1.5).lower == [30]
     np.testing.assert_allclose(ls.resample(over, [15]), [0.45])
     with pytest.raises(ValueError, match="env_steps must increase"):
-        ls.Curve(**logged)
+        Curve(**logged)
     with pytest.raises(ValueError, match="axis"):
-        ls.Curve(**logged, axis="seconds")
+        Curve(**logged, axis="seconds")
 
 
 def test_a_single_run_makes_no_interval():
@@ -99,9 +100,9 @@ def test_numpy_1_26_is_enough(monkeypatch):
 )
 def test_impossible_curves_are_refused(broken):
     good = {"env_steps": [0, 1, 2], "updates": [0, 1, 2], "seconds": [0, 1, 2], "scores": [0, 1, 2]}
-    ls.Curve(**good)
+    Curve(**good)
     with pytest.raises(ValueError):
-        ls.Curve(**{**good, **broken})
+        Curve(**{**good, **broken})
 
 
 def test_speedup_is_the_ratio_of_medians():
@@ -211,10 +212,10 @@ def test_jumpstart_is_the_difference_at_the_first_common_evaluation():
 
 def test_jumpstart_is_not_that_of_untrained_networks():
     steps = [0, 100, 200]
-    first = ls.Curve(steps, [0, 0, 9], steps, [0.9, 0.8, 0.5])
-    base = [ls.Curve(steps, [0, 4, 9], steps, [0.1, 0.2, 0.3])]
+    first = Curve(steps, [0, 0, 9], steps, [0.9, 0.8, 0.5])
+    base = [Curve(steps, [0, 4, 9], steps, [0.1, 0.2, 0.3])]
     assert ls.jumpstart(first, base) == pytest.approx(0.5 - 0.3)
-    assert ls.jumpstart(ls.Curve(steps, [0, 0, 0], steps, [0.9, 0.8, 0.5]), base) is None
+    assert ls.jumpstart(Curve(steps, [0, 0, 0], steps, [0.9, 0.8, 0.5]), base) is None
 
 
 def test_final_score_is_the_mean_of_the_last_evaluations():

@@ -347,3 +347,23 @@ def children():
 
 def alive(pid):
     return open(f"/proc/{pid}/stat").read().rsplit(")")[1].split()[0] != "Z"
+
+
+class EndsWith(Ends):
+    """A process that ends with the status that it is called after, once it is interrupted."""
+
+    def __init__(self, cell):
+        self.status, self.after = None, int(cell.name)
+
+    def interrupt(self):
+        self.status = self.after
+
+
+def test_what_fails_while_it_is_interrupted_has_failed():
+    told, statuses = [], {"0": "done", "130": "interrupted", "-9": "interrupted", "1": "failed", "2": "failed"}
+    pool = _Pool([Cell(name, ("x",)) for name in statuses], len(statuses), told.append, Policy(launch=EndsWith))
+    pool.start()
+    pool.interrupt()
+    pool.settle_interrupted()
+    assert {event.cell.name: event.kind for event in told if event.kind != "started"} == statuses
+    assert {event.last_line for event in told if event.kind == "failed"} == {"why"}

@@ -411,6 +411,13 @@ class TestRunning:
         assert not (Path(cheap["out"]) / "s" / sweep.LEDGER).exists()
         assert sweep.Sweep(cheap, ["name=s_sweep"]).root.name == "s_sweep"
 
+    def test_a_variant_may_be_called_as_the_parts_of_such_a_folder_are(self, cheap):
+        given = {**cheap, "sweep": {"of": "toy", "variants": {"transfer": {"algorithms.ivg.horizon": 3}}}}
+        root = sweep.Sweep(given).root
+        (root / "transfer").mkdir(parents=True)
+        (root / "sweep.json").write_text("{}")
+        assert sweep.Sweep(given).root == root
+
     def test_nor_do_runs_of_one_experiment_begin_in_the_folder_of_a_sweep(self, cheap, capsys):
         meta_latent.sweep(cheap)
         capsys.readouterr()

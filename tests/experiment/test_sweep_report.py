@@ -130,3 +130,11 @@ def test_no_sweep(tmp_path):
     (tmp_path / "sweep.json").write_text("{")
     with pytest.raises(UserError, match="holds no sweep"):
         sweep_report.build(tmp_path)
+
+
+def test_an_arm_whose_runs_are_all_unfinished_is_told_of(tmp_path):
+    fabricate(tmp_path)
+    write_cell(tmp_path / "horizon_3,seed_0", "goal", "sac/scratch", 0, rows(0.5), facts=new_facts, status="running")
+    found = sweep_report.build(tmp_path)
+    assert "sac/scratch" not in found["groups"]["horizon_3"]["arms"]
+    assert "horizon_3, sac/scratch: all of its 1 runs are unfinished." in found["warnings"]

@@ -121,3 +121,14 @@ def test_the_lead_makes_no_claim_of_unfinished_runs(tmp_path):
     assert nobody["lead"] == "No run has reached the threshold 0.8 yet; 3 of 3 runs are unfinished."
     assert never["lead"] == "No arm reached the threshold 0.8."
     assert lead.headlines(nobody, {"ivg/scratch": 0})[0]["value"] == "not reached yet"
+
+
+def test_an_arm_whose_runs_of_one_target_are_all_unfinished_has_no_score_over_all(tmp_path):
+    for arm in ("ivg/pretrained", "ivg/scratch"):
+        for seed in range(2):
+            write_cell(tmp_path, "easy", arm, seed, ramp(250))
+            status = "done" if arm == "ivg/pretrained" else "running"
+            write_cell(tmp_path, "hard", arm, seed, ramp(900, budget=300), status=status)
+    over_all = build(tmp_path, resamples=50)["aggregate"]
+    assert over_all["ivg/pretrained"]["final_score_iqm"] is not None
+    assert over_all["ivg/scratch"]["final_score_iqm"] is over_all["ivg/scratch"]["final_score_interval"] is None

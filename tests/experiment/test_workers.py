@@ -119,6 +119,10 @@ def test_a_run_goes_on_with_another_number_of_workers(toy, tmp_path, monkeypatch
     assert begun["stage"] == "joint" and 0 < begun["count"] < 4
     parts = toy.pretrain(tmp_path / "parts", *CONV, "pretrain.num_workers=2")
     assert furthest(toy.outcome(whole), toy.outcome(parts))[0] < 1e-4
+    known = [
+        json.loads((folder / "pretraining.json").read_text())["cpu_seconds"] is not None for folder in (whole, parts)
+    ]
+    assert known == [True, False]  # of the workers' time nothing is known
 
 
 # Processes that end

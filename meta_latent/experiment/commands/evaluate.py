@@ -140,7 +140,7 @@ def _played(opened: Opened, transfer: TransferConfig, options: EvaluateOptions) 
         videos = [evaluation.film(agent, k, folder / "videos" / f"evaluation_{k}.mp4")
                   for k in range(min(options.video, evaluation.repeats))]  # fmt: skip
         scores = None if evaluation.references is None else evaluation.normalised(played.returns)
-    done = read_record(folder).get("status") == "done"
+    done = read_record(folder).get("status", "done") == "done"  # a model may have been copied without its run
     return Result(played.returns, played.success, scores, tuple(filter(None, videos)), done)
 
 

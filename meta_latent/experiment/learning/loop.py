@@ -26,7 +26,7 @@ from meta_latent.experiment.runs.run_folder import RunFolder
 from meta_latent.experiment.runs.video import Film
 from meta_latent.experiment.settings.schema import ExperimentConfig
 from meta_latent.experiment.settings.suites import BoundTarget
-from meta_latent.ops.learning_speed import threshold_index
+from meta_latent.ops.learning_curve import threshold_index
 from meta_latent.rng import Streams, derive
 from meta_latent.types import Averages, Spec
 

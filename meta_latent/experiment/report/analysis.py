@@ -23,6 +23,7 @@ from meta_latent.experiment.report.records import number
 from meta_latent.experiment.report.settings_shown import planned
 from meta_latent.experiment.report.sources import Cell, Run
 from meta_latent.ops import learning_speed as ls
+from meta_latent.ops.learning_curve import AXES
 
 FORMAT = 2
 SAVED = {"env_steps": "break_even", "seconds": "break_even_seconds"}
@@ -95,7 +96,7 @@ def _runs(targets: dict[str, Any]) -> dict[str, int]:
 def _question(cells: Sequence[Cell], asked: Sequence[float], warnings: list[str]) -> tuple[Question, list[Cell]]:
     """What is asked of a target, and the runs that can answer: those on the clock that most of them use."""
     target, clocks = cells[0].target, [cell.clock for cell in cells]
-    clock = max(ls.AXES, key=clocks.count)
+    clock = max(AXES, key=clocks.count)
     if others := len(cells) - clocks.count(clock):
         warnings.append(f"{target}: {others} runs that do not count in {clock} are left out.")
     cells = [cell for cell in cells if cell.clock == clock]

@@ -17,7 +17,7 @@ from meta_latent.experiment.report.sources import Cell, Run
 from meta_latent.experiment.report.summary import environment
 from meta_latent.experiment.report.text import NOTHING, count, duration, interval, score
 from meta_latent.files import atomic_write_bytes
-from meta_latent.ops.learning_speed import Curve
+from meta_latent.ops.learning_curve import Curve
 
 FILE = "comparison.html"
 MEASURED = ("clock", "floor", "reference", "episodes_per_trial")

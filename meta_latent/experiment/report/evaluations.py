@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 from meta_latent.experiment.report.sources import Run
-from meta_latent.ops.learning_speed import UNITS
+from meta_latent.ops.learning_curve import UNITS
 
 FILE = "evaluations.csv"
 COLUMNS = ("target", "arm", "seed", *UNITS, "score", "raw_return", "success")

@@ -16,6 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from meta_latent.experiment.report.drawing import INK, MUTED, STYLES, logarithmic, new_axes, styled
 from meta_latent.files import atomic_write_bytes
 from meta_latent.ops import learning_speed as ls
+from meta_latent.ops.learning_curve import Curve, crossing
 
 HELD = (0, (2, 1.6))
 """Dashes of a central line where some of its runs had stopped."""
@@ -28,7 +29,7 @@ class ArmCurves:
 
     name: str
     style: int
-    curves: tuple[ls.Curve, ...]
+    curves: tuple[Curve, ...]
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Line:
     measured: np.ndarray
 
 
-def central_line(curves: Sequence[ls.Curve], unit: str, rng: np.random.Generator, resamples: int = 500) -> Line:
+def central_line(curves: Sequence[Curve], unit: str, rng: np.random.Generator, resamples: int = 500) -> Line:
     """IQM over seeds and its pointwise bootstrap interval, where all seeds count: of runs that stopped because they
     held a threshold, the lower of the two scores that ended them stands for what follows, where ``measured`` is false.
 
@@ -180,7 +181,7 @@ def _seeds(axes, arm: ArmCurves, thresholds: Sequence[float], unit: str) -> None
     for curve in arm.curves:
         places, seen = getattr(curve, unit), thinned(curve.scores, most)
         axes.plot(places[seen], curve.scores[seen], color=colour, alpha=0.4, linewidth=0.8)
-        reached = [ls.crossing(curve, threshold) for threshold in thresholds]
+        reached = [crossing(curve, threshold) for threshold in thresholds]
         for index in {index for index in reached if index is not None}:
             dot = {"markersize": 4.5, "markeredgewidth": 0, "zorder": 4}
             axes.plot(places[index], curve.scores[index], "o", color=colour, **dot)
@@ -204,7 +205,7 @@ def _thresholds(axes, thresholds: Sequence[float]) -> None:
         axes.axhline(threshold, color=MUTED, linewidth=1.2, linestyle=":", zorder=1, label=label)
 
 
-def _framed(axes, frame: Frame, curves: Sequence[ls.Curve]) -> None:
+def _framed(axes, frame: Frame, curves: Sequence[Curve]) -> None:
     """Give ``axes`` the ends of ``frame``, and say in words how far down a curve went that is cut off."""
     if frame.left:
         logarithmic(axes)

@@ -22,6 +22,7 @@ from meta_latent.experiment.report.arms import Bases, in_order
 from meta_latent.experiment.report.records import number, numbers
 from meta_latent.experiment.report.sources import Cell
 from meta_latent.ops import learning_speed as ls
+from meta_latent.ops.learning_curve import UNITS, Curve
 
 FINAL_EVALUATIONS = 2
 SUCCESS_LEVELS = (0.5, 0.8)
@@ -76,7 +77,7 @@ def budget_of(cells: Sequence[Cell]) -> float:
     return max((c.budget or 0.0 for c in cells), default=0.0) or max(float(c.curve.at[-1]) for c in cells)
 
 
-def _resolution(curves: Sequence[ls.Curve], unit: str) -> float:
+def _resolution(curves: Sequence[Curve], unit: str) -> float:
     """The evaluation interval: the smallest positive place, in ``unit``, at which an evaluation was made."""
     places = [getattr(curve, unit) for curve in curves]
     return min((float(at[at > 0][0]) for at in places if (at > 0).any()), default=0.0)
@@ -87,7 +88,7 @@ def _curve_table(cells: Sequence[Cell]) -> dict[str, Any]:
     interpolated. The clocks other than the curves' axis are medians over the runs.
     """
     grid = np.unique(np.concatenate([c.curve.at for c in cells]))
-    names = (*ls.UNITS, "scores")
+    names = (*UNITS, "scores")
     tables = {name: np.full((len(cells), grid.size), np.nan) for name in (*names, "success", "raw_return")}
     for row, cell in enumerate(cells):
         columns = np.searchsorted(grid, cell.curve.at)
@@ -95,7 +96,7 @@ def _curve_table(cells: Sequence[Cell]) -> dict[str, Any]:
             tables[name][row, columns] = getattr(cell.curve, name)
         tables["success"][row, columns] = cell.log.success
         tables["raw_return"][row, columns] = cell.log.raw_return
-    clocks = {name: np.nanmedian(tables[name], axis=0) for name in ls.UNITS} | {cells[0].curve.axis: grid}
+    clocks = {name: np.nanmedian(tables[name], axis=0) for name in UNITS} | {cells[0].curve.axis: grid}
     shown = {"score": tables["scores"], "success": tables["success"], "raw_return": tables["raw_return"]}
     shown["seconds_per_seed"] = tables["seconds"]
     return clocks | shown
@@ -131,19 +132,19 @@ def _inspected(cells: Sequence[Cell]) -> dict[str, Any]:
     return {n: {"meaning": meanings.get(n, ""), "values": [row.get(n) for row in rows]} for n in names}
 
 
-def success_curves(cells: Sequence[Cell]) -> list[ls.Curve]:
+def success_curves(cells: Sequence[Cell]) -> list[Curve]:
     """Success as if it were the score; [] where a run did not record it."""
     whole = all(np.isfinite(cell.log.success).all() for cell in cells)
     return [dataclasses.replace(c.curve, scores=c.log.success) for c in cells] if whole else []
 
 
-def cpu_curves(cells: Sequence[Cell]) -> list[ls.Curve]:
+def cpu_curves(cells: Sequence[Cell]) -> list[Curve]:
     """CPU time as if it were the time that passed; [] where a run did not record it."""
     whole = all(np.isfinite(cell.log.cpu_seconds).all() for cell in cells)
     return [dataclasses.replace(c.curve, seconds=c.log.cpu_seconds) for c in cells] if whole else []
 
 
-def _final(curve: ls.Curve) -> float | None:
+def _final(curve: Curve) -> float | None:
     """Of one run; None where its end is still to come."""
     return None if curve.unfinished else ls.final_score(curve, FINAL_EVALUATIONS)
 
@@ -260,7 +261,7 @@ def _compare(
 
 
 def claim(
-    curves: Sequence[ls.Curve], base_curves: Sequence[ls.Curve], threshold: float, unit: str, draw: Bootstrap,
+    curves: Sequence[Curve], base_curves: Sequence[Curve], threshold: float, unit: str, draw: Bootstrap,
     names: tuple[str, ...],
 ) -> dict[str, Any]:  # fmt: skip
     """How many times faster the runs of ``curves`` reached ``threshold``, and what that saved, both in ``unit``."""

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from meta_latent.experiment.report import belief_figures, drawing, figures, media, time_figures, trial_figures
 from meta_latent.experiment.report.numbers import Bootstrap, level, success_curves
 from meta_latent.experiment.report.sources import Cell, Run
-from meta_latent.ops.learning_speed import Curve
+from meta_latent.ops.learning_curve import Curve
 
 LONGEST_SLUG = 80
 MOST_TOGETHER = 4

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from meta_latent.ops.learning_speed import UNITS, Curve
+from meta_latent.ops.learning_curve import UNITS, Curve
 
 LARGEST = 1e30
 """No return is as large; sums and figures of larger numbers overflow."""

@@ -26,7 +26,7 @@ from meta_latent.experiment.report.records import Log, number, numbers, read_jso
 from meta_latent.experiment.runs.run_folder import CONFIG, RECORD
 from meta_latent.experiment.settings import config
 from meta_latent.files import TEMPORARY
-from meta_latent.ops.learning_speed import AXES, Curve, threshold_index
+from meta_latent.ops.learning_curve import AXES, Curve, threshold_index
 
 METRICS = "metrics.jsonl"
 CELL_FILES = (RECORD, METRICS, CONFIG)

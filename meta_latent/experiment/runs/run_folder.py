@@ -10,7 +10,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -196,8 +196,13 @@ def refuse_difference(folder: Path, stored: Any, wanted: Any, may_differ: tuple[
 
 def versions() -> dict[str, str]:
     """Versions of Python, this package and the installed packages that results depend on."""
-    found = {"python": platform.python_version(), "meta_latent": meta_latent.__version__}
-    for name in _PACKAGES:
+    return {"python": platform.python_version(), "meta_latent": meta_latent.__version__, **installed(_PACKAGES)}
+
+
+def installed(packages: Iterable[str]) -> dict[str, str]:
+    """Package -> version, of those that are installed."""
+    found = {}
+    for name in packages:
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
