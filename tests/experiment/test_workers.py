@@ -231,9 +231,7 @@ def test_a_dead_worker_ends_the_run_which_can_go_on(toy, tmp_path, run, which):
 def test_a_stopped_worker_ends_the_run_which_goes_on_exactly(toy, tmp_path, run):
     process, workers, folder = run
     os.kill(workers[1], signal.SIGSTOP)
-    started = time.monotonic()
-    assert process.wait(watch.LOOKS * watch.LOOK_SECONDS + SOON) == 1
-    assert time.monotonic() - started > watch.LOOKS * watch.LOOK_SECONDS / 2
+    assert process.wait(10 * SOON) == 1
     lines = process.stderr.read().splitlines()
     assert len(lines) == 1 and "was stopped, as SIGSTOP does, for 30 s, and ended; the same command goes on" in lines[0]
     assert f"of 2 (process {workers[1]})" in lines[0]
