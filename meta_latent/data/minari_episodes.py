@@ -114,8 +114,8 @@ def _folder(minari: ModuleType, dataset_id: str | None = None) -> Path:
             if {".", ".."} & set(dataset_id.split("/")) or dataset_id.startswith("/"):
                 raise ValueError("it leads out of the folder of data sets")
         return minari.storage.datasets_root_dir.get_dataset_path(dataset_id)
-    except ValueError as error:
-        raise UserError(f"{dataset_id!r} is no id of a data set, such as toy/lqr-v0: {error}") from error
+    except (ValueError, TypeError) as error:  # TypeError: of an id without a version
+        raise UserError(f"{dataset_id!r} is no id of a data set, such as toy/lqr-v0") from error
     except OSError as error:
         raise UserError(f"cannot make the folder of data sets {error.filename}: {error.strerror}; set "
                         "MINARI_DATASETS_PATH to another one") from error  # fmt: skip
