@@ -17,7 +17,7 @@ import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import meta_latent
-from meta_latent.errors import RunError, UserError, UserErrors
+from meta_latent.errors import RunError, UserError, UserErrors, visible
 
 DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -161,7 +161,8 @@ def _add_readers(commands: argparse._SubParsersAction) -> None:
     text = "write the report of a run, or one page that compares several"
     report = commands.add_parser("report", help=text, description=text, allow_abbrev=False)
     report.add_argument("paths", nargs="+", metavar="PATH", help="runs/NAME, or the NAME or YAML of the experiment, or "
-                                                                 "thresholds=[0.5,0.85]")  # fmt: skip
+                                                                 "thresholds=[0.5,0.85], or imports=[package], for the "
+                                                                 "words and pictures of your own tasks")  # fmt: skip
     report.set_defaults(run=_run_report)
     text = "show the settings of an experiment: values, ranges, defaults, meanings, and where each came from"
     settings = commands.add_parser("config", help=text, description=text, allow_abbrev=False)
@@ -230,6 +231,7 @@ def _run_sweep(parsed: argparse.Namespace) -> int | None:
 
 
 def _run_report(parsed: argparse.Namespace) -> int | None:
+    _import_packages(parsed.paths)
     return _function("report")(*parsed.paths)
 
 
@@ -319,7 +321,7 @@ def _is_suite_error(error: ValueError) -> bool:
 
 
 def _report(error: Exception | str, status: int) -> int:
-    print(f"meta-latent: {' '.join(str(error).split())}", file=sys.stderr)
+    print(f"meta-latent: {visible(' '.join(str(error).split()))}", file=sys.stderr)
     return status
 
 

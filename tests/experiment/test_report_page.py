@@ -18,6 +18,7 @@ from fabricated_runs import new_facts, ramp, write_cell, write_pretraining
 from PIL import Image
 
 import task_suites
+from meta_latent import cli
 from meta_latent.experiment.report import drawing, held_out_words, lead, media, settings_shown, text, told_tasks
 from meta_latent.experiment.report.build import build
 from meta_latent.experiment.report.sources import read_run
@@ -203,6 +204,8 @@ def test_an_own_task_is_told_from_the_record_or_by_its_package(tmp_path, monkeyp
     assert "Pays" not in words(page_of(tmp_path / "b"))
     (older / "config.yaml").write_text(yaml.safe_dump(settings | {"imports": ["my_lamp", "not_there"]}))
     build(tmp_path / "b", resamples=50)
+    assert "Pays" not in words(page_of(tmp_path / "b"))  # the working folder may have come with the runs
+    assert cli.main(["report", str(tmp_path / "b"), "imports=[my_lamp]", "resamples=50"]) == 0
     assert "Pays what the environment itself pays." in words(page_of(tmp_path / "b"))
     task_suites.registry.gymnasium.registry.pop("task_suites/mine-lamp-v0")
     sys.modules.pop("my_lamp")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from meta_latent.errors import UserError
+from meta_latent.errors import UserError, visible
 from meta_latent.experiment.report import comparison, sweep_report
 from meta_latent.experiment.report.build import build
 from meta_latent.experiment.report.gain import gain_points, write_gain
@@ -27,8 +27,8 @@ PLAIN = str.maketrans({"×": "x", "−": "-", "–": "-", "∞": "inf", "≤": "
 
 
 def run(*names: str | Path | Sequence[str | Path], overrides: Sequence[str] = ()) -> None:
-    """Command ``meta-latent report NAME... [thresholds=[..]] [resamples=N] [seed=N] [out=FOLDER]``; prints
-    what was written.
+    """Command ``meta-latent report NAME... [thresholds=[..]] [resamples=N] [seed=N] [out=FOLDER] [imports=[..]]``;
+    prints what was written.
 
     ``names``: runs or paths, one by one or as a list; a ``key=value`` among them is an override, unless
     a folder is called so. ``thresholds`` replace those that the runs recorded. Several runs are compared on one page,
@@ -114,10 +114,11 @@ def _of_experiment(name: str) -> Path | None:
 
 
 def _options(overrides: Sequence[str]) -> dict[str, Any]:
-    options: dict[str, Any] = {"thresholds": (), "resamples": ls.RESAMPLES, "seed": 0, "out": ""}
+    options: dict[str, Any] = {"thresholds": (), "resamples": ls.RESAMPLES, "seed": 0, "out": "", "imports": ""}
     read: dict[str, Callable[[str], Any]] = {
         "thresholds": _thresholds, "resamples": lambda v: _whole("resamples", v, 10),
         "seed": lambda v: _whole("seed", v, 0), "out": lambda v: str(Path(v).expanduser()) if v else "",
+        "imports": str,  # the command line has imported them
     }  # fmt: skip
     for override in overrides:
         key, _, value = override.partition("=")
@@ -147,7 +148,8 @@ def _thresholds(text: str) -> tuple[float, ...]:
 
 
 def say(text: str) -> None:
-    """Print, in signs that the terminal has."""
+    """Print, in signs that the terminal has, and that do not command it."""
+    text = visible(text)
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     try:
         text.encode(encoding)

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
+from meta_latent import files
 from meta_latent.data.minari_episodes import PREFIX, MinariEpisodes
 from meta_latent.data.replay import ReplayConfig, SequenceReplay
 from meta_latent.data.segments import layout
@@ -114,18 +115,19 @@ def open_run(folder: Path) -> SequenceReplay:
 
 def _of_model(folder: Path) -> SequenceReplay:
     card = source_data.read_card(folder)
-    return source_data.open_replay(folder, Spec.from_dict(card["spec"]), card["heads"], len(card["state"]["episodes"]))
+    return source_data.open_replay(folder, source_data.spec_of(card, folder), card["heads"], source_data.ALL)
 
 
 def _of_transfer(folder: Path, stored: dict) -> SequenceReplay:
     task = stored["task"]
     spec = Spec.of(open_distribution(task["suite"], {**stored["suite"], **task["options"]}))
+    files.refuse_links(folder / "replay", folder)
     with checkpoint.fitting(folder / CHECKPOINT) as state:
         if state["replay"] is None:
             raise UserError(f"the run in {folder} learned from logged data: it has no episodes of its own")
         replay = SequenceReplay(spec, ReplayConfig(memory_map=True), folder / "replay")
         replay.check(state["replay"])
-        replay.load_state(state["replay"])
+        replay.load_state(state["replay"], cut=False)
     return replay
 
 

@@ -52,12 +52,15 @@ def of_sources(runs: Sequence[Pretraining]) -> list[dict[str, Any]]:
 
 
 def register_own(run: Run) -> None:
-    """Import the packages that the runs were started with, which register suites; those that cannot be are missing."""
+    """Import the installed packages that the runs were started with, which register suites; those that cannot be are
+    missing. Not from the working folder, which may be the one that came with the runs: ``imports=`` of the command
+    does that.
+    """
     kept = [stored(run.path, FILE), *(stored(cell.path) for cell in run.cells)]
     names = [name for settings in kept if isinstance(found := settings.get("imports"), list) for name in found]
     for name in dict.fromkeys(map(str, names)):
         with contextlib.suppress(Exception):  # whatever is wrong with it costs words and pictures only
-            extensions.import_packages([name])
+            extensions.import_installed(name)
 
 
 def _told(wanted: Mapping[str, Any], shared: Any, recorded: str, picture: bool) -> dict[str, Any]:
