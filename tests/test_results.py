@@ -244,7 +244,7 @@ def test_many_arms_are_also_ranked(run, monkeypatch):
     monkeypatch.setattr(make_results, "times_to_threshold", noted)
     monkeypatch.setattr(make_results, "MOST_TOGETHER", 1)
     titled, titles = make_results._titled, []
-    monkeypatch.setattr(make_results, "_titled", lambda p, width, title: titles.append(title) or titled(p, width, title))
+    monkeypatch.setattr(make_results, "_titled", lambda *part: titles.append(part[-1]) or titled(*part))
     assert make_results.picture(run).tobytes() != two.tobytes()
     assert titles == ["goal", "goal: how fast to 0.6"]
     assert ranked == [["ivg/pretrained", "ivg/scratch"]]
