@@ -175,3 +175,12 @@ def test_a_cell_that_another_process_works_on_is_waited_for(tmp_path, monkeypatc
     assert ("waits", "3") in told and ("found", "3") in told and ("done", "4") in told
     said = capsys.readouterr().err
     assert "waits   goal/ivg/scratch/3: another process works on it" in said and "another process finished it" in said
+
+
+def test_a_model_that_is_missing_is_told_before_anything_starts(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(cells, "run_cells", None)
+    assert cli.main(["transfer", "toy", "transfer.arms=[ivg/pretrained]", "run_seed=0", f"out={tmp_path / 'a b'}"]) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    command = f"run meta-latent pretrain toy 'transfer.arms=[ivg/pretrained]' 'out={tmp_path / 'a b'}', or name a model"
+    assert "was never started" in said and command in said
+    assert not list(tmp_path.iterdir())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -199,6 +200,9 @@ def schedule(experiment: ExperimentConfig, name: str, overrides: list[str], befo
         if before:
             with faults.noted():
                 pretrain.checked(experiment)
+        elif any(arm.needs_model for arm in arms):
+            with faults.noted():
+                pretrain.model_path(experiment, _pretraining(name, overrides))
         bound = _check_all(experiment, faults)
     for target in bound:
         _say_what_counts(experiment, target)
@@ -229,6 +233,12 @@ def schedule(experiment: ExperimentConfig, name: str, overrides: list[str], befo
             f"{len(failed)} of {count} cells did not finish: {', '.join(failed[:4])}; their output.log "
             "says why, the same command tries them again"
         )
+
+
+def _pretraining(name: str, overrides: Iterable[str]) -> str:
+    """The command that pretrains for `meta-latent transfer NAME OVERRIDES`."""
+    kept = [word for word in overrides if word.partition("=")[0] not in ("target", "arm", "run_seed")]
+    return shlex.join(["meta-latent", "pretrain", name, *kept])
 
 
 def _check_all(experiment: ExperimentConfig, faults: Faults) -> list[BoundTarget]:
