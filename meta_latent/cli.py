@@ -1,7 +1,7 @@
 """`meta-latent COMMAND NAME [key=value ...]`: the composition root.
 
 Exit status: 0 done; 1 a run failed; 2 wrong input (a line on stderr for each fault); 130 interrupted, the same command
-resumes.
+resumes what trains.
 """
 
 import argparse
@@ -70,6 +70,7 @@ To begin with:
 
 Commands:"""
 _HEAVY = ("pretrain", "transfer", "demo", "sweep")
+"""Commands that train: they save what they have done, and go on from there."""
 _ENVIRONMENT = (
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENAMETOOLONG,
     errno.EMFILE, errno.ENFILE,
@@ -101,7 +102,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         again = shlex.join(["meta-latent", *arguments])
         with contextlib.suppress(OSError):  # the terminal may be gone
-            print(f"\ninterrupted; the same command goes on where it stopped: {again}", file=sys.stderr)
+            what = "goes on where it stopped" if parsed.command in _HEAVY else "begins anew, for it keeps nothing"
+            print(f"\ninterrupted; the same command {what}: {again}", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -160,9 +162,9 @@ def _add_readers(commands: argparse._SubParsersAction) -> None:
     export.set_defaults(run=_run_export)
     text = "write the report of a run, or one page that compares several"
     report = commands.add_parser("report", help=text, description=text, allow_abbrev=False)
-    report.add_argument("paths", nargs="+", metavar="PATH", help="runs/NAME, or the NAME or YAML of the experiment, or "
-                                                                 "thresholds=[0.5,0.85], or imports=[package], for the "
-                                                                 "words and pictures of your own tasks")  # fmt: skip
+    report.add_argument("paths", nargs="+", metavar="PATH",
+                        help="runs/NAME, or the NAME or YAML of the experiment, or thresholds=[0.5,0.85]; "
+                             "imports=[my_package] runs your own code, for pictures of your own tasks")  # fmt: skip
     report.set_defaults(run=_run_report)
     text = "show the settings of an experiment: values, ranges, defaults, meanings, and where each came from"
     settings = commands.add_parser("config", help=text, description=text, allow_abbrev=False)

@@ -27,7 +27,7 @@ from meta_latent.experiment.runs import checkpoint, metrics, run_folder
 from meta_latent.experiment.runs.ledger import Ledger
 from meta_latent.experiment.runs.processes import Cell, LocalProcess, Output
 from meta_latent.experiment.runs.run_folder import RunFolder
-from meta_latent.experiment.settings import config, extensions
+from meta_latent.experiment.settings import config
 from meta_latent.experiment.settings.schema import ExperimentConfig
 
 CONFIG = {"seed": 1}
@@ -382,18 +382,6 @@ def test_a_report_passes_on_nothing_that_a_link_leads_to(root, tmp_path):
     (root / "run.json").unlink()
     (root / "run.json").write_text('{"status": "done"}')
     assert records.read_json(tmp_path / "link" / "run.json", notes) == {"status": "done"}
-
-
-def test_a_report_runs_no_file_of_the_working_folder(tmp_path, monkeypatch):
-    (tmp_path / "evil_of_test.py").write_text("open('mark', 'w')")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.syspath_prepend("")
-    for name in ("evil_of_test", "antigravity", "idlelib.idle", "", ".", "a..b", "os", "../x"):
-        refused(lambda n=name: extensions.import_installed(n), "imports")
-    assert not (tmp_path / "mark").exists() and "evil_of_test" not in sys.modules
-    extensions.import_installed("meta_latent.files")
-    assert sys.path[:2] == ["", str(tmp_path)]
 
 
 def test_the_settings_of_runs_import_nothing_from_the_working_folder(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from meta_latent.errors import UserError, visible
-from meta_latent.experiment.report import comparison, sweep_report
+from meta_latent.experiment.report import comparison, sweep_report, told_tasks
 from meta_latent.experiment.report.build import build
 from meta_latent.experiment.report.gain import gain_points, write_gain
 from meta_latent.experiment.report.numbers import Bootstrap
@@ -35,6 +35,7 @@ def run(*names: str | Path | Sequence[str | Path], overrides: Sequence[str] = ()
     ``comparison.html`` in ``out`` (default: the first run's report/); where they differ in pretraining, beside it stand
     ``gain_against_pretraining.png`` and ``.json``, speed-up against its amount. For these a run without a scratch arm
     is compared with that of another run (see ``gain.with_scratch``). The folder of a sweep gets the sweep's page.
+    Nothing that a folder names is imported; ``imports=[..]`` of the command line has been, for own tasks' pictures.
     Raises UserError.
     """
     given = [n for name in names for n in ([name] if isinstance(name, str | Path) else name)]
@@ -58,6 +59,8 @@ def run(*names: str | Path | Sequence[str | Path], overrides: Sequence[str] = ()
         raise UserError("report: out= takes the comparison of several runs; name more than one")
     report = build(folders[0], thresholds=thresholds, resamples=draw.resamples, seed=draw.seed)
     say(f"{folders[0] / 'report.html'}: {report['summary']}")
+    if missing := told_tasks.left_out(read_run(folders[0])):
+        say(missing)
 
 
 def _compare(folders: Sequence[Path], out: Path, thresholds: Sequence[float], draw: Bootstrap) -> None:

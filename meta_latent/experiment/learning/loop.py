@@ -82,8 +82,9 @@ class Learning:
             bound = self.target.tasks[0]  # the logged rewards are those of the tasks that were played
             replay.relabel(lambda inputs, action: bound.distribution.reward(bound.task, inputs, action))
             return replay
-        print(f"{self.target.name} {self.arm} seed {self.seed}: at most {self.budget:,} steps, "
-              f"{predicted_bytes(spec, self.budget) / 1e6:,.0f} MB of replay")  # fmt: skip
+        megabytes = predicted_bytes(spec, self.budget) / 1e6
+        print(f"{self.target.name} {self.arm} seed {self.seed}: at most {self.budget:,} steps, to the end of the round "
+              f"of episodes that spends them; {megabytes:,.0f} MB of replay")  # fmt: skip
         return SequenceReplay(spec, self.config.replay, self.folder.path("replay"), self.agent.heads)
 
     def _collector(self, experiment: ExperimentConfig) -> Collector:

@@ -176,7 +176,7 @@ def _launch(config: SweepConfig) -> Callable:
 def _tell(event: Event) -> None:
     texts = {"done": f"{event.seconds:.0f} s", "failed": event.last_line, "again": event.last_line, "stopped": "",
              "interrupted": f"after {event.seconds:.0f} s", "skipped": "what it needs did not finish",
-             "found": "another process finished it"}  # fmt: skip
+             "found": "another process finished it", "waits": "another process works on it"}  # fmt: skip
     if event.kind in texts:
         tqdm.write(f"{event.kind:12}{event.cell.name}  {texts[event.kind]}  ({event.standing})", file=sys.stderr)
 

@@ -57,17 +57,18 @@ def load_with_origins(
     schema: type[Schema], sources: Sequence[Mapping | Path | str], overrides: Sequence[Override] = ()
 ) -> tuple[Schema, structure.Origin]:
     """See `load`; also a function that says where the value at a dotted key came from."""
-    resolved, origin = _merged(schema, sources, overrides)
+    resolved, origin = merged(schema, sources, overrides)
     if isinstance(imports := resolved.get("imports"), list) and imports:
         extensions.import_packages(map(str, imports))
         # Once more: what was imported may have registered the types of keys (`structure.Keyed`).
-        resolved, origin = _merged(schema, sources, overrides)
+        resolved, origin = merged(schema, sources, overrides)
     return structure.build(schema, resolved, origin), origin
 
 
-def _merged(
+def merged(
     schema: type, sources: Sequence[Mapping | Path | str], overrides: Sequence[Override]
 ) -> tuple[dict[str, Any], structure.Origin]:
+    """The plain settings before they are checked, see `load`, and where each came from."""
     merge = _Merge()
     tree = structure.defaults(schema, {})
     for source in sources:

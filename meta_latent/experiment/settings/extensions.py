@@ -17,32 +17,11 @@ def import_packages(names: Iterable[str]) -> None:
         if os.getcwd() not in sys.path:
             # A console script's path lacks it. Last: a file of the user's called queue.py replaces no module.
             sys.path.append(os.getcwd())
-        import_module(name)
-
-
-def import_module(name: str) -> None:
-    """Import one module, from where Python looks. Raises `UserError`, see `import_packages`."""
-    if not all(name.split(".")):
-        raise UserError(f"imports: {name!r} is not a module's full name, such as my_package")
-    try:
-        importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-            raise  # something that their package needs: their traceback says what
-        raise UserError(f"imports: there is no module {name!r} in this folder or installed") from error
-
-
-def import_installed(name: str) -> None:
-    """Import the module `name` where it is installed, as settings say that somebody else may have written: no file of
-    the working folder is run, nor a module of Python's own, of which some do things when they are imported.
-
-    Raises `UserError` for any other.
-    """
-    if name.partition(".")[0] in sys.stdlib_module_names:
-        raise UserError(f"imports: {name!r} is a part of Python")
-    here, path = os.path.realpath(os.getcwd()), sys.path[:]
-    sys.path[:] = [folder for folder in path if folder and os.path.realpath(folder) != here]
-    try:
-        import_module(name)
-    finally:
-        sys.path[:] = path
+        if not all(name.split(".")):
+            raise UserError(f"imports: {name!r} is not a module's full name, such as my_package")
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+                raise  # something that their package needs: their traceback says what
+            raise UserError(f"imports: there is no module {name!r} in this folder or installed") from error
