@@ -17,12 +17,11 @@ import zipfile
 import numpy as np
 import pytest
 import torch
-import yaml
 
 from meta_latent import cli, files
 from meta_latent.errors import RunError, UserError, visible
 from meta_latent.experiment.pretraining import logged_data, source_data
-from meta_latent.experiment.report import beliefs, records, saved, settings_shown, sweep_report, told_tasks
+from meta_latent.experiment.report import beliefs, records, saved, settings_shown, sweep_report
 from meta_latent.experiment.runs import checkpoint, metrics, run_folder
 from meta_latent.experiment.runs.ledger import Ledger
 from meta_latent.experiment.runs.processes import Cell, LocalProcess, Output
@@ -382,20 +381,6 @@ def test_a_report_passes_on_nothing_that_a_link_leads_to(root, tmp_path):
     (root / "run.json").unlink()
     (root / "run.json").write_text('{"status": "done"}')
     assert records.read_json(tmp_path / "link" / "run.json", notes) == {"status": "done"}
-
-
-def test_the_settings_of_runs_import_nothing_from_the_working_folder(tmp_path, monkeypatch):
-    from fabricated_runs import ramp, write_cell
-
-    from meta_latent.experiment.report.sources import read_run
-
-    cell = write_cell(tmp_path / "x", "t", "a/scratch", 0, ramp(300))
-    for path in (cell / "config.yaml", tmp_path / "x" / "experiment.yaml"):
-        path.write_text(yaml.safe_dump({"imports": ["evil_of_test"]}))
-    (tmp_path / "evil_of_test.py").write_text("open('mark', 'w')")
-    monkeypatch.chdir(tmp_path)
-    told_tasks.register_own(read_run(tmp_path / "x"))
-    assert not (tmp_path / "mark").exists()
 
 
 # Beliefs

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -34,7 +35,7 @@ from meta_latent.experiment.settings import config, experiments, listing
 from meta_latent.experiment.settings.schema import ExperimentConfig
 from meta_latent.experiment.settings.structure import nearest, plain
 from meta_latent.experiment.settings.suites import BoundTarget, bind_target
-from task_suites import SuiteError
+from task_suites import SuiteError, Task
 
 MAY_DIFFER = ("name", "device", "imports")
 """Keys that a resumed cell may change: none says what is learned."""
@@ -78,6 +79,42 @@ def check(experiment: ExperimentConfig, target: BoundTarget, arm: Arm) -> None:
     if data and len(target.tasks) > 1:
         raise UserError(f"target {target.name}: logged data are of one task; leave out tasks or data")
     functions_for(target, arm)
+    if data:
+        _check_paid_anew(target, data)
+    elif "functions" in arm.entry.needs:
+        _check_relabelling(target, f"algorithms.{arm.algorithm}.relabel",
+                           getattr(experiment.settings_of(arm.algorithm), "relabel", 0.0))  # fmt: skip
+
+
+def _check_paid_anew(target: BoundTarget, data: str) -> None:
+    """Raise UserError if source episodes of the model in `data` cannot be paid as the target's task pays."""
+    bound = target.tasks[0]
+    if bound.distribution.recomputes(bound.task):
+        return
+    for source in model_folder.read_card(data).get("sources", ()):
+        played = None if "data" in source else Task.from_json(json.dumps(source["task"]))
+        if not bound.distribution.recomputes(bound.task, played):
+            raise UserError(
+                f"target {target.name}: its logged data are paid anew, but what it pays ({bound.in_words()}) is known "
+                f"in its own episodes alone, not in those of {source['suite']}: give it a reward that can be computed "
+                "for any, or data of its task"
+            )
+
+
+def _check_relabelling(target: BoundTarget, key: str, share: float) -> None:
+    """Raise UserError if trials are to be paid as tasks pay whose reward is not known in them: `share` of them as any
+    task does (the setting `key`), and all as their own does under the target's `training_options`.
+    """
+    for pays in (target.tasks, target.training_tasks):
+        for k, bound in enumerate(pays):
+            if bound.distribution.recomputes(bound.task):
+                continue
+            wrong = [j for j, other in enumerate(target.tasks) if (share or j == k)
+                     and not bound.distribution.recomputes(bound.task, other.task)]  # fmt: skip
+            if wrong:
+                which = f"what task {k} pays ({bound.in_words()}) is not known in trials of task {wrong[0]}"
+                advice = "training_options with another reward" if k in wrong else f"{key}=0, or another reward"
+                raise UserError(f"target {target.name}: {which}: give {advice}")
 
 
 def narrowed(

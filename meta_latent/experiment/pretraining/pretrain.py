@@ -6,7 +6,7 @@ from pathlib import Path
 
 from meta_latent.data.segments import predicted_bytes
 from meta_latent.errors import Faults, UserError
-from meta_latent.experiment.pretraining import sources, team
+from meta_latent.experiment.pretraining import source_rewards, sources, team
 from meta_latent.experiment.pretraining.stages import Pretraining
 from meta_latent.experiment.runs import run_folder
 from meta_latent.experiment.runs.interrupts import deferred
@@ -78,6 +78,9 @@ def checked(experiment: ExperimentConfig) -> tuple[list[BoundTask], Spec]:
         if len(bound) == len(experiment.pretrain.each_source):
             with faults.noted():
                 spec = common_spec(bound)
+            if bound:
+                with faults.noted():
+                    source_rewards.check(experiment.pretrain, bound)
         if bound and not any(source.data for source in experiment.pretrain.sources):  # those may be longer
             with faults.noted():
                 check_lengths(experiment, max(source.distribution.max_episode_steps for source in bound) + 1)

@@ -121,7 +121,8 @@ class PretrainConfig:
     """Source data and updates.
 
     Attributes:
-        sources: the tasks data come from; each has a reward function that can be relabelled.
+        sources: the tasks data come from. Each one's reward is learned from all episodes in which it can be computed;
+            what only a simulator computes, from its own alone.
         env_steps: environment steps of source data in all.
         scripted: share of episodes by the suite's scripted policy, plus noise; what is neither scripted nor `on_policy`
             is correlated random actions.
@@ -171,6 +172,11 @@ class PretrainConfig:
     def each_source(self) -> tuple[SourceConfig, ...]:
         """`sources` with one task each."""
         return tuple(replace(s, index=s.index + k, tasks=1) for s in self.sources for k in range(s.tasks))
+
+    @property
+    def logged(self) -> frozenset[int]:
+        """Places of those with logged data, among `each_source`."""
+        return frozenset(place for place, source in enumerate(self.each_source) if source.data)
 
     def __post_init__(self):
         if self.on_policy and not self.policy_updates:
