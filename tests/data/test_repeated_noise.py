@@ -32,43 +32,67 @@ def actions(epsilon, explore=True, episodes=1, streams=None):
     return np.array([[trial[e]["action"][1:] for trial in found.episodes] for e in range(episodes)])
 
 
-def held(rows):
-    """Lengths of the stretches in which one value is held at one number, of rows (N, STEPS, 2)."""
-    lengths = []
-    for row in rows:
-        start = 0
-        for t in range(1, len(row) + 1):
-            if t == len(row) or (row[t] != row[start]).any():
-                if row[start].any():
-                    lengths.append(t - start)
-                start = t
-    return np.array(lengths)
+class Recorder:
+    """Acts with noise on a `Still`, and keeps the carries."""
+
+    def __init__(self, epsilon):
+        self.noise, self.carries = RepeatedNoise(Still(), epsilon), []
+
+    def begin_task(self, batch_size):
+        return self.noise.begin_task(batch_size)
+
+    def act(self, step, carry, rng, explore):
+        action, carry = self.noise.act(step, carry, rng, explore)
+        self.carries.append(carry)
+        return action, carry
 
 
-def test_one_value_at_a_time_strays_each_as_often_over_the_whole_range():
+def recorded(epsilon, rows):
+    """The carries after each step of one episode of each of so many rows."""
+    recorder = Recorder(epsilon)
+    play(SUITE.make_vector(TASKS[:rows]), recorder, np.arange(rows)[:, None], Streams(0), explore=True)
+    return recorder.carries
+
+
+def test_one_value_at_a_time_strays_each_as_often_and_to_both_ends():
     found = actions(0.2)[0]
     strayed = found != 0
     assert not strayed.all(-1).any()
     each = strayed.any(1).mean(0)
     assert abs(each[0] - each[1]) < 0.1
-    values = found[strayed]
-    assert values.min() < -0.9 and values.max() > 0.9 and abs(values.mean()) < 0.05
+    assert set(np.unique(found)) == {-1, 0, 1} and abs(found[strayed].mean()) < 0.1
 
 
 def test_it_begins_with_the_named_probability_and_is_held_for_zeta_distributed_steps():
     found = actions(0.1)[0]
     assert abs((found[:, 0] != 0).any(-1).mean() - 0.1) < 5 * (0.09 / ROWS) ** 0.5
-    lengths = held(found[:, : STEPS - LONGEST])
-    assert lengths.max() <= LONGEST
-    assert abs((lengths == 1).mean() - 6 / np.pi**2) < 0.06
-    assert (lengths >= 4).mean() > 0.1
+    steps = recorded(1.0, ROWS)[0]["left"].numpy() + 1
+    assert steps.max() == LONGEST
+    assert abs((steps == 1).mean() - 6 / np.pi**2) < 0.1
+    assert 0.05 < (steps == 2).mean() < 0.25
+
+
+def test_what_strays_is_held_for_the_drawn_steps():
+    carries = recorded(0.1, 100)
+    lasting = 0
+    for before, after in zip(carries, carries[1:], strict=False):
+        on = before["left"] > 0
+        lasting += int(on.sum())
+        assert torch.equal(after["left"][on], before["left"][on] - 1)
+        assert torch.equal(after["which"][on], before["which"][on])
+        assert torch.equal(after["value"][on], before["value"][on])
+    assert lasting > 100
 
 
 def test_nothing_is_held_over_the_beginning_of_an_episode():
-    found = actions(0.1, episodes=2)
-    ends, begins = found[0, :, -1], found[1, :, 0]
-    assert ends.any(-1).sum() > 20
-    assert not ((ends == begins) & (ends != 0)).any()
+    class Holding(Recorder):
+        def begin_task(self, batch_size):
+            held = {"left": torch.full((batch_size,), 5), "value": torch.ones(batch_size)}
+            return super().begin_task(batch_size) | held
+
+    seeds = np.arange(10)[:, None]
+    found = play(SUITE.make_vector(TASKS[:10]), Holding(0.0), seeds, Streams(0), explore=True, keep=True)
+    assert not any(trial[0]["action"].any() for trial in found.episodes)
 
 
 @pytest.mark.parametrize(("epsilon", "explore"), [(0.0, True), (1.0, False)])
@@ -83,17 +107,4 @@ def test_equal_streams_stray_alike():
 
 
 def test_the_actor_is_shown_every_step():
-    noise = RepeatedNoise(Still(), 1.0)
-    carries = []
-
-    class Recorder:
-        def begin_task(self, batch_size):
-            return noise.begin_task(batch_size)
-
-        def act(self, step, carry, rng, explore):
-            action, carry = noise.act(step, carry, rng, explore)
-            carries.append(carry["actor"].tolist())
-            return action, carry
-
-    play(SUITE.make_vector(TASKS[:2]), Recorder(), np.array([[0], [1]]), Streams(0), explore=True)
-    assert carries == [[k + 1.0] * 2 for k in range(STEPS)]
+    assert [c["actor"].tolist() for c in recorded(1.0, 2)] == [[k + 1.0] * 2 for k in range(STEPS)]
