@@ -92,7 +92,8 @@ class Learning:
         vectors = starts.task_vectors(tasks) if "task" in entry.sees else torch.zeros(len(tasks), 0)
         noise = Noise(self.target.distribution.action_space.shape[0], experiment.random)
         warmup = config.warmup_of(self.target.name) if entry.warmup else 0
-        settings = CollectorConfig(entry.sees, vectors, warmup, config.head_share, config.side_by_side)
+        epsilon = config.epsilon if entry.warmup else 0.0
+        settings = CollectorConfig(entry.sees, vectors, warmup, config.head_share, config.side_by_side, epsilon)
         return Collector(self.target, self.seed, settings, noise)
 
     # The loop

@@ -224,6 +224,9 @@ class TransferConfig:
         source_episodes: source episodes that arms with +data use, spread evenly over all;
             source_episodes_at_once: how many of them have latents at a time where the encoder keeps learning.
         warmup_episodes: episodes of correlated random actions before learning starts (they count as data).
+        epsilon: probability per step of learning that one action value strays: it is set to -1 or 1 and held for some
+            steps, so that what a skill leads to is explored (`data.repeated_noise`); learners that need their own
+            policy's data alone (trpo, ppo, rl2) never do.
         video: film the agent at a run's end.
     """
 
@@ -235,6 +238,7 @@ class TransferConfig:
     thresholds: tuple[float, ...] = ranges.numbers((0.6,), -1e9, 1e9, may_repeat=False)
     stop_at_threshold: bool = True
     warmup_episodes: int = ranges.whole(4)
+    epsilon: float = ranges.share(0.0)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     adaptation: dict[str, AdaptationConfig] = field(default_factory=dict)
     head_share: float = ranges.share(0.8)
