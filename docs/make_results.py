@@ -97,7 +97,8 @@ def picture(folder: Path) -> Image.Image:
     for name, target in report["targets"].items():
         curves[curves_png(folder, name, target)] = name
         if len(target["arms"]) > MOST_TOGETHER:
-            curves[ranking(target, list(report["aggregate"]))] = f"{name}: how fast"
+            highest = level(max(target["thresholds"]))
+            curves[ranking(target, list(report["aggregate"]))] = f"{name}: how fast to {highest}"
     if not all(path.is_file() for path in curves if isinstance(path, Path)):
         raise SystemExit(f"{folder} lacks pictures: run `meta-latent report {folder}` first")
     curves |= {path: path.stem for path in (folder / "report").glob(f"{GAIN}.png")}

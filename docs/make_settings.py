@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from meta_latent.algorithms import registry
+from meta_latent.experiment.learning.starts import FROZEN_ENCODER, NEW_CORE, SCRATCH
 from meta_latent.experiment.settings import listing
 from meta_latent.experiment.settings.schema import (
     DistractorConfig,
@@ -60,10 +61,21 @@ def _section(key: str) -> str:
 def _table(settings: list[listing.Setting]) -> str:
     rows = ["| key | what it may be | default | meaning |", "|---|---|---|---|"]
     for one in settings:
-        default = "" if one.key.endswith(_REQUIRED) else f"`{listing.shown(one.value)}`"
+        default = "" if one.key.endswith(_REQUIRED) else f"`{listing.shown(one.value)}`{_without_entry(one.key)}"
         cells = (f"`{one.key}`", one.expected, default, one.meaning)
         rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(rows)
+
+
+def _without_entry(key: str) -> str:
+    """Of a setting of `transfer.adaptation`: its values where an experiment has no entry, as far as they are others."""
+    entry, _, name = key.rpartition(".")
+    if entry != "transfer.adaptation.scratch":
+        return ""
+    starts = {"from scratch or `sequence`": SCRATCH, "from `encoder`": NEW_CORE}
+    values = {start: getattr(settings, name) for start, settings in starts.items()}
+    others = [f"{start} `{value}`" for start, value in values.items() if value != getattr(FROZEN_ENCODER, name)]
+    return f"; where there is no entry, {' and '.join(others)}" if others else ""
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """`meta-latent COMMAND NAME [key=value ...]`: the composition root.
 
 Exit status: 0 done; 1 a run failed; 2 wrong input (a line on stderr for each fault); 130 interrupted, the same command
-resumes.
+resumes what trains.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import meta_latent
-from meta_latent.errors import RunError, UserError, UserErrors
+from meta_latent.errors import RunError, UserError, UserErrors, visible
 
 DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -70,6 +70,7 @@ To begin with:
 
 Commands:"""
 _HEAVY = ("pretrain", "transfer", "demo", "sweep")
+"""Commands that train: they save what they have done, and go on from there."""
 _ENVIRONMENT = (
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENAMETOOLONG,
     errno.EMFILE, errno.ENFILE,
@@ -101,7 +102,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         again = shlex.join(["meta-latent", *arguments])
         with contextlib.suppress(OSError):  # the terminal may be gone
-            print(f"\ninterrupted; the same command goes on where it stopped: {again}", file=sys.stderr)
+            what = "goes on where it stopped" if parsed.command in _HEAVY else "begins anew, for it keeps nothing"
+            print(f"\ninterrupted; the same command {what}: {again}", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -160,8 +162,9 @@ def _add_readers(commands: argparse._SubParsersAction) -> None:
     export.set_defaults(run=_run_export)
     text = "write the report of a run, or one page that compares several"
     report = commands.add_parser("report", help=text, description=text, allow_abbrev=False)
-    report.add_argument("paths", nargs="+", metavar="PATH", help="runs/NAME, or the NAME or YAML of the experiment, or "
-                                                                 "thresholds=[0.5,0.85]")  # fmt: skip
+    report.add_argument("paths", nargs="+", metavar="PATH",
+                        help="runs/NAME, or the NAME or YAML of the experiment, or thresholds=[0.5,0.85]; "
+                             "imports=[my_package] runs your own code, for pictures of your own tasks")  # fmt: skip
     report.set_defaults(run=_run_report)
     text = "show the settings of an experiment: values, ranges, defaults, meanings, and where each came from"
     settings = commands.add_parser("config", help=text, description=text, allow_abbrev=False)
@@ -230,6 +233,7 @@ def _run_sweep(parsed: argparse.Namespace) -> int | None:
 
 
 def _run_report(parsed: argparse.Namespace) -> int | None:
+    _import_packages(parsed.paths)
     return _function("report")(*parsed.paths)
 
 
@@ -319,7 +323,7 @@ def _is_suite_error(error: ValueError) -> bool:
 
 
 def _report(error: Exception | str, status: int) -> int:
-    print(f"meta-latent: {' '.join(str(error).split())}", file=sys.stderr)
+    print(f"meta-latent: {visible(' '.join(str(error).split()))}", file=sys.stderr)
     return status
 
 

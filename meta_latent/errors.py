@@ -1,8 +1,11 @@
-"""The two kinds of failure that a person sees as a line, not as a traceback; several of the first are told at once."""
+"""The two kinds of failure that a person sees as a line, not as a traceback; several of the first are told at once; and
+what a line may show.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import unicodedata
 from collections.abc import Iterator, Sequence
 
 
@@ -56,6 +59,19 @@ class Faults:
         if len(faults := list(dict.fromkeys(lines))) > 1:
             raise UserErrors(faults) from self._noted[0]
         raise self._noted[0]
+
+
+def visible(text: str) -> str:
+    """`text` with control characters, and those that turn the direction of writing, as escapes such as \\x1b: what
+    comes from files is shown on a terminal, and must not command it. Line ends and tabs stay.
+    """
+    return "".join(letter.encode("unicode_escape").decode() if _commands(letter) else letter for letter in text)
+
+
+def _commands(letter: str) -> bool:
+    if unicodedata.category(letter) == "Cc":
+        return letter not in "\n\t"
+    return "\u202a" <= letter <= "\u202e" or "\u2066" <= letter <= "\u2069"
 
 
 class RunError(Exception):

@@ -1,6 +1,7 @@
-"""Writing files so that a kill at any moment leaves the old or the new content, never a mixture.
+"""Writing files so that a kill at any moment leaves the old or the new content, never a mixture; and reading and
+writing in folders that others made, whose files may be anything and whose links may lead anywhere.
 
-Every function announces its steps to `fault_hook`, so that tests can stop the process before each of them.
+Every function that writes announces its steps to `fault_hook`, so that tests can stop the process before each of them.
 """
 
 import contextlib
@@ -10,11 +11,12 @@ import json
 import math
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from meta_latent.errors import RunError
+from meta_latent.errors import RunError, UserError
 
 fault_hook: Callable[[str, Path], None] | None = None
 """Called as `fault_hook(event, path)` before each "write", "sync" and "rename". None outside tests."""
@@ -22,6 +24,8 @@ fault_hook: Callable[[str, Path], None] | None = None
 TEMPORARY = ".tmp-"
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 """Error numbers of a disk, or a share of it, that is used up."""
+LARGEST = 2**28
+"""Bytes of a text that is read whole."""
 
 
 def atomic_write_bytes(path: Path | str, data: bytes) -> None:
@@ -96,11 +100,11 @@ def append_bytes(path: Path | str, data: bytes, sync: bool = True) -> int:
     """Append `data` to `path` (made if missing) and return its new length in bytes.
 
     A failed append is cut off again. With `sync` the data is on the disk when this returns.
-    Raises `RunError` naming `path` if the disk is full, read-only or broken.
+    Raises `RunError` naming `path` if the disk is full, read-only or broken, or if `path` is a symbolic link.
     """
     path = Path(path)
     # Unbuffered: a buffer would be flushed again on closing, after the failed append was cut off.
-    with full_disk_named(path), open(path, "ab", buffering=0) as file:
+    with full_disk_named(path), open(path, "ab", buffering=0, opener=no_link) as file:
         before = file.seek(0, os.SEEK_END)
         try:
             _announce("write", path)
@@ -115,6 +119,47 @@ def append_bytes(path: Path | str, data: bytes, sync: bool = True) -> int:
                 os.truncate(path, before)
             raise
         return before + len(data)
+
+
+def no_link(path: str, flags: int) -> int:
+    """An `opener` that refuses a symbolic link, which could lead to any file of the user's."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+
+
+def read_bytes(path: Path | str, most: int = LARGEST) -> bytes:
+    """The content of a regular file.
+
+    Raises OSError, and ValueError for anything else (a pipe would never end) and for more than `most` bytes.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError("it is no regular file")
+        if status.st_size > most:
+            raise ValueError(f"it has more than {most:,} bytes")
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read()
+    finally:
+        os.close(descriptor)
+
+
+def leads_out(path: Path | str, root: Path | str) -> bool:
+    """Whether `path`, with its links followed, lies outside of the folder `root`."""
+    return not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
+
+
+def refuse_links(folder: Path | str, root: Path | str) -> None:
+    """Raise `UserError` naming a symbolic link, `folder` itself or below it, that leads out of `root`: call before
+    writing into a folder that somebody else may have made, or passing on what is in it.
+    """
+    folder = Path(folder)
+    below = (Path(above, name) for above, *names in os.walk(folder) for some in names for name in some)
+    for path in (folder, *below):
+        if path.is_symlink() and leads_out(path, root):
+            raise UserError(
+                f"{path} is a link that leads out of {root}: put what it leads to in its place, or remove it"
+            )
 
 
 def sha256(path: Path | str) -> str:

@@ -230,6 +230,13 @@ class Adapted(OwnTasks):
             raise SuiteError(f"{self.name}: with dynamics {dict(task.dynamics)!r} its spaces are others")
         return PaidEnv(env, self, task)
 
+    def recomputes(self, task: Task, played: Task | None = None) -> bool:
+        """Return whether the reward is a function, or what an environment made alike has itself paid."""
+        if self.functions.rewards[self.check(task).reward.name] is not None:
+            return True
+        alike = played is not None and played.reward.name in self.functions.rewards
+        return alike and played.dynamics == task.dynamics
+
     def inputs(self, env: gymnasium.Env, own_reward: float) -> np.ndarray:
         """Return the reward inputs (R,) float32 of the present state. SuiteError: another number of them."""
         read = self._recipe.reward_inputs

@@ -109,6 +109,13 @@ class TaskDistribution(ABC):
     def reward(self, task: Task, inputs, action):
         """Return what the environment pays (...) for `inputs` (..., R), `action` (..., A), numpy or torch."""
 
+    def recomputes(self, task: Task, played: Task | None = None) -> bool:
+        """Return whether `reward` of `task` holds for `reward_inputs` of episodes of `played`.
+
+        None: of any task, and for imagined ones. It always holds for those of `task` itself.
+        """
+        return True
+
     @abstractmethod
     def success(self, task: Task, inputs):
         """Return booleans (...): is the task solved in the state that `inputs` (..., R) describe?"""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -21,6 +22,8 @@ from task_suites.task import Parameters, Reward, Task
 
 Entries = Mapping[str, tuple[Mapping[str, Any], ...]]
 Scale = tuple[float, float]
+NAMES = ("Cartesian", "Chebyshev", "Euclidean", "Gaussian", "Hamming", "Huber", "Mahalanobis", "Manhattan")
+"""Words of rewards that begin with a capital letter everywhere."""
 
 
 @dataclass(frozen=True)
@@ -213,7 +216,7 @@ class OwnTasks(TaskDistribution):
         function = self.functions.rewards[self.check(task).reward.name]
         if function is None:
             return "what the environment itself pays"
-        words = (inspect.getdoc(function) or "").partition("\n")[0]
+        words = _in_a_sentence(inspect.getdoc(function) or "")
         return f"{words} ({super().describe(task)})" if words else super().describe(task)
 
     def warn_of_end(self) -> None:
@@ -226,6 +229,17 @@ class OwnTasks(TaskDistribution):
                 "rule, or let the environment play on",
                 stacklevel=3,
             )
+
+
+def _in_a_sentence(docstring: str) -> str:
+    """The first sentence of a docstring as a part of one: without its full stop, and begun with a small letter, but for
+    acronyms and names.
+    """
+    paragraph = " ".join(docstring.partition("\n\n")[0].split())
+    words = re.split(r"(?<=[.!?])\s+(?=[A-Z])", paragraph)[0].rstrip(".")
+    first = words.partition(" ")[0]
+    is_plain = first == "A" or re.fullmatch("[A-Z][a-z]+[,;:]?", first) and first not in NAMES
+    return first.lower() + words[len(first) :] if is_plain else words
 
 
 class PaidEnv(gymnasium.Wrapper):

@@ -244,7 +244,7 @@ def test_signals_interrupt_a_real_process(kind, by_scheduler):
             assert process.wait(timeout=10) == 130
         finally:
             process.kill()
-        assert "goes on where it stopped: meta-latent evaluate push" in process.stderr.read()
+        assert "begins anew, for it keeps nothing: meta-latent evaluate push" in process.stderr.read()
 
 
 def test_python_m_is_the_same_command_and_a_users_files_are_harmless(tmp_path):

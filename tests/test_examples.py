@@ -52,12 +52,12 @@ def test_a_users_own_task_takes_less_than_60_lines_of_code():
 
 
 def test_a_users_own_algorithm_takes_less_than_100_lines():
-    for name in ("my_planner.py", "my_pathwise.py"):
+    for name in ("my_planner.py", "my_pathwise.py", "my_reinforce.py"):
         assert len((ROOT / "examples" / name).read_text().splitlines()) < 100
 
 
 def test_examples_use_public_names_only():
-    for name in [*EXAMPLES, "my_planner.py", "my_pathwise.py", "my_encoder.py"]:
+    for name in [*EXAMPLES, "my_planner.py", "my_pathwise.py", "my_reinforce.py", "my_encoder.py"]:
         for line in (ROOT / "examples" / name).read_text().splitlines():
             if re.match(r"\s*(import|from) meta_latent", line):
                 assert "experiment" not in line and " _" not in line, f"{name}: {line}"

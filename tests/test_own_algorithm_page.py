@@ -103,7 +103,7 @@ def test_building_blocks_are_where_the_page_says():
 
 def test_files_on_the_page_are_those_of_the_examples():
     files = dict(re.findall(r"^Save it as `(\w+\.py)`[^\n]*:\n\n```python\n(.*?)^```$", PAGE, re.M | re.S))
-    assert list(files) == ["my_planner.py", "my_pathwise.py"]
+    assert list(files) == ["my_planner.py", "my_pathwise.py", "my_reinforce.py"]
     for name, code in files.items():
         assert code == (ROOT / "examples" / name).read_text()
 

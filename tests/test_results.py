@@ -50,6 +50,7 @@ def test_readme_says_what_the_committed_results_say():
     assert claim["lower_bound"] and len(entry["seeds"]) == 5
     words = f"at least {ratio:.1f} times fewer environment steps to a score of 0.5 than learning from scratch (95 % "
     assert f"{words}interval from {low:.1f} on; five seeds;" in " ".join(text.split())
+    assert re.findall(r"^!\[.*\]\((.*)\)$", text, re.MULTILINE) == ["docs/results/transfer_tabletop.png"]  # its picture
 
 
 def test_readme_says_what_trials_found():
@@ -242,7 +243,10 @@ def test_many_arms_are_also_ranked(run, monkeypatch):
 
     monkeypatch.setattr(make_results, "times_to_threshold", noted)
     monkeypatch.setattr(make_results, "MOST_TOGETHER", 1)
+    titled, titles = make_results._titled, []
+    monkeypatch.setattr(make_results, "_titled", lambda *part: titles.append(part[-1]) or titled(*part))
     assert make_results.picture(run).tobytes() != two.tobytes()
+    assert titles == ["goal", "goal: how fast to 0.6"]
     assert ranked == [["ivg/pretrained", "ivg/scratch"]]
 
 

@@ -13,7 +13,7 @@ import dataclasses
 import difflib
 import importlib
 import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -218,13 +218,10 @@ class Arm:
         """The arm "ALGORITHM/START". Raises UserError listing what there is."""
         algorithm, _, start = text.partition("/")
         if algorithm not in _ENTRIES:
-            near = difflib.get_close_matches(text, [str(arm) for arm in arms()], n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise UserError(f"there is no arm {text!r}; {hint}choose from {', '.join(map(str, arms()))}")
+            raise _no_arm(text, [str(arm) for arm in arms()], "choose from")
         starts = get(algorithm).starts
         if start not in starts:
-            shown = ", ".join(f"{algorithm}/{known}" for known in starts)
-            raise UserError(f"there is no arm {text!r}; those of {algorithm} are {shown}")
+            raise _no_arm(text, [f"{algorithm}/{known}" for known in starts], f"those of {algorithm} are")
         return cls(algorithm, start)
 
     def __str__(self) -> str:
@@ -255,6 +252,13 @@ class Arm:
     def needs_model(self) -> bool:
         """Whether it needs a pretrained model, or the source data that its folder names."""
         return self.start != SCRATCH
+
+
+def _no_arm(text: str, known: Sequence[str], introduced: str) -> UserError:
+    """Says that there is no arm called `text`: with the nearest of those `known`, or all of them."""
+    near = difflib.get_close_matches(text, known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"{introduced} {', '.join(known)}"
+    return UserError(f"there is no arm {text!r}; {hint}")
 
 
 def arms() -> list[Arm]:

@@ -369,12 +369,14 @@ class SequenceReplay:
             # Mapped: such a segment takes no memory.
             Segment(self.spec, int(index), 0, self.folder, mapped=True).check(int(steps))
 
-    def load_state(self, state: dict) -> None:
-        """Reopen the segments of `state()`; later writes are cut off."""
+    def load_state(self, state: dict, cut: bool = True) -> None:
+        """Reopen the segments of `state()`; later writes are cut off. cut=False: nothing is changed on the disk, for a
+        replay that is only read.
+        """
         self.segments = []
         for index, capacity, steps in state["segments"]:
             self.segments.append(self._segment(int(index), int(capacity)))
-            self.segments[-1].open(int(steps))
+            self.segments[-1].open(int(steps), cut)
         self.env_steps, self.evicted = int(state["env_steps"]), int(state["evicted"])
         by_index = {segment.index: segment for segment in self.segments}
         self.episodes = [Episode.of(self.evicted + k, by_index[int(i)], int(a), int(b))

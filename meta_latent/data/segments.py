@@ -99,16 +99,17 @@ class Segment:
         dtype, shape = layout(self.spec)[key]
         return self.folder / f"{key}.bin", steps * np.dtype(dtype).itemsize * int(np.prod(shape, dtype=int))
 
-    def open(self, steps: int) -> None:
-        """Read `steps` steps of the files, cutting what lies beyond them."""
+    def open(self, steps: int, cut: bool = True) -> None:
+        """Read `steps` steps of the files; cut: what lies beyond them is cut off."""
         self.check(steps)  # all of them before the first is cut
         for key, (dtype, shape) in layout(self.spec).items():
             path, wanted = self._file(key, steps)
-            if path.exists() and path.stat().st_size > wanted:
+            if cut and path.exists() and path.stat().st_size > wanted:
                 with path.open("r+b") as handle:
                     handle.truncate(wanted)
             if not self.mapped and wanted:
-                self.arrays[key][:steps] = np.fromfile(path, dtype).reshape(steps, *shape)
+                found = np.fromfile(path, dtype, wanted // np.dtype(dtype).itemsize)
+                self.arrays[key][:steps] = found.reshape(steps, *shape)
         self.steps = self.flushed = steps
         if self.mapped:
             self._map()

@@ -76,14 +76,16 @@ class ModelLearner:
         """The part of `calibrate` that a frozen encoder needs as well."""
         self.model.calibrate_rewards(batch.reward[batch.reward_present > 0].to(self.model.device))
 
-    def joint(self, batch, rng: shares.Draws, task_rewards=None, scale: float = 1.0) -> dict[str, float]:
+    def joint(self, batch, rng: shares.Draws, task_rewards=None, known=None, scale: float = 1.0) -> dict[str, float]:
         """One update of everything on (B, T) pixel sequences. `scale` multiplies the learning rate."""
-        terms = losses.loss(self.model, batch, rng, task_rewards)
+        terms = losses.loss(self.model, batch, rng, task_rewards, known=known)
         return self._step("joint", terms, rng, scale)
 
-    def filter(self, batch, embeddings, rng: shares.Draws, task_rewards=None, scale: float = 1.0) -> dict[str, float]:
+    def filter(
+        self, batch, embeddings, rng: shares.Draws, task_rewards=None, known=None, scale: float = 1.0
+    ) -> dict[str, float]:
         """One update of core and heads on (B, T, Z) cached embeddings."""
-        terms = losses.loss(self.model, batch, rng, task_rewards, embeddings)
+        terms = losses.loss(self.model, batch, rng, task_rewards, embeddings, known)
         return self._step("filter", terms, rng, scale)
 
     def transition(self, windows, rng: shares.Draws, scale: float = 1.0) -> dict[str, float]:

@@ -63,6 +63,7 @@ def loss(
     rng: shares.Draws,
     task_rewards: torch.Tensor | None = None,
     embeddings: torch.Tensor | None = None,
+    known: torch.Tensor | None = None,
 ) -> dict[str, torch.Tensor]:
     """Named, weighted loss terms of sequences that each lie within one episode; every term has shape (B, T')
     or (B,).
@@ -72,6 +73,7 @@ def loss(
             heads).
         embeddings: (B, T, Z) cached embeddings; then no image is encoded or decoded and the encoder does not
             train.
+        known: (B, N) bool, which of `task_rewards` are known and so learned from; None: all.
     Source: evidence lower bound of a recurrent state-space model (Hafner et al. 2019) with KL balancing
     (Hafner et al. 2021); the open-loop term is latent overshooting on means. Deviations: see `core`
     and `sequential_core`.
@@ -93,7 +95,7 @@ def loss(
     before = posterior[:, :-1]
     ahead = one_step(model, before, batch.action[:, 1:], head)
     terms["divergence"] = weights.divergence * divergence(model, *with_priors(model, posterior, ahead))
-    terms |= _reward_terms(model, before, ahead, batch, task_rewards, weights)
+    terms |= _reward_terms(model, before, ahead, batch, task_rewards, known, weights, rng)
     if weights.counterfactual:
         terms["counterfactual"] = weights.counterfactual * counterfactual_term(
             model, posterior.memory, embeddings, batch, weights.counterfactual_frames, rng)  # fmt: skip
@@ -147,7 +149,7 @@ def divergence(model: LatentStateModel, posterior, mean: torch.Tensor, stddev: t
     return balance * prior.clamp_min(floor) + (1 - balance) * back.clamp_min(floor)
 
 
-def _reward_terms(model, before, ahead, batch, task_rewards, weights) -> dict[str, torch.Tensor]:
+def _reward_terms(model, before, ahead, batch, task_rewards, known, weights, rng) -> dict[str, torch.Tensor]:
     """Rewards are predicted on imagined states only: on a state that was just fed a reward they would
     leak.
     """
@@ -156,8 +158,11 @@ def _reward_terms(model, before, ahead, batch, task_rewards, weights) -> dict[st
     guess = model.reward_head(inputs)[..., 0]
     terms = {"reward": weights.reward * valid * (guess - model.scaled(batch.reward[:, 1:])).square()}
     if task_rewards is not None:
-        error = (model.task_reward_head(inputs) - model.scaled(task_rewards[:, 1:])).square().mean(-1)
-        terms["task_reward"] = weights.task_reward * error
+        error = (model.task_reward_head(inputs) - model.scaled(task_rewards[:, 1:])).square()
+        if known is not None:  # such that the mean is that over what is known
+            counts = known.to(error.dtype)
+            error = error * (counts / shares.mean(counts, rng).mean())[:, None]
+        terms["task_reward"] = weights.task_reward * error.mean(-1)
     if model.continuation_head is not None:
         logits = model.continuation_head(inputs)[..., 0]
         alive = 1.0 - batch.is_terminal[:, 1:].float()

@@ -32,10 +32,14 @@ class AdaptationConfig:
     policy update.
 
     Attributes:
-        joint, filter, transition: updates per environment step of the learner's stages (0: that part stays frozen):
-            everything on pixels; core and heads on cached embeddings, for algorithms that infer tasks; the
-            transition heads on cached latents, for those that imagine.
-        first_joint, first_filter, first_transition: updates before the first policy update.
+        joint: updates of everything, on pixels, per environment step; 0: the encoder stays frozen.
+        filter: updates of core and heads, on cached embeddings, per environment step, for algorithms that infer
+            tasks; 0: they stay frozen.
+        transition: updates of the transition heads, on cached latents, per environment step, for algorithms that
+            imagine; 0: they stay frozen.
+        first_joint: updates of everything before the first policy update.
+        first_filter: updates of core and heads before the first policy update.
+        first_transition: updates of the transition heads before the first policy update.
         transition_scale: multiplies the learning rate of the transition heads.
     """
 

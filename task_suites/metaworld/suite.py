@@ -188,6 +188,9 @@ class MetaWorld(TaskDistribution):
     def reward(self, task: Task, inputs, action):
         return rewards.reward(self.check(task), inputs)
 
+    def recomputes(self, task: Task, played: Task | None = None) -> bool:
+        return rewards.recomputes(self.check(task), played)
+
     def success(self, task: Task, inputs):
         return rewards.success(self.check(task), inputs)
 

@@ -1,6 +1,8 @@
 """`meta-latent adapt`: trials of trained agents, the belief carried on and cleared; what it writes, what it refuses."""
 
+import errno
 import json
+import os
 
 import numpy as np
 import pytest
@@ -9,13 +11,14 @@ from probe_agents import MANY, ONE, learned
 
 import meta_latent
 import task_suites
-from meta_latent import cli
+from meta_latent import cli, files
 from meta_latent.data.collect import play
 from meta_latent.experiment.commands.adapt import AdaptConfig, FolderConfig, Result
 from meta_latent.experiment.commands.evaluate import EvaluateConfig
 from meta_latent.experiment.learning import adaptation
 from meta_latent.experiment.learning.adaptation import Cleared
 from meta_latent.experiment.report import adaptations, trial_figures
+from meta_latent.experiment.runs import run_folder
 from meta_latent.experiment.settings import structure
 from meta_latent.experiment.settings.schema import ExperimentConfig
 from meta_latent.rng import Streams
@@ -315,6 +318,35 @@ def test_episodes_that_no_memory_holds_are_refused(runs, undrawn, capsys, monkey
     assert cli.main(["adapt", path, "target=goal", "arm=silent/scratch"]) == 0  # nothing is asked of it
     assert cli.main(["adapt", path, "target=goal", "arm=teller/scratch"]) == 2
     assert "lower trials= or episodes=" in capsys.readouterr().err
+
+
+def test_a_second_process_is_refused_before_it_plays(runs, capsys, monkeypatch):
+    path, root = runs("silent/scratch")
+    monkeypatch.setattr(adaptation, "played", None)
+    with run_folder.held(root / "adapt"):
+        assert cli.main(["adapt", path, "target=goal"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and f"in use by process {os.getpid()}" in error
+
+
+def test_a_disk_that_fails_is_a_line(runs, undrawn, capsys, monkeypatch):
+    """Full when the numbers are written; read-only, before anything is played."""
+    path, root = runs("silent/scratch")
+
+    def fail(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "fault_hook", fail)
+        assert cli.main(["adapt", path, "target=goal"]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "the disk is full" in error and "adaptation.json" in error
+    (root / "adapt" / ".lock").unlink()
+    (root / "adapt" / ".lock").mkdir()  # as little to be written as on a read-only disk
+    monkeypatch.setattr(adaptation, "played", None)
+    assert cli.main(["adapt", path, "target=goal"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "cannot write to the run folder" in error
 
 
 def test_from_python(runs, undrawn):

@@ -4,6 +4,7 @@ import pytest
 
 from meta_latent.errors import UserError
 from meta_latent.experiment.learning import cells as transfer
+from meta_latent.experiment.runs import run_folder
 from meta_latent.experiment.settings import config
 from meta_latent.experiment.settings.schema import ExperimentConfig, TransferConfig
 
@@ -52,3 +53,11 @@ def test_a_target_can_name_its_own_arms():
     for cell in goal:  # what else learns a target does not make a cell another one
         more = load("transfer.targets.goal.arms=[ivg/scratch, sac/scratch, meld/scratch]")
         assert transfer.narrowed(more, *cell, 0, None) == transfer.narrowed(load(), *cell, 0, None)
+
+
+def test_a_run_says_where_its_budget_ends(toy, tmp_path, capsys):
+    """Episodes are played whole: of 10 steps each, a budget of 45 ends at 50."""
+    folder = toy.transfer(tmp_path, "sac/scratch", "transfer.budget_env_steps.default=45")
+    steps = run_folder.read_record(folder)["env_steps"]
+    assert "at most 45 steps, to the end of the round of episodes that spends them;" in capsys.readouterr().out
+    assert 45 < steps < 45 + 10

@@ -134,3 +134,13 @@ def test_heads_train_on_their_share_of_the_episodes():
     masks = np.stack([store.read(k)["head_mask"] for k in range(400)])
     assert (abs(masks.mean(0) - 0.7) < 5 * (0.21 / 400) ** 0.5).all()
     assert played(collector(head_share=0.0), 0, 3)[0].read(0)["head_mask"].all()  # of one head: everything
+
+
+def test_learned_episodes_stray_where_epsilon_says_so_and_no_others():
+    """A `Wanting` stands still: whatever moved has strayed."""
+    moved = {}
+    for epsilon in (0.0, 0.5):
+        store, _ = played(collector(episodes=1, epsilon=epsilon), 20 * STEPS)
+        moved[epsilon] = [bool(store.read(i)["action"].any()) for i in range(len(store.episodes))]
+    assert len(moved[0.5]) >= 20 and np.mean(moved[0.5]) > 0.9
+    assert not any(moved[0.0])

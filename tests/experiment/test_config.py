@@ -407,6 +407,31 @@ def test_every_shipped_model_can_be_built(name):
     assert made.core.memory_size == (3 if chosen.core.kind == "sequential" else 1) * chosen.core.memory
 
 
+def test_faults_of_every_sort_are_told_at_once(tmp_path, capsys):
+    """A key, a value, an arm of all and of one target, budgets, a suite; and nothing that only follows from them."""
+    path = tmp_path / "odd.yaml"
+    path.write_text(
+        "seeed: 1\npretrain: {env_steps: many, on_policy: 0.5, policy_updats: 3, sources: [{suite: toy/lqrr}]}\n"
+        "transfer: {arms: [ivg/pretraned, sac/scratch], seeds: [a], budget_env_steps: {sac/scrach: 5},\n"
+        "  targets: {t: {suite: toy/lqr, arms: [ivgg/scratch]}}}\n"
+    )
+    assert cli.main(["transfer", str(path), f"out={tmp_path}"]) == 2
+    said = capsys.readouterr().err.splitlines()
+    for words in ("'seeed'", "'many'", "'pretrain.policy_updats'", "transfer.seeds.0='a'",
+                  "arms: there is no arm 'ivg/pretraned'; did you mean 'ivg/pretrained'?",
+                  "targets.t.arms: there is no arm 'ivgg/scratch'; did you mean 'ivg/scratch'?",
+                  "budget_env_steps has no 'sac/scrach'; did you mean 'sac/scratch'?",
+                  "no task distribution 'toy/lqrr'; did you mean 'toy/lqr'?"):  # fmt: skip
+        assert sum(words in line for line in said) == 1, words
+    assert len(said) == 8  # not that on_policy needs policy_updates, which are misspelt
+
+
+def test_what_depends_on_wrong_targets_is_not_told_of_their_defaults(tmp_path):
+    with pytest.raises(UserError) as error:
+        meta_latent.configure("toy", "transfer.targets.goal.index=-1", "transfer.budget_env_steps.goal=5")
+    assert len(getattr(error.value, "faults", [""])) == 1 and "goal.index" in str(error.value)
+
+
 def test_every_wrong_key_is_named_at_once(capsys):
     given = ["seeed=1", "workers=none", "transfer.seeds=[0, a, -1]", "algorithms.ivg.horizn=3", "pretrain.env_steps=0"]
     with pytest.raises(UserErrors) as error:

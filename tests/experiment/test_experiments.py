@@ -1,6 +1,8 @@
 """Which experiment a command means, and which of its cells."""
 
 import json
+import os
+import sys
 
 import pytest
 
@@ -10,7 +12,7 @@ from meta_latent.algorithms.registry import Arm
 from meta_latent.errors import UserError
 from meta_latent.experiment.learning import cells
 from meta_latent.experiment.pretraining import pretrain
-from meta_latent.experiment.runs import checkpoint
+from meta_latent.experiment.runs import checkpoint, run_folder
 from meta_latent.experiment.runs.processes import Cell
 from meta_latent.experiment.settings import config, experiments
 from meta_latent.experiment.settings.schema import ExperimentConfig
@@ -148,3 +150,37 @@ def test_a_finished_pretraining_starts_no_process_either(tmp_path, monkeypatch, 
     scheduled.clear()
     cells.schedule(experiment, "toy", CHOICES, before)
     assert len(scheduled) == 6 and "1 of 7 cells were finished before" in capsys.readouterr().err
+
+
+def test_a_cell_that_another_process_works_on_is_waited_for(tmp_path, monkeypatch, capsys):
+    """The folder of one cell is held, as by a process that saves into it, until `transfer` says that it waits."""
+    experiment, told = load(f"out={tmp_path}", "target=goal", "arm=ivg/scratch"), []
+    folder = cells.cell_folder(experiment, "goal", "ivg/scratch", 3)
+    folder.mkdir(parents=True)
+    narrow = cells.narrowed(experiment, "goal", "ivg/scratch", 3, None)
+    record = {"status": "done", "settings_sha256": cells.settings_of(narrow, Arm.parse("ivg/scratch"), None)}
+    lock, tell = run_folder._lock(folder), cells._tell
+
+    def note(event):
+        told.append((event.kind, event.cell.name[-1]))
+        if event.kind == "waits":
+            (folder / "run.json").write_text(json.dumps(record))
+            os.close(lock)
+        tell(event)
+
+    monkeypatch.setattr(cells, "_tell", note)
+    code = "import sys; sys.exit(2 * ('run_seed=3' in sys.argv))"  # what it would say to a folder in use
+    monkeypatch.setattr(cells, "command", lambda *words: (sys.executable, "-c", code, *words))
+    cells.schedule(experiment, "toy", [])
+    assert ("waits", "3") in told and ("found", "3") in told and ("done", "4") in told
+    said = capsys.readouterr().err
+    assert "waits   goal/ivg/scratch/3: another process works on it" in said and "another process finished it" in said
+
+
+def test_a_model_that_is_missing_is_told_before_anything_starts(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(cells, "run_cells", None)
+    assert cli.main(["transfer", "toy", "transfer.arms=[ivg/pretrained]", "run_seed=0", f"out={tmp_path / 'a b'}"]) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    command = f"run meta-latent pretrain toy 'transfer.arms=[ivg/pretrained]' 'out={tmp_path / 'a b'}', or name a model"
+    assert "was never started" in said and command in said
+    assert not list(tmp_path.iterdir())

@@ -13,6 +13,7 @@ from meta_latent.data.replay import ReplayConfig, SequenceReplay
 from meta_latent.errors import UserError
 from meta_latent.experiment.pretraining import held_out
 from meta_latent.experiment.pretraining.model_folder import load, read_card
+from meta_latent.experiment.pretraining.source_rewards import SourceRewards
 from meta_latent.experiment.pretraining.sources import SourceCollector
 from meta_latent.experiment.pretraining.stages import Pretraining
 from meta_latent.experiment.report.held_out_words import MEASURES
@@ -178,12 +179,14 @@ def test_relabelled_sequences_are_paid_as_one_of_the_sources_pays(share):
     tasks, replay = suite.sample("train", 3, 0), SequenceReplay(Spec.of(suite), ReplayConfig())
     for k, task in enumerate(tasks):
         replay.add_episode(play_episode(suite.make_vector([task]), Noise(2, NoiseConfig()), k, Streams(k)), None, k)
-    run = SimpleNamespace(config=SimpleNamespace(relabel=share), model=SimpleNamespace(device="cpu"),
-                          sources=[BoundTask(str(k), suite, task) for k, task in enumerate(tasks)])  # fmt: skip
+    rewards = SourceRewards([BoundTask(str(k), suite, task) for k, task in enumerate(tasks)])
+    run = SimpleNamespace(config=SimpleNamespace(relabel=share), model=SimpleNamespace(device="cpu"), rewards=rewards)
     rng = np.random.default_rng(0)
     drawn = replay.sequences(30, 5, rng)
     before = rng.bit_generator.state
-    batch, every = Pretraining._relabelled(run, drawn, rng)
+    batch, paid = Pretraining._relabelled(run, drawn, rng)
+    every = paid["task_rewards"]
+    assert paid["known"] is None  # all are
     assert (rng.bit_generator.state == before) == (not share)  # nothing is drawn for nothing
     paid = (every * drawn.reward_present[..., None] - batch.reward[..., None]).abs().amax(1) < 1e-5
     if share:

@@ -2,7 +2,9 @@
 are computed anew; what does not fit is refused in a line.
 """
 
+import errno
 import json
+import os
 
 import numpy as np
 import pytest
@@ -222,3 +224,135 @@ def test_other_data_sets_end_where_they_say_and_need_reward_inputs(minari, playe
         logged_data.open_data("minari:missing-v0")
     with pytest.raises(UserError, match="no id of a data set"):
         meta_latent.export(played, "minari:a b")
+
+
+# Data sets made to do harm
+
+
+MARK = "run_by_a_data_set"
+
+
+def metadata_of(folder, **changes):
+    path = folder / "data" / "metadata.json"
+    content = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
+
+
+def runs_code(folder, h5py):
+    """Without spaces Minari makes the environment, by calling any function of any module."""
+    from gymnasium.envs.registration import EnvSpec
+
+    call = EnvSpec("Evil-v0", entry_point="subprocess:getoutput", kwargs={"cmd": f"touch {folder / MARK}"},
+                   disable_env_checker=True, order_enforce=False)  # fmt: skip
+    metadata_of(folder, env_spec=call.to_json(), observation_space=None, action_space=None)
+
+
+def takes(make):
+    """An attack that replaces an array of the first episode; `make`: (file, its group, h5py, another file's path)."""
+
+    def attack(folder, h5py):
+        other = folder.parent / "other.hdf5"
+        with h5py.File(other, "w") as file:
+            file["secret"] = np.zeros(3)
+        with h5py.File(folder / "data" / "main_data.hdf5", "a") as file:
+            group = file["episode_0"]
+            del group["rewards"]
+            make(file, group, h5py, other)
+
+    return attack
+
+
+def a_virtual_one(file, group, h5py, other):
+    layout = h5py.VirtualLayout(shape=(3,), dtype="f8")
+    layout[:] = h5py.VirtualSource(str(other), "secret", shape=(3,))
+    group.create_virtual_dataset("rewards", layout)
+
+
+def linked(name):
+    def attack(folder, h5py):
+        path = folder / "data" / name
+        path.rename(folder.parent / name)
+        path.symlink_to(folder.parent / name)
+
+    return attack
+
+
+HOSTILE = {
+    "code": runs_code,
+    "another format": lambda folder, h5py: metadata_of(folder, data_format="arrow"),
+    "metadata elsewhere": linked("metadata.json"),
+    "data elsewhere": linked("main_data.hdf5"),
+    "metadata without end": lambda folder, h5py: (folder / "data" / "metadata.json").write_text('{"a":' * 100_000),
+    "an external link": takes(lambda f, g, h5py, o: g.__setitem__("rewards", h5py.ExternalLink(str(o), "secret"))),
+    "a soft link": takes(lambda f, g, h5py, o: g.__setitem__("rewards", h5py.SoftLink("/episode_1/rewards"))),
+    "bytes of a file": takes(lambda f, g, h5py, o: g.create_dataset("rewards", (1,), "f8", external=[(str(o), 0, 8)])),
+    "a virtual array": takes(a_virtual_one),
+    "a group in itself": takes(lambda f, g, h5py, o: g["infos"].__setitem__("again", f["episode_0"])),
+    "an array without end": takes(lambda f, g, h5py, o: g.create_dataset("rewards", (10**12,), "f8", chunks=(10**6,))),
+    "no episodes": lambda folder, h5py: metadata_of(folder, total_episodes="x"),
+}  # fmt: skip
+
+
+@pytest.mark.offline
+@pytest.mark.parametrize("attack", HOSTILE)
+def test_a_hostile_data_set_is_a_line(minari, played, tmp_path, attack):
+    h5py = pytest.importorskip("h5py")
+    meta_latent.export(played, "minari:toy/lqr-v0")
+    folder = tmp_path / "minari" / "toy" / "lqr-v0"
+    logged_data.open_data("minari:toy/lqr-v0")[0]
+    HOSTILE[attack](folder, h5py)
+    with pytest.raises(UserError, match="data set toy/lqr-v0 cannot be read: .") as caught:
+        len(logged_data.open_data("minari:toy/lqr-v0"))
+    assert "\n" not in str(caught.value) and not (folder / MARK).exists()
+
+
+@pytest.mark.offline
+@pytest.mark.parametrize("name", ["../toy/lqr-v0", "/etc/x-v0", "..-v0/../x-v0", "x", ""])
+def test_an_id_that_leads_elsewhere_is_refused(minari, played, name):
+    for call in (lambda: logged_data.open_data(f"minari:{name}"), lambda: meta_latent.export(played, f"minari:{name}")):
+        with pytest.raises(UserError, match="is no id of a data set|expected minari"):
+            call()
+
+
+@pytest.mark.offline
+def test_a_second_export_of_the_same_leaves_the_first_alone(minari, played, tmp_path, monkeypatch):
+    from meta_latent.data.replay import SequenceReplay
+
+    read, said = SequenceReplay.read, []
+
+    def meanwhile(self, place):
+        if not said:
+            said.append("")
+            with pytest.raises(UserError, match="another process exports toy/lqr-v0") as caught:
+                meta_latent.export(played, "minari:toy/lqr-v0")
+            said.append(str(caught.value))
+        return read(self, place)
+
+    monkeypatch.setattr(SequenceReplay, "read", meanwhile)
+    assert meta_latent.export(played, "minari:toy/lqr-v0") == len(stored(played)) and len(said) == 2
+    assert len(logged_data.open_data("minari:toy/lqr-v0")) == len(stored(played))
+
+
+@pytest.mark.offline
+@pytest.mark.parametrize(("code", "status", "words"), [
+    (errno.ENOSPC, cli.FAILED, "the disk is full"), (errno.EIO, cli.FAILED, "could not write"),
+])  # fmt: skip
+def test_a_disk_that_fails_during_an_export_is_a_line(minari, played, monkeypatch, capsys, code, status, words):
+    def fail(*_, **__):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(minari, "create_dataset_from_buffers", fail)
+    assert cli.main(["export", str(played), "minari:toy/lqr-v0"]) == status
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and words in error and "lqr-v0" in error
+    monkeypatch.undo()
+
+
+@pytest.mark.offline
+def test_an_export_to_a_folder_that_cannot_be_written_is_a_line(minari, played, tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file" / "x", "/proc/nothing"):
+        monkeypatch.setenv("MINARI_DATASETS_PATH", str(path))
+        assert cli.main(["export", str(played), "minari:toy/lqr-v0"]) == cli.WRONG_INPUT
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1 and "set MINARI_DATASETS_PATH to another one" in error

@@ -261,3 +261,26 @@ def test_a_wrong_registration_is_one_line(project, tmp_path, what):
 def test_a_module_that_is_not_there_is_named(project, tmp_path):
     status, _, errors = project("transfer", "imports=[my_nothing]", *cell("mine/scratch", tmp_path))
     assert status == 2 and "imports: there is no module 'my_nothing'" in errors
+
+
+# On-policy
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_reinforce_learns_in_fifteen_rounds(tmp_path, monkeypatch, seed):
+    """Where old episodes are learned from again, or a round is a single one, it does not."""
+    monkeypatch.setattr(registry, "_ENTRIES", dict(registry._ENTRIES))
+    monkeypatch.syspath_prepend(str(PLANNER.parent))
+    monkeypatch.delitem(sys.modules, "my_reinforce", raising=False)
+    point = {"suite": "toy/hidden_goal", "options": {"observation": "state", "reward": "dense"}}
+    config = meta_latent.configure(
+        {"name": "alone", "out": str(tmp_path), "imports": ["my_reinforce"],
+         "transfer": {"targets": {"new_place": point}, "arms": ["reinforce/scratch"], "stop_at_threshold": False,
+                      "budget_env_steps": {"default": 6000}, "video": False,
+                      "evaluation": {"interval_env_steps": 6000, "episodes": 10}}})  # fmt: skip
+    run = meta_latent.transfer(config, "new_place", "reinforce/scratch", seed=seed)
+    sys.modules.pop("my_reinforce")
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    (score,) = [record["score"] for record in records if record["kind"] == "evaluation"]
+    assert score > 0.6
+    assert json.loads((run / "run.json").read_text())["updates"] == 15

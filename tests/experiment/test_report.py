@@ -239,7 +239,8 @@ def test_damaged_unfinished_and_missing_cells_are_shown(tmp_path):
     claim = result["targets"]["t"]["arms"]["ivg/pretrained"]["speedup"]["0.8"]["ivg/scratch"]
     # watched until 300 and 100, and one may go on: no bound above 1 against 200
     assert claim["ratio"] is None and "unfinished" in claim["reason"] and claim["saved_steps"] is None
-    assert "runs are not finished" in result["summary"] and "Fewer than 5 seeds" in result["summary"]
+    assert "Of 9 cells, 3 have finished, 2 are unfinished, 1 failed and 3 have not begun." in result["summary"]
+    assert "Fewer than 5 seeds" in result["summary"]
 
 
 def test_disagreement_about_the_threshold_is_said(tmp_path):

@@ -18,6 +18,7 @@ from fabricated_runs import new_facts, ramp, write_cell, write_pretraining
 from PIL import Image
 
 import task_suites
+from meta_latent import cli
 from meta_latent.experiment.report import drawing, held_out_words, lead, media, settings_shown, text, told_tasks
 from meta_latent.experiment.report.build import build
 from meta_latent.experiment.report.sources import read_run
@@ -177,7 +178,7 @@ def test_a_task_is_told_in_words_and_as_a_picture(many):
     assert "Pays minus the squared distance" in said and "toy/lqr, test split (image_size=16)" in said
 
 
-def test_an_own_task_is_told_from_the_record_or_by_its_package(tmp_path, monkeypatch):
+def test_an_own_task_is_told_from_the_record_or_by_its_package(tmp_path, monkeypatch, capsys):
     recorded = write_cell(tmp_path / "a", "t", "x/pretrained", 0, ramp(300), pays="to hold the lamp")
     keep_settings(recorded, suite="mine/lamp")
     folder = write_pretraining(tmp_path / "a")
@@ -202,8 +203,13 @@ def test_an_own_task_is_told_from_the_record_or_by_its_package(tmp_path, monkeyp
     build(tmp_path / "b", resamples=50)
     assert "Pays" not in words(page_of(tmp_path / "b"))
     (older / "config.yaml").write_text(yaml.safe_dump(settings | {"imports": ["my_lamp", "not_there"]}))
-    build(tmp_path / "b", resamples=50)
-    assert "Pays what the environment itself pays." in words(page_of(tmp_path / "b"))
+    assert cli.main(["report", str(tmp_path / "b"), "resamples=50"]) == 0
+    assert "my_lamp" not in sys.modules and "Pays" not in words(page_of(tmp_path / "b"))
+    missing = "Not imported: my_lamp, not_there, which the settings of these runs name"
+    assert missing in capsys.readouterr().out and missing in words(page_of(tmp_path / "b"))
+    assert cli.main(["report", str(tmp_path / "b"), "resamples=50", "imports=[my_lamp]"]) == 0
+    said = words(page_of(tmp_path / "b"))
+    assert "Pays what the environment itself pays." in said and "Not imported: not_there," in said
     task_suites.registry.gymnasium.registry.pop("task_suites/mine-lamp-v0")
     sys.modules.pop("my_lamp")
 

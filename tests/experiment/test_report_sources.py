@@ -157,20 +157,23 @@ def test_a_terminal_without_our_signs_is_written_to(tmp_path, monkeypatch, encod
     assert sys.stdout is not stream
 
 
-def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, monkeypatch):
-    def read_only(event, path):
-        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+@pytest.mark.parametrize(("code", "words"), [
+    (errno.EROFS, "could not write .*{}.*: Read-only"), (errno.ENOSPC, "the disk is full: could not write .*{}"),
+])  # fmt: skip
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, monkeypatch, code, words):
+    def fail(event, path):
+        raise OSError(code, os.strerror(code))
 
     for name, steps in (("little", 100), ("much", 900)):
         write_pretraining(tmp_path / name, env_steps=steps)
         write_cell(tmp_path / name, "t", "a/pretrained", 0, ramp(250))
         write_cell(tmp_path / name, "t", "a/scratch", 0, ramp(750))
-    monkeypatch.setattr(files, "fault_hook", read_only)
-    with pytest.raises(RunError, match=r"could not write .*much.*: Read-only"):
+    monkeypatch.setattr(files, "fault_hook", fail)
+    with pytest.raises(RunError, match=words.format("much")):
         build(tmp_path / "much", resamples=50)
     points = gain_points([read_run(tmp_path / name) for name in ("little", "much")], Bootstrap(50))
     assert {point.ratio.interval for point in points} == {None}
-    with pytest.raises(RunError, match=r"could not write .*gain_against_pretraining.*: Read-only"):
+    with pytest.raises(RunError, match=words.format("gain_against_pretraining")):
         write_gain(points, [tmp_path], tmp_path)
 
 

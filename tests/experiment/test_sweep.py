@@ -1,5 +1,6 @@
 """Sweeps: variants and their names, shared pretrainings and runs, what counts as finished, retries, refusals."""
 
+import errno
 import json
 import os
 import shutil
@@ -438,6 +439,30 @@ class TestRunning:
         in_use = pytest.raises(UserError, match=f"in use by process {os.getpid()}")
         with run_folder.held(Path(cheap["out"]) / "s"), in_use:
             meta_latent.sweep(cheap)
+
+    @pytest.mark.parametrize(("code", "words"), [(errno.ENOSPC, "the disk is full"), (errno.EROFS, "could not write")])
+    @pytest.mark.parametrize("name", ["experiment.yaml", "sweep.json", "sweep.jsonl", "sweep.html"])
+    def test_a_disk_that_fails_is_named_and_the_same_command_goes_on(self, cheap, monkeypatch, code, words, name):
+        def fail(event, path):
+            if path.name == name:
+                raise OSError(code, os.strerror(code))
+
+        with monkeypatch.context() as patch, pytest.raises(RunError, match=f"{words}.*{name}"):
+            patch.setattr(files, "fault_hook", fail)
+            meta_latent.sweep(cheap)
+        assert meta_latent.sweep(cheap)["runs"] is not None
+
+    def test_a_sweep_writes_through_no_link(self, cheap, tmp_path):
+        root, elsewhere = Path(cheap["out"]) / "s", tmp_path / "elsewhere"
+        elsewhere.mkdir()
+        root.mkdir()
+        for name in (sweep.Sweep(cheap).variants[0].name, "report"):
+            (root / name).symlink_to(elsewhere)
+            with pytest.raises(UserError, match="leads out of"):
+                meta_latent.sweep(cheap)
+            assert not list(elsewhere.iterdir())
+            (root / name).unlink()
+        meta_latent.sweep(cheap)
 
     def test_a_dry_run_writes_nothing_and_says_what_is_known(self, cheap):
         said = sweep.foretell(cheap)

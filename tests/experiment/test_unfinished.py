@@ -1,5 +1,6 @@
 """Runs that were interrupted or still run: what they tell counts, and nothing else (Kaplan & Meier, by hand)."""
 
+import json
 import math
 
 import numpy as np
@@ -9,6 +10,7 @@ from fabricated_runs import ramp, write_cell
 from meta_latent.experiment.report import lead
 from meta_latent.experiment.report.build import build
 from meta_latent.experiment.report.pictures import time_rows
+from meta_latent.experiment.report.summary import standing
 from meta_latent.ops import learning_speed as ls
 from meta_latent.ops import survival
 
@@ -117,8 +119,8 @@ def test_the_lead_makes_no_claim_of_unfinished_runs(tmp_path):
         write_cell(tmp_path / "b", "t", "ivg/scratch", seed, ramp(700, budget=200), status="running")
         write_cell(tmp_path / "c", "t", "ivg/scratch", seed, ramp(4000))
     unknown, nobody, never = (build(tmp_path / name, resamples=50) for name in "abc")
-    assert unknown["lead"].endswith("is not known yet: 3 of 6 runs are unfinished.")
-    assert nobody["lead"] == "No run has reached the threshold 0.8 yet; 3 of 3 runs are unfinished."
+    assert unknown["lead"].endswith("is not known yet: 3 of 6 evaluated runs are unfinished.")
+    assert nobody["lead"] == "No run has reached the threshold 0.8 yet; 3 of 3 evaluated runs are unfinished."
     assert never["lead"] == "No arm reached the threshold 0.8."
     assert lead.headlines(nobody, {"ivg/scratch": 0})[0]["value"] == "not reached yet"
 
@@ -132,3 +134,16 @@ def test_an_arm_whose_runs_of_one_target_are_all_unfinished_has_no_score_over_al
     over_all = build(tmp_path, resamples=50)["aggregate"]
     assert over_all["ivg/pretrained"]["final_score_iqm"] is not None
     assert over_all["ivg/scratch"]["final_score_iqm"] is over_all["ivg/scratch"]["final_score_interval"] is None
+
+
+def test_of_an_experiment_all_cells_are_counted_those_too_that_have_not_begun(tmp_path):
+    """Two targets, two arms, two seeds; nothing of one target and of one arm is there."""
+    plan = {"targets": {"t": {}, "later": {"arms": ["sac/scratch"]}}, "arms": ["ivg/scratch", "sac/scratch"]}
+    (tmp_path / "experiment.yaml").write_text(json.dumps({"transfer": {**plan, "seeds": [0, 1]}}))
+    write_cell(tmp_path, "t", "ivg/scratch", 0, ramp(700), status="done")
+    write_cell(tmp_path, "t", "ivg/scratch", 1, ramp(700, budget=200), status="running")
+    result = build(tmp_path, resamples=50)
+    assert result["summary"].endswith("Of 6 cells, 1 has finished, 1 is unfinished and 4 have not begun.")
+    assert "later, sac/scratch: not run with seed 0, 1." in result["warnings"]
+    assert "have not begun" in (tmp_path / "report.html").read_text()
+    assert standing([{"status": "done"}]) == ""

@@ -14,8 +14,8 @@ import pytest
 from torch import nn
 
 from meta_latent import cli
-from meta_latent.errors import UserError
-from meta_latent.experiment.pretraining import pretrain, team
+from meta_latent.errors import RunError, UserError
+from meta_latent.experiment.pretraining import pretrain, team, watch
 from meta_latent.experiment.runs import checkpoint, run_folder
 from meta_latent.experiment.settings import sweep
 
@@ -144,6 +144,59 @@ def until(condition, what):
 
 
 @pytest.fixture
+def child():
+    """A process that sleeps."""
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as process:
+        yield process
+        process.kill()
+
+
+def stop(process):
+    """SIGSTOP, and wait until it has had its effect."""
+    os.kill(process.pid, signal.SIGSTOP)
+    until(lambda: watch.is_stopped(process), "it is never stopped")
+
+
+def test_a_worker_that_stays_stopped_is_ended_and_no_other(child, monkeypatch):
+    monkeypatch.setattr(watch, "LOOK_SECONDS", 1e6)  # the test looks itself
+    watched = watch.Watch([child])
+    for _ in range(2 * watch.LOOKS):
+        watched.look()  # asleep is not stopped
+    stop(child)
+    for _ in range(watch.LOOKS - 1):
+        watched.look()
+    os.kill(child.pid, signal.SIGCONT)
+    until(lambda: not watch.is_stopped(child), "it never goes on")
+    watched.look()
+    stop(child)
+    for _ in range(watch.LOOKS - 1):
+        watched.look()  # counted from the beginning
+    assert child.poll() is None and not watched.ended
+    watched.look()
+    assert child.wait(SOON) == -signal.SIGKILL and watched.ended == {child.pid}
+    watched.look()  # of one that is gone
+    watched.close()
+
+
+def test_the_lead_hears_of_a_stopped_worker_wherever_it_waits(child, monkeypatch):
+    """Here it sends what nobody reads."""
+    monkeypatch.setattr(watch, "LOOK_SECONDS", 0.01)
+    ours, theirs = team.Pipe()
+    shared = team.Team.__new__(team.Team)
+    shared.count, shared._store, shared._members = 1, "", [team._Member(child, ours)]
+    shared._watch = watch.Watch([child])
+    stop(child)
+    with theirs:
+        until(lambda: shared._watch.ended, "it is never noticed")
+    with pytest.raises(
+        RunError, match=r"worker 1 of 1 \(process \d+\) was stopped, as SIGSTOP does, for 30 s, and ended"
+    ):
+        shared._send(shared._members[0], b"x" * 10_000_000)
+    shared.close()
+    assert child.poll() is not None and shared._watch is None
+
+
+@pytest.fixture
 def run(toy, tmp_path):
     """A pretraining by two workers, in a process of its own, that has learned for a while; its workers; its folder."""
     words = ("pretrain", "toy", f"out={tmp_path}", *toy.small, "pretrain.joint_updates=400")
@@ -172,6 +225,20 @@ def test_a_dead_worker_ends_the_run_which_can_go_on(toy, tmp_path, run, which):
     assert run_folder.read_record(folder)["status"] == "failed"
     toy.pretrain(tmp_path, "pretrain.joint_updates=400")
     assert run_folder.read_record(folder)["updates"] == 400 + 3 + 5
+
+
+@pytest.mark.slow
+def test_a_stopped_worker_ends_the_run_which_goes_on_exactly(toy, tmp_path, run):
+    process, workers, folder = run
+    os.kill(workers[1], signal.SIGSTOP)
+    assert process.wait(10 * SOON) == 1
+    lines = process.stderr.read().splitlines()
+    assert len(lines) == 1 and "was stopped, as SIGSTOP does, for 30 s, and ended; the same command goes on" in lines[0]
+    assert f"of 2 (process {workers[1]})" in lines[0]
+    assert not any(map(parent_of, workers))
+    toy.pretrain(tmp_path, "pretrain.joint_updates=400", "pretrain.num_workers=2")
+    whole = toy.pretrain(tmp_path / "whole", "pretrain.joint_updates=400", "pretrain.num_workers=2")
+    assert toy.first_difference(toy.outcome(whole), toy.outcome(folder)) is None
 
 
 @pytest.mark.slow

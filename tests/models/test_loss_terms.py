@@ -147,6 +147,29 @@ def test_the_named_rewards_are_about_the_same_step(batch):
     torch.testing.assert_close(found, 2.0 * (-0.7 - named[:, 1:, 0]).square())
 
 
+def test_named_rewards_that_are_not_known_are_left_out(batch):
+    m, named = model(task_reward=2.0), random(5, STEPS + 1, 2, seed=4)
+    known = torch.tensor([[1, 0], [1, 1], [0, 1], [0, 0], [1, 0]]).bool()
+
+    def learned(rewards, known):
+        m.zero_grad()
+        term = losses.loss(m, batch, rng(), rewards, known=known)["task_reward"]
+        term.mean().backward()
+        return term.detach(), m.task_reward_head[-1].weight.grad.clone()
+
+    found, gradient = learned(torch.where(known[:, None], named, 1e6), known)
+    rows, columns = known.nonzero(as_tuple=True)
+    alone = [learned(named[:, :, [column]], None) for column in range(2)]
+    pairs = [alone[column][0][row] for row, column in zip(rows, columns, strict=True)]
+    torch.testing.assert_close(found.mean(), torch.stack(pairs).mean())
+    assert (found[3] == 0).all()
+    both = torch.ones_like(known)
+    for ours, theirs in zip(learned(named, both), learned(named, None), strict=True):
+        assert torch.equal(ours, theirs)
+    unknown = torch.where(known[:, None], named, -1e6)
+    assert torch.equal(gradient, learned(unknown, known)[1])
+
+
 def test_going_on_is_a_coin_that_falls_at_terminal_states(batch):
     m, logit = model(continuation=2.0), torch.tensor(1.5)
     constant(m.continuation_head, 1.5)

@@ -87,6 +87,7 @@ def inputs_of(kind, model, replay):
     rewards = torch.randn(ROWS, 5, 2, generator=draws, dtype=torch.float64)
     found = {"batch": batch, "task_rewards": rewards}
     if kind == "filter":
+        found["known"] = torch.arange(2 * ROWS).view(ROWS, 2) % 3 > 0
         found["embeddings"] = torch.randn(ROWS, 5, model.latent_size, generator=draws, dtype=torch.float64)
     return kind, found, {}
 

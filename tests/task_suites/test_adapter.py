@@ -12,7 +12,7 @@ from gymnasium.envs.classic_control import PendulumEnv
 from gymnasium.utils.env_checker import check_env
 
 import task_suites
-from task_suites import adapter, registry
+from task_suites import adapter, own_rewards, registry
 
 BITS = gymnasium.spaces.Sequence(gymnasium.spaces.Discrete(2))
 
@@ -175,7 +175,7 @@ def test_rewards_by_name_and_dynamics_make_tasks(of):
     _, reward, _, _, info = env.step(np.zeros(1))
     assert reward == pytest.approx(2 * np.cos(env.unwrapped.state[0]), rel=1e-5)
     assert mine.reward(own, info["reward_inputs"], None) == info["reward_inputs"][1] != reward
-    assert mine.describe(changed) == "High is good. (reward 'upright' with weight=2.0)"
+    assert mine.describe(changed) == "high is good (reward 'upright' with weight=2.0)"
 
 
 def test_rendered_pictures_are_made_as_small_as_wanted(suite):
@@ -370,3 +370,15 @@ def test_no_script_says_what_to_set(suite):
     with pytest.raises(task_suites.SuiteError, match="pretrain.scripted=0"):
         mine.scripted(mine.sample("train", 1, seed=0)[0])
     assert isinstance(mine, adapter.Adapted)
+
+
+@pytest.mark.parametrize(("docstring", "said"), [
+    ("Minus the distance to the goal.", "minus the distance to the goal"),
+    ("Minus the distance between tip\n    and goal. For torch.\n\n    More.",
+     "minus the distance between tip and goal"),
+    ("RMS of the error.", "RMS of the error"), ("L2 norm of x", "L2 norm of x"), ("X of the hand.", "X of the hand"),
+    ("Euclidean distance.", "Euclidean distance"), ("Newton's cost.", "Newton's cost"), ("A bonus, 0.5 a step.",
+    "a bonus, 0.5 a step"), ("", ""),
+])  # fmt: skip
+def test_the_docstring_of_a_reward_becomes_a_part_of_a_sentence(docstring, said):
+    assert own_rewards._in_a_sentence(docstring) == said

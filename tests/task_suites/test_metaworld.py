@@ -305,6 +305,18 @@ def test_simulated_rewards_are_refused_for_another_task_and_ours_are_not():
     assert np.isfinite(suite.reward(second.replace(reward=Reward("object_to_goal")), inputs, None)).all()
 
 
+def test_a_suite_says_where_its_rewards_can_be_computed():
+    suite = suite_of("push", state=True)
+    first, second = suite.tasks("train")[:2]
+    ours = first.replace(reward=Reward("object_to_goal"))
+    assert suite.recomputes(first, first) and suite.recomputes(first, ours)  # which plays the same, paid otherwise
+    for played in (None, second, ours.replace(parameters=second.parameters), first.replace(reward=Reward("mine"))):
+        assert suite.recomputes(ours, played) and not suite.recomputes(first, played)
+    success, other = (first.replace(reward=Reward(name)) for name in ("success", "v1"))
+    assert suite.recomputes(success, first) and suite.recomputes(first, success)
+    assert not suite.recomputes(first, other) and not suite.recomputes(other, first)
+
+
 @pytest.mark.parametrize("reward", ["reach_point", "reach_goal"])
 def test_scripts_reach(reward):
     suite = suite_of("push", state=True, reward=reward)

@@ -47,7 +47,7 @@ def test_physics_pictures_and_options_are_the_suites_and_only_the_reward_is_not(
         assert np.array_equal(seen["image_top"], expected[0]["image_top"])
         assert paid == pytest.approx(-abs(info["reward_inputs"][2] - 0.1)) != expected[1]
         assert info["success"] == (info["reward_inputs"][2] < 0.1) and info["task"] == task
-    assert mine.describe(task) == "The hand is as low as wanted. (reward 'low' with target_metres=0.1)"
+    assert mine.describe(task) == "the hand is as low as wanted (reward 'low' with target_metres=0.1)"
     assert {"own", "mujoco"} <= set(task_suites.tags("mine/task"))
     with pytest.raises(task_suites.SuiteError, match="pretrain.scripted=0"):
         mine.scripted(task)

@@ -25,7 +25,7 @@ from meta_latent.experiment.report.pictures import slug
 from meta_latent.experiment.runs import run_folder
 from meta_latent.experiment.settings import config, names
 from meta_latent.experiment.settings.schema import ExperimentConfig
-from meta_latent.files import atomic_write_bytes, to_json
+from meta_latent.files import atomic_write_bytes, refuse_links, to_json
 from meta_latent.ops import learning_speed as ls
 
 
@@ -102,11 +102,18 @@ def run(name: str, overrides: list[str]) -> None:
 def adapt(chosen: Selected, options: AdaptOptions) -> Result:
     """Play the chosen cells and write adaptation.json, figures, maps and videos into runs/NAME/adapt/.
 
-    Raises UserError, RunError: see `learning.adaptation.played`.
+    Raises UserError where another process does the same, or nothing can be written there; UserError, RunError: see
+    `learning.adaptation.played`.
     """
+    folder = chosen.root / adaptations.FOLDER
+    refuse_links(folder, chosen.root)
+    with run_folder.held(folder):
+        return _adapt(chosen, options, folder)
+
+
+def _adapt(chosen: Selected, options: AdaptOptions, folder: Path) -> Result:
     arms: dict[str, Any] = {}
     videos: list[Path] = []
-    folder = chosen.root / adaptations.FOLDER
     for cell in tqdm(chosen.cells, unit="agent", disable=None, leave=False):
         own = arms.setdefault(str(cell.arm), {"inspects": dict(cell.arm.entry.inspects),
                                                "adapts": cell.arm.entry.adapts, "seeds": {}})  # fmt: skip

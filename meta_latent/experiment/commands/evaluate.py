@@ -24,6 +24,7 @@ from meta_latent.experiment.runs.run_folder import read_record
 from meta_latent.experiment.settings import config, experiments, names
 from meta_latent.experiment.settings.schema import ExperimentConfig, TransferConfig
 from meta_latent.experiment.settings.suites import BoundTarget, bind
+from meta_latent.files import refuse_links
 from meta_latent.protocols import Agent
 from meta_latent.rng import derive
 from meta_latent.types import Spec
@@ -126,6 +127,7 @@ def evaluate(settings: EvaluateConfig) -> Result:
 
 def _played(opened: Opened, transfer: TransferConfig, options: EvaluateOptions) -> Result:
     target, arm, folder, load = opened
+    refuse_links(folder / "videos", folder)
 
     def seed_of(trial: int, episode: int) -> int:
         if options.fresh is None:

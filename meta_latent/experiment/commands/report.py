@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from meta_latent.errors import UserError
-from meta_latent.experiment.report import comparison, sweep_report
+from meta_latent.errors import UserError, visible
+from meta_latent.experiment.report import comparison, sweep_report, told_tasks
 from meta_latent.experiment.report.build import build
 from meta_latent.experiment.report.gain import gain_points, write_gain
 from meta_latent.experiment.report.numbers import Bootstrap
@@ -27,14 +27,15 @@ PLAIN = str.maketrans({"×": "x", "−": "-", "–": "-", "∞": "inf", "≤": "
 
 
 def run(*names: str | Path | Sequence[str | Path], overrides: Sequence[str] = ()) -> None:
-    """Command ``meta-latent report NAME... [thresholds=[..]] [resamples=N] [seed=N] [out=FOLDER]``; prints
-    what was written.
+    """Command ``meta-latent report NAME... [thresholds=[..]] [resamples=N] [seed=N] [out=FOLDER] [imports=[..]]``;
+    prints what was written.
 
     ``names``: runs or paths, one by one or as a list; a ``key=value`` among them is an override, unless
     a folder is called so. ``thresholds`` replace those that the runs recorded. Several runs are compared on one page,
     ``comparison.html`` in ``out`` (default: the first run's report/); where they differ in pretraining, beside it stand
     ``gain_against_pretraining.png`` and ``.json``, speed-up against its amount. For these a run without a scratch arm
     is compared with that of another run (see ``gain.with_scratch``). The folder of a sweep gets the sweep's page.
+    Nothing that a folder names is imported; ``imports=[..]`` of the command line has been, for own tasks' pictures.
     Raises UserError.
     """
     given = [n for name in names for n in ([name] if isinstance(name, str | Path) else name)]
@@ -58,6 +59,8 @@ def run(*names: str | Path | Sequence[str | Path], overrides: Sequence[str] = ()
         raise UserError("report: out= takes the comparison of several runs; name more than one")
     report = build(folders[0], thresholds=thresholds, resamples=draw.resamples, seed=draw.seed)
     say(f"{folders[0] / 'report.html'}: {report['summary']}")
+    if missing := told_tasks.left_out(read_run(folders[0])):
+        say(missing)
 
 
 def _compare(folders: Sequence[Path], out: Path, thresholds: Sequence[float], draw: Bootstrap) -> None:
@@ -114,10 +117,11 @@ def _of_experiment(name: str) -> Path | None:
 
 
 def _options(overrides: Sequence[str]) -> dict[str, Any]:
-    options: dict[str, Any] = {"thresholds": (), "resamples": ls.RESAMPLES, "seed": 0, "out": ""}
+    options: dict[str, Any] = {"thresholds": (), "resamples": ls.RESAMPLES, "seed": 0, "out": "", "imports": ""}
     read: dict[str, Callable[[str], Any]] = {
         "thresholds": _thresholds, "resamples": lambda v: _whole("resamples", v, 10),
         "seed": lambda v: _whole("seed", v, 0), "out": lambda v: str(Path(v).expanduser()) if v else "",
+        "imports": str,  # the command line has imported them
     }  # fmt: skip
     for override in overrides:
         key, _, value = override.partition("=")
@@ -147,7 +151,8 @@ def _thresholds(text: str) -> tuple[float, ...]:
 
 
 def say(text: str) -> None:
-    """Print, in signs that the terminal has."""
+    """Print, in signs that the terminal has, and that do not command it."""
+    text = visible(text)
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     try:
         text.encode(encoding)

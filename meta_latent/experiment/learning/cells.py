@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from tqdm import tqdm
@@ -23,15 +26,16 @@ from meta_latent.experiment.runs.run_folder import (
     CONFIG,
     RunFolder,
     has_finished,
+    in_use,
     refuse_difference,
     settings_sha256,
 )
-from meta_latent.experiment.runs.scheduler import Event, run_cells
+from meta_latent.experiment.runs.scheduler import Event, Policy, run_cells
 from meta_latent.experiment.settings import config, experiments, listing
 from meta_latent.experiment.settings.schema import ExperimentConfig
 from meta_latent.experiment.settings.structure import nearest, plain
 from meta_latent.experiment.settings.suites import BoundTarget, bind_target
-from task_suites import SuiteError
+from task_suites import SuiteError, Task
 
 MAY_DIFFER = ("name", "device", "imports")
 """Keys that a resumed cell may change: none says what is learned."""
@@ -75,6 +79,42 @@ def check(experiment: ExperimentConfig, target: BoundTarget, arm: Arm) -> None:
     if data and len(target.tasks) > 1:
         raise UserError(f"target {target.name}: logged data are of one task; leave out tasks or data")
     functions_for(target, arm)
+    if data:
+        _check_paid_anew(target, data)
+    elif "functions" in arm.entry.needs:
+        _check_relabelling(target, f"algorithms.{arm.algorithm}.relabel",
+                           getattr(experiment.settings_of(arm.algorithm), "relabel", 0.0))  # fmt: skip
+
+
+def _check_paid_anew(target: BoundTarget, data: str) -> None:
+    """Raise UserError if source episodes of the model in `data` cannot be paid as the target's task pays."""
+    bound = target.tasks[0]
+    if bound.distribution.recomputes(bound.task):
+        return
+    for source in model_folder.read_card(data).get("sources", ()):
+        played = None if "data" in source else Task.from_json(json.dumps(source["task"]))
+        if not bound.distribution.recomputes(bound.task, played):
+            raise UserError(
+                f"target {target.name}: its logged data are paid anew, but what it pays ({bound.in_words()}) is known "
+                f"in its own episodes alone, not in those of {source['suite']}: give it a reward that can be computed "
+                "for any, or data of its task"
+            )
+
+
+def _check_relabelling(target: BoundTarget, key: str, share: float) -> None:
+    """Raise UserError if trials are to be paid as tasks pay whose reward is not known in them: `share` of them as any
+    task does (the setting `key`), and all as their own does under the target's `training_options`.
+    """
+    for pays in (target.tasks, target.training_tasks):
+        for k, bound in enumerate(pays):
+            if bound.distribution.recomputes(bound.task):
+                continue
+            wrong = [j for j, other in enumerate(target.tasks) if (share or j == k)
+                     and not bound.distribution.recomputes(bound.task, other.task)]  # fmt: skip
+            if wrong:
+                which = f"what task {k} pays ({bound.in_words()}) is not known in trials of task {wrong[0]}"
+                advice = "training_options with another reward" if k in wrong else f"{key}=0, or another reward"
+                raise UserError(f"target {target.name}: {which}: give {advice}")
 
 
 def narrowed(
@@ -147,19 +187,21 @@ def _chosen_cells(experiment: ExperimentConfig) -> list[tuple[str, Arm, int]]:
     return [(target, arm, seed) for seed in seeds for target, arm in pairs]
 
 
-def finished(experiment: ExperimentConfig) -> set[str]:
-    """Names of the `cells` whose runs have finished with the settings that they have now."""
+def finished(experiment: ExperimentConfig) -> Callable[[str], bool]:
+    """Answers, for the name of one of the `cells`, whether its run has finished with the settings that it has now."""
     whole, read_card = config.to_dict(experiment), functools.cache(model_folder.read_card)
-    found = set()
-    for target, arm, seed in _chosen_cells(experiment):
+    places = {f"{target}/{arm}/{seed}": (target, arm, seed) for target, arm, seed in _chosen_cells(experiment)}
 
-        def settings(target: str = target, arm: Arm = arm, seed: int = seed) -> str:
+    def answer(name: str) -> bool:
+        target, arm, seed = places[name]
+
+        def settings() -> str:
             pretrained = pretrain.model_path(experiment) if arm.needs_model else None
             return settings_of(narrowed(experiment, target, arm, seed, None, whole), arm, pretrained, read_card)
 
-        if has_finished(cell_folder(experiment, target, arm, seed), settings):
-            found.add(f"{target}/{arm}/{seed}")
-    return found
+        return has_finished(cell_folder(experiment, target, arm, seed), settings)
+
+    return answer
 
 
 def chosen_pairs(experiment: ExperimentConfig) -> list[tuple[str, str]]:
@@ -195,30 +237,45 @@ def schedule(experiment: ExperimentConfig, name: str, overrides: list[str], befo
         if before:
             with faults.noted():
                 pretrain.checked(experiment)
+        elif any(arm.needs_model for arm in arms):
+            with faults.noted():
+                pretrain.model_path(experiment, _pretraining(name, overrides))
         bound = _check_all(experiment, faults)
     for target in bound:
         _say_what_counts(experiment, target)
     _refuse_other_settings(experiment)
     if not before and any(arm.needs_model for arm in arms):
         _say_whether_models_differ(experiment, arms, model_folder.read_card(pretrain.model_path(experiment)))
-    done = finished(experiment)
-    if before and pretrain.has_finished(experiment):
-        done, before = done | {cell.name for cell in before}, ()
-    every = [*before, *cells(experiment, name, overrides, tuple(cell.name for cell in before))]
+    has_ended, first = finished(experiment), {cell.name for cell in before}
+
+    def is_done(cell: Cell) -> bool:
+        return pretrain.has_finished(experiment) if cell.name in first else has_ended(cell.name)
+
+    every = [*before, *cells(experiment, name, overrides, tuple(first))]
+    done = {cell.name for cell in every if is_done(cell)}
     found = [cell for cell in every if cell.name not in done]
+    # What has finished is not among the cells, so nothing waits for it.
+    found = [replace(cell, after=tuple(name for name in cell.after if name not in done)) for cell in found]
     count = len(found) + len(done)
     if done:
         tqdm.write(f"{len(done)} of {count} cells were finished before", file=sys.stderr)
     with _settings_kept(experiment) as outcome:
         outcome |= dict.fromkeys(done, "done")
         if found:
-            outcome |= run_cells(found, experiment.workers, _tell, on_line=_repeat)
+            policy = Policy(finished=is_done, busy=lambda cell: in_use(cell.log.parent))
+            outcome |= run_cells(found, experiment.workers, _tell, on_line=_repeat, policy=policy)
     failed = [cell for cell, result in outcome.items() if result != "done"]
     if failed:
         raise RunError(
             f"{len(failed)} of {count} cells did not finish: {', '.join(failed[:4])}; their output.log "
             "says why, the same command tries them again"
         )
+
+
+def _pretraining(name: str, overrides: Iterable[str]) -> str:
+    """The command that pretrains for `meta-latent transfer NAME OVERRIDES`."""
+    kept = [word for word in overrides if word.partition("=")[0] not in ("target", "arm", "run_seed")]
+    return shlex.join(["meta-latent", "pretrain", name, *kept])
 
 
 def _check_all(experiment: ExperimentConfig, faults: Faults) -> list[BoundTarget]:
@@ -303,10 +360,14 @@ def _say_whether_models_differ(experiment: ExperimentConfig, arms: Iterable[Arm]
 def _tell(event: Event) -> None:
     if event.kind == "failed":
         tqdm.write(f"failed  {event.cell.name}: {event.last_line}", file=sys.stderr)
+    elif event.kind in ("waits", "again"):
+        tqdm.write(f"waits   {event.cell.name}: another process works on it", file=sys.stderr)
     elif event.kind == "interrupted":
         tqdm.write(f"interrupted  {event.cell.name}  after {event.seconds:.0f} s", file=sys.stderr)
+    elif event.kind == "found":
+        tqdm.write(f"done    {event.cell.name}: another process finished it", file=sys.stderr)
     elif event.kind == "done":
-        said = f": {event.last_line}" if event.last_line else ""  # nothing where another process had done it
+        said = f": {event.last_line}" if event.last_line else ""
         tqdm.write(f"done    {event.cell.name}  {event.seconds:.0f} s{said}", file=sys.stderr)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from meta_latent.data.collect import Actor, play
+from meta_latent.data.repeated_noise import RepeatedNoise
 from meta_latent.experiment.learning.environments import Environments
 from meta_latent.experiment.settings.suites import BoundTarget
 from meta_latent.protocols import Agent, Replay
@@ -23,7 +24,7 @@ class CollectorConfig:
     Attributes:
         show: what the algorithm sees beside observations. task_vectors: (tasks, P).
         warmup_episodes: random ones that come first. head_share: probability that a head may train on one.
-        side_by_side: environments at once.
+        side_by_side: environments at once. epsilon: see `RepeatedNoise`.
     """
 
     show: Collection[str]
@@ -31,6 +32,7 @@ class CollectorConfig:
     warmup_episodes: int
     head_share: float
     side_by_side: int
+    epsilon: float = 0.0
 
 
 class Collector:
@@ -67,8 +69,9 @@ class Collector:
             return
         longest = self.target.distribution.max_episode_steps * self.target.episodes_per_trial
         count, before = min(self.config.side_by_side, max(1, math.ceil(wanted / longest))), replay.env_steps
+        actor = RepeatedNoise(agent, self.config.epsilon) if self.config.epsilon else agent
         while True:
-            self._trials(count, agent, agent.heads, replay, streams)
+            self._trials(count, actor, agent.heads, replay, streams)
             if replay.env_steps - before >= wanted:
                 return
 

@@ -82,8 +82,9 @@ class Learning:
             bound = self.target.tasks[0]  # the logged rewards are those of the tasks that were played
             replay.relabel(lambda inputs, action: bound.distribution.reward(bound.task, inputs, action))
             return replay
-        print(f"{self.target.name} {self.arm} seed {self.seed}: at most {self.budget:,} steps, "
-              f"{predicted_bytes(spec, self.budget) / 1e6:,.0f} MB of replay")  # fmt: skip
+        megabytes = predicted_bytes(spec, self.budget) / 1e6
+        print(f"{self.target.name} {self.arm} seed {self.seed}: at most {self.budget:,} steps, to the end of the round "
+              f"of episodes that spends them; {megabytes:,.0f} MB of replay")  # fmt: skip
         return SequenceReplay(spec, self.config.replay, self.folder.path("replay"), self.agent.heads)
 
     def _collector(self, experiment: ExperimentConfig) -> Collector:
@@ -91,7 +92,8 @@ class Learning:
         vectors = starts.task_vectors(tasks) if "task" in entry.sees else torch.zeros(len(tasks), 0)
         noise = Noise(self.target.distribution.action_space.shape[0], experiment.random)
         warmup = config.warmup_of(self.target.name) if entry.warmup else 0
-        settings = CollectorConfig(entry.sees, vectors, warmup, config.head_share, config.side_by_side)
+        epsilon = config.epsilon if entry.warmup else 0.0
+        settings = CollectorConfig(entry.sees, vectors, warmup, config.head_share, config.side_by_side, epsilon)
         return Collector(self.target, self.seed, settings, noise)
 
     # The loop

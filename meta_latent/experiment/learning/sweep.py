@@ -11,9 +11,10 @@ from typing import Any
 
 from tqdm import tqdm
 
+from meta_latent import files
 from meta_latent.algorithms.registry import Arm
 from meta_latent.data.segments import predicted_bytes
-from meta_latent.errors import RunError, UserError
+from meta_latent.errors import RunError, UserError, visible
 from meta_latent.experiment.learning import cells, sweep_plan
 from meta_latent.experiment.learning.sweep_plan import PRETRAINING, Finished, Planned
 from meta_latent.experiment.report import sweep_report
@@ -100,6 +101,7 @@ def run(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), o
     sweep = Sweep(source, overrides)
     todo, stuck = sweep.open_cells(options.retry_failed)
     _check(todo)
+    _refuse_links(sweep, todo)
     with run_folder.held(sweep.root):
         sweep_plan.write_experiments(todo)
         sweep_plan.write_links(sweep.planned)
@@ -110,6 +112,16 @@ def run(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), o
         result = sweep_report.build(sweep.root)
         _raise_failures(sweep, outcome, stuck)
     return result
+
+
+def _refuse_links(sweep: Sweep, todo: Sequence[Planned]) -> None:
+    """Raise UserError where a link would have the sweep, or a cell of it, write outside of its folder."""
+    files.refuse_links(sweep.root / "report", sweep.root)
+    for path in {one.folder for one in todo} | {link.parent for one in sweep.planned for link in one.links}:
+        if files.leads_out(path, sweep.root):
+            raise UserError(
+                f"{path} leads out of {sweep.root} by a link: put what it leads to in its place, or remove it"
+            )
 
 
 def _refuse_experiment(config: SweepConfig) -> None:
@@ -164,7 +176,7 @@ def _launch(config: SweepConfig) -> Callable:
 def _tell(event: Event) -> None:
     texts = {"done": f"{event.seconds:.0f} s", "failed": event.last_line, "again": event.last_line, "stopped": "",
              "interrupted": f"after {event.seconds:.0f} s", "skipped": "what it needs did not finish",
-             "found": "another process finished it"}  # fmt: skip
+             "found": "another process finished it", "waits": "another process works on it"}  # fmt: skip
     if event.kind in texts:
         tqdm.write(f"{event.kind:12}{event.cell.name}  {texts[event.kind]}  ({event.standing})", file=sys.stderr)
 
@@ -186,12 +198,12 @@ def _raise_failures(sweep: Sweep, outcome: Mapping[str, str], stuck: Sequence[Pl
 
 def _tail(log: Path | None) -> list[str]:
     try:
-        with open(log, "rb") as file:
+        with open(log, "rb", opener=files.no_link) as file:
             file.seek(max(0, file.seek(0, 2) - 8000))
             text = file.read().decode(errors="replace")
     except OSError:
         return []
-    return [line.rstrip() for line in text.splitlines() if line.strip()][-_LOG_LINES:]
+    return [visible(line.rstrip()) for line in text.splitlines() if line.strip()][-_LOG_LINES:]
 
 
 def _check(todo: Sequence[Planned]) -> None:

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
+from meta_latent import files
 from meta_latent.data.minari_episodes import PREFIX, MinariEpisodes
 from meta_latent.data.replay import ReplayConfig, SequenceReplay
 from meta_latent.data.segments import layout
@@ -20,6 +21,7 @@ from meta_latent.experiment.settings import config
 from meta_latent.experiment.settings.schema import SourceConfig
 from meta_latent.experiment.settings.suites import BoundTask, open_distribution
 from meta_latent.types import Spec
+from task_suites import SuiteError
 
 
 class Episodes(Protocol):
@@ -62,20 +64,25 @@ class LoggedSource:
     def episode(self, turn: int) -> dict[str, np.ndarray]:
         """Episode number `turn` of the source's: a trial of its own, with the rewards of its task.
 
-        Raises UserError if it does not fit the suite.
+        Raises UserError if it does not fit the suite, or its reward cannot be computed.
         """
         place = self.first + turn * self.stride
         arrays, suite = dict(self.data[place]), self.source.distribution
         check(arrays, Spec.of(suite), f"episode {place} of {self.name}", self.source.name)
-        paid = np.asarray(suite.reward(self.source.task, arrays["reward_inputs"], arrays["action"]), np.float32)
-        arrays["reward"] = paid * arrays["reward_present"]
+        try:
+            paid = suite.reward(self.source.task, arrays["reward_inputs"], arrays["action"])
+        except SuiteError as error:
+            who = f"episode {place} of {self.name} cannot be paid as {self.source.name} pays"
+            raise UserError(f"{who}: {error}") from error
+        arrays["reward"] = np.asarray(paid, np.float32) * arrays["reward_present"]
         arrays["is_task_first"] = arrays["is_first"]
         return arrays
 
 
 def of_sources(settings: Sequence[SourceConfig], sources: Sequence[BoundTask]) -> dict[int, LoggedSource]:
     """Number of a source -> its logged episodes, for those that have `data`; sources of the same data take its
-    episodes in turn. Raises UserError where data cannot be opened or have too few episodes.
+    episodes in turn. Raises UserError where data cannot be opened, have too few episodes, or were played in another
+    task than a source whose reward holds there alone.
     """
     found: dict[int, LoggedSource] = {}
     for name in dict.fromkeys(s.data for s in settings if s.data):
@@ -83,7 +90,11 @@ def of_sources(settings: Sequence[SourceConfig], sources: Sequence[BoundTask]) -
         if len(data) < len(sharing):
             raise UserError(f"{name} holds {len(data)} episodes for {len(sharing)} sources: give more data")
         for first, which in enumerate(sharing):
-            found[which] = LoggedSource(name, data, sources[which], first, len(sharing))
+            source = sources[which]
+            found[which] = LoggedSource(name, data, source, first, len(sharing))
+            if not source.distribution.recomputes(source.task):
+                for turn in range(len(found[which])):  # another task's are refused before the first step
+                    found[which].episode(turn)
     return found
 
 
@@ -114,18 +125,19 @@ def open_run(folder: Path) -> SequenceReplay:
 
 def _of_model(folder: Path) -> SequenceReplay:
     card = source_data.read_card(folder)
-    return source_data.open_replay(folder, Spec.from_dict(card["spec"]), card["heads"], len(card["state"]["episodes"]))
+    return source_data.open_replay(folder, source_data.spec_of(card, folder), card["heads"], source_data.ALL)
 
 
 def _of_transfer(folder: Path, stored: dict) -> SequenceReplay:
     task = stored["task"]
     spec = Spec.of(open_distribution(task["suite"], {**stored["suite"], **task["options"]}))
+    files.refuse_links(folder / "replay", folder)
     with checkpoint.fitting(folder / CHECKPOINT) as state:
         if state["replay"] is None:
             raise UserError(f"the run in {folder} learned from logged data: it has no episodes of its own")
         replay = SequenceReplay(spec, ReplayConfig(memory_map=True), folder / "replay")
         replay.check(state["replay"])
-        replay.load_state(state["replay"])
+        replay.load_state(state["replay"], cut=False)
     return replay
 
 

@@ -105,7 +105,7 @@ def read_card(folder: Path | str) -> dict:
                 "model/ that `meta-latent pretrain` writes"
             )
     try:
-        card = files.from_json(card_path.read_bytes())
+        card = files.from_json(files.read_bytes(card_path))
         if card["format"] != FORMAT:
             raise UserError(f"{card_path} has format {card['format']}, this version reads {FORMAT}: pretrain again")
         digest, intact = card["sha256"], card["card_sha256"] == _card_sha256(card)

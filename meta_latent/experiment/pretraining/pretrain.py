@@ -6,7 +6,7 @@ from pathlib import Path
 
 from meta_latent.data.segments import predicted_bytes
 from meta_latent.errors import Faults, UserError
-from meta_latent.experiment.pretraining import sources, team
+from meta_latent.experiment.pretraining import source_rewards, sources, team
 from meta_latent.experiment.pretraining.stages import Pretraining
 from meta_latent.experiment.runs import run_folder
 from meta_latent.experiment.runs.interrupts import deferred
@@ -20,6 +20,7 @@ from task_suites import SuiteError
 
 MAY_DIFFER = ("device", "pretrain.num_workers")
 """Keys that a resumed pretraining may change."""
+MADE_BY = "meta-latent pretrain with the same NAME and options"
 
 
 def folder_of(experiment: ExperimentConfig) -> Path:
@@ -27,16 +28,15 @@ def folder_of(experiment: ExperimentConfig) -> Path:
     return Path(experiment.out) / experiment.name / "pretrain" / str(experiment.seed)
 
 
-def model_path(experiment: ExperimentConfig) -> Path:
-    """The model folder that pretrained arms open. Raises UserError if pretraining has not finished."""
+def model_path(experiment: ExperimentConfig, made_by: str = MADE_BY) -> Path:
+    """The model folder that pretrained arms open. Raises UserError, naming what makes it, if it is not finished."""
     if experiment.pretrained:
         return Path(experiment.pretrained)
     folder = folder_of(experiment)
     if read_record(folder).get("status") != "done":
         begun = "has not finished" if folder.exists() else "was never started"
         raise UserError(
-            f"the pretraining of this experiment, in {folder}, {begun}: run meta-latent pretrain with the "
-            "same NAME and options, or name a model with pretrained="
+            f"the pretraining of this experiment, in {folder}, {begun}: run {made_by}, or name a model with pretrained="
         )
     return folder / "model"
 
@@ -78,6 +78,9 @@ def checked(experiment: ExperimentConfig) -> tuple[list[BoundTask], Spec]:
         if len(bound) == len(experiment.pretrain.each_source):
             with faults.noted():
                 spec = common_spec(bound)
+            if bound:
+                with faults.noted():
+                    source_rewards.check(experiment.pretrain, bound)
         if bound and not any(source.data for source in experiment.pretrain.sources):  # those may be longer
             with faults.noted():
                 check_lengths(experiment, max(source.distribution.max_episode_steps for source in bound) + 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from meta_latent.types import Spec
 
 NAME = "source.json"
 FORMAT = 1
+ALL = sys.maxsize
+"""As many episodes as there are."""
 
 
 def describe(replay: SequenceReplay, model_folder: Path) -> dict:
@@ -38,7 +41,7 @@ def describe(replay: SequenceReplay, model_folder: Path) -> dict:
 def digest(folder: Path) -> str:
     """One sha256 over names and contents of all segment files of a replay's folder."""
     total = hashlib.sha256()
-    for path in sorted(Path(folder).glob("segment_*/*.bin")):
+    for path in sorted(filter(Path.is_file, Path(folder).glob("segment_*/*.bin"))):  # a pipe would wait
         total.update(f"{path.relative_to(folder).as_posix()} {files.sha256(path)}\n".encode())
     return total.hexdigest()
 
@@ -54,12 +57,21 @@ def read_card(model_folder: Path) -> dict:
             "cannot use it; pretrain again or leave those arms out"
         )
     try:
-        card = files.from_json(path.read_bytes())
+        card = files.from_json(files.read_bytes(path))
         if card["format"] != FORMAT:
             raise UserError(f"{path} has format {card['format']}, this version reads {FORMAT}: pretrain again")
         return {key: card[key] for key in ("path", "sha256", "heads", "spec", "config", "state")}
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged ({type(error).__name__}): pretrain again or restore it") from error
+
+
+def spec_of(card: dict, model_folder: Path) -> Spec:
+    """What the data of `read_card` are of. Raises UserError where that is no spec."""
+    try:
+        return Spec.from_dict(card["spec"])
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{Path(model_folder) / NAME} is damaged ({type(error).__name__}): pretrain again or restore it"
+                        ) from error  # fmt: skip
 
 
 def open_replay(model_folder: Path, spec: Spec, heads: int, episodes: int) -> SequenceReplay:
@@ -71,7 +83,7 @@ def open_replay(model_folder: Path, spec: Spec, heads: int, episodes: int) -> Se
     """
     model_folder = Path(model_folder)
     card = read_card(model_folder)
-    folder, stored = (model_folder / card["path"]).resolve(), Spec.from_dict(card["spec"])
+    folder, stored = model_folder.joinpath(str(card["path"])).resolve(), spec_of(card, model_folder)
     if not folder.is_dir():
         raise UserError(
             f"the source data of {model_folder} are gone from {folder}; restore them, or leave out arms with +data"
@@ -86,7 +98,12 @@ def open_replay(model_folder: Path, spec: Spec, heads: int, episodes: int) -> Se
             f"the source data of {model_folder} have masks for {card['heads']} ensemble heads, the model has "
             f"model.ensemble.heads={heads}"
         )
-    replay = SequenceReplay(stored, ReplayConfig(memory_map=True, **card["config"]), folder, heads)
-    replay.load_state({**card["state"], "episodes": np.array(card["state"]["episodes"], np.int64).reshape(-1, 3)})
+    try:
+        replay = SequenceReplay(stored, ReplayConfig(memory_map=True, segment=card["config"]["segment"]), folder, heads)
+        state = {**card["state"], "episodes": np.array(card["state"]["episodes"], np.int64).reshape(-1, 3)}
+        replay.load_state(state, cut=False)
+    except (LookupError, ArithmeticError, TypeError, ValueError) as error:
+        raise UserError(f"{model_folder / NAME} is damaged ({type(error).__name__}): pretrain again or restore it"
+                        ) from error  # fmt: skip
     held = len(replay.episodes)
     return replay.subset(np.unique(np.linspace(0, held - 1, min(episodes, held)).round().astype(int)))

@@ -21,6 +21,7 @@ from meta_latent.data.replay import SequenceReplay
 from meta_latent.errors import UserError
 from meta_latent.experiment.pretraining import finish
 from meta_latent.experiment.pretraining.source_policy import SourcePolicy
+from meta_latent.experiment.pretraining.source_rewards import SourceRewards
 from meta_latent.experiment.pretraining.sources import ActorOf, SourceCollector
 from meta_latent.experiment.pretraining.team import Team
 from meta_latent.experiment.runs.metrics import MetricLog
@@ -57,9 +58,9 @@ class Pretraining:
         self.experiment, self.config, self.sources = experiment, experiment.pretrain, sources
         self.folder, self.check_lengths = folder, check_lengths
         self.streams = Streams(derive(experiment.seed, "pretrain"))
-        names = tuple(dict.fromkeys(source.name for source in sources))
+        self.rewards = SourceRewards(sources, self.config.logged)
         with seeded_construction(derive(experiment.seed, "model")):
-            self.model = LatentStateModel(spec, experiment.model, names).to(experiment.device)
+            self.model = LatentStateModel(spec, experiment.model, self.rewards.names).to(experiment.device)
         self.learner = ModelLearner(self.model, experiment.learner)
         self.team = Team(experiment, self.learner)
         self.stages, self.policy = stages(self.config), None
@@ -136,8 +137,8 @@ class Pretraining:
             self.learner.calibrate(replay.sequences(1000, 2, rng))
 
         def update(scale: float) -> dict[str, float]:
-            batch, rewards = self._relabelled(replay.sequences(sizes.batch_size, sizes.length, rng), rng)
-            return self.team.update("joint", self.streams.torch("joint"), scale, batch=batch, task_rewards=rewards)
+            batch, paid = self._relabelled(replay.sequences(sizes.batch_size, sizes.length, rng), rng)
+            return self.team.update("joint", self.streams.torch("joint"), scale, batch=batch, **paid)
 
         self._updates("joint", self.config.joint_updates, update, interrupts)
         if self.experiment.model.encoder.standardise:
@@ -149,9 +150,9 @@ class Pretraining:
 
         def windows(scale: float) -> dict[str, float]:
             drawn = replay.sequences(sizes.filter_batch_size, sizes.filter_length, rng, images=False)
-            batch, rewards = self._relabelled(drawn, rng)
+            batch, paid = self._relabelled(drawn, rng)
             return self.team.update("filter", self.streams.torch("filter"), scale, batch=batch,
-                                    embeddings=embeddings[batch.frames], task_rewards=rewards)  # fmt: skip
+                                    embeddings=embeddings[batch.frames], **paid)  # fmt: skip
 
         def trials(scale: float) -> dict[str, float]:
             episodes, model = self.config.episodes_per_trial, self.experiment.model
@@ -213,20 +214,21 @@ class Pretraining:
         parts = [embed_episode(self.model, replay, replay.read(i)) for i in range(len(replay.episodes))]
         return torch.cat(parts)
 
-    def _relabelled(self, batch: SequenceBatch, rng: np.random.Generator) -> tuple[SequenceBatch, torch.Tensor]:
-        """The batch, a share of it paid as another source pays, and (B, T, N) rewards of every source function, from
-        the privileged inputs.
+    def _relabelled(
+        self, batch: SequenceBatch, rng: np.random.Generator
+    ) -> tuple[SequenceBatch, dict[str, torch.Tensor | None]]:
+        """The batch, a share of it paid as another source pays, and what every source pays of it: `task_rewards` and
+        `known` of `models.losses.loss`.
         """
-        by_name = {source.name: source for source in self.sources}
-        rewards = [torch.as_tensor(source.distribution.reward(source.task, batch.reward_inputs, batch.action))
-                   for source in by_name.values()]  # fmt: skip
-        every = torch.stack(rewards, -1).float()
+        every, known = self.rewards.of(batch)
         if self.config.relabel:
             size = len(every)
             other = every[torch.arange(size), :, torch.from_numpy(rng.integers(every.shape[-1], size=size))]
             chosen = torch.from_numpy(rng.random(size) < self.config.relabel)[:, None]
             batch = replace(batch, reward=torch.where(chosen, other * batch.reward_present, batch.reward))
-        return batch.to(self.model.device), every.to(self.model.device)
+        device = self.model.device
+        paid = {"task_rewards": every.to(device), "known": None if known is None else known.to(device)}
+        return batch.to(device), paid
 
     # Saving
 

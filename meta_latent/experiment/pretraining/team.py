@@ -1,7 +1,8 @@
 """Updates of a pretraining's model that several processes share (`pretrain.num_workers`).
 
 The lead, which is the process of the run, draws batches, logs and saves; workers (`worker`) hold copies of the model
-and of its optimisers, and a share of every batch. A worker that dies ends the run, and all workers end with their lead.
+and of its optimisers, and a share of every batch. A worker that dies or is stopped (`watch`) ends the run, and all
+workers end with their lead.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from meta_latent.errors import RunError, UserError
+from meta_latent.experiment.pretraining.watch import LOOK_SECONDS, LOOKS, Watch
 from meta_latent.experiment.pretraining.worker import PEER_LOST, Work, mapped, packed, perform
 from meta_latent.experiment.runs import interrupts
 from meta_latent.experiment.runs.processes import cell_environment
@@ -58,6 +60,7 @@ class Team:
         self.learner, self.count = learner, experiment.pretrain.num_workers
         self._device, self._imports = experiment.device, experiment.imports
         self._members: list[_Member] = []
+        self._watch: Watch | None = None
         self._store, self._current = "", False
         check_model(learner.model, self.count)
 
@@ -94,6 +97,9 @@ class Team:
 
     def close(self) -> None:
         """End the workers, whatever they are at."""
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
         for member in self._members:
             member.process.kill()
             member.process.wait()
@@ -118,6 +124,7 @@ class Team:
         for _ in range(self.count):
             with interrupts.held():  # between its start and its place in the list nobody would end it
                 self._members.append(_launch(threads))
+        self._watch = Watch([member.process for member in self._members])
         for rank, member in enumerate(self._members):
             device = f"cuda:{rank}" if self._device == "cuda" else self._device
             self._send(member, Work(rank, self.count, device, os.path.join(self._store, "store"), self._imports,
@@ -156,6 +163,8 @@ class Team:
         if gone is not None:
             number, member, status = gone
             how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with exit status {status}"
+            if self._watch is not None and member.process.pid in self._watch.ended:
+                how = f"was stopped, as SIGSTOP does, for {LOOKS * LOOK_SECONDS:.0f} s, and ended"
             what = f"worker {number} of {self.count} (process {member.process.pid}) {how}"
         return RunError(f"{what}; the same command goes on from the last checkpoint")
 

@@ -260,10 +260,11 @@ def _cell_table(run: Run, bases: Bases, warnings: list[str]) -> list[dict[str, A
             warnings.append(f"{name}: {c.status}" + (f" ({error})" if error else "") + ".")
         warnings.extend(f"{name}: {note}." for note in c.notes)
     present, (arms, planned_seeds) = {(c.target, c.arm, c.seed) for c in run.cells}, planned(run.path)
-    for target in dict.fromkeys(c.target for c in run.cells):
+    every = in_order({**{arm: () for named in arms.values() for arm in named}, **bases})
+    for target in dict.fromkeys([*(c.target for c in run.cells), *arms]):
         seeds = list(dict.fromkeys([*(c.seed for c in run.cells if c.target == target), *planned_seeds]))
         begun = {c.arm for c in run.cells if c.target == target}
-        for arm in [arm for arm in in_order(bases) if arm in begun or arm in arms.get(target, bases)]:
+        for arm in [arm for arm in every if arm in begun or arm in arms.get(target, bases)]:
             missing = [seed for seed in seeds if (target, arm, seed) not in present]
             table += [row(target, arm, seed, "missing") for seed in missing]
             if missing:

@@ -12,12 +12,16 @@ from pathlib import Path
 
 import numpy as np
 
+from meta_latent.experiment.report import records
 from meta_latent.experiment.report.adaptations import FOLDER
 from meta_latent.experiment.report.pretrained import seed_order
-from meta_latent.files import atomic_write_bytes
+from meta_latent.files import atomic_write_bytes, from_json
 
 PREFIX, FORMAT = "belief_", 1
-ARRAYS = ("observations", "maps", "paid", "scenes", "places")
+ARRAYS = {"observations": ("i", 1), "maps": ("f", 3), "paid": ("f", 2), "scenes": ("u", 4), "places": ("f", 2)}
+"""Name -> kind of numbers, dimensions."""
+LARGEST = 2**28
+"""Bytes that a belief unpacks to."""
 
 
 @dataclass(frozen=True)
@@ -104,12 +108,21 @@ def save(belief: Belief, path: Path) -> Path:
 
 
 def read(path: Path) -> Belief:
-    """The belief in `path`. Raises OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile if it holds none."""
-    with np.load(path) as stored:
-        facts = json.loads(str(stored["facts"]))
+    """The belief in `path`. Raises OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, MemoryError or
+    BadZipFile if it holds none.
+    """
+    packed = io.BytesIO(records.read_bytes(path))
+    with zipfile.ZipFile(packed) as file:
+        if sum(member.file_size for member in file.infolist()) > LARGEST:
+            raise ValueError("it unpacks to more than a belief takes")
+    with np.load(packed) as stored:
+        facts = from_json(str(stored["facts"]))
         arrays = {name: stored[name] for name in ARRAYS}
     if facts.pop("format") != FORMAT:
         raise ValueError("another format")
+    for name, (kinds, dimensions) in ARRAYS.items():
+        if arrays[name].dtype.kind not in kinds or arrays[name].ndim != dimensions:
+            raise ValueError(f"{name} is an array of another kind")
     kept = {key: tuple(value) if isinstance(value, list) else value for key, value in facts.items()}
     belief = Belief(Facts(**kept), **arrays)
     shown, frames = len(belief.observations), sum(belief.facts.lengths)
@@ -127,6 +140,7 @@ def find(root: Path, notes: list[str]) -> list[tuple[Path, Belief]]:
         if first.setdefault(path.parts[-5:-2], path.parts[-2]) == path.parts[-2]:
             try:
                 found.append((path, read(path)))
-            except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+            except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, MemoryError,
+                    zipfile.BadZipFile) as error:  # fmt: skip
                 notes.append(f"{path} is left out: it lacks what it should hold ({type(error).__name__}).")
     return found

@@ -14,7 +14,7 @@ from meta_latent.experiment.report.analysis import analyse
 from meta_latent.experiment.report.numbers import Bootstrap
 from meta_latent.experiment.report.sources import read_run
 from meta_latent.experiment.report.summary import summary
-from meta_latent.files import atomic_write_bytes, indented_json
+from meta_latent.files import atomic_write_bytes, indented_json, refuse_links
 from meta_latent.ops import learning_speed as ls
 
 ROOMS = ("transfer", "pretrain")
@@ -29,11 +29,12 @@ def build(
 
     ``thresholds``: instead of those that the runs recorded; a run that had stopped at a lower one counts as
     censored where it stopped. ``resamples``, ``seed``: of the bootstrap. Raises UserError when ``path`` is no
-    folder, holds no runs or cannot be written to.
+    folder, holds no runs, cannot be written to, or has a link from report/ to elsewhere.
     """
     path, draw = Path(path), Bootstrap(resamples, seed)
     if not path.is_dir():
         raise UserError(f"{path} is not a folder")
+    refuse_links(path / "report", path)
     run = read_run(path)
     if not run.cells and not run.pretraining:
         inside = [folder for folder in sorted(path.iterdir()) if any((folder / room).is_dir() for room in ROOMS)]

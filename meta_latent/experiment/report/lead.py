@@ -68,9 +68,9 @@ def _chance(sure: int, faster: int) -> str:
 
 
 def _unfinished(entries: Iterable[dict[str, Any]]) -> str:
-    """'2 of 5 runs are unfinished'; "" where none is."""
+    """'2 of 5 evaluated runs are unfinished'; "" where none is. Cells that have not begun are `summary.standing`'s."""
     cut = [one for entry in entries for one in entry.get("unfinished", ())]  # reports of before did not say
-    return f"{sum(cut)} of {len(cut)} runs {'is' if sum(cut) == 1 else 'are'} unfinished" if any(cut) else ""
+    return f"{sum(cut)} of {len(cut)} evaluated runs {'is' if sum(cut) == 1 else 'are'} unfinished" if any(cut) else ""
 
 
 def _ranked(target: dict[str, Any], at: str) -> list[tuple[float, str]]:

@@ -43,9 +43,8 @@ def videos(run: Run) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
     """
     embedded, linked, shown, total = [], [], set(), 0
     for cell in run.cells:
-        files = sorted((cell.path / "videos").glob("*.mp4"))
         first = (cell.target, cell.arm) not in shown
-        for path in files:
+        for path in cell.videos:
             size = path.stat().st_size
             entry = {"label": f"{cell.target}, {cell.arm}, seed {cell.seed}: {path.stem}"}
             if first and size < LARGEST_VIDEO and total + size < LARGEST_VIDEOS:

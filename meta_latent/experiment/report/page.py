@@ -85,7 +85,6 @@ def _contents(report: dict[str, Any], targets: list[dict[str, Any]], given: dict
 def render(run: Run, report: dict[str, Any], draw: Bootstrap) -> str:
     """The whole page as text; also writes figures to ``run.path/report/*.png``."""
     styles = drawing.assign_styles(list(report["aggregate"]))
-    told_tasks.register_own(run)
     embedded, linked = media.videos(run)
     arms = [entry for target in report["targets"].values() for entry in target["arms"].values()]
     targets = [_target(run, report, name, styles, draw) for name in report["targets"]]
@@ -108,6 +107,7 @@ def render(run: Run, report: dict[str, Any], draw: Bootstrap) -> str:
             aggregate=[tables.aggregate_row(arm, entry, styles[arm]) for arm, entry in aggregate],
             held_out=held_out_words.table(report["pretraining"]),
             provenance=provenance.of_run(run),
+            left_out=told_tasks.left_out(run),
             evaluations=evaluations.FILE,
             success_heads=lambda clock: [(clock, f"to {text.percent(at)} success") for at in SUCCESS_LEVELS],
             intervals=any(len(entry["seeds"]) > 1 for entry in arms),

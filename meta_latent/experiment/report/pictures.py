@@ -16,7 +16,15 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from meta_latent.experiment.report import belief_figures, drawing, figures, media, time_figures, trial_figures
+from meta_latent.experiment.report import (
+    belief_figures,
+    drawing,
+    figures,
+    media,
+    records,
+    time_figures,
+    trial_figures,
+)
 from meta_latent.experiment.report.numbers import Bootstrap, level, success_curves
 from meta_latent.experiment.report.sources import Cell, Run
 from meta_latent.ops.learning_curve import Curve
@@ -237,7 +245,7 @@ def belief_strips(run: Run, name: str) -> list[dict[str, str]]:
     for k, (path, belief) in enumerate(one for one in run.beliefs if one[1].facts.target == name):
         svg = drawing.inline_svg(belief_figures.strip(belief), f"belief{k}-{slug(name)}")
         film, src = path.with_suffix(".mp4"), ""
-        if film.is_file():
+        if film in records.media(path.parent, ".mp4", []):
             small = film.stat().st_size < media.LARGEST_VIDEO
             src = media.data_uri(film, "video/mp4") if small else media.link(film, run.path)
         said = {"label": belief_figures.label(belief), "caption": belief_figures.caption(belief)}

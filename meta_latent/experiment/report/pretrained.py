@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from meta_latent.experiment.report.records import read_json
+from meta_latent.experiment.report.records import media, read_json
 from meta_latent.experiment.runs.run_folder import RECORD
 
 FACTS = "pretraining.json"
@@ -54,7 +54,7 @@ def read_pretraining(folder: Path) -> Pretraining | None:
     run = read_json(folder / RECORD, [])
     facts = read_json(folder / FACTS, notes)
     status = str(run.get("status", "done" if facts else "unknown"))
-    images = tuple(sorted((folder / "images").glob("*.png")))
+    images = media(folder / "images", ".png", notes)
     return Pretraining(folder, folder.name, status, {**run, **facts}, images, tuple(notes))
 
 

@@ -1,11 +1,11 @@
-"""What runs wrote, read with distrust: JSON files and metrics.jsonl, however unfinished or damaged they are.
+"""What runs wrote, read with distrust: JSON files, metrics.jsonl, pictures and films, however unfinished or damaged
+they are, and whatever else lies there under their names.
 
 Nothing here raises for bad content: whatever is wrong becomes a sentence in ``notes``.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,10 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from meta_latent import files
 from meta_latent.ops.learning_curve import UNITS, Curve
 
 LARGEST = 1e30
 """No return is as large; sums and figures of larger numbers overflow."""
+LARGEST_LOG = LARGEST_MEDIA = 2**30
+"""Bytes."""
 
 
 def number(value: Any) -> float | None:
@@ -32,13 +35,42 @@ def numbers(value: Any) -> tuple[float, ...] | None:
     return None if None in found else tuple(found)
 
 
+def read_bytes(path: Path, most: int = files.LARGEST) -> bytes:
+    """The content of a file of a run. Raises OSError, and ValueError for what is none (`files.read_bytes`) or lies
+    elsewhere: a page that is made to be passed on must not hold whatever a link leads to.
+    """
+    if files.leads_out(path, path.parent):
+        raise ValueError("it is a link that leads out of its folder")
+    return files.read_bytes(path, most)
+
+
+MEDIA = {".png": (0, b"\x89PNG\r\n\x1a\n"), ".mp4": (4, b"ftyp")}
+"""How such a file begins: from which byte on, with what."""
+
+
+def media(folder: Path, suffix: str, notes: list[str]) -> tuple[Path, ...]:
+    """The pictures (".png") or films (".mp4") in ``folder``, in order; notes of what is only called so."""
+    found = []
+    start, mark = MEDIA[suffix]
+    for path in sorted(folder.glob(f"*{suffix}")):
+        try:
+            is_one = read_bytes(path, LARGEST_MEDIA)[start:].startswith(mark)
+        except (OSError, ValueError):
+            is_one = False
+        if is_one:
+            found.append(path)
+        else:
+            notes.append(f"{folder.name}/{path.name} is left out: it is no {suffix[1:].upper()}")
+    return tuple(found)
+
+
 def read_json(path: Path, notes: list[str]) -> dict[str, Any]:
     """The object in ``path``; {} and a note when it is missing or damaged."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = files.from_json(read_bytes(path))
     except FileNotFoundError:
         notes.append(f"{path.name} is missing")
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         notes.append(f"{path.name} cannot be read ({type(error).__name__})")
     else:
         if isinstance(content, dict):
@@ -72,13 +104,13 @@ def read_log(path: Path, clock: str, stopped_at: float | None, notes: list[str])
     damaged = 0
     for position, line in enumerate(lines):
         try:
-            record = json.loads(line)
+            record = files.from_json(line)
             if record.get("kind") in records:
                 places = {name: float(record[name]) for name in UNITS}
                 if record["kind"] == "evaluation":  # null is how the log writes a number that is not finite
                     record["score"] = math.nan if record["score"] is None else float(record["score"])
                 records[record["kind"]][places[clock]] = record | places
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
             damaged += position < len(lines) - 1  # a run that is being written ends on half a line
     if damaged:
         notes.append(f"{damaged} damaged lines in metrics.jsonl were left out")
@@ -98,10 +130,10 @@ def _column(records: list[dict[str, Any]], key: str) -> np.ndarray:
 
 def _lines(path: Path, notes: list[str]) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8", errors="replace").splitlines()
+        return read_bytes(path, LARGEST_LOG).decode(errors="replace").splitlines()
     except FileNotFoundError:
         notes.append("metrics.jsonl is missing")
-    except OSError as error:
+    except (OSError, ValueError) as error:
         notes.append(f"metrics.jsonl cannot be read ({type(error).__name__})")
     return []
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+from meta_latent import files
 from meta_latent.errors import UserError
 from meta_latent.experiment.report.analysis import FORMAT
 from meta_latent.experiment.report.numbers import level
@@ -18,12 +18,15 @@ def read(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        report = json.loads(path.read_text(encoding="utf-8"))
+        report = files.from_json(files.read_bytes(path))
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing: run meta-latent report {path.parent} first") from error
     except ValueError as error:
         raise UserError(f"{path} is not valid JSON ({error}): write it again, meta-latent report") from error
-    return upgraded(report)
+    try:
+        return upgraded(report)
+    except (LookupError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is damaged ({type(error).__name__}): write it again, meta-latent report") from error
 
 
 def upgraded(report: dict[str, Any]) -> dict[str, Any]:

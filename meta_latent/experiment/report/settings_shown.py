@@ -13,6 +13,7 @@ from meta_latent.experiment.runs.run_folder import CONFIG
 from meta_latent.experiment.settings import config
 from meta_latent.experiment.settings.experiments import FILE
 from meta_latent.experiment.settings.listing import differing, flat
+from meta_latent.files import leads_out
 
 PLACE = ("name", "out", "seed", "target", "arm", "task.")
 """Beginnings of keys that say which run it is, not how it learned."""
@@ -21,7 +22,7 @@ PLACE = ("name", "out", "seed", "target", "arm", "task.")
 def stored(folder: Path, name: str = CONFIG) -> dict[str, Any]:
     """The settings that a run kept, or, with another ``name``, a folder of runs; {} where there are none to be read."""
     try:
-        return config.read_yaml(folder / name)
+        return {} if leads_out(folder / name, folder) else config.read_yaml(folder / name)
     except UserError:
         return {}
 

@@ -22,7 +22,7 @@ from meta_latent.experiment.report.pretrained import (
     read_pretraining,
     seed_order,
 )
-from meta_latent.experiment.report.records import Log, number, numbers, read_json, read_log
+from meta_latent.experiment.report.records import Log, media, number, numbers, read_json, read_log
 from meta_latent.experiment.runs.run_folder import CONFIG, RECORD
 from meta_latent.experiment.settings import config
 from meta_latent.files import TEMPORARY
@@ -47,6 +47,7 @@ class Cell:
     facts: dict[str, Any]
     clock: str = AXES[0]  # "env_steps" or "updates": what the curve runs over and the budget counts
     log: Log = field(default_factory=Log)
+    videos: tuple[Path, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
@@ -103,7 +104,8 @@ def _with_log(cell: Cell, clock: str) -> Cell:
         log = dataclasses.replace(log, curve=_stopped(log.curve, cell.facts))
     if log.curve is not None and cell.status in UNFINISHED:
         log = dataclasses.replace(log, curve=dataclasses.replace(log.curve, unfinished=True))
-    return dataclasses.replace(cell, clock=clock, log=log, notes=tuple(notes))
+    videos = media(cell.path / "videos", ".mp4", notes)
+    return dataclasses.replace(cell, clock=clock, log=log, videos=videos, notes=tuple(notes))
 
 
 def _stopped(curve: Curve, facts: dict[str, Any]) -> Curve:

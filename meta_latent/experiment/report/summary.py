@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,13 @@ from meta_latent.experiment.report.figures import CLOCKS
 from meta_latent.experiment.report.numbers import level
 from meta_latent.experiment.report.text import count, duration, times
 from meta_latent.ops.learning_speed import FEW_SEEDS
+
+FINISHED, UNFINISHED, FAILED, NOT_BEGUN = ALL_WORDS = (
+    ("has finished", "have finished"), ("is unfinished", "are unfinished"), ("failed", "failed"),
+    ("has not begun", "have not begun"),
+)  # fmt: skip
+WORDS = {"done": FINISHED, "failed": FAILED, "missing": NOT_BEGUN}
+"""Status of a cell -> what the summary says of one, and of several; of every other status they are unfinished."""
 
 
 def environment() -> jinja2.Environment:
@@ -27,15 +36,23 @@ def environment() -> jinja2.Environment:
 
 def summary(report: dict[str, Any]) -> str:
     """One paragraph of plain sentences about the primary pair, made of the numbers in ``report`` only."""
-    done = sum(cell["status"] == "done" for cell in report["cells"])
     nobody = lead.unreached(report)
-    facts: dict[str, Any] = {"done": done, "total": len(report["cells"]), "places": [], "lead": lead.sentence(report)}
+    facts: dict[str, Any] = {"standing": standing(report["cells"]), "places": [], "lead": lead.sentence(report)}
     if report["primary_pair"] and not nobody:
         facts |= _told(report, *report["primary_pair"])
     facts |= {"few_seeds": FEW_SEEDS, "level": text.percent(report["bootstrap"]["level"])}
     facts |= {"cost": report["pretraining"], "times": times, "count": count, "duration": duration}
     said = environment().get_template("summary.txt").render(facts)
     return " ".join(line.strip() for line in said.splitlines() if line.strip())
+
+
+def standing(cells: Sequence[dict[str, Any]]) -> str:
+    """'Of 6 cells, 2 have finished, 1 is unfinished and 3 have not begun.'; "" where all have finished."""
+    found = Counter(WORDS.get(cell["status"], UNFINISHED) for cell in cells)
+    if found[FINISHED] == len(cells):
+        return ""
+    parts = [f"{found[words]} {words[found[words] != 1]}" for words in ALL_WORDS if found[words] or words == FINISHED]
+    return f"Of {len(cells)} cells, {lead.listed(parts)}."
 
 
 def _told(report: dict[str, Any], arm: str, base: str) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from meta_latent.experiment.report import drawing, sweep_figures, sweep_numbers,
 from meta_latent.experiment.report.analysis import plain
 from meta_latent.experiment.report.numbers import Bootstrap
 from meta_latent.experiment.settings import experiments
-from meta_latent.files import atomic_write_bytes
+from meta_latent.experiment.settings.names import FolderName
+from meta_latent.files import atomic_write_bytes, from_json, read_bytes, refuse_links
 from meta_latent.ops import learning_speed as ls
 
 FORMAT = 1
@@ -35,6 +36,7 @@ def build(root: str | Path, *, resamples: int = ls.RESAMPLES, seed: int = 0) -> 
     Raises UserError where there is no sweep.
     """
     root, draw = Path(root), Bootstrap(resamples, seed)
+    refuse_links(root / "report", root)
     variants, warnings = _read(root)["variants"], []
     groups = sweep_numbers.groups_of(root, variants, warnings)
     at = sweep_numbers.levels(groups)
@@ -80,9 +82,11 @@ def render(root: Path, result: dict[str, Any]) -> str:
 
 def _read(root: Path) -> dict[str, Any]:
     try:
-        content = json.loads((root / NUMBERS).read_text())
-        return content | {"variants": list(content["variants"])}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        content = from_json(read_bytes(root / NUMBERS))
+        found = [{"name": FolderName().read(v["name"]), "group": str(v["group"]), "values": dict(v["values"])}
+                 for v in content["variants"]]  # fmt: skip
+        return content | {"variants": found}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{root} holds no sweep: {NUMBERS} is missing or damaged; `meta-latent sweep` writes it anew"
                         ) from error  # fmt: skip
 

@@ -1,15 +1,15 @@
 """What the tasks of a run are, in words and as a picture: from the settings that its cells and pretraining kept.
 
 What a task pays is in its run's record; older runs, and pictures, need the suite, which a user's own package may
-register.
+register. A report imports no such package: its folder may be somebody else's.
 """
 
 from __future__ import annotations
 
 import base64
-import contextlib
 import io
 import itertools
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,7 +18,6 @@ from meta_latent.errors import UserError
 from meta_latent.experiment.report.pretrained import Pretraining
 from meta_latent.experiment.report.settings_shown import mapping, stored
 from meta_latent.experiment.report.sources import Cell, Run
-from meta_latent.experiment.settings import extensions
 from meta_latent.experiment.settings.experiments import FILE
 from task_suites import gallery
 
@@ -51,13 +50,19 @@ def of_sources(runs: Sequence[Pretraining]) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def register_own(run: Run) -> None:
-    """Import the packages that the runs were started with, which register suites; those that cannot be are missing."""
+def not_imported(run: Run) -> list[str]:
+    """Packages that the runs were started with and this process has not imported: their tasks have no pictures."""
     kept = [stored(run.path, FILE), *(stored(cell.path) for cell in run.cells)]
     names = [name for settings in kept if isinstance(found := settings.get("imports"), list) for name in found]
-    for name in dict.fromkeys(map(str, names)):
-        with contextlib.suppress(Exception):  # whatever is wrong with it costs words and pictures only
-            extensions.import_packages([name])
+    return [name for name in dict.fromkeys(map(str, names)) if name not in sys.modules]
+
+
+def left_out(run: Run) -> str:
+    """A sentence that says what the report lacks because of `not_imported`, and how to have it; "" if nothing."""
+    if not (names := not_imported(run)):
+        return ""
+    return (f"Not imported: {', '.join(names)}, which the settings of these runs name; tasks of one's own may lack "
+            f"pictures. imports=[{','.join(names)}] runs that code.")  # fmt: skip
 
 
 def _told(wanted: Mapping[str, Any], shared: Any, recorded: str, picture: bool) -> dict[str, Any]:

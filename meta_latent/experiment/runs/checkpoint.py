@@ -109,7 +109,13 @@ def load(folder: Path | str, previous: bool = False) -> dict[str, Any]:
     blob = tensors_path.read_bytes()
     if hashlib.sha256(blob).hexdigest() != index["tensors_sha256"]:
         raise _damaged(tensors_path)
-    return _decode(index["state"], safetensors.torch.load(blob))
+    try:
+        state = _decode(index["state"], safetensors.torch.load(blob))
+    except (safetensors.SafetensorError, KeyError, TypeError, ValueError, RecursionError, MemoryError) as error:
+        raise _damaged(tensors_path) from error  # with the right checksum: nobody's accident
+    if not isinstance(state, dict):
+        raise _damaged(index_path)
+    return state
 
 
 @contextlib.contextmanager
@@ -120,7 +126,7 @@ def fitting(folder: Path | str, previous: bool = False) -> Iterator[dict[str, An
     state = load(folder, previous)
     try:
         yield state
-    except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, ArithmeticError, RuntimeError, TypeError, ValueError, AttributeError, MemoryError) as error:
         reason = (str(error).splitlines() or ["no reason given"])[0]
         raise Misfit(
             f"the checkpoint {folder} cannot be taken over ({type(error).__name__}: {reason}); it is "
@@ -131,7 +137,7 @@ def fitting(folder: Path | str, previous: bool = False) -> Iterator[dict[str, An
 
 def _read_index(path: Path) -> dict[str, Any]:
     try:
-        index = files.from_json(path.read_bytes())
+        index = files.from_json(files.read_bytes(path))
         version = index["format"]
         intact = version != FORMAT or _tree_sha256(index["state"]) == index["state_sha256"]
         intact = intact and Path(index["tensors"]).name == index["tensors"] and isinstance(index["tensors_sha256"], str)
@@ -145,7 +151,7 @@ def _read_index(path: Path) -> dict[str, Any]:
 
 
 def _damaged(path: Path) -> UserError:
-    what = f"checkpoint file {path} is damaged: its content does not match its checksum"
+    what = f"checkpoint file {path} is damaged: its content does not match its checksum, or is none of ours"
     return UserError(f"{what}; {_ADVICE}")
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 from meta_latent import files
+from meta_latent.errors import UserError, visible
 
 FAILED = "failed"
 
@@ -24,12 +24,12 @@ class Ledger:
         self._last: dict[str, dict[str, Any]] = {}
         self._seconds: dict[str, list[float]] = defaultdict(list)
         self._spent: dict[tuple[str, str], float] = defaultdict(float)
-        data = path.read_bytes() if path.exists() else b""
+        data = _content(path)
         self._torn = bool(data) and not data.endswith(b"\n")
         for line in data.splitlines():
             try:
-                self._take(json.loads(line))
-            except (ValueError, KeyError, TypeError, AttributeError):
+                self._take(files.from_json(line))
+            except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
                 continue
 
     def add(self, cell: str, kind: str, settings: str, **told: Any) -> None:
@@ -49,7 +49,7 @@ class Ledger:
 
     def line(self, cell: str) -> str:
         """Why `cell` failed, in one line; "" if nothing is known of it."""
-        return str(self._last.get(cell, {}).get("line", ""))
+        return visible(str(self._last.get(cell, {}).get("line", "")))
 
     def seconds(self, kind: str) -> float | None:
         """Mean seconds of finished cells of one kind; None if there is none."""
@@ -62,3 +62,12 @@ class Ledger:
         self._last[record["cell"]] = record
         if record["outcome"] == "done":
             self._seconds[record["kind"]].append(self._spent.pop(key))
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return files.read_bytes(path)
+    except FileNotFoundError:
+        return b""
+    except ValueError as error:
+        raise UserError(f"{path} cannot be read: {error}; restore or remove it") from error

@@ -13,6 +13,8 @@ from meta_latent.errors import UserError
 from meta_latent.experiment.runs.run_folder import RunFolder
 
 FILE = "metrics.jsonl"
+LARGEST = 2**30
+"""Bytes of a log that is read."""
 TENSORBOARD = "tensorboard"
 KINDS = ("train", "evaluation")
 CLOCKS = ("env_steps", "updates", "seconds")
@@ -132,16 +134,27 @@ def read(run_folder: Path | str, kind: str | None = None) -> list[dict[str, Any]
     if not path.exists():
         return []
     records = []
-    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), 1):
+    for number, line in enumerate(_content(path).splitlines(keepends=True), 1):
         if not line.endswith(b"\n"):
             break
         try:
             record = files.from_json(line)
+            record_kind = record["kind"]
         except ValueError as error:
             raise UserError(f"{path}, line {number}: not valid JSON ({error})") from error
-        if kind is None or record["kind"] == kind:
+        except (KeyError, TypeError) as error:
+            raise UserError(f"{path}, line {number}: no record of ours; restore it, or choose another folder with out="
+                            ) from error  # fmt: skip
+        if kind is None or record_kind == kind:
             records.append(record)
     return records
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return files.read_bytes(path, LARGEST)
+    except ValueError as error:
+        raise UserError(f"{path} cannot be read: {error}; restore it, or choose another folder with out=") from error
 
 
 def _plain(value: Any) -> Any:
@@ -170,4 +183,9 @@ def _number_in_order(folder: Path) -> None:
 
 def _last(path: Path, axis: str) -> int:
     records = read(path.parent)
-    return int(records[-1][axis]) if records else -1
+    try:
+        return int(records[-1][axis]) if records else -1
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise UserError(
+            f"{path}: its last line has no {axis}; restore it, or choose another folder with out="
+        ) from error

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from meta_latent import files
+from meta_latent.errors import visible
+
 ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "20000000000", "MALLOC_TOP_PAD_": "268435456"}
 """glibc settings that save a third of a convolution's time (page faults); they count only if set before
 Python starts.
@@ -126,7 +129,7 @@ class LocalProcess:
             if log is not None:
                 try:
                     log.parent.mkdir(parents=True, exist_ok=True)
-                    file = stack.enter_context(open(log, "a", encoding="utf-8"))
+                    file = stack.enter_context(open(log, "a", encoding="utf-8", opener=files.no_link))
                 except OSError as error:
                     unwritten = f"cannot write {log}: {error.strerror}"
             for line in output:  # universal newlines: a progress bar's carriage returns end lines too
@@ -152,7 +155,7 @@ class Output:
         """Take the next line."""
         if not line.strip():
             return
-        self.last_line = line.strip()
+        self.last_line = visible(line.strip())
         if line.startswith("meta-latent: "):
             self.error = self.last_line
         elif line.startswith("Exception ignored"):  # in a finalizer, after the error that matters

@@ -16,7 +16,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from meta_latent.errors import UserError
+from meta_latent.errors import UserError, visible
 from meta_latent.experiment.runs import checkpoint
 from meta_latent.experiment.runs.run_folder import CHECKPOINT, RunFolder
 
@@ -126,7 +126,7 @@ class Resumable:
         # The files were cut to its length: from now on the damaged one could only mislead.
         checkpoint.restore_previous(self._path)
         print(
-            f"going on from the checkpoint before the last one, because of the last one: {newest}",
+            f"going on from the checkpoint before the last one, because of the last one: {visible(str(newest))}",
             file=sys.stderr,
             flush=True,
         )

@@ -45,7 +45,7 @@ class RunFolder:
     may_differ: dotted keys (and all below them) that a resumed run may change, such as "device".
     A run that failed before it saved a checkpoint may be begun again with another config.
     Raises `UserError` if another process holds the folder (naming its pid), if its config differs (naming
-    the first differing key and both values), or if the folder cannot be written.
+    the first differing key and both values), if the folder cannot be written, or if a link in it leads out of it.
     """
 
     def __init__(self, path: Path | str, config: Any, *, seed: int | None = None, may_differ: tuple[str, ...] = ()):
@@ -99,6 +99,7 @@ class RunFolder:
             self.close()
 
     def _open(self, seed: int | None, may_differ: tuple[str, ...]) -> None:
+        files.refuse_links(self.root, self.root)
         files.remove_leftovers(self.root)
         self.record = read_record(self.root)
         self._check_config(may_differ)
@@ -134,7 +135,7 @@ def read_record(folder: Path | str) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        record = files.from_json(path.read_bytes())
+        record = files.from_json(files.read_bytes(path))
     except ValueError as error:
         raise UserError(
             f"{path} is not valid JSON ({error}); restore it, or choose another folder with out="
@@ -165,7 +166,7 @@ def settings_sha256(config: dict[str, Any], may_differ: tuple[str, ...] = ()) ->
 def in_use(folder: Path | str) -> bool:
     """Whether a process holds the run folder `folder`. Neither makes nor changes anything."""
     try:
-        descriptor = os.open(Path(folder) / LOCK, os.O_RDONLY)
+        descriptor = os.open(Path(folder) / LOCK, os.O_RDONLY | os.O_NONBLOCK)  # a pipe would wait
     except OSError:
         return False
     try:
@@ -276,7 +277,7 @@ def held(folder: Path) -> Iterator[None]:
 
 def _lock(folder: Path) -> int:
     # The kernel releases the lock with the process, so a kill leaves nothing to clean up.
-    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
     try:
         _claim(descriptor, folder)
     except BaseException:

@@ -51,9 +51,9 @@ class Policy:
 
 @dataclass(frozen=True)
 class Event:
-    """What happened to a cell. kind: "started", "done", "failed", "again" (it is tried again), "found" (somebody had
-    finished it), "interrupted" (it saved and stopped), "skipped" (a cell it needs did not finish) or "stopped"
-    (`Policy.fail_fast`).
+    """What happened to a cell. kind: "started", "done", "failed", "again" (it is tried again), "waits" (another process
+    works on it; told once), "found" (somebody had finished it), "interrupted" (it saved and stopped), "skipped" (a cell
+    it needs did not finish) or "stopped" (`Policy.fail_fast`).
 
     exit_status: of a finished cell (negative: killed by that signal). last_line: of its output; of a failed
     one the line that says why. seconds: it ran. standing: of all cells, in words.
@@ -199,6 +199,8 @@ class _Pool:
         if time.monotonic() - self._asked.get(cell.name, -_BUSY_SECONDS) < _BUSY_SECONDS:
             return
         if self._policy.busy(cell):
+            if cell.name not in self._asked:
+                self._tell("waits", cell)
             self._asked[cell.name] = time.monotonic()
         elif self._policy.finished(cell):
             self._settle(cell, "found")

@@ -4,7 +4,9 @@ OmegaConf reads the YAML, merges the sources and resolves `${...}`; `structure.p
 dataclasses.
 """
 
+import io
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,6 +16,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import meta_latent
+from meta_latent import files
 from meta_latent.errors import UserError
 from meta_latent.experiment.settings import extensions, structure
 
@@ -24,6 +27,10 @@ BASE = "from"
 Override = str | tuple[str, Any]
 """`key=value`, or a key and its value."""
 
+_DEEPEST = 50
+"""Levels of a YAML; the parser's own recursion ends the process at some ten thousands."""
+_REFERENCE = re.compile(r"\$\{(\w[\w.+-]*)\}")
+"""`${a.b}`, the value of another key."""
 _COMMAND_LINE, _PAIR = "the command line", "a given key and value"
 
 
@@ -50,17 +57,18 @@ def load_with_origins(
     schema: type[Schema], sources: Sequence[Mapping | Path | str], overrides: Sequence[Override] = ()
 ) -> tuple[Schema, structure.Origin]:
     """See `load`; also a function that says where the value at a dotted key came from."""
-    resolved, origin = _merged(schema, sources, overrides)
+    resolved, origin = merged(schema, sources, overrides)
     if isinstance(imports := resolved.get("imports"), list) and imports:
         extensions.import_packages(map(str, imports))
         # Once more: what was imported may have registered the types of keys (`structure.Keyed`).
-        resolved, origin = _merged(schema, sources, overrides)
+        resolved, origin = merged(schema, sources, overrides)
     return structure.build(schema, resolved, origin), origin
 
 
-def _merged(
+def merged(
     schema: type, sources: Sequence[Mapping | Path | str], overrides: Sequence[Override]
 ) -> tuple[dict[str, Any], structure.Origin]:
+    """The plain settings before they are checked, see `load`, and where each came from."""
     merge = _Merge()
     tree = structure.defaults(schema, {})
     for source in sources:
@@ -73,11 +81,41 @@ def _merged(
     parsed.sort(key=lambda item: not _names_file(item[1], structure.type_at(schema, item[0])))
     for key, value, origin in parsed:
         tree = merge.override(tree, schema, key, value, origin)
+    _check_references(tree, tree, "")
     try:
         resolved = OmegaConf.to_container(OmegaConf.create(tree), resolve=True)
     except OmegaConfBaseException as error:
         raise UserError(f"cannot resolve the configuration: {str(error).splitlines()[0]}") from error
     return resolved, merge.origin
+
+
+def _check_references(node: Any, tree: Mapping, key: str) -> None:
+    """Raise UserError for a `${...}` that is not the name of a key, or names one whose value holds another: what
+    resolves them would read the environment, and a few lines could make more values than any memory holds.
+    """
+    if isinstance(node, Mapping):
+        for name, item in node.items():
+            _check_references(item, tree, _join(key, name))
+    elif isinstance(node, list | tuple):
+        for place, item in enumerate(node):
+            _check_references(item, tree, _join(key, place))
+    elif isinstance(node, str) and "${" in node:
+        names = _REFERENCE.findall(node)
+        if len(names) != node.count("${"):
+            raise UserError(f"{key}={node}: ${{...}} takes the name of another key, as ${{seed}}, and nothing else")
+        for name in names:
+            if "${" in str(_value_at(tree, name)):
+                raise UserError(f"{key}={node}: the value of {name} holds a ${{...}} itself; name what that names")
+
+
+def _value_at(tree: Any, key: str) -> Any:
+    """The value at a dotted key; None where there is none."""
+    for name in key.split("."):
+        if isinstance(tree, list | tuple) and name.isdecimal() and int(name) < len(tree):
+            tree = tree[int(name)]
+        else:
+            tree = tree.get(name) if isinstance(tree, Mapping) else None
+    return tree
 
 
 def find(group: str, name: str) -> Path:
@@ -243,7 +281,9 @@ def _has_comment(text: str) -> bool:
 def read_yaml(path: Path) -> dict[str, Any]:
     """Content of a YAML file that holds a mapping. Raises `UserError` naming the file if it is unreadable."""
     try:
-        content = OmegaConf.to_container(OmegaConf.load(path))
+        text = files.read_bytes(path).decode()
+        _check_depth(text)
+        content = OmegaConf.to_container(OmegaConf.load(io.StringIO(text)))
     except FileNotFoundError as error:
         raise UserError(f"there is no configuration file {path}") from error
     except (OSError, ValueError, RecursionError, yaml.YAMLError, OmegaConfBaseException) as error:
@@ -252,6 +292,15 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path} should hold a mapping of keys to values, got {type(content).__name__}")
     return content
+
+
+def _check_depth(text: str) -> None:
+    """Raise ValueError if a YAML is nested deeper than any settings are; by its events, which need no recursion."""
+    depth = 0
+    for event in yaml.parse(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEEPEST:
+            raise ValueError(f"it is nested more than {_DEEPEST} levels deep")
 
 
 def _roots() -> tuple[Path, ...]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from meta_latent import files
-from meta_latent.errors import UserError
-from meta_latent.experiment.settings import config
+from meta_latent.errors import Faults, UserError
+from meta_latent.experiment.settings import config, suites
 from meta_latent.experiment.settings.config import Override
 from meta_latent.experiment.settings.schema import ExperimentConfig
 from meta_latent.experiment.settings.structure import Origin
@@ -34,10 +34,36 @@ def load_with_origins(schema: type[Schema], name: str, overrides: Sequence[Overr
     """See `load`; also a function that says where the value at a dotted key came from."""
     folder = Path(name)
     if name in config.choices("experiment") or not (folder / FILE).is_file():
-        return config.load_with_origins(schema, [config.find("experiment", name)], overrides)
-    whole = folder if folder.name not in ("", "..") else folder.resolve()  # a link has a name of its own
-    place = [("out", str(whole.parent)), ("name", whole.name)]
-    return config.load_with_origins(schema, [folder / FILE], [*place, *overrides])
+        source, given = config.find("experiment", name), list(overrides)
+    else:
+        whole = folder if folder.name not in ("", "..") else folder.resolve()  # a link has a name of its own
+        source, given = folder / FILE, [("out", str(whole.parent)), ("name", whole.name), *overrides]
+    try:
+        return config.load_with_origins(schema, [source], given)
+    except UserError as error:
+        with Faults() as faults:
+            with faults.noted():
+                raise error
+            with faults.noted():  # told with what else is wrong, not after it
+                for suite in _suites(config.merged(schema, [source], given)[0]):
+                    with faults.noted():
+                        suites.require(suite)
+        raise
+
+
+def _suites(settings: Mapping[str, Any]) -> list[str]:
+    """Names of the suites in settings that have not been checked, each once."""
+    sources, targets = _inside(settings, "pretrain", "sources"), _inside(settings, "transfer", "targets")
+    tasks = [*(sources if isinstance(sources, list) else []),
+             *(targets.values() if isinstance(targets, Mapping) else [])]  # fmt: skip
+    return list(dict.fromkeys(name for task in tasks if isinstance(name := _inside(task, "suite"), str)))
+
+
+def _inside(value: Any, *keys: str) -> Any:
+    """What stands at `keys`; None where there is nothing."""
+    for key in keys:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
 
 
 def path_of(experiment: ExperimentConfig) -> Path:

@@ -14,7 +14,7 @@ from meta_latent.data.collect import NoiseConfig
 from meta_latent.data.replay import ReplayConfig
 from meta_latent.errors import UserError
 from meta_latent.experiment.settings import names
-from meta_latent.experiment.settings.structure import Keyed, nearest
+from meta_latent.experiment.settings.structure import Contradictions, Keyed, nearest
 from meta_latent.models.config import ModelConfig
 from meta_latent.models.learner import LearnerConfig
 from meta_latent.policies.latent_agent import AdaptationConfig
@@ -121,10 +121,13 @@ class PretrainConfig:
     """Source data and updates.
 
     Attributes:
-        sources: the tasks data come from; each has a reward function that can be relabelled.
+        sources: the tasks data come from. Each one's reward is learned from all episodes in which it can be computed;
+            what only a simulator computes, from its own alone.
         env_steps: environment steps of source data in all.
-        scripted, on_policy: shares of episodes by the suite's scripted policy (plus noise) and by an IVG
-            policy trained on the sources; the rest is correlated random actions.
+        scripted: share of episodes by the suite's scripted policy, plus noise; what is neither scripted nor `on_policy`
+            is correlated random actions.
+        on_policy: share of episodes by an IVG policy that has been trained on the sources by then, collected in a
+            second round; needs `policy_updates`.
         scripted_noise: strength of the noise on scripted actions.
         relabel: share of training sequences that are paid as another source pays, so that a model that reads rewards
             has more tasks to infer.
@@ -138,7 +141,11 @@ class PretrainConfig:
             end (0: none); its settings are `algorithms.ivg`. With `on_policy`, also before the second round of
             collection.
         head_share: probability that an ensemble head may train on an episode.
-        joint_updates, filter_updates, transition_updates: updates of the learner's three stages.
+        joint_updates: updates of the first stage, which learns everything from pixels.
+        filter_updates: updates of the second stage, which learns core and heads, on the embeddings of the encoder as it
+            then is.
+        transition_updates: updates of the third stage, which learns the transition heads alone, on latents of the
+            filter.
         checkpoint_updates: updates between checkpoints.
         num_workers: processes that share every update of these stages; results do not depend on it but for rounding.
     """
@@ -166,6 +173,11 @@ class PretrainConfig:
         """`sources` with one task each."""
         return tuple(replace(s, index=s.index + k, tasks=1) for s in self.sources for k in range(s.tasks))
 
+    @property
+    def logged(self) -> frozenset[int]:
+        """Places of those with logged data, among `each_source`."""
+        return frozenset(place for place, source in enumerate(self.each_source) if source.data)
+
     def __post_init__(self):
         if self.on_policy and not self.policy_updates:
             raise ValueError(f"on_policy={self.on_policy} needs policy_updates > 0")
@@ -181,7 +193,8 @@ class EvaluationConfig:
     """Fixed episodes at fixed intervals; never counted as data.
 
     Attributes:
-        interval_env_steps, interval_updates: between evaluations, on the clock that the algorithm has.
+        interval_env_steps: environment steps between evaluations.
+        interval_updates: updates between evaluations, for algorithms that learn from logged data.
         episodes: of a single task. trials: of each test task. rollouts: episodes of a step of adaptation, for
             algorithms that adapt.
     """
@@ -199,8 +212,9 @@ class TransferConfig:
 
     Attributes:
         targets: name -> what is learned. arms: "ALGORITHM/START" names. seeds: one run each.
-        budget_env_steps: per "TARGET/ARM", else per target, else per arm, else "default"; budget_updates: the
-            same for algorithms that learn from logged data.
+        budget_env_steps: environment steps of a run, which ends with the round of episodes that spends them: per
+            "TARGET/ARM", else per target, else per arm, else "default".
+        budget_updates: updates of a run of an algorithm that learns from logged data, in the same way.
         thresholds: normalised scores that count; tasks without references need their own.
         stop_at_threshold: a run ends once two consecutive evaluations hold the highest threshold.
         adaptation: per arm, else per start, how the model keeps learning. An entry is whole: what it leaves out has
@@ -210,6 +224,9 @@ class TransferConfig:
         source_episodes: source episodes that arms with +data use, spread evenly over all;
             source_episodes_at_once: how many of them have latents at a time where the encoder keeps learning.
         warmup_episodes: episodes of correlated random actions before learning starts (they count as data).
+        epsilon: probability per step of learning that one action value strays: it is set to -1 or 1 and held for some
+            steps, so that what a skill leads to is explored (`data.repeated_noise`); learners that need their own
+            policy's data alone (trpo, ppo, rl2) never do.
         video: film the agent at a run's end.
     """
 
@@ -221,6 +238,7 @@ class TransferConfig:
     thresholds: tuple[float, ...] = ranges.numbers((0.6,), -1e9, 1e9, may_repeat=False)
     stop_at_threshold: bool = True
     warmup_episodes: int = ranges.whole(4)
+    epsilon: float = ranges.share(0.0)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     adaptation: dict[str, AdaptationConfig] = field(default_factory=dict)
     head_share: float = ranges.share(0.8)
@@ -231,23 +249,26 @@ class TransferConfig:
     video: bool = True
 
     def __post_init__(self):
+        found: list[tuple[str, tuple[str, ...]]] = []
         for key, named in {"arms": self.arms, **{f"targets.{n}.arms": t.arms for n, t in self.targets.items()}}.items():
-            try:
-                for arm in named or ():
+            for arm in named or ():
+                try:
                     Arm.parse(arm)
-            except UserError as error:
-                raise ValueError(f"{key}: {error}") from error
+                except UserError as error:
+                    found.append((f"{key}: {error}", ()))
         arms = [str(arm) for arm in registry.arms()]
         budgets = ["default", *arms, *self.targets, *(f"{t}/{arm}" for t in self.targets for arm in arms)]
         for name in ("budget_env_steps", "budget_updates"):
             for key in getattr(self, name):
                 if key not in budgets:
-                    raise ValueError(f"{name} has no {key!r}{nearest(key, budgets)}")
+                    found.append((f"{name} has no {key!r}{nearest(key, budgets)}", ("targets",)))
         starts = {arm.start.removesuffix(registry.DATA) for arm in registry.arms()}
         for key in self.adaptation:
             if key not in (*starts, *arms):  # a start's settings count with source data too
                 meant = key if "/" in key else key.removesuffix(registry.DATA)
-                raise ValueError(f"adaptation has no {key!r}{nearest(meant, [*starts, *arms])}")
+                found.append((f"adaptation has no {key!r}{nearest(meant, [*starts, *arms])}", ()))
+        if found:
+            raise Contradictions(found)
 
     def pairs(self) -> list[tuple[str, str]]:
         """(target, arm) of all that is learned, arm by arm."""

@@ -41,6 +41,16 @@ class Keyed:
         return ()
 
 
+class Contradictions(ValueError):
+    """What `__post_init__` finds wrong, where that is more than one thing. found: each as a line, with the fields that
+    it follows from; where one of these has a fault of its own, the line is not told.
+    """
+
+    def __init__(self, found: Sequence[tuple[str, tuple[str, ...]]]):
+        super().__init__("\n".join(line for line, _ in found))
+        self.found = tuple(found)
+
+
 def build(schema: type, values: Mapping[str, Any], origin: Origin, key: str = "") -> Any:
     """An instance of the dataclass `schema` from nested `values`.
 
@@ -49,13 +59,14 @@ def build(schema: type, values: Mapping[str, Any], origin: Origin, key: str = ""
     whose Literal fields fit is taken.
     Raises `UserError` for unknown or missing keys, for values of another type and for those outside a field's
     limits (`meta_latent.ranges`), `UserErrors` where there are several; a `ValueError` from a dataclass's own
-    `__post_init__` becomes a `UserError` that names the key, and where the fields it speaks of came from.
+    `__post_init__` becomes a `UserError` that names the key, and where the fields it speaks of came from. It is looked
+    for where fields are wrong too, with their defaults, and told as far as it speaks of others.
     """
     if not isinstance(values, Mapping):
         raise _mismatch(values, schema, origin, key)
     hints = _hints(schema)
     fields = {field.name: field for field in settings_of(schema)}
-    built = {}
+    built, wrong, made = {}, set(), None
     with Faults() as faults:
         for name, value in values.items():
             with faults.noted():
@@ -63,23 +74,34 @@ def build(schema: type, values: Mapping[str, Any], origin: Origin, key: str = ""
                 if name not in fields:
                     raise UserError(f"unknown key {where!r} (in {origin(where)}){nearest(str(name), fields)}")
                 built[name] = _setting(fields[name], value, hints[name], origin, where)
-        for name, field in fields.items():
-            if name not in values and field.default is field.default_factory is dataclasses.MISSING:
+        for name in (name for name in values if name not in built):  # a misspelt key means the field it is near to
+            wrong |= {name, *difflib.get_close_matches(str(name), fields, n=1)}
+        missing = [name for name, field in fields.items() if name not in built and not _has_default(field)]
+        for name in (name for name in missing if name not in values):
+            with faults.noted():
+                where = _join(key, name)
+                raise UserError(f"{where} has no value; set it with {where}=... ({describe(hints[name])})")
+        try:
+            made = None if missing else schema(**built)
+        except ValueError as error:
+            for line, needed in getattr(error, "found", [(str(error), ())]):
+                # Fields that contradict each other may come from different places.
+                blamed = [name for name in fields if re.search(rf"\b{name}\b", line)]
+                if wrong.intersection((*blamed, *needed)) or (wrong and not blamed):
+                    continue
+                places = dict.fromkeys(origin(_join(key, name)) for name in blamed) or [origin(key)]
                 with faults.noted():
-                    where = _join(key, name)
-                    raise UserError(f"{where} has no value; set it with {where}=... ({describe(hints[name])})")
-    try:
-        return schema(**built)
-    except ValueError as error:
-        # Fields that contradict each other may come from different places.
-        blamed = [name for name in fields if re.search(rf"\b{name}\b", str(error))]
-        places = dict.fromkeys(origin(_join(key, name)) for name in blamed) or [origin(key)]
-        raise UserError(f"{key or 'the configuration'} (in {' and '.join(places)}): {error}") from error
+                    raise UserError(f"{key or 'the configuration'} (in {' and '.join(places)}): {line}") from error
+    return made
 
 
 def settings_of(schema: type) -> list[dataclasses.Field]:
     """Fields that a configuration may set: all but those that code fills in (`ranges.filled_in`)."""
     return [field for field in dataclasses.fields(schema) if field.init and not is_filled_in(field)]
+
+
+def _has_default(field: dataclasses.Field) -> bool:
+    return not field.default is field.default_factory is dataclasses.MISSING
 
 
 def convert(value: Any, expected: Any, origin: Origin, key: str) -> Any:

@@ -47,13 +47,18 @@ Bound = BoundTask
 
 def open_distribution(name: str, options: dict) -> task_suites.TaskDistribution:
     """Open `name` with `options`. Raises UserError for an unknown name, SuiteError for a wrong option."""
+    require(name)
+    return task_suites.get(name, **options)
+
+
+def require(name: str) -> None:
+    """Raise UserError, naming the nearest, where there is no distribution called `name`."""
     known = task_suites.names()
     if name not in known:
         raise UserError(
             f"there is no task distribution {name!r}{nearest(name, known)}; meta-latent tasks lists all, "
             "imports=[my_package] adds your own"
         )
-    return task_suites.get(name, **options)
 
 
 def bind(config: ExperimentConfig, wanted: TaskConfig, name: str = "") -> BoundTask:
