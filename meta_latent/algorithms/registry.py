@@ -255,8 +255,12 @@ class Arm:
 
 
 def _no_arm(text: str, known: Sequence[str], introduced: str) -> UserError:
-    """Says that there is no arm called `text`: with the nearest of those `known`, or all of them."""
-    near = difflib.get_close_matches(text, known, n=1)
+    """Says that there is no arm called `text`: with the nearest of those `known`, if both of its parts are near, or all
+    of them.
+    """
+    near = [arm for arm in difflib.get_close_matches(text, known) if all(
+        difflib.get_close_matches(part, [other]) for part, other in zip(text.split("/"), arm.split("/"), strict=False)
+    )]  # fmt: skip
     hint = f"did you mean {near[0]!r}?" if near else f"{introduced} {', '.join(known)}"
     return UserError(f"there is no arm {text!r}; {hint}")
 

@@ -369,10 +369,15 @@ class SequenceReplay:
             # Mapped: such a segment takes no memory.
             Segment(self.spec, int(index), 0, self.folder, mapped=True).check(int(steps))
 
-    def load_state(self, state: dict, cut: bool = True) -> None:
-        """Reopen the segments of `state()`; later writes are cut off. cut=False: nothing is changed on the disk, for a
-        replay that is only read.
-        """
+    def load_state(self, state: dict) -> None:
+        """Reopen the segments of `state()`; later writes are cut off."""
+        self._open(state, cut=True)
+
+    def read_state(self, state: dict) -> None:
+        """The same for a replay that is only read: nothing is changed on the disk."""
+        self._open(state, cut=False)
+
+    def _open(self, state: dict, cut: bool) -> None:
         self.segments = []
         for index, capacity, steps in state["segments"]:
             self.segments.append(self._segment(int(index), int(capacity)))

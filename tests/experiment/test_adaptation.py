@@ -150,7 +150,8 @@ def test_seeds_are_pooled_arms_stand_side_by_side_and_runs_stay_as_they_are(runs
     for words in ("counter/scratch, cleared", "raw return, episode 3", "success, episode 1", "only 2 seeds",
                   "3 episodes a trial (learned with 2)", "return_by_episode.png", "1/trial_0.mp4"):  # fmt: skip
         assert words in said
-    made = {str(p.relative_to(root / "adapt" / "goal")) for p in (root / "adapt").rglob("*") if p.is_file()}
+    made = {str(p.relative_to(root / "adapt" / "goal")) for p in (root / "adapt" / "goal").rglob("*") if p.is_file()}
+    assert {p.name for p in (root / "adapt").iterdir()} == {"goal", ".lock"}
     figures = {f"{name}.png" for name in ("return_by_episode", "reward_by_step", "success_by_step")}
     films = {f"{arm}/scratch/{seed}/trial_0.mp4" for arm in ("counter", "silent") for seed in (0, 1)}
     assert made == figures | films | {"adaptation.json"}

@@ -137,7 +137,7 @@ def _of_transfer(folder: Path, stored: dict) -> SequenceReplay:
             raise UserError(f"the run in {folder} learned from logged data: it has no episodes of its own")
         replay = SequenceReplay(spec, ReplayConfig(memory_map=True), folder / "replay")
         replay.check(state["replay"])
-        replay.load_state(state["replay"], cut=False)
+        replay.read_state(state["replay"])
     return replay
 
 

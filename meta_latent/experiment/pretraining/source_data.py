@@ -101,7 +101,7 @@ def open_replay(model_folder: Path, spec: Spec, heads: int, episodes: int) -> Se
     try:
         replay = SequenceReplay(stored, ReplayConfig(memory_map=True, segment=card["config"]["segment"]), folder, heads)
         state = {**card["state"], "episodes": np.array(card["state"]["episodes"], np.int64).reshape(-1, 3)}
-        replay.load_state(state, cut=False)
+        replay.read_state(state)
     except (LookupError, ArithmeticError, TypeError, ValueError) as error:
         raise UserError(f"{model_folder / NAME} is damaged ({type(error).__name__}): pretrain again or restore it"
                         ) from error  # fmt: skip

@@ -47,7 +47,11 @@ class Watch:
 
 
 def is_stopped(process: subprocess.Popen) -> bool:
-    """Whether a child process is stopped. Changes nothing about what others learn of it."""
+    """Whether a child process is stopped; never where the system cannot say so (macOS before Python 3.13). Changes
+    nothing about what others learn of it.
+    """
+    if not hasattr(os, "waitid"):
+        return False
     try:
         return os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOHANG | os.WNOWAIT) is not None
     except ChildProcessError:  # it has ended, and somebody knows

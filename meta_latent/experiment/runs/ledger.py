@@ -67,7 +67,7 @@ class Ledger:
 def _content(path: Path) -> bytes:
     try:
         return files.read_bytes(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return b""
     except ValueError as error:
         raise UserError(f"{path} cannot be read: {error}; restore or remove it") from error
