@@ -126,8 +126,8 @@ def no_link(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
-def read_bytes(path: Path | str, most: int = LARGEST) -> bytes:
-    """The content of a regular file.
+def read_bytes(path: Path | str, most: int = LARGEST, first: int = -1) -> bytes:
+    """The content of a regular file, or its `first` bytes.
 
     Raises OSError, and ValueError for anything else (a pipe would never end) and for more than `most` bytes.
     """
@@ -139,7 +139,7 @@ def read_bytes(path: Path | str, most: int = LARGEST) -> bytes:
         if status.st_size > most:
             raise ValueError(f"it has more than {most:,} bytes")
         with open(descriptor, "rb", closefd=False) as file:
-            return file.read()
+            return file.read(first)
     finally:
         os.close(descriptor)
 

@@ -15,12 +15,15 @@ TASKS = SUITE.sample("train", 100, 0) * (ROWS // 100)
 
 
 class Still:
-    """Never moves, and counts what it was shown."""
+    """Never moves, and counts what it was shown; `explored`: whether it was asked to explore."""
+
+    explored = None
 
     def begin_task(self, batch_size):
         return torch.zeros(batch_size)
 
     def act(self, step, carry, rng, explore):
+        self.explored = explore
         return torch.zeros(len(carry), 2), carry + 1
 
 
@@ -72,6 +75,21 @@ def test_it_begins_with_the_named_probability_and_is_held_for_zeta_distributed_s
     assert 0.05 < (steps == 2).mean() < 0.25
 
 
+def test_as_many_steps_stray_as_it_begins_and_lasts():
+    """The share of a cycle of waiting, (1 - epsilon) / epsilon steps, and straying."""
+    epsilon, n = 0.1, np.arange(1, 10_000)
+    share = n**-2.0 / (n**-2.0).sum()
+    lasts = (np.minimum(n, LONGEST) * share).sum()
+    found = (actions(epsilon)[0, :, 10:] != 0).any(-1).mean()
+    assert abs(found - lasts / (lasts + (1 - epsilon) / epsilon)) < 0.03
+
+
+def test_rows_stray_each_for_itself():
+    first = actions(1.0)[0, :, 0]
+    kinds, counts = np.unique(first, axis=0, return_counts=True)
+    assert len(kinds) == 4 and counts.min() > ROWS / 8
+
+
 def test_what_strays_is_held_for_the_drawn_steps():
     carries = recorded(0.1, 100)
     lasting = 0
@@ -85,14 +103,26 @@ def test_what_strays_is_held_for_the_drawn_steps():
 
 
 def test_nothing_is_held_over_the_beginning_of_an_episode():
-    class Holding(Recorder):
-        def begin_task(self, batch_size):
-            held = {"left": torch.full((batch_size,), 5), "value": torch.ones(batch_size)}
-            return super().begin_task(batch_size) | held
+    """Something is held from each step to the next, until an episode of the trial ends."""
 
-    seeds = np.arange(10)[:, None]
-    found = play(SUITE.make_vector(TASKS[:10]), Holding(0.0), seeds, Streams(0), explore=True, keep=True)
-    assert not any(trial[0]["action"].any() for trial in found.episodes)
+    class Holding(Recorder):
+        def act(self, step, carry, rng, explore):
+            action, carry = super().act(step, carry, rng, explore)
+            rows = len(action)
+            return action, carry | {"left": torch.full((rows,), 5), "value": torch.ones(rows)}
+
+    seeds = np.arange(6).reshape(3, 2)
+    found = play(SUITE.make_vector(TASKS[:3]), Holding(0.0), seeds, Streams(0), explore=True, keep=True)
+    for trial in found.episodes:
+        for episode in trial:
+            assert not episode["action"][1].any() and (episode["action"][2:] == [1, 0]).all()
+
+
+def test_the_actor_explores_or_not_as_it_is_asked_to():
+    for explore in (True, False):
+        noise = RepeatedNoise(Still(), 0.5)
+        play(SUITE.make_vector(TASKS[:1]), noise, np.zeros((1, 1), int), Streams(0), explore=explore)
+        assert noise.actor.explored is explore
 
 
 @pytest.mark.parametrize(("epsilon", "explore"), [(0.0, True), (1.0, False)])

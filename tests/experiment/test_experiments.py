@@ -174,7 +174,10 @@ def test_a_cell_that_another_process_works_on_is_waited_for(tmp_path, monkeypatc
     cells.schedule(experiment, "toy", [])
     assert ("waits", "3") in told and ("found", "3") in told and ("done", "4") in told
     said = capsys.readouterr().err
-    assert "waits   goal/ivg/scratch/3: another process works on it" in said and "another process finished it" in said
+    assert (
+        "waits   goal/ivg/scratch/3: another process works on it, process " in said
+        and "another process finished it" in said
+    )
 
 
 def test_a_model_that_is_missing_is_told_before_anything_starts(tmp_path, monkeypatch, capsys):
@@ -184,3 +187,10 @@ def test_a_model_that_is_missing_is_told_before_anything_starts(tmp_path, monkey
     command = f"run meta-latent pretrain toy 'transfer.arms=[ivg/pretrained]' 'out={tmp_path / 'a b'}', or name a model"
     assert "was never started" in said and command in said
     assert not list(tmp_path.iterdir())
+
+
+def test_suites_that_a_missing_package_may_have_brought_are_not_called_unknown(tmp_path, capsys):
+    (tmp_path / "mine.yaml").write_text("imports: [no_such_package]\npretrain: {sources: [{suite: mine/x}]}\n")
+    assert cli.main(["pretrain", str(tmp_path / "mine.yaml")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "no_such_package" in line and "mine/x" not in line

@@ -256,6 +256,12 @@ def test_a_run_writes_through_no_link(root, victim, name):
     RunFolder(root, CONFIG).close()  # and the lock is free
 
 
+def test_a_users_own_link_beside_the_files_of_a_run_stays(root, victim):
+    (root / "notes.md").symlink_to(victim)
+    with run_folder.RunFolder(root, {}, seed=0) as folder:
+        folder.finish("done")
+
+
 def test_links_within_the_run_and_to_the_whole_of_it_stay(root, tmp_path):
     (root / "a").write_text("")
     (root / "b").symlink_to("a")
@@ -366,6 +372,33 @@ def test_only_pictures_and_films_of_the_run_are_shown(root, victim, suffix, mark
     notes = []
     assert records.media(root, suffix, notes) == (root / f"a{suffix}",)
     assert len(notes) == 5 and all("is left out" in note for note in notes)
+
+
+def test_a_folder_of_films_that_leads_out_of_its_run_is_left_out(root):
+    private = root.parent / "private"
+    private.mkdir()
+    (private / "holiday.mp4").write_bytes(MP4 + b"data")
+    (root / "videos").symlink_to(private)
+    notes = []
+    assert records.media(root / "videos", ".mp4", notes) == () and "videos/ is left out: it is a link" in notes[0]
+
+
+def test_a_comparison_is_not_written_through_a_link(toy_cell, victim, capsys):
+    root, elsewhere = toy_cell.parents[4], victim.parent / "elsewhere"
+    elsewhere.mkdir()
+    (root / "report").symlink_to(elsewhere)
+    try:
+        assert cli.main(["report", str(root), str(root)]) == 2
+    finally:
+        (root / "report").unlink()
+    assert "leads out of" in capsys.readouterr().err and os.listdir(elsewhere) == []
+
+
+@pytest.mark.parametrize("arms", [[{"a": 1}], [["x"]], [5]])
+def test_arms_of_another_kind_are_not_planned(root, arms):
+    told = {"transfer": {"arms": [*arms, "sac/scratch"], "targets": {"goal": {}}, "seeds": [0]}}
+    (root / "experiment.yaml").write_text(json.dumps(told))
+    assert settings_shown.planned(root) == ({"goal": ["sac/scratch"]}, ["0"])
 
 
 def test_a_report_passes_on_nothing_that_a_link_leads_to(root, tmp_path):

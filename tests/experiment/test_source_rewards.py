@@ -85,6 +85,27 @@ def test_what_can_be_computed_everywhere_has_no_mask():
         assert torch.equal(every[..., k], suite.reward(source.task, batch.reward_inputs, batch.action).float())
 
 
+def test_what_another_environment_pays_itself_is_not_taken_for_ones_own():
+    """Both call their reward "own", and their tasks have equal dynamics."""
+    names = ("mine/plus", "mine/minus")
+    for name in names:
+        task_suites.gymnasium_task(
+            name,
+            "Pendulum-v1",
+            reward={"own": None},
+            max_episode_steps=12,
+            tasks={"train": [{"reward": "own"}], "test": [{"dynamics": {"g": 3.0}, "reward": "own"}]},
+        )
+    try:
+        suites = [task_suites.get(name) for name in names]
+        bound = [BoundTask(name, suite, suite.tasks("train")[0]) for name, suite in zip(names, suites, strict=True)]
+        assert SourceRewards(bound).known.tolist() == [[True, False], [False, True]]
+    finally:
+        for name in names:
+            registry._ENTRIES.pop(name)
+            gymnasium.registry.pop(task_suites.gymnasium_id(name))
+
+
 def test_sources_of_one_name_share_a_reward_where_it_is_known_to_both():
     first, second, other = (BoundTask("x", source.distribution, source.task) for source in sources())
     assert SourceRewards([other, other]).names == ("x",)

@@ -6,8 +6,9 @@ import torch
 
 from meta_latent.algorithms.registry import Algorithm, Arm
 from meta_latent.errors import UserError
+from meta_latent.experiment.learning import cells, starts
 from meta_latent.experiment.learning.starts import adaptation_of, functions_of, latent_parts, with_part
-from meta_latent.experiment.pretraining import model_folder
+from meta_latent.experiment.pretraining import logged_data, model_folder
 from meta_latent.experiment.settings import config, suites
 from meta_latent.experiment.settings.schema import ExperimentConfig
 from meta_latent.models.config import CoreConfig, EncoderConfig, ModelConfig
@@ -154,3 +155,23 @@ def test_rewards_hold_for_imagined_states_where_proprioception_is_what_they_read
     given = f"transfer.targets={{t: {{suite: {suite}, options: {{{options}}}}}}}"
     bound = suites.bind_target(config.load(ExperimentConfig, [], [given]), "t")
     assert functions_of(bound).observed == observed
+
+
+def test_values_stray_where_a_run_says_so_and_the_settings_of_others_stay_as_they_were(toy, tmp_path):
+    """Runs from before `transfer.epsilon` was there go on; learners of their own policy's data never stray."""
+    experiment = toy.experiment(tmp_path, "transfer.epsilon=0.25")
+    assert starts.strays(experiment.transfer, Arm.parse("sac/scratch")) == 0.25
+    assert starts.strays(experiment.transfer, Arm.parse("ppo/scratch")) == 0
+    for given, arm, named in ((0.25, "sac/scratch", True), (0.0, "sac/scratch", False), (0.25, "ppo/scratch", False)):
+        experiment = toy.experiment(tmp_path, f"transfer.epsilon={given}")
+        assert ("epsilon" in cells.narrowed(experiment, "goal", arm, 0, None)["transfer"]) == named
+
+
+def test_a_run_strays(toy, tmp_path):
+    shares = []
+    for epsilon in (0.0, 1.0):
+        run = toy.transfer(tmp_path / str(epsilon), "sac/scratch", f"transfer.epsilon={epsilon}")
+        replay = logged_data.open_run(run)
+        played = [replay.read(k)["action"][1:] for k in range(len(replay.episodes))]
+        shares.append((abs(np.concatenate(played[-2:])) == 1).any(-1).mean())
+    assert shares[0] < 0.2 and shares[1] == 1

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from meta_latent import files
 from meta_latent.errors import UserError, visible
 from meta_latent.experiment.report import comparison, sweep_report, told_tasks
 from meta_latent.experiment.report.build import build
@@ -59,12 +60,14 @@ def run(*names: str | Path | Sequence[str | Path], overrides: Sequence[str] = ()
         raise UserError("report: out= takes the comparison of several runs; name more than one")
     report = build(folders[0], thresholds=thresholds, resamples=draw.resamples, seed=draw.seed)
     say(f"{folders[0] / 'report.html'}: {report['summary']}")
-    if missing := told_tasks.left_out(read_run(folders[0])):
+    if missing := told_tasks.left_out(report["not_imported"]):
         say(missing)
 
 
 def _compare(folders: Sequence[Path], out: Path, thresholds: Sequence[float], draw: Bootstrap) -> None:
     """Write one page of several runs into ``out``, with the gain against pretraining where they differ in that."""
+    if out == folders[0] / "report":
+        files.refuse_links(out, folders[0])
     runs = [read_run(folder) for folder in folders]
     for folder in (folder for folder, run in zip(folders, runs, strict=True) if not run.cells):
         raise UserError(f"{folder} holds no runs to compare: expected transfer/TARGET/ALGORITHM/START/SEED in it")

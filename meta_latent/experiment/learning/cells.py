@@ -16,7 +16,7 @@ from tqdm import tqdm
 from meta_latent.algorithms.registry import Arm
 from meta_latent.errors import Faults, RunError, UserError
 from meta_latent.experiment.learning.loop import Learning
-from meta_latent.experiment.learning.starts import adaptation_of, functions_for
+from meta_latent.experiment.learning.starts import adaptation_of, functions_for, strays
 from meta_latent.experiment.pretraining import model_folder, pretrain, source_data
 from meta_latent.experiment.runs import checkpoint
 from meta_latent.experiment.runs.interrupts import deferred
@@ -26,6 +26,7 @@ from meta_latent.experiment.runs.run_folder import (
     CONFIG,
     RunFolder,
     has_finished,
+    holder,
     in_use,
     refuse_difference,
     settings_sha256,
@@ -92,7 +93,8 @@ def _check_paid_anew(target: BoundTarget, data: str) -> None:
     if bound.distribution.recomputes(bound.task):
         return
     for source in model_folder.read_card(data).get("sources", ()):
-        played = None if "data" in source else Task.from_json(json.dumps(source["task"]))
+        own = "data" not in source and source["suite"] == bound.distribution.name
+        played = Task.from_json(json.dumps(source["task"])) if own else None
         if not bound.distribution.recomputes(bound.task, played):
             raise UserError(
                 f"target {target.name}: its logged data are paid anew, but what it pays ({bound.in_words()}) is known "
@@ -138,6 +140,8 @@ def narrowed(
     narrow["transfer"] = {k: v for k, v in whole["transfer"].items() if k not in others}
     narrow["transfer"][f"budget_{arm.entry.clock}"] = transfer.budget(target, str(arm))
     narrow["transfer"]["adaptation"] = plain(adaptation_of(experiment, arm))
+    if not strays(transfer, arm):  # where it does nothing, runs from before it was there are the same runs
+        del narrow["transfer"]["epsilon"]
     of_others = {"arms"}
     if transfer.stop_at_threshold:  # else they say how a run is read, not what it does
         narrow["transfer"]["thresholds"] = whole["transfer"]["thresholds"]
@@ -361,7 +365,8 @@ def _tell(event: Event) -> None:
     if event.kind == "failed":
         tqdm.write(f"failed  {event.cell.name}: {event.last_line}", file=sys.stderr)
     elif event.kind in ("waits", "again"):
-        tqdm.write(f"waits   {event.cell.name}: another process works on it", file=sys.stderr)
+        tqdm.write(f"waits   {event.cell.name}: another process works on it, {holder(event.cell.log.parent)}",
+                   file=sys.stderr)  # fmt: skip
     elif event.kind == "interrupted":
         tqdm.write(f"interrupted  {event.cell.name}  after {event.seconds:.0f} s", file=sys.stderr)
     elif event.kind == "found":

@@ -92,7 +92,7 @@ class Learning:
         vectors = starts.task_vectors(tasks) if "task" in entry.sees else torch.zeros(len(tasks), 0)
         noise = Noise(self.target.distribution.action_space.shape[0], experiment.random)
         warmup = config.warmup_of(self.target.name) if entry.warmup else 0
-        epsilon = config.epsilon if entry.warmup else 0.0
+        epsilon = starts.strays(config, self.arm)
         settings = CollectorConfig(entry.sees, vectors, warmup, config.head_share, config.side_by_side, epsilon)
         return Collector(self.target, self.seed, settings, noise)
 

@@ -28,7 +28,7 @@ from meta_latent.data.latents import LatentCache
 from meta_latent.data.source import SourceData
 from meta_latent.errors import UserError
 from meta_latent.experiment.pretraining import model_folder, source_data, source_policy
-from meta_latent.experiment.settings.schema import ExperimentConfig
+from meta_latent.experiment.settings.schema import ExperimentConfig, TransferConfig
 from meta_latent.experiment.settings.suites import BoundTarget
 from meta_latent.models.latent_state_model import PIXELS, LatentStateModel
 from meta_latent.models.learner import ModelLearner
@@ -126,6 +126,11 @@ def with_part(model: LatentStateModel, part: str) -> LatentStateModel:
     taken = {k: v for k, v in model.state_dict().items() if k.startswith(PIXELS) == (part == "encoder")}
     new.load_state_dict(taken, strict=False)
     return new
+
+
+def strays(transfer: TransferConfig, arm: Arm) -> float:
+    """`transfer.epsilon` of an arm: 0 for those that learn from their own policy's actions alone."""
+    return transfer.epsilon if arm.entry.warmup else 0.0
 
 
 def adaptation_of(experiment: ExperimentConfig, arm: Arm) -> AdaptationConfig:

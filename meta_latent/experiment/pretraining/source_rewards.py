@@ -7,6 +7,7 @@ own, or what an environment of a user's pays itself) is known in episodes of its
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 import torch
 
@@ -14,7 +15,6 @@ from meta_latent.errors import Faults, UserError
 from meta_latent.experiment.settings.schema import PretrainConfig
 from meta_latent.experiment.settings.suites import BoundTask
 from meta_latent.types import SequenceBatch
-from task_suites import Task
 
 
 class SourceRewards:
@@ -30,7 +30,7 @@ class SourceRewards:
 
     def __init__(self, sources: Sequence[BoundTask], logged: Collection[int] = ()):
         # Logged episodes of a task whose reward is known there alone are its own: others are refused.
-        played = [None if place in logged and _holds(source, None) else source.task
+        played = [replace(source, task=None) if place in logged and _holds(source, None) else source
                   for place, source in enumerate(sources)]  # fmt: skip
         sharing: dict[str, list[int]] = {}
         for place, source in enumerate(sources):
@@ -43,8 +43,12 @@ class SourceRewards:
         name_of = {place: name for name, places in sharing.items() for place in places}
         self.names_of = tuple(name_of[place] for place in range(len(sources)))
         self._functions = {name: sources[places[-1]] for name, places in sharing.items()}
-        self.known = torch.tensor([[name == own or _holds(function, task) for name, function in self._functions.items()]
-                                   for own, task in zip(self.names_of, played, strict=True)])  # fmt: skip
+        self.known = torch.tensor(
+            [
+                [name == own or _holds(function, there) for name, function in self._functions.items()]
+                for own, there in zip(self.names_of, played, strict=True)
+            ]
+        )
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -67,8 +71,9 @@ class SourceRewards:
         return every, known
 
 
-def _holds(function: BoundTask, played: Task | None) -> bool:
-    return function.distribution.recomputes(function.task, played)
+def _holds(function: BoundTask, played: BoundTask | None) -> bool:
+    alike = played is not None and played.distribution.name == function.distribution.name
+    return function.distribution.recomputes(function.task, played.task if alike else None)
 
 
 def _paid(source: BoundTask, inputs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from meta_latent.errors import UserError
-from meta_latent.experiment.report import evaluations, lead, page
+from meta_latent.experiment.report import evaluations, lead, page, told_tasks
 from meta_latent.experiment.report.analysis import analyse
 from meta_latent.experiment.report.numbers import Bootstrap
 from meta_latent.experiment.report.sources import read_run
@@ -44,6 +44,7 @@ def build(
         )
     result = analyse(run, draw, thresholds)
     result |= {"lead": lead.sentence(result), "summary": summary(result)}
+    result["not_imported"] = told_tasks.not_imported(run)
     try:
         atomic_write_bytes(path / "report.json", indented_json(result).encode())
         (path / "report").mkdir(exist_ok=True)

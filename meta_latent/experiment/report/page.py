@@ -107,7 +107,7 @@ def render(run: Run, report: dict[str, Any], draw: Bootstrap) -> str:
             aggregate=[tables.aggregate_row(arm, entry, styles[arm]) for arm, entry in aggregate],
             held_out=held_out_words.table(report["pretraining"]),
             provenance=provenance.of_run(run),
-            left_out=told_tasks.left_out(run),
+            left_out=told_tasks.left_out(report["not_imported"]),
             evaluations=evaluations.FILE,
             success_heads=lambda clock: [(clock, f"to {text.percent(at)} success") for at in SUCCESS_LEVELS],
             intervals=any(len(entry["seeds"]) > 1 for entry in arms),

@@ -35,13 +35,15 @@ def numbers(value: Any) -> tuple[float, ...] | None:
     return None if None in found else tuple(found)
 
 
-def read_bytes(path: Path, most: int = files.LARGEST) -> bytes:
-    """The content of a file of a run. Raises OSError, and ValueError for what is none (`files.read_bytes`) or lies
-    elsewhere: a page that is made to be passed on must not hold whatever a link leads to.
+def read_bytes(path: Path, most: int = files.LARGEST, first: int = -1) -> bytes:
+    """The content of a file of a run, or its `first` bytes.
+
+    Raises OSError, and ValueError for what is none (`files.read_bytes`) or lies elsewhere: a page that is made to be
+    passed on must not hold whatever a link leads to.
     """
     if files.leads_out(path, path.parent):
         raise ValueError("it is a link that leads out of its folder")
-    return files.read_bytes(path, most)
+    return files.read_bytes(path, most, first)
 
 
 MEDIA = {".png": (0, b"\x89PNG\r\n\x1a\n"), ".mp4": (4, b"ftyp")}
@@ -52,9 +54,12 @@ def media(folder: Path, suffix: str, notes: list[str]) -> tuple[Path, ...]:
     """The pictures (".png") or films (".mp4") in ``folder``, in order; notes of what is only called so."""
     found = []
     start, mark = MEDIA[suffix]
+    if files.leads_out(folder, folder.parent):
+        notes.append(f"{folder.name}/ is left out: it is a link that leads out of its run")
+        return ()
     for path in sorted(folder.glob(f"*{suffix}")):
         try:
-            is_one = read_bytes(path, LARGEST_MEDIA)[start:].startswith(mark)
+            is_one = read_bytes(path, LARGEST_MEDIA, start + len(mark))[start:] == mark
         except (OSError, ValueError):
             is_one = False
         if is_one:

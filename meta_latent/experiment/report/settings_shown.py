@@ -33,7 +33,8 @@ def planned(folder: Path) -> tuple[dict[str, list[str]], list[str]]:
     own = {name: mapping(target).get("arms") for name, target in mapping(transfer.get("targets")).items()}
     found = {name: arms or transfer.get("arms") for name, arms in own.items()}
     seeds = transfer.get("seeds")
-    named = {name: arms for name, arms in found.items() if isinstance(arms, list)}
+    named = {name: [arm for arm in arms if isinstance(arm, str)]
+             for name, arms in found.items() if isinstance(arms, list)}  # fmt: skip
     return named, list(map(str, seeds)) if isinstance(seeds, list) else []
 
 

@@ -57,9 +57,11 @@ def not_imported(run: Run) -> list[str]:
     return [name for name in dict.fromkeys(map(str, names)) if name not in sys.modules]
 
 
-def left_out(run: Run) -> str:
-    """A sentence that says what the report lacks because of `not_imported`, and how to have it; "" if nothing."""
-    if not (names := not_imported(run)):
+def left_out(names: Sequence[str]) -> str:
+    """A sentence that says what the report lacks without these packages (`not_imported`), and how to have it; "" if
+    nothing.
+    """
+    if not names:
         return ""
     return (f"Not imported: {', '.join(names)}, which the settings of these runs name; tasks of one's own may lack "
             f"pictures. imports=[{','.join(names)}] runs that code.")  # fmt: skip

@@ -26,6 +26,8 @@ CONFIG = "config.yaml"
 RECORD = "run.json"
 LOCK = ".lock"
 CHECKPOINT = "checkpoints"
+WRITTEN = (".yaml", ".json", ".jsonl", ".log")
+"""Endings of the files that a run writes, beside those in its folders."""
 STATUSES = ("running", "done", "failed", "interrupted")
 _PACKAGES = ("torch", "numpy", "gymnasium", "mujoco", "metaworld", "omegaconf", "safetensors")
 
@@ -45,7 +47,8 @@ class RunFolder:
     may_differ: dotted keys (and all below them) that a resumed run may change, such as "device".
     A run that failed before it saved a checkpoint may be begun again with another config.
     Raises `UserError` if another process holds the folder (naming its pid), if its config differs (naming
-    the first differing key and both values), if the folder cannot be written, or if a link in it leads out of it.
+    the first differing key and both values), if the folder cannot be written, or if what it writes is a link that leads
+    out of it.
     """
 
     def __init__(self, path: Path | str, config: Any, *, seed: int | None = None, may_differ: tuple[str, ...] = ()):
@@ -99,7 +102,9 @@ class RunFolder:
             self.close()
 
     def _open(self, seed: int | None, may_differ: tuple[str, ...]) -> None:
-        files.refuse_links(self.root, self.root)
+        for entry in self.root.iterdir():
+            if entry.is_dir() or entry.suffix in WRITTEN or entry.name == LOCK:  # notes of the user's stay theirs
+                files.refuse_links(entry, self.root)
         files.remove_leftovers(self.root)
         self.record = read_record(self.root)
         self._check_config(may_differ)
@@ -275,6 +280,15 @@ def held(folder: Path) -> Iterator[None]:
         os.close(lock)
 
 
+def holder(folder: Path | str) -> str:
+    """ "process PID", as the last one that took the run folder wrote down, or "process unknown"."""
+    try:
+        pid = files.read_bytes(Path(folder) / LOCK, 32).decode(errors="replace").strip()
+    except (OSError, ValueError):
+        pid = ""
+    return f"process {pid or 'unknown'}"
+
+
 def _lock(folder: Path) -> int:
     # The kernel releases the lock with the process, so a kill leaves nothing to clean up.
     descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
@@ -290,9 +304,8 @@ def _claim(descriptor: int, folder: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        pid = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
         raise UserError(
-            f"{folder} is in use by process {pid}; wait for it, stop it, or choose another folder with out="
+            f"{folder} is in use by {holder(folder)}; wait for it, stop it, or choose another folder with out="
         ) from None
     os.ftruncate(descriptor, 0)
     os.write(descriptor, str(os.getpid()).encode())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -45,10 +46,16 @@ def load_with_origins(schema: type[Schema], name: str, overrides: Sequence[Overr
             with faults.noted():
                 raise error
             with faults.noted():  # told with what else is wrong, not after it
-                for suite in _suites(config.merged(schema, [source], given)[0]):
+                settings = config.merged(schema, [source], given)[0]
+                # A package that could not be imported may have brought them.
+                for suite in _suites(settings) if _are_imported(settings.get("imports")) else ():
                     with faults.noted():
                         suites.require(suite)
         raise
+
+
+def _are_imported(packages: Any) -> bool:
+    return not packages or (isinstance(packages, list) and all(str(name) in sys.modules for name in packages))
 
 
 def _suites(settings: Mapping[str, Any]) -> list[str]:
