@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SECTION = re.search(r"^## What a fall changes\n(.*?)^## ", (ROOT / "docs" / "ivg.md").read_text(), re.M | re.S)[1]
+PAGE = (ROOT / "docs" / "ivg.md").read_text()
+SECTION = re.search(r"^## What a fall changes\n(.*?)^## ", PAGE, re.M | re.S)[1]
 RUNS = json.loads((ROOT / "docs" / "ivg_ends.json").read_text())["runs"]
 
 
@@ -37,3 +38,24 @@ def test_the_second_seed_is_told_as_far_as_it_went():
     assert f"after {learned[-1][0]:,} steps, at {learned[-1][1]:.2f} ({best:.2f} at best)" in text
     assert f"with ends ignored after {ignored[-1][0]:,}, too early" in text
     assert all("stopped" in RUNS[name] for name in ("ends_s11", "no_ends_s11"))
+
+
+TRIED = json.loads((ROOT / "docs" / "ivg_tried.json").read_text())
+
+
+@pytest.mark.parametrize(("row", "name"), [
+    ("seed 10, the pilot", "stack_values_stray_to_ends"), ("seed 0", "stack_preset_seed_0"),
+    ("seed 1", "stack_preset_seed_1"), ("seed 10, values stray to anywhere in their range", "stack_values_stray"),
+    ("seed 10, `pessimism` 0.25 in place of 1", "stack_values_stray_less_pessimism")])  # fmt: skip
+def test_what_letting_go_takes_is_what_was_measured(row, name):
+    curve = TRIED["runs"][name]["curve"]
+    held = next(a[0] for a, b in zip(curve, curve[1:], strict=False) if min(a[1], b[1]) >= 0.7)
+    success = ", ".join(f"{point[2]:.2f}" for point in curve[-4:])
+    assert f"| {row} | {held:,} | {success} | {curve[-1][0]:,} |" in PAGE
+
+
+def test_how_episodes_end_is_what_was_counted():
+    counts = {key: value for key, value in TRIED["of_60_episodes"].items() if key not in ("what", "columns")}
+    assert len(counts) == 6 and [sum(column) for column in zip(*counts.values(), strict=True)] == [60, 60, 60]
+    for values in counts.values():
+        assert f"| {' | '.join(map(str, values))} |" in PAGE
