@@ -156,6 +156,16 @@ def test_chance_is_named_in_plain_words():
     assert lead._chance(0, 2) == "; on each of these chance could explain it"
 
 
+def test_nothing_is_paid_back_beside_a_ratio_that_is_unsettled(many, monkeypatch):
+    def said():
+        styles = dict.fromkeys(many[1]["aggregate"], 0)
+        return str([card["more"] for card in lead.headlines(many[1], styles)])
+
+    assert "paid back" in said()
+    monkeypatch.setattr(text, "claim", lambda found: ("unsettled", ""))
+    assert "paid back" not in said()
+
+
 def test_the_summary_says_when_pretraining_is_paid_back(many):
     assert "by the medians paid back after" in many[1]["summary"]
 

@@ -125,6 +125,15 @@ def test_the_lead_makes_no_claim_of_unfinished_runs(tmp_path):
     assert lead.headlines(nobody, {"ivg/scratch": 0})[0]["value"] == "not reached yet"
 
 
+def test_what_is_known_before_all_runs_have_ended_is_so_far(tmp_path):
+    for seed in range(3):
+        write_cell(tmp_path, "t", "ivg/pretrained", seed, ramp(300))
+        write_cell(tmp_path, "t", "ivg/scratch", seed, ramp(900))
+    assert build(tmp_path, resamples=50)["lead"].startswith("ivg/pretrained reached score 0.8 in fewer")
+    write_cell(tmp_path, "t", "ivg/scratch", 3, ramp(900, budget=200), status="running")
+    assert build(tmp_path, resamples=50)["lead"].startswith("So far, ivg/pretrained reached score 0.8 in fewer")
+
+
 def test_an_arm_whose_runs_of_one_target_are_all_unfinished_has_no_score_over_all(tmp_path):
     for arm in ("ivg/pretrained", "ivg/scratch"):
         for seed in range(2):

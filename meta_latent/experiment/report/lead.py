@@ -52,10 +52,16 @@ def _of_pair(report: dict[str, Any], arm: str, base: str) -> str:
         open_runs = _unfinished(t["arms"][one] for t in asked.values() for one in (arm, base))
         if open_runs:
             return f"Whether {arm} reaches {place} in fewer {unit} than {base} is not known yet: {open_runs}."
+    so_far = "So far, " * _is_open(report, asked, (arm, base))
     if not faster:
-        return f"{arm} did not reach {place} in fewer {unit} than {base}{'' if len(asked) == 1 else ' on any target'}."
+        return f"{so_far}{arm} did not reach {place} in fewer {unit} than {base}{'' if len(asked) == 1 else ' on any target'}."
     where = f" on {listed(faster)}" if len(faster) == len(asked) < 3 else f" on {len(faster)} of {len(asked)} targets"
-    return f"{arm} reached {place} in fewer {unit} than {base}{where}{_chance(len(sure), len(faster))}."
+    return f"{so_far}{arm} reached {place} in fewer {unit} than {base}{where}{_chance(len(sure), len(faster))}."
+
+
+def _is_open(report: dict[str, Any], targets: Iterable[str], arms: Sequence[str]) -> bool:
+    """Whether runs of these arms on these targets are still to come, or to finish."""
+    return any(c["status"] != "done" for c in report["cells"] if c["target"] in targets and c["arm"] in arms)
 
 
 def _chance(sure: int, faster: int) -> str:
@@ -137,7 +143,7 @@ def _claimed(report: dict[str, Any], target: dict[str, Any], arm: str, base: str
     more = [f"in time: {text.claim(in_time)[0]}" + (f"; in CPU time: {text.claim(cpu)[0]}" if cpu else "")]
     for at in target["thresholds"][1:]:
         more.append(f"to {text.threshold(at)}: {text.claim(entry['speedup'][level(at)][base])[0]}")
-    if report["pretraining"] and uses_pretraining(arm):
+    if report["pretraining"] and uses_pretraining(arm) and settled:
         paid = paid_back(claim, in_time, report["pretraining"], target["clock"])
         more.append("pretraining paid back after " + ", ".join(paid) if paid else "pretraining not paid back")
     return {"value": value, "small": not settled, "phrase": phrase, "detail": detail, "more": more, "arm": arm}
