@@ -54,7 +54,8 @@ def _of_pair(report: dict[str, Any], arm: str, base: str) -> str:
             return f"Whether {arm} reaches {place} in fewer {unit} than {base} is not known yet: {open_runs}."
     so_far = "So far, " * _is_open(report, asked, (arm, base))
     if not faster:
-        return f"{so_far}{arm} did not reach {place} in fewer {unit} than {base}{'' if len(asked) == 1 else ' on any target'}."
+        anywhere = "" if len(asked) == 1 else " on any target"
+        return f"{so_far}{arm} did not reach {place} in fewer {unit} than {base}{anywhere}."
     where = f" on {listed(faster)}" if len(faster) == len(asked) < 3 else f" on {len(faster)} of {len(asked)} targets"
     return f"{so_far}{arm} reached {place} in fewer {unit} than {base}{where}{_chance(len(sure), len(faster))}."
 
