@@ -60,7 +60,7 @@ def test_readme_says_what_trials_found():
                for name, target in (("meld_toy", "sparse"), ("mb_mpo_toy", "rotated"))}  # fmt: skip
     assert "{:.1f} in the first episode, {:.1f} in the second, of at most {:.1f}".format(
         *toy["meld"], optimum["meld_toy"]) in text  # fmt: skip
-    assert f"cleared in between: {toy['no_carry'][1]:.1f})" in text
+    assert f"trained without carrying the belief on: {toy['no_carry'][1]:.1f})" in text
     said = f"from {turned[0]:.1f} to {turned[1]:.1f} in one policy-gradient step and to {turned[3]:.1f} in three"
     assert f"{said}, where the optimum is {optimum['mb_mpo_toy']:.1f}." in text
 

@@ -1,9 +1,8 @@
 """Sequence replay: whole episodes in append-only segments, images in uint8, each frame stored once.
 
-A segment is a folder with one raw file per array. Episodes never straddle segments. A checkpoint names the
-segments and how many steps of each count (`state`); opening with that state drops whatever was written after
-it. Old segments leave memory when the capacity is exceeded and leave the disk at `prune`, after the next
-checkpoint.
+A segment is a folder with one raw file per array. Episodes never straddle segments. A checkpoint names the segments and
+how many steps of each count (`state`); opening with that state drops whatever was written after it. Old segments leave
+memory when the capacity is exceeded and leave the disk at `prune`, after the next checkpoint.
 """
 
 from __future__ import annotations
@@ -27,9 +26,7 @@ FLAGS = ("is_first", "is_last", "is_terminal", "is_task_first")
 
 @dataclass(frozen=True)
 class ReplayConfig:
-    """capacity: environment steps kept. memory_map: read images from disk instead of memory. segment: steps
-    a file.
-    """
+    """capacity: environment steps kept. memory_map: read images from disk, not from memory. segment: steps a file."""
 
     capacity: int = count(100_000)
     memory_map: bool = False
@@ -366,8 +363,7 @@ class SequenceReplay:
     def check(self, state: dict) -> None:
         """Raise `UserError` if the files are shorter than `state` says; nothing is changed."""
         for index, _, steps in state["segments"]:
-            # Mapped: such a segment takes no memory.
-            Segment(self.spec, int(index), 0, self.folder, mapped=True).check(int(steps))
+            Segment(self.spec, int(index), 0, self.folder, mapped=True).check(int(steps))  # mapped: takes no memory
 
     def load_state(self, state: dict) -> None:
         """Reopen the segments of `state()`; later writes are cut off."""
