@@ -29,7 +29,8 @@ class SourceRewards:
     """
 
     def __init__(self, sources: Sequence[BoundTask], logged: Collection[int] = ()):
-        # Logged episodes of a task whose reward is known there alone are its own: others are refused.
+        # Logged episodes of a task whose reward is known there alone are taken for its own; where inputs tell
+        # (Meta-World), others are refused.
         played = [replace(source, task=None) if place in logged and _holds(source, None) else source
                   for place, source in enumerate(sources)]  # fmt: skip
         sharing: dict[str, list[int]] = {}
