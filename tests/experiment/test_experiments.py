@@ -69,7 +69,7 @@ def test_a_folder_of_runs_holds_the_settings_they_began_with(tmp_path, monkeypat
     monkeypatch.chdir(moved.parent)
     assert meta_latent.configure("./toy").transfer.seeds == (9,)
     assert meta_latent.configure("toy").transfer.seeds != (9,)  # the preset, whatever lies here
-    with pytest.raises(UserError, match="there is no configs/experiment/"):
+    with pytest.raises(UserError, match="there is no folder of runs "):
         meta_latent.configure(tmp_path)
 
 

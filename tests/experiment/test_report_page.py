@@ -271,6 +271,17 @@ def test_machine_and_date_are_told(many):
     assert "fabricated-os, 2 cores" in said and "2024-05-01" in said
 
 
+def test_as_many_things_to_know_are_announced_as_are_told(tmp_path):
+    """Two arms lack a seed that a third has: one sentence."""
+    for arm, seeds in (("a/scratch", (0,)), ("b/scratch", (0,)), ("c/scratch", (0, 1))):
+        for seed in seeds:
+            write_cell(tmp_path, "t", arm, seed, ramp(300))
+    warnings = build(tmp_path, resamples=50)["warnings"]
+    page = page_of(tmp_path)
+    block = page[page.index('id="warnings"') :].partition("</details>")[0]
+    assert len(warnings) > block.count("<li>") == int(re.search(r"(\d+) things? to know", block)[1])
+
+
 def test_warnings_of_a_kind_stand_together():
     found = dict(grouped([
         "t, a/x: 1 of 3 runs did not reach the threshold 0.8.", "t, b/x: only 1 seed; nothing is known.",

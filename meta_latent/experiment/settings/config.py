@@ -133,6 +133,8 @@ def find(group: str, name: str) -> Path:
             return path
     if name.endswith((".yaml", ".yml")):
         raise UserError(f"there is no file {name}")
+    if group == "experiment" and os.sep in name:
+        raise UserError(f"there is no folder of runs {name}, nor an experiment of this name")
     raise UserError(f"there is no configs/{group}/{name}.yaml{structure.nearest(name, choices(group))}")
 
 
