@@ -10,7 +10,8 @@ from dataclasses import dataclass, fields
 import numpy as np
 import torch
 
-from meta_latent.data.replay import SequenceReplay, draw_windows
+from meta_latent.data.replay import SequenceReplay
+from meta_latent.data.windows import draw_windows
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from meta_latent.data.segments import Segment, layout, segment_folder
+from meta_latent.data.windows import draw_windows
 from meta_latent.errors import UserError
 from meta_latent.ranges import count
 from meta_latent.types import SequenceBatch, Spec, Transitions
@@ -382,19 +383,3 @@ class SequenceReplay:
         by_index = {segment.index: segment for segment in self.segments}
         self.episodes = [Episode.of(self.evicted + k, by_index[int(i)], int(a), int(b))
                          for k, (i, a, b) in enumerate(state["episodes"])]  # fmt: skip
-
-
-def draw_windows(
-    lengths: np.ndarray, length: int, count: int, rng: np.random.Generator, advice: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """`count` windows of `length`, uniform over all windows within sequences of `lengths`: which (count,) and
-    from where (count,). Raises UserError with `advice` if all are shorter.
-    """
-    windows = np.maximum(lengths - length + 1, 0)
-    if windows.sum() == 0:
-        raise UserError(
-            f"the longest stored episode has {lengths.max(initial=0)} observations, windows take {length}: {advice}"
-        )
-    flat, ends = rng.integers(windows.sum(), size=count), windows.cumsum()
-    which = np.searchsorted(ends, flat, side="right")
-    return which, flat - (ends - windows)[which]
