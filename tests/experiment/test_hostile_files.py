@@ -141,11 +141,15 @@ def test_as_many_levels_as_settings_have_are_read(tmp_path):
 
 
 def test_a_yaml_without_end_does_not_end_the_process(tmp_path):
-    """In a process of its own: the parser's recursion is C, and would take all of this one with it."""
+    """In a process of its own: the parser's recursion is C, and would take all of this one with it.
+
+    Some builds of libyaml have a limit of their own, in other words.
+    """
     (tmp_path / "x.yaml").write_text("a: " + "[" * 100_000)
     argv = [sys.executable, "-m", "meta_latent", "config", str(tmp_path / "x.yaml")]
     found = subprocess.run(argv, capture_output=True, text=True)
-    assert found.returncode == 2 and found.stderr.count("\n") == 1 and "levels deep" in found.stderr
+    assert found.returncode == 2 and found.stderr.count("\n") == 1
+    assert "x.yaml" in found.stderr and ("levels deep" in found.stderr or "nesting depth" in found.stderr)
 
 
 @pytest.mark.parametrize(("given", "words"), [
