@@ -199,7 +199,7 @@ def _gain(points: list[dict]) -> str:
     for target in dict.fromkeys(point["target"] for point in points):
         own = {p["pretraining_env_steps"]: p["ratio"] for p in points if p["target"] == target}
         after = [
-            f"{times(ratio['value'], ratio['lower_bound'])} after {count(steps)}"
+            f"{times(ratio['value'], ratio['lower_bound'], ratio.get('upper_bound', False))} after {count(steps)}"
             for steps, ratio in sorted(own.items())
         ]
         text.append(f"Speed-up on {target} by steps of pretraining: {', '.join(after)}.")
@@ -225,7 +225,7 @@ def _rows(arm: str, found: dict, target: dict) -> list[list[str]]:
     rows = []
     for at in map(level, target["thresholds"]):
         claim = found["speedup"][at].get(found.get("base"), {})
-        speedup = times(claim.get("ratio"), claim.get("lower_bound", False))
+        speedup = times(claim.get("ratio"), claim.get("lower_bound", False), claim.get("upper_bound", False))
         if claim.get("ratio") is not None:
             speedup = _with(speedup, claim["interval"], times)
         seconds = median(found["medians"]["seconds_to_thresholds"][at], duration)

@@ -78,6 +78,14 @@ def crossing(curve: Curve, threshold: float) -> int | None:
     return threshold_index(np.where(curve.trained, curve.scores, -np.inf), threshold)
 
 
+def held_at_first(curve: Curve, threshold: float) -> bool:
+    """Whether ``curve`` reached ``threshold`` with no evaluation before that was below it: when is known from above
+    only, and an agent that began there looks the same.
+    """
+    index = crossing(curve, threshold)
+    return index is not None and not (curve.scores[:index] < threshold).any()
+
+
 def time_to_threshold(curve: Curve, threshold: float, unit: str | None = None) -> float | None:
     """Time, in ``unit`` (None: the curve's axis), of the evaluation that :func:`crossing` names; None = censored.
 

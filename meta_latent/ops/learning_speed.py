@@ -9,7 +9,8 @@ there is a single run, whose variation nobody has seen. With fewer than five see
 
 Censoring. A run that was watched until ``c`` without holding the threshold has a time to threshold somewhere
 in ``(c, inf]``. It is never given a number: medians are computed twice, with ``c`` and with ``inf`` in its
-place, and a claim uses whichever of the two makes it weaker. A run that is unfinished (interrupted, or still
+place, and a claim uses whichever of the two makes it weaker. A run that held it at its first evaluation has a time
+somewhere in ``[0, c]``, and is treated alike. A run that is unfinished (interrupted, or still
 running) tells nothing after ``c`` that the others do not tell: its weight goes to those that were watched
 longer (:mod:`meta_latent.ops.survival`).
 """
@@ -24,20 +25,21 @@ import scipy.integrate
 import scipy.stats
 
 from meta_latent.ops import survival
-from meta_latent.ops.learning_curve import Curve, time_to_threshold
+from meta_latent.ops.learning_curve import Curve, held_at_first, time_to_threshold
 
 LEVEL = 0.95
 RESAMPLES = 2000
 FEW_SEEDS = 5
 UNFINISHED = "too many runs are unfinished to tell"
+AT_FIRST = "the threshold was held at a first evaluation, and how much earlier is not known"
 
 
 @dataclass(frozen=True)
 class Times:
-    """Times to threshold of S runs: ``lower`` (S,) and ``upper`` (S,) bounds, equal where the run reached it.
+    """Times to threshold of S runs: ``lower`` (S,) and ``upper`` (S,) bounds, equal where the run was seen reaching it.
 
-    A censored run has ``lower`` = how long it was watched and ``upper`` = inf. ``unfinished`` (S,) bool (None: none
-    is): which of these were cut short, by nothing that they did.
+    A run that held it at its first evaluation has ``lower`` = 0. A censored run has ``lower`` = how long it was watched
+    and ``upper`` = inf. ``unfinished`` (S,) bool (None: none is): which were cut short, by nothing that they did.
     """
 
     lower: np.ndarray
@@ -55,7 +57,9 @@ class Times:
         """
         reached = [time_to_threshold(curve, threshold, unit) for curve in curves]
         watched = [float(getattr(curve, unit or curve.axis)[-1]) for curve in curves]
-        lower = [w if r is None else r for r, w in zip(reached, watched, strict=True)]
+        at_first = [held_at_first(curve, threshold) for curve in curves]
+        known = [0.0 if first else r for r, first in zip(reached, at_first, strict=True)]
+        lower = [w if k is None else k for k, w in zip(known, watched, strict=True)]
         upper = [np.inf if r is None else r for r in reached]
         return cls(np.array(lower), np.array(upper), np.array([curve.unfinished for curve in curves]))
 
@@ -109,14 +113,15 @@ class Ratio:
     """A ratio and what may be claimed of it.
 
     ``value``: None = no claim (``reason`` says why). ``lower_bound``: the true ratio is at least ``value``
-    (written ``>``). ``interval``: ``(low, high)``, ``high`` inf where it is open; None without a claim and
-    where an arm has a single run.
+    (written ``>``). ``upper_bound``: at most (``≤``). ``interval``: ``(low, high)``, ``high`` inf where it is open;
+    None without a claim and where an arm has a single run.
     """
 
     value: float | None
     lower_bound: bool = False
     interval: tuple[float, float] | None = None
     reason: str = ""
+    upper_bound: bool = False
 
 
 def speedup(
@@ -134,6 +139,8 @@ def speedup(
     - base's median censored: ``median(base with watched times) / median(learner)``, a lower bound, usually budget /
       median;
     - learner's median censored: no claim; nor where unfinished runs of base leave a bound that is not above 1.
+    - learner's median run held it at its first evaluation: a lower bound; base's: an upper bound, where that is at
+      most 1, and no claim otherwise.
     - ``resolution`` (the evaluation interval): a learner time below it, such as a threshold met before the
       first step, counts as ``resolution``, which makes the ratio a lower bound instead of infinite.
 
@@ -149,11 +156,15 @@ def speedup(
     if max(learner_high, resolution) <= 0.0:
         return Ratio(None, reason="the threshold held before the first step; a ratio needs the evaluation interval")
     # The weakest reading divides the least that base can have taken by the most that learner can have taken.
-    value = base_low / max(learner_high, resolution)
+    value, upper_bound = base_low / max(learner_high, resolution), False
     # It is a bound, not a value, as soon as one of the medians is known by a bound only.
     bounded = base_low != base_high or learner_low != learner_high or learner_low < resolution
     if value <= 1.0 and base_low != base_high and base.unfinished.any():
         return Ratio(None, reason=UNFINISHED)
+    if base_low <= 0.0 < base_high:
+        if learner_low < max(resolution, base_high):
+            return Ratio(None, reason=AT_FIRST)
+        value, bounded, upper_bound = base_high / learner_low, False, True
     interval = None
     if min(learner.lower.size, base.lower.size) > 1:
         base_lows, base_highs = base.resample(rng, resamples)
@@ -164,7 +175,7 @@ def speedup(
             strongest = base_highs / np.where(learner_lows < resolution, 0.0, learner_lows)
         strongest[np.isnan(strongest)] = np.inf  # 0 / 0: both met it at once, anything is possible
         interval = (percentile_interval(weakest, level)[0], percentile_interval(strongest, level)[1])
-    return Ratio(value, bool(bounded), interval)
+    return Ratio(value, bool(bounded), interval, upper_bound=upper_bound)
 
 
 def jumpstart(curve: Curve, base: Sequence[Curve]) -> float | None:

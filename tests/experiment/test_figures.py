@@ -179,8 +179,15 @@ def test_censored_times_are_open_arrows():
     assert [t.get_text() for t in axes.get_yticklabels()] == ["fast", "slow"]
     row = time_figures.TimeRow("one", 0, (100,), (), (100, 100), None, unfinished=(70,))
     one = time_figures.times_to_threshold([row], "updates").axes[0]
-    assert [line.get_marker() for line in one.lines] == ["o", ">", "x", "D"]  # no bar without an interval
+    assert [line.get_marker() for line in one.lines] == ["o", ">", "<", "x", "D"]  # no bar without an interval
     assert one.get_xlabel() == "updates to threshold"
+
+
+def test_runs_there_at_their_first_evaluation_point_back():
+    row = time_figures.TimeRow("one", 0, (300,), (), (0, 240), (0, 300), at_first=(240, 240))
+    axes = time_figures.times_to_threshold([row]).axes[0]
+    drawn = {(line.get_marker(), tuple(np.ravel(line.get_xdata()))) for line in axes.lines}
+    assert {("<", (240, 240)), ("<", (240,)), ("o", (300,))} <= drawn and "D" not in dict(drawn)
 
 
 def test_gain_marks_lower_bounds_and_missing_claims():

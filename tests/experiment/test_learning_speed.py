@@ -146,6 +146,25 @@ def test_threshold_met_before_the_first_step_counts_as_one_evaluation_interval()
     assert ls.speedup(times(0, 0), times(5, 5), rng()).value is None
 
 
+def test_what_is_held_at_the_first_evaluation_is_known_from_above_only():
+    early, late, seen = curve([0.9, 0.9], start=240), curve([0.1, 0.1, 0.9, 0.9]), curve([0.1, 0.9, 0.9])
+    lucky = Curve([0, 100, 200], [0, 5, 9], [0, 1, 2], [0.9, 0.9, 0.9])  # nothing was below before it either
+    cold = Curve([0, 100, 200], [0, 5, 9], [0, 1, 2], [0.1, 0.9, 0.9])
+    for one, (low, high) in ((early, (0, 240)), (late, (200, 200)), (seen, (100, 100)), (lucky, (0, 100)),
+                             (cold, (100, 100))):  # fmt: skip
+        found = ls.Times.of([one], 0.8)
+        assert (found.lower[0], found.upper[0]) == (low, high) == found.median()
+    at_first, slow, quick = (ls.Times.of([c] * 3, 0.8) for c in (early, curve([0.1] * 9 + [0.9] * 2), seen))
+    ratio = ls.speedup(at_first, slow, rng(), resolution=100)
+    assert (ratio.value, ratio.lower_bound, ratio.interval) == (900 / 240, True, (900 / 240, math.inf))
+    ratio = ls.speedup(slow, at_first, rng(), resolution=100)
+    assert (ratio.value, ratio.lower_bound, ratio.upper_bound) == (pytest.approx(240 / 900), False, True)
+    assert ratio.interval == (0, 240 / 900)
+    for learner in (at_first, quick):  # 1.00× and 2.4×, if 240 were when it was reached
+        ratio = ls.speedup(learner, at_first, rng(), resolution=100)
+        assert ratio.value is None and ratio.reason == ls.AT_FIRST
+
+
 def test_interval_of_a_speedup_covers_the_true_ratio():
     """Log-normal times, true ratio of medians 3, 21 runs: a 95 % interval covers it about that often, a 50 %
     one doesn't.

@@ -176,6 +176,55 @@ def test_training_metrics_reach_the_page_with_their_meaning(tmp_path):
     assert text.count('aria-label="Training metric') == 2
 
 
+def held(root, arm, at, seeds=3, **facts):
+    """Runs that hold 0.8 from their evaluation at ``at`` steps on, the first one at 100."""
+    rows = [(steps, 0.9 if steps >= at else 0.1) for steps in range(100, 1001, 100)]
+    for seed in range(seeds):
+        write_cell(root, "t", arm, seed, rows, facts=new_facts, **facts)
+
+
+def test_a_threshold_that_the_first_evaluation_holds_makes_bounds(tmp_path):
+    held(tmp_path, "a/pretrained", 100, compared_with="a/scratch")
+    held(tmp_path, "a/scratch", 300)
+    report = build(tmp_path, resamples=50)
+    arms = report["targets"]["t"]["arms"]
+    fast, claim = arms["a/pretrained"], arms["a/pretrained"]["speedup"]["0.8"]["a/scratch"]
+    assert fast["at_first_evaluation"] == {"0.8": [True] * 3} and fast["steps_to_thresholds"] == {"0.8": [100] * 3}
+    assert arms["a/scratch"]["at_first_evaluation"] == {"0.8": [False] * 3}
+    assert (claim["ratio"], claim["lower_bound"], claim["upper_bound"], claim["saved_steps"]) == (3, True, False, 200)
+    assert report["lead"].endswith("on t; at its first evaluation on t.") and "at least 3.0× on t" in report["summary"]
+    text = words(tmp_path)
+    assert "≤ 100 [0, 100] 3 / 3 3 at the first evaluation" in text and "after 100" not in text
+    assert "a/pretrained was there at or before 100 environment steps, the first evaluation" in text
+    assert "t, a/pretrained: 3 of 3 runs held the threshold 0.8 at the first evaluation; how much earlier" in text
+
+
+def test_where_the_base_is_there_at_its_first_evaluation_no_gain_is_known(tmp_path):
+    held(tmp_path, "a/scratch", 100)
+    held(tmp_path, "a/pretrained", 400, compared_with="a/scratch")
+    report = build(tmp_path, resamples=50)
+    claim = report["targets"]["t"]["arms"]["a/pretrained"]["speedup"]["0.8"]["a/scratch"]
+    assert (claim["ratio"], claim["lower_bound"], claim["upper_bound"]) == (0.25, False, True)
+    assert "the ratio is ≤ 0.25×, no gain" in report["summary"] and "≤ 0.25×" in words(tmp_path)
+    held(tmp_path / "both", "a/pretrained", 100, compared_with="a/scratch")
+    held(tmp_path / "both", "a/scratch", 100)
+    write_pretraining(tmp_path / "both")
+    report = build(tmp_path / "both", resamples=50)
+    claim = report["targets"]["t"]["arms"]["a/pretrained"]["speedup"]["0.8"]["a/scratch"]
+    assert (claim["ratio"], claim["saved_steps"]) == (None, None)
+    assert report["lead"].endswith("is not known: a/scratch was there at its first evaluation.")
+
+
+def test_arms_that_nothing_is_compared_with_are_told_as_bounds_too(tmp_path):
+    held(tmp_path, "a/scratch", 100)
+    held(tmp_path, "b/scratch", 300)
+    lead = build(tmp_path, resamples=50)["lead"]
+    assert lead == ("On t, a/scratch reached 0.8 at or before 100 environment steps, the first evaluation, b/scratch "
+                    "after 300.")  # fmt: skip
+    text = words(tmp_path)
+    assert "≤ 100 environment steps to score 0.8: a/scratch, the first of 2 arms; the first evaluation held it" in text
+
+
 def test_raw_scores_are_called_raw(tmp_path):
     facts = {"floor": None, "reference": None, "thresholds": [], "stopped_at": None}
     pair(tmp_path, target="raw", **facts)

@@ -163,7 +163,7 @@ def break_even(
     ``at_most``: savings were lower bounds.
     """
     if not saved or any(steps is None for steps in saved):
-        return {"targets": None, "reason": "a target was not learned, so its saving is unknown"}
+        return {"targets": None, "reason": "what was saved on a target is unknown"}
     mean = float(np.mean(saved))
     if mean <= 0:
         words = {"env_steps": "no environment steps were saved", "seconds": "no time was saved"}

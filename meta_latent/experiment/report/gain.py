@@ -75,7 +75,8 @@ def gain_points(runs: Sequence[Run], draw: Bootstrap, thresholds: Sequence[float
             first = target["threshold"]
             claim = claims.get(level(first), {}).get(base) if first is not None else None
             if claim:
-                ratio = ls.Ratio(claim["ratio"], claim["lower_bound"], _open(claim["interval"]))
+                ratio = ls.Ratio(claim["ratio"], claim["lower_bound"], _open(claim["interval"]),
+                                 upper_bound=claim["upper_bound"])  # fmt: skip
                 points.append(time_figures.GainPoint(report["pretraining"]["env_steps"], name, ratio))
     return points
 

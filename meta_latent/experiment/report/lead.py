@@ -24,6 +24,11 @@ def unreached(report: dict[str, Any]) -> bool:
     return any(asked) and not any(count for reached in asked for count in reached.values())
 
 
+def at_first(entry: dict[str, Any], at: str) -> list[bool]:
+    """Per run of an arm whether it held threshold ``at`` from its first evaluation on; older reports did not say."""
+    return entry.get("at_first_evaluation", {}).get(at, [])
+
+
 def sentence(report: dict[str, Any]) -> str:
     """What is known, and no more."""
     targets = report["targets"]
@@ -52,12 +57,29 @@ def _of_pair(report: dict[str, Any], arm: str, base: str) -> str:
         open_runs = _unfinished(t["arms"][one] for t in asked.values() for one in (arm, base))
         if open_runs:
             return f"Whether {arm} reaches {place} in fewer {unit} than {base} is not known yet: {open_runs}."
+    if not faster and any(claim["reason"] == ls.AT_FIRST for claim in claims.values()):
+        why = f"{base} was there at its first evaluation"
+        return f"Whether {arm} reaches {place} in fewer {unit} than {base} is not known: {why}."
     so_far = "So far, " * _is_open(report, asked, (arm, base))
     if not faster:
         anywhere = "" if len(asked) == 1 else " on any target"
         return f"{so_far}{arm} did not reach {place} in fewer {unit} than {base}{anywhere}."
     where = f" on {listed(faster)}" if len(faster) == len(asked) < 3 else f" on {len(faster)} of {len(asked)} targets"
-    return f"{so_far}{arm} reached {place} in fewer {unit} than {base}{where}{_chance(len(sure), len(faster))}."
+    chance = _chance(len(sure), len(faster))
+    return f"{so_far}{arm} reached {place} in fewer {unit} than {base}{where}{chance}{_at_once(asked, arm, faster)}."
+
+
+def _at_once(targets: dict[str, Any], arm: str, faster: Sequence[str]) -> str:
+    """On which of the targets on which ``arm`` was faster its median run was there at its first evaluation."""
+    medians = {n: targets[n]["arms"][arm]["medians"]["steps_to_thresholds"] for n in faster}
+    found = [n for n in faster if _bounded(medians[n][level(targets[n]["thresholds"][0])])]
+    return f"; at its first evaluation on {listed(found)}" if found else ""
+
+
+def _bounded(median: Sequence[float | None]) -> bool:
+    """Whether a median is known from above only."""
+    low, high = median
+    return high is not None and low != high
 
 
 def _is_open(report: dict[str, Any], targets: Iterable[str], arms: Sequence[str]) -> bool:
@@ -80,22 +102,32 @@ def _unfinished(entries: Iterable[dict[str, Any]]) -> str:
     return f"{sum(cut)} of {len(cut)} evaluated runs {'is' if sum(cut) == 1 else 'are'} unfinished" if any(cut) else ""
 
 
-def _ranked(target: dict[str, Any], at: str) -> list[tuple[float, str]]:
-    """(median steps to threshold ``at``, arm) of the arms whose median run reached it, the fastest first."""
+def _ranked(target: dict[str, Any], at: str) -> list[tuple[float, str, bool]]:
+    """(median steps to threshold ``at``, arm, whether these are a bound) of the arms whose median run reached it, the
+    fastest first.
+    """
     medians = {arm: entry["medians"]["steps_to_thresholds"][at] for arm, entry in target["arms"].items()}
-    return sorted((float(high), arm) for arm, (_, high) in medians.items() if high is not None)
+    return sorted((float(m[1]), arm, _bounded(m)) for arm, m in medians.items() if m[1] is not None)
+
+
+def _when(steps: float, bounded: bool, unit: str = "") -> str:
+    """'after 300 updates', 'at or before 100 updates, the first evaluation'."""
+    said = f"{text.count(steps)} {unit}".rstrip()
+    return f"at or before {said}, the first evaluation" if bounded else f"after {said}"
 
 
 def _of_target(name: str, target: dict[str, Any]) -> str:
     at, unit = target["thresholds"][0], CLOCKS[target["clock"]]
-    first, *rest = _ranked(target, level(at)) or [None]
-    if first is None:
+    fastest, *rest = _ranked(target, level(at)) or [None]
+    if fastest is None:
         open_runs = _unfinished(target["arms"].values())
         return f"On {name} no arm’s median run reached {text.threshold(at)}{open_runs and f'; {open_runs}'}."
     others = len(target["arms"]) - 1 - len(rest)
-    said = f"On {name}, {first[1]} reached {text.threshold(at)} after {text.count(first[0])} {unit}"
+    steps, arm, bounded = fastest
+    said = f"On {name}, {arm} reached {text.threshold(at)} {_when(steps, bounded, unit)}"
     if rest:
-        said += f", {rest[0][1]} after {text.count(rest[0][0])}"
+        steps, arm, bounded = rest[0]
+        said += f", {arm} {_when(steps, bounded)}"
     more = len(rest) - 1
     said += f" and {more} more arm{'s' * (more > 1)} later" if more > 0 else ""
     open_runs = _unfinished(target["arms"].values())
@@ -141,7 +173,10 @@ def _claimed(report: dict[str, Any], target: dict[str, Any], arm: str, base: str
     verb = "the speed of" if slower else "faster than"
     phrase = f"{verb} {base} to {goal}, in {unit}" if settled else f"{arm} against {base}, to {goal}"
     cpu = entry.get("speedup_cpu_seconds", {}).get(level(first), {}).get(base)  # older runs did not record it
-    more = [f"in time: {text.claim(in_time)[0]}" + (f"; in CPU time: {text.claim(cpu)[0]}" if cpu else "")]
+    own, more = entry["medians"]["steps_to_thresholds"][level(first)], []
+    if _bounded(own):
+        more.append(f"{arm} was there {_when(own[1], True, unit)}")
+    more += [f"in time: {text.claim(in_time)[0]}" + (f"; in CPU time: {text.claim(cpu)[0]}" if cpu else "")]
     for at in target["thresholds"][1:]:
         more.append(f"to {text.threshold(at)}: {text.claim(entry['speedup'][level(at)][base])[0]}")
     if report["pretraining"] and uses_pretraining(arm) and settled:
@@ -171,11 +206,15 @@ def _fastest(target: dict[str, Any]) -> dict[str, Any]:
         detail = _unfinished(target["arms"].values())
         value = "not reached" + " yet" * bool(detail)
         return {"value": value, "small": True, "phrase": phrase, "detail": detail, "more": [], "arm": ""}
-    steps, arm = ranked[0]
+    steps, arm, bounded = ranked[0]
     interval = target["arms"][arm]["intervals"]["steps_to_thresholds"][level(first)]
     detail = f"95 %: {text.interval(interval, text.count)}" if interval else ""
-    count, ties = len(target["arms"]), [other for taken, other in ranked if taken == steps]
-    rank = "" if count == 1 else f", the first of {count} arms" if len(ties) == 1 else f" of {count} arms"
-    more = [f"{other} after {text.count(taken)}" for taken, other in ranked if taken > steps][:3]
+    count, ties = len(target["arms"]), [other for taken, other, _ in ranked if taken == steps]
+    unsure = any(one[2] for one in ranked[1:])
+    rank = "" if count == 1 else f" of {count} arms" if unsure or len(ties) > 1 else f", the first of {count} arms"
+    more = [f"{other} {_when(taken, of_bound)}" for taken, other, of_bound in ranked if taken > steps][:3]
     phrase = f"{unit} to score {text.threshold(first)}: {listed(ties)}{rank}"
-    return {"value": text.count(steps), "small": False, "phrase": phrase, "detail": detail, "more": more, "arm": arm}
+    if bounded:
+        phrase += "; the first evaluation held it already"
+    value = f"{'≤ ' * bounded}{text.count(steps)}"
+    return {"value": value, "small": False, "phrase": phrase, "detail": detail, "more": more, "arm": arm}

@@ -22,7 +22,7 @@ from meta_latent.experiment.report.arms import Bases, in_order
 from meta_latent.experiment.report.records import number, numbers
 from meta_latent.experiment.report.sources import Cell
 from meta_latent.ops import learning_speed as ls
-from meta_latent.ops.learning_curve import UNITS, Curve
+from meta_latent.ops.learning_curve import UNITS, Curve, held_at_first
 
 FINAL_EVALUATIONS = 2
 SUCCESS_LEVELS = (0.5, 0.8)
@@ -180,6 +180,7 @@ def _arm(question: Question, arm: str, cells: Sequence[Cell], draw: Bootstrap) -
         "unfinished": [curve.unfinished for curve in curves],
         "curve": _curve_table(cells),
         "reached": {},
+        "at_first_evaluation": {level(t): [held_at_first(c, t) for c in curves] for t in question.thresholds},
         "jumpstart": [None] * len(cells),
         "first_score": [float(c.scores[c.trained][0]) if c.trained.any() else None for c in curves],
         "final_score": final,
@@ -270,8 +271,8 @@ def claim(
     ratio = ls.speedup(times, base_times, draw.rng(*names), resolution=resolution, resamples=draw.resamples)
     # The least that can have been saved: base at its earliest, learner at its latest (inf: no claim).
     saved = base_times.median()[0] - times.median()[1]
-    known = math.isfinite(saved) and ratio.reason != ls.UNFINISHED
-    found = {key: getattr(ratio, key) for key in ("lower_bound", "interval", "reason")}
+    known = math.isfinite(saved) and ratio.reason not in (ls.UNFINISHED, ls.AT_FIRST)
+    found = {key: getattr(ratio, key) for key in ("lower_bound", "upper_bound", "interval", "reason")}
     return found | {"ratio": ratio.value, "saved": saved if known else None}
 
 
@@ -299,6 +300,7 @@ def target_numbers(
     warnings += _few_seeds(question.target, results)
     warnings += [text for arm in names for text in _unfinished(question, arm, results[arm])]
     warnings += [text for arm in names for text in _not_reached(question, arm, results[arm])]
+    warnings += [text for arm in names for text in _at_first(question, arm, results[arm])]
     facts = dataclasses.asdict(question) | {"normalised": question.normalised}
     facts["threshold"] = next(iter(question.thresholds), None)
     del facts["target"]
@@ -343,4 +345,15 @@ def _not_reached(question: Question, arm: str, result: dict[str, Any]) -> list[s
             text += f"; {count} of them had stopped at {' or '.join(map(level, stopped))}"
             text += " and count as censored where they stopped"
         found.append(text + ".")
+    return found
+
+
+def _at_first(question: Question, arm: str, result: dict[str, Any]) -> list[str]:
+    """Per threshold how many runs held it from their first evaluation on, which says little of how fast they were."""
+    found = []
+    for at, runs in result["at_first_evaluation"].items():
+        if any(runs):
+            which = f"{sum(runs)} of {len(runs)} runs held the threshold {at} at the first evaluation"
+            found.append(f"{question.target}, {arm}: {which}; how much earlier is not known, and ratios to it are "
+                         "bounds: a higher threshold or a shorter evaluation interval would tell.")  # fmt: skip
     return found

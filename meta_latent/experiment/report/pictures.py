@@ -180,14 +180,16 @@ def time_rows(target: dict[str, Any], threshold: float, styles: dict[str, int]) 
             for row in curve["score"]
         ]
         cut = entry.get("unfinished", [False] * len(times))  # reports of before did not say
+        first = entry.get("at_first_evaluation", {}).get(at, [False] * len(times))
         runs = list(zip(places, times, cut, strict=True))
+        reached = [(t, early) for t, early in zip(times, first, strict=True) if t is not None]
         median, interval = (entry[kind]["steps_to_thresholds"][at] for kind in ("medians", "intervals"))
         low, high = (math.inf if end is None else end for end in median)
         ends = None if interval is None else tuple(math.inf if end is None else end for end in interval)
         found.append(time_figures.TimeRow(
-            f"{arm} ≥ {at}" if several else arm, styles[arm], tuple(t for t in times if t is not None),
+            f"{arm} ≥ {at}" if several else arm, styles[arm], tuple(t for t, early in reached if not early),
             tuple(p for p, t, cut in runs if t is None and not cut), (low, high), ends,
-            tuple(p for p, t, cut in runs if t is None and cut),
+            tuple(p for p, t, cut in runs if t is None and cut), tuple(t for t, early in reached if early),
         ))  # fmt: skip
     return sorted(found, key=lambda row: row.median[::-1])
 

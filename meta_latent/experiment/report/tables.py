@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from meta_latent.experiment.report import text
+from meta_latent.experiment.report import lead, text
 from meta_latent.experiment.report.arms import uses_pretraining
 from meta_latent.experiment.report.numbers import SUCCESS_LEVELS, level
 from meta_latent.experiment.report.text import NOTHING, count, duration, interval, score, times
@@ -24,7 +24,7 @@ def speed_row(arm: str, entry: dict[str, Any], style: int, at: str, cost: dict |
         "steps": text.median(medians["steps_to_thresholds"][at]),
         "steps_interval": interval(intervals["steps_to_thresholds"][at], count),
         "reached": f"{entry['reached'][at]} / {len(entry['seeds'])}",
-        "unfinished": f"{sum(entry['unfinished'])} unfinished" if any(entry["unfinished"]) else "",
+        "beside": ", ".join(_counted(entry, at)),
         "speedup": text.claim(claim), "speedup_seconds": text.claim(in_time if in_time.get("ratio") else {}),
         "seconds": text.median(medians["seconds_to_thresholds"][at], duration),
         "seconds_interval": interval(intervals["seconds_to_thresholds"][at], duration),
@@ -32,6 +32,12 @@ def speed_row(arm: str, entry: dict[str, Any], style: int, at: str, cost: dict |
         "cpu_interval": interval(intervals.get("cpu_seconds_to_thresholds", {}).get(at), duration),
         "break_even": paid,
     }  # fmt: skip
+
+
+def _counted(entry: dict[str, Any], at: str) -> list[str]:
+    """What is to be known of some of an arm's runs: how many are unfinished, or were there from the first."""
+    found = ((sum(entry["unfinished"]), "unfinished"), (sum(lead.at_first(entry, at)), "at the first evaluation"))
+    return [f"{count} {words}" for count, words in found if count]
 
 
 def _paid(claim: dict[str, Any], saved: str, price: float) -> str:

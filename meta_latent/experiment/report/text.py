@@ -53,11 +53,11 @@ def duration(seconds: float | None) -> str:
     return f"{seconds / 86400:.3g} days"
 
 
-def times(value: float | None, lower_bound: bool = False) -> str:
-    """A ratio: '3.4×', or '> 3.4×' for a lower bound."""
+def times(value: float | None, lower_bound: bool = False, upper_bound: bool = False) -> str:
+    """A ratio: '3.4×', '> 3.4×' for a lower bound, '≤ 0.50×' for an upper one."""
     if value is None:
         return NOTHING
-    return ("> " if lower_bound else "") + (
+    return ("> " if lower_bound else "≤ " if upper_bound else "") + (
         f"{value:.2f}×" if value < 2 else f"{value:.1f}×" if value < 100 else f"{value:,.0f}×"
     )
 
@@ -77,24 +77,29 @@ def claim(found: Mapping[str, Any]) -> tuple[str, str]:
     ratio, ends = found.get("ratio"), found.get("interval")
     if ratio is None:
         return ("unknown" if found.get("reason") else NOTHING), found.get("reason", "")
-    said = times(ratio, found["lower_bound"])
+    least, most = found["lower_bound"], found.get("upper_bound", False)  # older reports did not say
+    said = times(ratio, least, most)
     if ends is None:
         return said, "a single seed each"
     low, high = ends
     if low and high is not None:
         return said, f"95 %: {times(low)} to {times(high)}"
-    if low and (low >= 1 or not found["lower_bound"]):
+    if low and (low >= 1 or not least):
         return said, f"95 %: {times(low)} or more"
+    if most and high is not None and high <= 1:
+        return said, f"95 %: {times(high)} or less"
     range_ = f"{times(low)} or more" if low else "open on both sides" if high is None else f"{times(high)} or less"
     return "unsettled", f"{said} by the medians; 95 %: {range_}"
 
 
 def median(bounds: Sequence[float | None] | None, show=count) -> str:
-    """A median known by its bounds ``(low, high)``: exact where they are equal, else '> low'."""
+    """A median known by its bounds ``(low, high)``: exact where they are equal, else '> low' where it is open, and
+    '≤ high' where runs held the threshold at their first evaluation.
+    """
     if bounds is None or bounds[0] is None:
         return NOTHING
     low, high = bounds
-    return show(high) if high == low else f"> {show(low)}"
+    return show(high) if high == low else f"> {show(low)}" if high is None else f"≤ {show(high)}"
 
 
 def command(words: Any, without: Collection[str] = ()) -> str:

@@ -18,7 +18,8 @@ from meta_latent.ops import learning_speed as ls
 class TimeRow:
     """One row of :func:`times_to_threshold`. ``reached``: the runs' times; ``censored``: how long the others
     were watched; ``median``: ``(low, high)``; ``interval``: ``(low, high)`` or None; inf = open. ``unfinished``: how
-    long those were watched that were interrupted, or go on.
+    long those were watched that were interrupted, or go on. ``at_first``: times of runs that were there at their first
+    evaluation, which are not in ``reached``.
     """
 
     label: str
@@ -28,6 +29,7 @@ class TimeRow:
     median: tuple[float, float]
     interval: tuple[float, float] | None
     unfinished: tuple[float, ...] = ()
+    at_first: tuple[float, ...] = ()
 
 
 @styled
@@ -36,31 +38,35 @@ def times_to_threshold(rows: Sequence[TimeRow], unit: str = "env_steps") -> Figu
     dots = runs.
 
     Censored: an open arrow points right from where the run was last seen; an open interval ends in an arrow
-    too. Unfinished: a cross there.
+    too. Unfinished: a cross there. There at the first evaluation: an open arrow points left from it.
     """
     width = 4.4 + 0.07 * max(0, max(len(row.label) for row in rows) - 16)
     figure, axes = new_axes(width, 0.9 + 0.42 * len(rows), f"{CLOCKS[unit]} to threshold", "")
-    told = [(*r.reached, *r.censored, *r.unfinished, *r.median, *(r.interval or ())) for r in rows]
+    told = [(*r.reached, *r.censored, *r.unfinished, *r.at_first, *r.median, *(r.interval or ())) for r in rows]
     shown = [v for values in told for v in values if np.isfinite(v)]
+    seen = [v for row in rows for v in (*row.reached, *row.censored, *row.unfinished, *row.at_first)]
     right, least = max(shown, default=1.0) * 1.1 or 1.0, min((v for v in shown if v > 0), default=1.0)
-    left = 0.8 * least if min(shown, default=0.0) > 0 and right >= WIDE * least else 0.0
+    left = 0.8 * least if min(seen, default=0.0) > 0 and right >= WIDE * least else 0.0
     if left:
         logarithmic(axes)
     for y, row in enumerate(rows):
         colour = STYLES[row.style][0]
-        _interval_bar(axes, y, row.interval, right, colour)
+        _interval_bar(axes, y, row.interval, left, right, colour)
         runs = {"color": colour, "linestyle": ""}
         axes.plot(row.reached, np.full(len(row.reached), y + 0.2), "o", alpha=0.7, markersize=3.2,
                   markeredgewidth=0, **runs)  # fmt: skip
         axes.plot(row.censored, np.full(len(row.censored), y + 0.2), ">", fillstyle="none", markersize=5,
                   markeredgewidth=1, **runs)  # fmt: skip
+        axes.plot(row.at_first, np.full(len(row.at_first), y + 0.2), "<", fillstyle="none", markersize=5,
+                  markeredgewidth=1, **runs)  # fmt: skip
         axes.plot(row.unfinished, np.full(len(row.unfinished), y + 0.2), "x", markersize=4.5, markeredgewidth=1, **runs)
         low, high = row.median
-        if np.isfinite(high):
+        if low == high:
             axes.plot(high, y, "D", color=colour, markersize=6.5, markeredgewidth=0, zorder=4)
         else:
             open_arrow = {"fillstyle": "none", "markersize": 9, "markeredgewidth": 1.6, "zorder": 4}
-            axes.plot(low, y, ">", color=colour, **open_arrow)
+            end, arrow = (high, "<") if np.isfinite(high) else (low, ">")
+            axes.plot(end, y, arrow, color=colour, **open_arrow)
     axes.set_yticks(range(len(rows)), [row.label for row in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlim(left, right)
@@ -69,12 +75,14 @@ def times_to_threshold(rows: Sequence[TimeRow], unit: str = "env_steps") -> Figu
     return figure
 
 
-def _interval_bar(axes, y: float, interval: tuple[float, float] | None, right: float, colour: str) -> None:
-    """A horizontal bar that ends in an arrow at ``right`` where ``interval`` is open; nothing without one."""
+def _interval_bar(axes, y: float, interval: tuple[float, float] | None, left: float, right: float, colour: str) -> None:
+    """A horizontal bar within ``left`` and ``right``, with an arrow at ``right`` where ``interval`` is open; nothing
+    without one.
+    """
     if interval is None or not np.isfinite(interval[0]):
         return
     low, high = interval
-    axes.plot([low, min(high, right)], [y, y], color=colour, alpha=0.35, linewidth=6, solid_capstyle="butt")
+    axes.plot([max(low, left), min(high, right)], [y, y], color=colour, alpha=0.35, linewidth=6, solid_capstyle="butt")
     if not np.isfinite(high):
         arrow = {"alpha": 0.5, "markersize": 7, "markeredgewidth": 0, "clip_on": False}
         axes.plot(right, y, ">", color=colour, **arrow)
@@ -93,7 +101,8 @@ class GainPoint:
 def gain_against_pretraining(points: Sequence[GainPoint]) -> Figure:
     """Speed-up to threshold (logarithmic) against pretraining env steps, one line per target, with intervals.
 
-    Lower bounds are open upward triangles; points without a claim are crosses on the line of no difference.
+    Lower bounds are open upward triangles, upper bounds downward ones; points without a claim are crosses on the line
+    of no difference.
     """
     figure, axes = new_axes(4.8, 3.5, "pretraining environment steps", "speed-up to the threshold")
     axes.set_yscale("log", base=2)
@@ -120,7 +129,7 @@ def gain_against_pretraining(points: Sequence[GainPoint]) -> Figure:
                 low, high = ratio.interval
                 ends = [max(low, 1 / 64), high if np.isfinite(high) else ratio.value * 1.6]
                 axes.plot([x, x], ends, color=colour, alpha=0.4, linewidth=4, solid_capstyle="butt")
-            marker, fill = ("^", "none") if ratio.lower_bound else ("o", "full")
+            marker, fill = ("^", "none") if ratio.lower_bound else ("v", "none") if ratio.upper_bound else ("o", "full")
             axes.plot(x, ratio.value, marker, color=colour, markersize=7, fillstyle=fill)
     axes.set_xlim(left=0)
     axes.legend(frameon=False, fontsize=8.5)

@@ -9,6 +9,7 @@ KINDS = (
                                                  ": unknown", " unfinished; ")),
     ("Too few seeds", ("only 1 seed", " seeds; intervals")),
     ("Thresholds that were not reached", ("did not reach the threshold",)),
+    ("Thresholds that were held from the first evaluation on", ("at the first evaluation;",)),
     ("Pretraining", ("retraining", "No run started from the model")),
 )  # fmt: skip
 """Title -> what the sentences of :mod:`analysis`, :mod:`numbers` and :mod:`pretrained` contain."""
