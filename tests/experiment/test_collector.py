@@ -107,7 +107,12 @@ def test_the_task_is_told_where_the_algorithm_may_see_it():
 
 def test_the_random_episodes_come_first_alone_and_once():
     """Three episodes in trials of two: two trials."""
-    store, sizes = played(collector(warmup_episodes=3), 0, 3)
+    store, sizes = played(source := collector(warmup_episodes=3), 0, 3)
+    paid = [float(np.sum(store.read(k)["reward"])) for k in range(4)]
+    assert source.random_returns == pytest.approx(paid) and sum(paid)
+    (again := collector()).load_state(source.state())
+    assert again.random_returns == source.random_returns
+    again.load_state({"trials": 3})  # as before it was kept
     assert sizes == [4 * STEPS, 2 * STEPS, 2 * STEPS]
     acted = [bool(store.read(k)["action"].any()) for k in range(8)]
     assert acted == [True] * 4 + [False] * 4  # `Wanting` does nothing

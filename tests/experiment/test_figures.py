@@ -183,6 +183,14 @@ def test_censored_times_are_open_arrows():
     assert one.get_xlabel() == "updates to threshold"
 
 
+def test_what_random_actions_earn_is_a_line_of_its_own():
+    told = figures.frame_of(arms(), "env_steps", "raw score", normalised=False, random=-7.0)
+    axes = figures.learning_curves(arms(), (), told, rng()).axes[0]
+    assert [text.get_text() for text in axes.texts] == ["random actions"] and axes.get_ylim()[0] < -7
+    assert any(set(np.ravel(line.get_ydata())) == {-7.0} for line in axes.lines)
+    assert not figures.learning_curves(arms(), (), frame(), rng()).axes[0].texts
+
+
 def test_runs_there_at_their_first_evaluation_point_back():
     row = time_figures.TimeRow("one", 0, (300,), (), (0, 240), (0, 300), at_first=(240, 240))
     axes = time_figures.times_to_threshold([row]).axes[0]

@@ -233,13 +233,25 @@ def test_raw_scores_are_called_raw(tmp_path):
     assert target["normalised"] is False and target["threshold"] is None and target["thresholds"] == []
     assert target["arms"]["a/pretrained"]["area_ratio"] == {"b/scratch": None}
     assert not any("records a threshold" in warning for warning in report["warnings"])
-    assert "Scores are raw" in text and "Threshold none" in text and "normalised" not in text
+    assert "Raw return, no reference: what the task pays, on no common scale. First evaluations, medians:" in text
+    assert "Random actions" not in text and "Threshold none" in text and "normalised" not in text
     assert not (tmp_path / "report" / "times_to_threshold_raw.png").exists()
     assert "No threshold is set" in report["summary"]
     assert "raw score 0.5" in (build(tmp_path, thresholds=[0.5], resamples=50) and words(tmp_path))
     pair(tmp_path, target="scaled")
     everything = numbers(tmp_path)["aggregate"]["a/pretrained"]
     assert everything["final_score_iqm"] is None  # no common unit
+
+
+def test_a_raw_score_has_random_actions_and_first_evaluations_for_a_floor(tmp_path):
+    facts = {"floor": None, "reference": None, "thresholds": []}
+    for seed, earned in enumerate((-150.0, -153.0)):
+        write_cell(tmp_path, "t", "a/scratch", seed, [(100, -90.0 - seed), (200, -5.0)], facts=new_facts,
+                   random_return=earned, **facts)  # fmt: skip
+    report = build(tmp_path, resamples=50)
+    assert report["targets"]["t"]["random_return"] == -151.5
+    said = "Random actions (the warm-up) earn −151.5. First evaluations, medians: a/scratch −90.5"
+    assert said in words(tmp_path)
 
 
 def test_one_seed_has_no_interval_and_no_sentence_about_intervals(tmp_path):

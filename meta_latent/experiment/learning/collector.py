@@ -38,7 +38,7 @@ class CollectorConfig:
 class Collector:
     """Trials of the target's tasks, each task once before one comes again.
 
-    Trial k starts from seeds that follow from the run's seed and k alone, so `state` is a number.
+    Trial k starts from seeds that follow from the run's seed and k alone. `random_returns`: raw, of random episodes.
 
     Args:
         target: its tasks. seed: of the run. config: how it is played. warmup: who plays the random episodes.
@@ -47,6 +47,7 @@ class Collector:
     def __init__(self, target: BoundTarget, seed: int, config: CollectorConfig, warmup: Actor):
         self.target, self.seed, self.config, self.warmup = target, seed, config, warmup
         self.trials = 0
+        self.random_returns: list[float] = []
         self._envs = Environments()
 
     @property
@@ -91,6 +92,8 @@ class Collector:
                 index=torch.tensor(which),
                 keep=True,
             )
+        if actor is self.warmup:
+            self.random_returns += played.returns.ravel().tolist()
         for task, trial in zip(which, played.episodes, strict=True):
             for episode in trial:
                 mask = None
@@ -113,9 +116,10 @@ class Collector:
         self._envs.close()
 
     def state(self) -> dict:
-        """How many trials were played."""
-        return {"trials": self.trials}
+        """How many trials were played, and what random ones earned."""
+        return {"trials": self.trials, "random_returns": list(self.random_returns)}
 
     def load_state(self, state: dict) -> None:
         """Continue from `state()`."""
         self.trials = int(state["trials"])
+        self.random_returns = list(state.get("random_returns", ()))  # older checkpoints have none

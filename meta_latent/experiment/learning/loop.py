@@ -218,6 +218,7 @@ class Learning:
             test_tasks=len(self.target.test_tasks),
             pays=self.target.tasks[0].in_words(),
             evaluation_episodes=len(self.target.test_tasks) * self.evaluation.repeats,
+            random_return=float(np.mean(played)) if (played := self.collector.random_returns) else None,
             floor=floor,
             reference=reference,
             thresholds=list(self.thresholds),

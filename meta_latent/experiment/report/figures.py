@@ -103,7 +103,8 @@ def legend(figure: Figure) -> None:
 @dataclass(frozen=True)
 class Frame:
     """What the axes of learning curves show: ``unit``, a key of CLOCKS; the name of the y axis and its ends (None: as
-    far as the curves go); the ends of the x axis, which is logarithmic where its left end is not 0.
+    far as the curves go); the ends of the x axis, which is logarithmic where its left end is not 0; and what random
+    actions earn, where no scale says so (None: not known).
     """
 
     unit: str
@@ -111,6 +112,7 @@ class Frame:
     limits: tuple[float | None, float | None] = (None, None)
     left: float = 0.0
     right: float | None = None
+    random: float | None = None
 
 
 WIDE = 8.0
@@ -122,12 +124,14 @@ LOWEST = -0.5
 
 
 def frame_of(
-    arms: Sequence[ArmCurves], unit: str, ylabel: str, normalised: bool = True, thresholds: Sequence[float] = ()
-) -> Frame:
+    arms: Sequence[ArmCurves], unit: str, ylabel: str, normalised: bool = True, thresholds: Sequence[float] = (),
+    random: float | None = None,
+) -> Frame:  # fmt: skip
     """The frame that shows what is to be seen of ``arms``: not the depth of the pits that learning began in."""
     curves = [curve for arm in arms for curve in arm.curves]
     lengths = [max(float(getattr(curve, unit)[-1]) for curve in arm.curves) for arm in arms]
-    lowest = min(float(np.min(curve.scores)) for curve in curves)
+    thresholds = thresholds if random is None else (*thresholds, random)
+    lowest = min(float(np.min([*curve.scores, *([] if random is None else [random])])) for curve in curves)
     ends = min(float(curve.scores[-1]) for curve in curves)
     bottom = min(LOWEST, ends - 0.1 * abs(ends))
     bottom = bottom if normalised and lowest < bottom else lowest
@@ -136,7 +140,7 @@ def frame_of(
     places = [at[at > 0][0] for at in (getattr(curve, unit) for curve in curves) if (at > 0).any()]
     wide = max(lengths) >= WIDE * min(lengths) > 0
     return Frame(unit, ylabel, (bottom - room, highest + room), 0.9 * float(min(places)) if wide else 0.0,
-                 max(lengths) or None)  # fmt: skip
+                 max(lengths) or None, random)  # fmt: skip
 
 
 @styled
@@ -211,6 +215,10 @@ def _framed(axes, frame: Frame, curves: Sequence[Curve]) -> None:
         logarithmic(axes)
     axes.set_xlim(frame.left, frame.right and frame.right * (1.12 if frame.left else 1.03))
     axes.set_ylim(frame.limits)
+    if frame.random is not None:
+        axes.axhline(frame.random, color=MUTED, linewidth=1.0, linestyle=(0, (6, 3)), zorder=1)
+        axes.annotate("random actions", (1, frame.random), xycoords=("axes fraction", "data"), xytext=(-2, 2),
+                      textcoords="offset points", ha="right", color=MUTED, fontsize=7.5)  # fmt: skip
     lowest = min((float(np.min(curve.scores)) for curve in curves), default=0.0)
     if frame.limits[0] is not None and lowest < frame.limits[0]:
         said = f"▼ down to {lowest:.3g}, cut off".replace("-", "−")

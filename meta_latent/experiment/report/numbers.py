@@ -306,6 +306,8 @@ def target_numbers(
     del facts["target"]
     for key in ("episodes_per_trial", "test_tasks", "max_episode_steps", "evaluation_episodes"):
         facts[key] = max((number(c.facts.get(key)) or 0.0 for c in cells), default=0.0)
+    random = [value for c in cells if (value := number(c.facts.get("random_return"))) is not None]
+    facts["random_return"] = float(np.mean(random)) if random else None
     facts["adapts"] = any(cell.facts.get("adapts") is True for cell in cells)
     return facts | {"episodes_per_trial": max(facts["episodes_per_trial"], 1), "arms": results}
 

@@ -49,6 +49,7 @@ def _target(run: Run, report: dict[str, Any], name: str, styles: dict[str, int],
         "inspected": pictures.inspected_figures(name, target, styles),
         "adaptations": _adaptations(run, name, target, styles),
         "beliefs": pictures.belief_strips(run, name),
+        "began": [(arm, score(begun)) for arm, entry in arms if (begun := tables.first_score(entry)) is not None],
         "rows": [tables.level_row(arm, entry, styles[arm]) for arm, entry in arms],
     }  # fmt: skip
 

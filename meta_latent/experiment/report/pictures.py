@@ -131,7 +131,8 @@ def _curve_plots(run: Run, name: str, target: dict[str, Any], styles, draw: Boot
     found = []
     for unit in (clock, "seconds"):
         label = f"Score on {name} against {figures.CLOCKS[unit]}"
-        frame = figures.frame_of(arms, unit, score_name(target), target["normalised"], target["thresholds"])
+        frame = figures.frame_of(arms, unit, score_name(target), target["normalised"], target["thresholds"],
+                                 None if target["normalised"] else target["random_return"])  # fmt: skip
         found.append(CurvePlot(f"curves_{unit}", label, arms, target["thresholds"], frame, draw))
     if solved:
         frame = dataclasses.replace(figures.frame_of(solved, clock, "success"), limits=(-0.04, 1.04))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from meta_latent.experiment.report import lead, text
 from meta_latent.experiment.report.arms import uses_pretraining
 from meta_latent.experiment.report.numbers import SUCCESS_LEVELS, level
@@ -65,6 +67,12 @@ def level_row(arm: str, entry: dict[str, Any], style: int) -> dict[str, Any]:
             for at in SUCCESS_LEVELS
         ],
     }  # fmt: skip
+
+
+def first_score(entry: dict[str, Any]) -> float | None:
+    """The median score of an arm's first evaluations after an update; None: there was none."""
+    found = [value for value in entry["first_score"] if value is not None]
+    return float(np.median(found)) if found else None
 
 
 def line_row(line: dict[str, Any], style: int, by_episode: list[dict[str, Any]], show) -> dict[str, Any]:
