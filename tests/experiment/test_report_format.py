@@ -98,6 +98,20 @@ def test_success_stands_beside_the_score(tmp_path):
     assert arm["steps_to_success"] == {} and arm["final_success_iqm"] is None
 
 
+def test_steps_to_a_success_are_not_known_where_runs_stop_at_the_threshold_of_the_score(tmp_path):
+    """Runs that stop at 0.8 after 600 steps, with a success of 0.6 from 300 on: 50 % was seen, 80 % had no time."""
+    for arm, stopped in (("a/scratch", 0.8), ("b/scratch", None)):
+        for seed in range(2):
+            write_cell(tmp_path, "t", arm, seed, ramp(625), facts=new_facts, stopped_at=stopped,
+                       evaluation=lambda steps, _: {"success": 0.6 * (steps >= 300)})  # fmt: skip
+    build(tmp_path, resamples=50)
+    text = words(tmp_path)
+    table = text[text.index("How well") :]
+    first, second = table[table.index("a/scratch") :].split("b/scratch", 2)[:2]
+    assert "300 [300, 300] not known runs stop at the score’s threshold" in first and ">" not in first
+    assert "300 [300, 300] &gt; 600 [600, ∞]" in second and "not known" not in second.partition("Status")[0][:200]
+
+
 def write_logged(root, arm, seed, full_at, **facts):
     """A run on logged data: env_steps stand still, updates go on."""
     facts = {"clock": "updates", "budget": 3000, "thresholds": [0.5]} | facts

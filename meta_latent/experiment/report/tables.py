@@ -61,12 +61,20 @@ def level_row(arm: str, entry: dict[str, Any], style: int) -> dict[str, Any]:
         "jumpstart_interval": interval(intervals.get("jumpstart")),
         "area": times(entry["area_ratio"].get(base)),
         "area_interval": interval(intervals.get("area_ratio"), times),
-        "solved": [
-            (text.median(medians["steps_to_success"].get(level(at))),
-             interval(intervals["steps_to_success"].get(level(at)), count))
-            for at in SUCCESS_LEVELS
-        ],
+        "solved": [_solved(entry, level(at)) for at in SUCCESS_LEVELS],
     }  # fmt: skip
+
+
+def _solved(entry: dict[str, Any], at: str) -> tuple[str, str]:
+    """Median steps to success ``at`` and its interval. Runs that stopped at the score's threshold ended before success
+    could rise: where they leave the median open, it is no result.
+    """
+    median, ends = (entry[kind]["steps_to_success"].get(at) for kind in ("medians", "intervals"))
+    times = entry["steps_to_success"].get(at, ())
+    stopped = any(time is None and end is not None for time, end in zip(times, entry["stopped_at"], strict=False))
+    if stopped and median[1] is None:
+        return "not known", "runs stop at the score’s threshold"
+    return text.median(median), interval(ends, count)
 
 
 def first_score(entry: dict[str, Any]) -> float | None:
