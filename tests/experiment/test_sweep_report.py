@@ -8,7 +8,7 @@ from fabricated_runs import new_facts, write_cell
 
 from meta_latent import cli
 from meta_latent.errors import UserError
-from meta_latent.experiment.report import sweep_report
+from meta_latent.experiment.report import sweep_report, sweep_times
 from meta_latent.ops import learning_speed as ls
 
 SCORES = {("horizon_3", 0): (0.9, 0.8), ("horizon_3", 1): (0.5, 0.6), ("horizon_5", 0): (0.3, 0.2),
@@ -115,17 +115,39 @@ def test_times_and_speedups_are_those_of_the_runs_and_know_their_models(tmp_path
 
 
 def test_the_interval_of_times_draws_models_first(tmp_path):
-    # Eight runs, of which the six of one model are fast: without models the median would always be 100.
-    write_speeds(tmp_path, [{"pretrained": (100,) * 6}, {"pretrained": (200,) * 2}])
+    # Twelve runs of one model are fast: drawn alike, the median of all fourteen would be 100 in 99 of 100 draws.
+    write_speeds(tmp_path, [{"pretrained": (100,) * 12}, {"pretrained": (200,) * 2}])
     told = sweep_report.build(tmp_path)["groups"]["base"]["arms"]["ivg/pretrained"]["targets"]["goal"]
     assert told["thresholds"]["0.8"]["median"] == [100, 100] and told["thresholds"]["0.8"]["interval"] == [100, 200]
 
 
-def test_thresholds_that_only_one_was_asked_about_are_not_compared(tmp_path):
-    for arm, asked in (("ivg/pretrained", [0.6]), ("ivg/scratch", [0.5])):
-        write_cell(tmp_path / "a", "goal", arm, 0, curve_to(0.8, 100), facts=new_facts, thresholds=asked)
+def compare(root, own, base):
+    """What is told of the speed-up of one arm over another, whose facts differ."""
+    for start, facts in (("pretrained", {"compared_with": "ivg/scratch"} | own), ("scratch", base)):
+        write_cell(root / "a", "goal", f"ivg/{start}", 0, curve_to(0.8, 100), facts=new_facts, **facts)
+    sweep_report.write_variants(root, [("a", "a", {})])
+    (pair,) = sweep_report.build(root)["comparisons"]
+    return pair["speedup"]
+
+
+@pytest.mark.parametrize(("own", "base", "told"), [
+    ({}, {}, {"goal": ["0.8"]}),
+    ({"thresholds": [0.6, 0.7]}, {"thresholds": [0.5, 0.7]}, {"goal": ["0.7"]}),  # both were asked
+    ({}, {"clock": "updates"}, {}),
+])  # fmt: skip
+def test_only_what_both_were_asked_is_compared(tmp_path, own, base, told):
+    assert {target: list(found) for target, found in compare(tmp_path, own, base).items()} == told
+
+
+def test_unfinished_runs_are_in_the_times_and_drawn_as_such(tmp_path):
+    for run, status in enumerate(("done", "running", "done")):
+        rows = curve_to(0.8, 10 * BUDGET if run else 200)
+        write_cell(tmp_path / "a", "goal", "ivg/scratch", run, rows, facts=new_facts, status=status)
     sweep_report.write_variants(tmp_path, [("a", "a", {})])
-    assert all(pair["speedup"] == {"goal": {}} for pair in sweep_report.build(tmp_path)["comparisons"])
+    told = sweep_report.build(tmp_path)["groups"]["a"]["arms"]["ivg/scratch"]["targets"]["goal"]["thresholds"]["0.8"]
+    assert told["unfinished"] == [False, True, False] and told["steps"] == [200, None, None]
+    row = sweep_times.time_row("a", 0, told)
+    assert (row.reached, row.censored, row.unfinished) == ((200,), (BUDGET,), (BUDGET,))
 
 
 def test_raw_scores_have_no_profile(tmp_path):

@@ -22,9 +22,9 @@ def test_a_sample_holds_as_many_models_as_there_are_and_as_many_runs_as_each_has
 
 
 def test_places_without_a_run_weigh_nothing():
-    lower = np.array([300.0, 900.0, 500.0, 100.0, 700.0, 800.0])
-    upper = np.array([300.0, np.inf, 500.0, 100.0, np.inf, np.inf])
-    cut = np.array([False, True, False, False, False, True])
+    lower = np.array([300.0, 900.0, 500.0, 800.0, 700.0, 100.0])
+    upper = np.array([300.0, np.inf, 500.0, np.inf, np.inf, 100.0])
+    cut = np.array([False, True, False, True, False, False])
     low, high = ls.Times(lower, upper, cut, MODELS).resample(np.random.default_rng(3), 200)
     rows = clustered_rows(MODELS, np.random.default_rng(3), 200)
     for k, row in enumerate(rows):
