@@ -19,7 +19,7 @@ from PIL import Image
 from meta_latent.errors import UserError
 from meta_latent.experiment.report import sweep_report
 from meta_latent.experiment.report.sources import read_run
-from meta_latent.experiment.report.text import count, interval, median, percent, score, threshold, times
+from meta_latent.experiment.report.text import count, interval, median, percent, score, threshold
 
 DOCS = Path(__file__).resolve().parent
 PAGES = sorted([*DOCS.glob("*.md"), RESULTS])
@@ -83,14 +83,6 @@ def _time(found: dict | None) -> str:
         return "–"
     said = f"{median(found['median'])} {interval(found['interval'], count)}"
     return f"{said}; {found['reached']} / {len(found['steps'])}"
-
-
-def speedup(facts: dict, group: str, arm: str, target: str, at: str) -> str:
-    """How many times faster an arm was than its base in its group, with the interval."""
-    (pair,) = (c for c in facts["sweep"]["comparisons"]
-               if (c["group"], c["arm"], c["base_group"]) == (group, arm, group))  # fmt: skip
-    claim = pair["speedup"][target][at]
-    return f"{times(claim['ratio'], claim['lower_bound'])} {interval(claim['interval'], times)}"
 
 
 def blocks(text: str) -> dict[str, str]:

@@ -171,8 +171,8 @@ class BlobDecoder(nn.Module):
 
     @torch.no_grad()
     def calibrate(self, images: torch.Tensor) -> None:
-        """Start from what images (B, T, H, W, 3) uint8 show: the background is the median of every pixel, blobs take the
-        mean colour of what differs from it, each with a tenth of its own.
+        """Start from what images (B, T, H, W, 3) uint8 show: the background is the median of every pixel, blobs take
+        the mean colour of what differs from it, each with a tenth of its own.
         """
         pictures = to_float(images.flatten(0, 1))
         self.background.copy_(pictures.median(0).values)
