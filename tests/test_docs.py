@@ -86,7 +86,7 @@ def test_every_page_stands_in_the_contents():
 
 def long_lines(text):
     """Lines of prose above 120 characters; tables, pictures, code, and what scripts write into a page may be longer."""
-    made = r"<!-- (results|trials):(\S+) -->.*?<!-- /\1:\2 -->|<!-- peers:\S+ -->.*?<!-- end -->"
+    made = r"<!-- (results|trials|sweep):(\S+) -->.*?<!-- /\1:\2 -->|<!-- peers:\S+ -->.*?<!-- end -->"
     text = re.sub(rf"^```.*?^```$|{made}", "", text, flags=re.M | re.S)
     return [line for line in text.splitlines() if len(line) > 120 and not re.match(r"\||!\[|    ", line)]
 

@@ -35,3 +35,14 @@ def test_the_pretrained_run_is_told_as_far_as_it_went():
     there = next(point[2] for point in RUNS["half"]["curve"] if point[0] == steps)
     assert f"came to -45 after {first(RUNS['half_pretrained'])} steps, from scratch after {first(RUNS['half'])}" in PAGE
     assert f"was at {second} when it was stopped at {steps:,} (from scratch there: {there})" in PAGE
+
+
+def test_the_second_episode_is_better_by_what_the_runs_say():
+    gains = []
+    for seed in range(3):
+        late = [point for point in RUNS[f"preset_seed_{seed}"]["curve"] if point[0] > 15_000]
+        assert len(late) == 10
+        gains.append(f"{sum(second - first for _, first, second in late) / 10:.1f}")
+    assert "second episodes are better than its first ones by {}, {} and {}.".format(*gains) in PAGE
+    around = [RUNS["preset_seed_0"]["counterfactual_error"][at] for at in (25, 26, 27)]
+    assert "is {:.2f} before it, {:.2f} at it and {:.2f} a step later".format(*around) in PAGE

@@ -24,6 +24,9 @@ class EncoderConfig:
             only).
         context: numbers per camera that describe the background (keypoints only).
         scale: coordinates in [-1, 1] are multiplied by this, so that a movement is a visible change.
+        pictured: training starts from pictures like those seen: the background is what most of them show, blobs have
+            the colour of what differs from it, and keypoints lie on it (keypoints only). For small pictures in which
+            one thing moves.
         standardise: after the first joint updates the embedding gets mean 0 and stddev 1 (conv only), on which the
             core learns faster. Not before: gradients into new weights would be as many times larger.
     """
@@ -36,6 +39,7 @@ class EncoderConfig:
     context: int = whole(0, most=16_384)
     scale: float = positive(3.0, most=1000)
     standardise: bool = False
+    pictured: bool = False
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ from meta_latent.nets import Standardiser
 
 MOVED = 60
 """Sum of absolute changes of a pixel's three values (0..765) from which on it counts as moved."""
+ATTENDED = 10.0
+"""How far a keypoint's logits rise, at first, from the background to what differs from it most."""
 
 
 def to_float(images: torch.Tensor) -> torch.Tensor:
@@ -65,6 +67,7 @@ class KeypointEncoder(nn.Module):
         if body:
             nn.init.zeros_(self.body.weight)
             nn.init.zeros_(self.body.bias)
+        self.pictured = config.pictured
         self.keypoints, self.points, self.scale = config.keypoints, config.keypoints + body, config.scale
         self.size = 2 * self.points + config.keypoints + config.context
         self.register_buffer("pairs", pair_differences(self.points), persistent=False)
@@ -91,6 +94,8 @@ class KeypointEncoder(nn.Module):
         regressed (least squares) on the mean proprioception of the two. Objects that move now and then only
         add noise.
         """
+        if self.pictured:
+            self._look_at_what_differs(images.flatten(0, 1))
         if self.body is None:
             return
         change = (images[:, 1:].int() - images[:, :-1].int()).abs().sum(-1).flatten(0, 1).flatten(1).float()
@@ -109,6 +114,22 @@ class KeypointEncoder(nn.Module):
         fit = torch.linalg.solve(inputs.T @ inputs + ridge, inputs.T @ centre.double()).float()
         self.body.weight.copy_(fit[:-1].T)
         self.body.bias.copy_(fit[-1])
+
+    def _look_at_what_differs(self, images: torch.Tensor) -> None:
+        """Start with every keypoint on what differs from the background: maps are regressed (least squares) on it, each
+        with a tenth of its own. A softmax of random maps is nearly flat, and finds a few pixels late or never.
+        """
+        pictures = to_float(images)
+        differs = (pictures - pictures.median(0).values).abs().sum(1, keepdim=True)
+        features = self.features(pictures)
+        wanted = functional.interpolate(differs, features.shape[2:], mode="area").flatten()
+        if not wanted.max() > 0:
+            return
+        inputs = functional.pad(features.permute(0, 2, 3, 1).flatten(0, 2), (0, 1), value=1.0).double()
+        ridge = 1e-6 * len(inputs) * torch.eye(inputs.shape[1], dtype=torch.float64, device=inputs.device)
+        fit = torch.linalg.solve(inputs.T @ inputs + ridge, inputs.T @ (wanted / wanted.max()).double()).float()
+        gain = ATTENDED / self.temperature.exp()
+        self.maps.weight.copy_(gain * fit[:-1].view(1, -1, 1, 1) + 0.1 * self.maps.weight)
 
     def relations(self, embedding: torch.Tensor) -> torch.Tensor:
         """(..., size) -> (..., P (P - 1)): exp(-d) and exp(-3 d) of every pair's distance d, in scaled
@@ -147,6 +168,20 @@ class BlobDecoder(nn.Module):
         self.background = nn.Parameter(torch.zeros(3, height, width))
         self.correction = nn.Linear(config.context, 3 * 8 * 8) if config.context else None
         self.scale, self.shape = config.scale, shape
+
+    @torch.no_grad()
+    def calibrate(self, images: torch.Tensor) -> None:
+        """Start from what images (B, T, H, W, 3) uint8 show: the background is the median of every pixel, blobs take
+        the mean colour of what differs from it, each with a tenth of its own.
+        """
+        pictures = to_float(images.flatten(0, 1))
+        self.background.copy_(pictures.median(0).values)
+        difference = pictures - self.background
+        weight = difference.abs().sum(1, keepdim=True)
+        weight = torch.where(weight > MOVED / 255, weight, 0.0)
+        if weight.sum() > 0:
+            colour = (weight * difference).sum((0, 2, 3)) / weight.sum()
+            self.colour.copy_(colour + 0.1 * self.colour)
 
     def forward(self, embedding: torch.Tensor) -> torch.Tensor:
         """(B, size) -> (B, 3, H, W) in about [-0.5, 0.5]."""

@@ -16,7 +16,7 @@ from torch import nn
 from meta_latent.errors import UserError
 from meta_latent.models.config import ModelConfig
 from meta_latent.models.core import Latent, RecurrentCore, Routing, TransitionDistribution, route
-from meta_latent.models.encoders import to_uint8
+from meta_latent.models.encoders import BlobDecoder, to_uint8
 from meta_latent.models.parts import encoder_classes
 from meta_latent.models.sequential_core import SequentialCore
 from meta_latent.nets import MLP, Standardiser
@@ -104,6 +104,8 @@ class LatentStateModel(nn.Module):
         """Set what has a closed form, from sequences: camera -> (B, T, H, W, 3) uint8, and (B, T, P)."""
         for camera, encoder in self.encoders.items():
             encoder.calibrate(images[camera], proprio)
+            if self.config.encoder.pictured and isinstance(self.decoders[camera], BlobDecoder):
+                self.decoders[camera].calibrate(images[camera])
         if isinstance(self.proprio, Standardiser):
             self.proprio.fit(proprio)
 

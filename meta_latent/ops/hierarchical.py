@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from meta_latent.ops.learning_speed import LEVEL, RESAMPLES, percentile_interval
+from meta_latent.ops.resampling import picked_runs
 
 Tasks = Sequence[Sequence[np.ndarray]]
 
@@ -37,14 +38,11 @@ def draws(tasks: Tasks, rng: np.random.Generator, resamples: int = RESAMPLES) ->
 
 def _draw_runs(task: Sequence[np.ndarray], chosen: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     counts = np.array([np.size(runs) for runs in task])
-    table = np.full((len(task), max(counts)), np.nan)
+    picked = picked_runs(counts, chosen, rng)
+    table = np.full((len(task), picked.shape[-1]), np.nan)
     for row, runs in zip(table, task, strict=True):
         row[: np.size(runs)] = runs
-    most = np.maximum(counts, 1)[chosen][..., None]
-    picked = (rng.random((*chosen.shape, table.shape[1])) * most).astype(int)
-    values = table[chosen[..., None], picked]
-    values[np.arange(table.shape[1]) >= counts[chosen][..., None]] = np.nan
-    return values.reshape(len(chosen), -1)
+    return np.where(picked < 0, np.nan, table[chosen[..., None], picked]).reshape(len(chosen), -1)
 
 
 def bootstrap(

@@ -26,6 +26,7 @@ import scipy.stats
 
 from meta_latent.ops import survival
 from meta_latent.ops.learning_curve import Curve, held_at_first, time_to_threshold
+from meta_latent.ops.resampling import clustered_rows
 
 LEVEL = 0.95
 RESAMPLES = 2000
@@ -39,19 +40,25 @@ class Times:
     """Times to threshold of S runs: ``lower`` (S,) and ``upper`` (S,) bounds, equal where the run was seen reaching it.
 
     A run that held it at its first evaluation has ``lower`` = 0. A censored run has ``lower`` = how long it was watched
-    and ``upper`` = inf. ``unfinished`` (S,) bool (None: none is): which were cut short, by nothing that they did.
+    and ``upper`` = inf. ``unfinished`` (S,) bool (None: none is): which of these were cut short, by nothing that they
+    did. ``models`` (S,) ints: the pretrained model that each started from, where there are several; bootstrap samples
+    then draw models first, and runs of each (:func:`meta_latent.ops.resampling.clustered_rows`). None: all runs are
+    drawn alike.
     """
 
     lower: np.ndarray
     upper: np.ndarray
     unfinished: np.ndarray | None = None
+    models: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         cut = np.zeros(self.lower.shape, bool) if self.unfinished is None else self.unfinished
         object.__setattr__(self, "unfinished", cut & ~self.reached)
 
     @classmethod
-    def of(cls, curves: Sequence[Curve], threshold: float, unit: str | None = None) -> Times:
+    def of(
+        cls, curves: Sequence[Curve], threshold: float, unit: str | None = None, models: np.ndarray | None = None
+    ) -> Times:
         """Times of ``curves`` in ``unit`` (None: their axis); a censored run counts as watched until its last
         evaluation.
         """
@@ -61,7 +68,7 @@ class Times:
         known = [0.0 if first else r for r, first in zip(reached, at_first, strict=True)]
         lower = [w if k is None else k for k, w in zip(known, watched, strict=True)]
         upper = [np.inf if r is None else r for r in reached]
-        return cls(np.array(lower), np.array(upper), np.array([curve.unfinished for curve in curves]))
+        return cls(np.array(lower), np.array(upper), np.array([curve.unfinished for curve in curves]), models)
 
     @property
     def reached(self) -> np.ndarray:
@@ -77,16 +84,21 @@ class Times:
 
     def resample(self, rng: np.random.Generator, resamples: int = RESAMPLES) -> tuple[np.ndarray, np.ndarray]:
         """Medians ``(low, high)``, each (resamples,), of bootstrap samples of the runs."""
+        if self.models is not None:
+            return self._medians(clustered_rows(self.models, rng, resamples))
         rows = rng.integers(0, self.lower.size, size=(resamples, self.lower.size))
         return self._medians(rows)
 
     def _medians(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Medians ``(low, high)``, each (R,), of the runs in ``rows`` (R, n)."""
-        lower, upper, cut = self.lower[rows], self.upper[rows], self.unfinished[rows]
-        weight = survival.weights(np.where(cut, lower, upper), cut)  # a failed run holds its place as the last
+        """Medians ``(low, high)``, each (R,), of the runs in ``rows`` (R, n), of which -1 is none."""
+        none = rows < 0
+        lower, upper, cut = self.lower[rows], self.upper[rows], self.unfinished[rows] | none
+        until = np.where(none, -np.inf, np.where(cut, lower, upper))  # a failed run holds its place as the last
+        weight = survival.weights(until, cut)  # what is cut before all others weighs nothing
         low, high = survival.median(lower, weight), survival.median(upper, weight)
         # An open median is bounded by all runs that were watched, not by the one that was watched longest.
-        return np.where(np.isinf(high), np.minimum(low, np.median(lower, axis=1)), low), high
+        watched = np.nanmedian(np.where(none, np.nan, lower), axis=1) if none.any() else np.median(lower, axis=1)
+        return np.where(np.isinf(high), np.minimum(low, watched), low), high
 
     def interval(
         self, rng: np.random.Generator, level: float = LEVEL, resamples: int = RESAMPLES

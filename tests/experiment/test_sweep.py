@@ -61,6 +61,15 @@ class TestVariants:
             ("large,seed_1", "large", 64),
         ]
 
+    def test_variants_that_differ_in_the_seed_alone_are_one_group(self):
+        own = {
+            "all": {},
+            "again": {"seed": 1},
+            "few": {"model.head_hidden": 8},
+            "few_2": {"model.head_hidden": 8, "seed": 2},
+        }
+        assert [v.group for v in load(variants=own)[1]] == ["all", "all", "few", "few"]
+
     def test_nothing_varies(self):
         assert names(load()) == ["base"] and names(load({"seed": [3]})) == ["seed_3"]
         assert load({"seed": [3]})[1][0].group == "base"

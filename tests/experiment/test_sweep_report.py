@@ -8,7 +8,7 @@ from fabricated_runs import new_facts, write_cell
 
 from meta_latent import cli
 from meta_latent.errors import UserError
-from meta_latent.experiment.report import sweep_report
+from meta_latent.experiment.report import sweep_report, sweep_times
 from meta_latent.ops import learning_speed as ls
 
 SCORES = {("horizon_3", 0): (0.9, 0.8), ("horizon_3", 1): (0.5, 0.6), ("horizon_5", 0): (0.3, 0.2),
@@ -80,6 +80,76 @@ def test_profiles_fall_from_one_to_zero_where_the_scores_are(result):
                zip(*(profile[key] for key in ("low", "share", "high")), strict=True))  # fmt: skip
 
 
+def curve_to(threshold, after):
+    """Evaluations every 100 steps to `BUDGET`, at or above a threshold from `after` on."""
+    return [(at, threshold * (at >= after)) for at in range(0, BUDGET + 1, 100)]
+
+
+def write_speeds(root, speeds):
+    """Variants of one group: speeds[seed][arm] are the steps after which its runs come to 0.8."""
+    for seed, arms in enumerate(speeds):
+        for start, all_after in arms.items():
+            model = f"model {seed}" if start == "pretrained" else None
+            for run, after in enumerate(all_after):
+                write_cell(root / f"base,seed_{seed}", "goal", f"ivg/{start}", run, curve_to(0.8, after),
+                           facts=new_facts, model_sha256=model, compared_with="ivg/scratch", budget=BUDGET)  # fmt: skip
+    sweep_report.write_variants(root, [(f"base,seed_{k}", "base", {"seed": k}) for k in range(len(speeds))])
+
+
+def test_times_and_speedups_are_those_of_the_runs_and_know_their_models(tmp_path):
+    slow = 10 * BUDGET  # not reached
+    write_speeds(tmp_path, [{"pretrained": (100, 100), "scratch": (200, 200, slow)}, {"pretrained": (200, 200)}])
+    result = sweep_report.build(tmp_path)
+    arms = result["groups"]["base"]["arms"]
+    told = arms["ivg/pretrained"]["targets"]["goal"]["thresholds"]["0.8"]
+    assert told["steps"] == [100, 100, 200, 200] and told["reached"] == 4
+    assert told["median"] == [150, 150] and told["interval"] == [100, 200]
+    told = arms["ivg/scratch"]["targets"]["goal"]["thresholds"]["0.8"]
+    assert told["steps"] == [200, 200, None] and told["watched"] == [200, 200, BUDGET]
+    assert told["median"] == [200, 200] and told["interval"] == [200, None]
+    (pair,) = result["comparisons"]
+    claim = pair["speedup"]["goal"]["0.8"]
+    assert claim["ratio"] == pytest.approx(200 / 150) and not claim["lower_bound"]
+    assert claim["interval"] == [1, None]
+    assert "1.33×" in (tmp_path / "sweep.html").read_text()
+
+
+def test_the_interval_of_times_draws_models_first(tmp_path):
+    # Twelve runs of one model are fast: drawn alike, the median of all fourteen would be 100 in 99 of 100 draws.
+    write_speeds(tmp_path, [{"pretrained": (100,) * 12}, {"pretrained": (200,) * 2}])
+    told = sweep_report.build(tmp_path)["groups"]["base"]["arms"]["ivg/pretrained"]["targets"]["goal"]
+    assert told["thresholds"]["0.8"]["median"] == [100, 100] and told["thresholds"]["0.8"]["interval"] == [100, 200]
+
+
+def compare(root, own, base):
+    """What is told of the speed-up of one arm over another, whose facts differ."""
+    for start, facts in (("pretrained", {"compared_with": "ivg/scratch"} | own), ("scratch", base)):
+        write_cell(root / "a", "goal", f"ivg/{start}", 0, curve_to(0.8, 100), facts=new_facts, **facts)
+    sweep_report.write_variants(root, [("a", "a", {})])
+    (pair,) = sweep_report.build(root)["comparisons"]
+    return pair["speedup"]
+
+
+@pytest.mark.parametrize(("own", "base", "told"), [
+    ({}, {}, {"goal": ["0.8"]}),
+    ({"thresholds": [0.6, 0.7]}, {"thresholds": [0.5, 0.7]}, {"goal": ["0.7"]}),  # both were asked
+    ({}, {"clock": "updates"}, {}),
+])  # fmt: skip
+def test_only_what_both_were_asked_is_compared(tmp_path, own, base, told):
+    assert {target: list(found) for target, found in compare(tmp_path, own, base).items()} == told
+
+
+def test_unfinished_runs_are_in_the_times_and_drawn_as_such(tmp_path):
+    for run, status in enumerate(("done", "running", "done")):
+        rows = curve_to(0.8, 10 * BUDGET if run else 200)
+        write_cell(tmp_path / "a", "goal", "ivg/scratch", run, rows, facts=new_facts, status=status)
+    sweep_report.write_variants(tmp_path, [("a", "a", {})])
+    told = sweep_report.build(tmp_path)["groups"]["a"]["arms"]["ivg/scratch"]["targets"]["goal"]["thresholds"]["0.8"]
+    assert told["unfinished"] == [False, True, False] and told["steps"] == [200, None, None]
+    row = sweep_times.time_row("a", 0, told)
+    assert (row.reached, row.censored, row.unfinished) == ((200,), (BUDGET,), (BUDGET,))
+
+
 def test_raw_scores_have_no_profile(tmp_path):
     fabricate(tmp_path, reference=None, floor=None)
     told = sweep_report.build(tmp_path)["groups"]["horizon_3"]["arms"]["ivg/pretrained"]
@@ -95,10 +165,10 @@ def test_one_model_and_few_seeds_are_warned_of(tmp_path):
 
 def test_the_page_and_its_figures(result, tmp_path):
     page = (tmp_path / "sweep.html").read_text()
-    assert page.count("<svg") == 3 and "http" not in page.replace("http://www.w3.org", "")
+    assert page.count("<svg") == 4 and "http" not in page.replace("http://www.w3.org", "")
     assert all(f"horizon_{h},seed_{s}" in page for h in (3, 5) for s in (0, 1))
     assert {path.name for path in (tmp_path / "report").iterdir()} == {
-        "sweep_profiles.png", "sweep_scores.png", "sweep_improvement.png"}  # fmt: skip
+        "sweep_profiles.png", "sweep_scores.png", "sweep_improvement.png", "sweep_times_goal_0.8.png"}  # fmt: skip
     stored = json.loads((tmp_path / "sweep.json").read_text())
     assert stored == json.loads(json.dumps(result))
     lines = sweep_report.table(result).splitlines()

@@ -79,7 +79,7 @@ def _at_once(targets: dict[str, Any], arm: str, faster: Sequence[str]) -> str:
 def _bounded(median: Sequence[float | None]) -> bool:
     """Whether a median is known from above only."""
     low, high = median
-    return high is not None and low != high
+    return bool(high and not low)
 
 
 def _is_open(report: dict[str, Any], targets: Iterable[str], arms: Sequence[str]) -> bool:

@@ -77,7 +77,7 @@ def budget_of(cells: Sequence[Cell]) -> float:
     return max((c.budget or 0.0 for c in cells), default=0.0) or max(float(c.curve.at[-1]) for c in cells)
 
 
-def _resolution(curves: Sequence[Curve], unit: str) -> float:
+def resolution(curves: Sequence[Curve], unit: str) -> float:
     """The evaluation interval: the smallest positive place, in ``unit``, at which an evaluation was made."""
     places = [getattr(curve, unit) for curve in curves]
     return min((float(at[at > 0][0]) for at in places if (at > 0).any()), default=0.0)
@@ -267,7 +267,13 @@ def claim(
 ) -> dict[str, Any]:  # fmt: skip
     """How many times faster the runs of ``curves`` reached ``threshold``, and what that saved, both in ``unit``."""
     times, base_times = (ls.Times.of(group, threshold, unit) for group in (curves, base_curves))
-    resolution = _resolution([*curves, *base_curves], unit)
+    return claim_of(times, base_times, resolution([*curves, *base_curves], unit), draw, names)
+
+
+def claim_of(
+    times: ls.Times, base_times: ls.Times, resolution: float, draw: Bootstrap, names: tuple[str, ...]
+) -> dict[str, Any]:
+    """The same of times that are known already; ``resolution``: the evaluation interval."""
     ratio = ls.speedup(times, base_times, draw.rng(*names), resolution=resolution, resamples=draw.resamples)
     # The least that can have been saved: base at its earliest, learner at its latest (inf: no claim).
     saved = base_times.median()[0] - times.median()[1]

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from meta_latent.experiment.report import sweep_times
 from meta_latent.experiment.report.arms import compared, in_order, uses_pretraining
-from meta_latent.experiment.report.numbers import FINAL_EVALUATIONS, Bootstrap, level
+from meta_latent.experiment.report.numbers import FINAL_EVALUATIONS, Bootstrap, success_curves
 from meta_latent.experiment.report.records import number
 from meta_latent.experiment.report.sources import UNFINISHED, Cell, read_run
 from meta_latent.ops import hierarchical
@@ -80,6 +81,7 @@ def group_numbers(group: Group, draw: Bootstrap, at: np.ndarray, warnings: list[
             "runs": len(own), "pretrainings": models if uses_pretraining(arm) else 0, "targets": targets,
             "final_score_iqm": float(hierarchical.iqm(hierarchical.as_samples(tasks))[0]) if alike else None,
             "final_score_interval": _iqm_interval(tasks, draw, group.name, arm, "all") if alike else None,
+            "final_success_iqm": _success(own),
             "profile": _profile(tasks, draw, at, group.name, arm) if alike and _normalised(own) else None,
         }  # fmt: skip
         warnings += _warnings(f"{group.name}, {arm}", result[arm], begun)
@@ -103,7 +105,9 @@ def tasks_of(cells: Sequence[Cell], targets: Sequence[str] | None = None) -> lis
 
 
 def comparisons(groups: Sequence[Group], draw: Bootstrap) -> list[dict[str, Any]]:
-    """Probability of improvement: each arm against its base within a group, and against itself in the first group."""
+    """How each arm compares with its base within a group, and with itself in the first group: the probability that it
+    scores higher, and on each target how many times faster it reached thresholds (``speedup``).
+    """
     found = []
     for group in groups:
         bases = compared(group.cells, [])
@@ -111,22 +115,26 @@ def comparisons(groups: Sequence[Group], draw: Bootstrap) -> list[dict[str, Any]
             pairs = [((group, arm), (group, base)) for base in bases[arm][:1]]
             if group is not groups[0]:
                 pairs.append(((group, arm), (groups[0], arm)))
-            found += [told for pair in pairs if (told := _improvement(*pair, draw))]
+            found += [told for pair in pairs if (told := _compare(*pair, draw))]
     return found
 
 
-def _improvement(learner: tuple[Group, str], base: tuple[Group, str], draw: Bootstrap) -> dict[str, Any] | None:
+def _compare(learner: tuple[Group, str], base: tuple[Group, str], draw: Bootstrap) -> dict[str, Any] | None:
     """None where the two share no target, or all their runs."""
-    own, other = ([c for c in g.cells if c.arm == arm and c.curve is not None and not c.curve.unfinished]
-                  for g, arm in (learner, base))  # fmt: skip
+    begun = [[c for c in g.cells if c.arm == arm and c.curve is not None] for g, arm in (learner, base)]
+    own, other = ([c for c in cells if not c.curve.unfinished] for cells in begun)
     shared = [target for target in by_target(own) if target in by_target(other)]
     if not shared or {c.path.resolve() for c in own} == {c.path.resolve() for c in other}:
         return None
-    own, other = ([cell for cell in cells if cell.target in shared] for cells in (own, other))
-    pair = [tasks_of(cells, shared) for cells in (own, other)]
     told = {"group": learner[0].name, "arm": learner[1], "base_group": base[0].name, "base": base[1]}
+    names = tuple(told.values())
+    seen = [by_target(cells) for cells in begun]
+    faster = {target: sweep_times.speedups(*(cells[target] for cells in seen), draw, *names, target)
+              for target in shared if seen[0][target][0].clock == seen[1][target][0].clock}  # fmt: skip
+    pair = [tasks_of([c for c in cells if c.target in shared], shared) for cells in (own, other)]
     chance = hierarchical.improvement(*map(hierarchical.as_samples, pair))[0]
-    return told | {"targets": len(shared), "probability": float(chance), "interval": _chance_interval(pair, draw, told)}
+    return told | {"targets": len(shared), "probability": float(chance),
+                   "interval": _chance_interval(pair, draw, told), "speedup": faster}  # fmt: skip
 
 
 def _chance_interval(pair, draw: Bootstrap, told: Mapping[str, Any]) -> tuple[float, float] | None:
@@ -143,18 +151,14 @@ def _target(
 ) -> dict[str, Any]:
     """One arm on one target. ``seen``: also the runs that are unfinished."""
     tasks = tasks_of(cells)
-    asked = next((cell.thresholds for cell in cells if cell.thresholds), ())
     result: dict[str, Any] = {
         "runs": [{"folder": cell.path.name, "variant": _variant(cell), "status": cell.status,
                   "final_score": _final(cell), "model_sha256": cell.facts.get("model_sha256")} for cell in cells],
-        "normalised": _normalised(cells), "thresholds": {},
+        "normalised": _normalised(cells), "clock": cells[0].clock,
+        "thresholds": sweep_times.times(seen, draw, *line, name),
         "final_score_iqm": float(hierarchical.iqm(hierarchical.as_samples(tasks))[0]),
-        "final_score_interval": _iqm_interval(tasks, draw, *line, name),
+        "final_score_interval": _iqm_interval(tasks, draw, *line, name), "final_success_iqm": _success(cells),
     }  # fmt: skip
-    for threshold in asked:
-        times = ls.Times.of([cell.curve for cell in seen], threshold)
-        told = {"reached": int(times.reached.sum()), "median": times.median()}
-        result["thresholds"][level(threshold)] = told
     return result
 
 
@@ -190,6 +194,12 @@ def _model(cell: Cell) -> str | None:
 
 def _final(cell: Cell) -> float:
     return ls.final_score(cell.curve, FINAL_EVALUATIONS)
+
+
+def _success(cells: Sequence[Cell]) -> float | None:
+    """Share of episodes that end solved, as the final score is made; None where a run did not record it."""
+    curves = success_curves(cells)
+    return float(ls.iqm([ls.final_score(curve, FINAL_EVALUATIONS) for curve in curves])) if curves else None
 
 
 def _normalised(cells: Sequence[Cell]) -> bool:

@@ -11,9 +11,11 @@ import jinja2
 import numpy as np
 
 from meta_latent.errors import UserError
-from meta_latent.experiment.report import drawing, sweep_figures, sweep_numbers, text
+from meta_latent.experiment.report import drawing, sweep_figures, sweep_numbers, sweep_times, text, time_figures
 from meta_latent.experiment.report.analysis import plain
+from meta_latent.experiment.report.figures import CLOCKS
 from meta_latent.experiment.report.numbers import Bootstrap
+from meta_latent.experiment.report.pictures import slug
 from meta_latent.experiment.settings import experiments
 from meta_latent.experiment.settings.names import FolderName
 from meta_latent.files import atomic_write_bytes, from_json, read_bytes, refuse_links
@@ -60,8 +62,8 @@ def build(root: str | Path, *, resamples: int = ls.RESAMPLES, seed: int = 0) -> 
 
 def table(result: dict[str, Any]) -> str:
     """The summary as lines of text: a row per variant and arm."""
-    rows = [("variant", "arm", "runs", "models", "final score", "95 %"), *_rows(result)]
-    widths = [max(len(row[column]) for row in rows) for column in range(6)]
+    rows = [("variant", "arm", "runs", "models", "final score", "95 %", "success"), *_rows(result)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join("  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip()
                      for row in rows)  # fmt: skip
 
@@ -76,7 +78,13 @@ def render(root: Path, result: dict[str, Any]) -> str:
         drawing.save_png(figure, root / "report" / f"sweep_{name}.png")
         figures.append({"label": label, "svg": drawing.inline_svg(figure, f"sweep-{name}")})
     return environment.get_template("sweep.html").render(
-        report=result, styles=drawing.STYLES, figures=figures, rows=_rows(result), comparisons=_chances(result)
+        report=result,
+        styles=drawing.STYLES,
+        figures=figures,
+        rows=_rows(result),
+        times=_times(result),
+        comparisons=_chances(result),
+        speedups=_speedups(result),
     )
 
 
@@ -100,8 +108,27 @@ def _lines(result: dict[str, Any]):
 def _rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
     return [
         (group, arm, str(told["runs"]), str(told["pretrainings"] or "none"), text.score(told["final_score_iqm"]),
-         text.interval(told["final_score_interval"]))
+         text.interval(told["final_score_interval"]), text.percent(told["final_success_iqm"]))
         for group, arm, told, _ in _lines(result)
+    ]  # fmt: skip
+
+
+def _times(result: dict[str, Any]) -> list[tuple[str, ...]]:
+    """A row per line, target and threshold."""
+    return [
+        (group, arm, target, text.threshold(float(at)), f"{found['reached']} / {len(found['steps'])}",
+         f"{text.median(found['median'])} {text.interval(found['interval'], text.count)}")
+        for group, arm, told, _ in _lines(result) for target, entry in told["targets"].items()
+        for at, found in entry["thresholds"].items()
+    ]  # fmt: skip
+
+
+def _speedups(result: dict[str, Any]) -> list[tuple[str, ...]]:
+    """A row per comparison, target and threshold: what may be claimed, and its detail."""
+    return [
+        (f"{c['group']}: {c['arm']}", f"{c['base_group']}: {c['base']}", target, text.threshold(float(at)),
+         *text.claim(found))
+        for c in result["comparisons"] for target, entry in c["speedup"].items() for at, found in entry.items()
     ]  # fmt: skip
 
 
@@ -114,7 +141,9 @@ def _figures(result: dict[str, Any]):
     """(name, what it shows, figure) of every figure that there are numbers for."""
     lines = _lines(result)
     drawn = [(f"{group}: {arm}", style, told["profile"]) for group, arm, told, style in lines if told["profile"]]
-    found = []
+    found = [(f"times_{slug(target)}_{at}", f"{CLOCKS[clock].capitalize()} to {text.threshold(float(at))} on {target}",
+              time_figures.times_to_threshold(rows, clock))
+             for (target, at, clock), rows in _time_rows(lines).items()]  # fmt: skip
     if drawn:
         profiles = [
             sweep_figures.ProfileLine(
@@ -135,4 +164,15 @@ def _figures(result: dict[str, Any]):
     if rows:
         found.append(("improvement", "Probability of improvement",
                       sweep_figures.bars(rows, "probability of improvement", at=0.5)))  # fmt: skip
+    return found
+
+
+def _time_rows(lines) -> dict[tuple[str, str, str], list[time_figures.TimeRow]]:
+    """(target, threshold, clock) -> a row per line, in the order of the variants."""
+    found: dict[tuple[str, str, str], list[time_figures.TimeRow]] = {}
+    for group, arm, told, style in lines:
+        for target, entry in told["targets"].items():
+            for at, times in entry["thresholds"].items():
+                row = sweep_times.time_row(f"{group}: {arm}", style, times)
+                found.setdefault((target, at, entry["clock"]), []).append(row)
     return found

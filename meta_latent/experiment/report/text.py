@@ -93,13 +93,13 @@ def claim(found: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def median(bounds: Sequence[float | None] | None, show=count) -> str:
-    """A median known by its bounds ``(low, high)``: exact where they are equal, else '> low' where it is open, and
-    '≤ high' where runs held the threshold at their first evaluation.
+    """A median known by its bounds ``(low, high)``: exact where they are equal, else '≤ high' where it was held at a first
+    evaluation, which leaves 0 for the other bound, and '> low' elsewhere.
     """
     if bounds is None or bounds[0] is None:
         return NOTHING
     low, high = bounds
-    return show(high) if high == low else f"> {show(low)}" if high is None else f"≤ {show(high)}"
+    return show(high) if high == low else f"≤ {show(high)}" if high and not low else f"> {show(low)}"
 
 
 def command(words: Any, without: Collection[str] = ()) -> str:

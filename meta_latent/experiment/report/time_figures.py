@@ -61,11 +61,12 @@ def times_to_threshold(rows: Sequence[TimeRow], unit: str = "env_steps") -> Figu
                   markeredgewidth=1, **runs)  # fmt: skip
         axes.plot(row.unfinished, np.full(len(row.unfinished), y + 0.2), "x", markersize=4.5, markeredgewidth=1, **runs)
         low, high = row.median
-        if low == high:
+        at_first = low <= 0 < high
+        if np.isfinite(high) and not at_first:
             axes.plot(high, y, "D", color=colour, markersize=6.5, markeredgewidth=0, zorder=4)
         else:
             open_arrow = {"fillstyle": "none", "markersize": 9, "markeredgewidth": 1.6, "zorder": 4}
-            end, arrow = (high, "<") if np.isfinite(high) else (low, ">")
+            end, arrow = (high, "<") if at_first and np.isfinite(high) else (low, ">")
             axes.plot(end, y, arrow, color=colour, **open_arrow)
     axes.set_yticks(range(len(rows)), [row.label for row in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)

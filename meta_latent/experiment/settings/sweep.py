@@ -96,7 +96,9 @@ class SweepConfig(ExperimentConfig):
 
 @dataclass(frozen=True)
 class Variant:
-    """One combination. group: its name without the seed of pretraining. values: what makes it, by key."""
+    """One combination. group: what those are called that differ from it in the seed of pretraining alone. values: what
+    makes it, by key.
+    """
 
     name: str
     group: str
@@ -128,15 +130,21 @@ def load(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) 
 
 
 def _combinations(settings: SweepSettings) -> list[tuple[str, str, dict[str, Any]]]:
-    """(name, name without the seed, values by key) of every variant; the grid's last key varies fastest."""
-    short, found = _short(list(settings.grid)), []
+    """(name, group, values by key) of every variant; the grid's last key varies fastest. Variants that differ in the
+    seed alone are of one group, which is called as the first of them without it.
+    """
+    short, found, groups = _short(list(settings.grid)), [], {}
     for variant, given in (settings.variants or {"": {}}).items():
         for point in itertools.product(*map(enumerate, settings.grid.values())):
             values = dict(zip(settings.grid, point, strict=True))
             parts = {key: f"{short[key]}_{_word(place, value)}" for key, (place, value) in values.items()}
             rest = [part for key, part in parts.items() if key != SEED]
             name, group = (_name([variant, *some]) for some in (parts.values(), rest))
-            found.append((name, group, {**given, **{key: value for key, (_, value) in values.items()}}))
+            values = {**given, **{key: value for key, (_, value) in values.items()}}
+            alike = json.dumps(
+                {key: value for key, value in values.items() if key != SEED}, sort_keys=True, default=str
+            )
+            found.append((name, groups.setdefault(alike, group), values))
     return found
 
 

@@ -1,0 +1,65 @@
+"""Blocks of documents about sweeps say what docs/results/ says; the script that writes them reports facts only."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from meta_latent.experiment.report import sweep_report
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def make_sweeps():
+    """docs/make_sweeps.py as a module."""
+    sys.path.insert(0, str(ROOT / "docs"))
+    spec = importlib.util.spec_from_file_location("make_sweeps", ROOT / "docs" / "make_sweeps.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    sys.path.remove(str(ROOT / "docs"))
+    return module
+
+
+def test_documents_say_what_the_committed_results_say(make_sweeps):
+    shown = {page: make_sweeps.blocks(page.read_text()) for page in make_sweeps.PAGES}
+    assert {name for found in shown.values() for name in found} == {"ivg_lift_curves"}
+    for page, found in shown.items():
+        for name, text in found.items():
+            assert text == make_sweeps.block(name, make_sweeps.committed(name)), (page, name)
+
+
+def write_run(folder, model, after, asked):
+    """A finished run that comes to 0.5 after so many steps, of 300."""
+    folder.mkdir(parents=True)
+    facts = {"status": "done", "target": "goal", "algorithm": "ivg", "start": "pretrained", "seed": int(folder.name),
+             "thresholds": asked, "floor": 0.0, "reference": 1.0, "budget": 300, "clock": "env_steps",
+             "env_steps": 300, "updates": 3, "seconds": 7.0, "model_sha256": model, "commit": "0123456789abcdef",
+             "versions": {"torch": "0"}, "command": ["/x/cli.py", "transfer", "tiny", "out=/x/y"]}  # fmt: skip
+    (folder / "run.json").write_text(json.dumps(facts))
+    rows = [{"kind": "evaluation", "env_steps": at, "updates": 1, "seconds": 1.0, "score": 0.5 * (at >= after),
+             "success": 0.25, "raw_return": 1.0} for at in (0, 100, 200, 300)]  # fmt: skip
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_a_row_per_variant_says_what_its_runs_did(make_sweeps, tmp_path):
+    variants = [("all", "all", {}), ("all_1", "all", {"seed": 1}), ("few", "few", {})]
+    for (name, *_), model, after in zip(variants, ("a", "b", "c"), ((100, 100), (200, 200), (200, 900)), strict=True):
+        for seed, steps in enumerate(after):
+            folder = tmp_path / "tiny" / name / "transfer" / "goal" / "ivg" / "pretrained" / str(seed)
+            write_run(folder, model, steps, [0.5] if name == "few" else [0.5, 0.9])
+    sweep_report.write_variants(tmp_path / "tiny", variants)
+    facts = make_sweeps.facts_of(tmp_path / "tiny", "tiny")
+    lines = make_sweeps.block("tiny", facts).splitlines()
+    assert lines[0].startswith("| variant | arm | models x runs | steps to 0.5, median [95 %]; reached |")
+    assert lines[2] == "| all | ivg/pretrained | 2 x 2 | 150 [100, 200]; 4 / 4 | > 300 [300, ∞]; 0 / 4 | 0.50 | 25 % |"
+    assert lines[3] == "| few | ivg/pretrained | 1 x 2 | > 250 [200, ∞]; 1 / 2 | – | 0.25 | 25 % |"
+    assert lines[5] == "Made by `meta-latent sweep tiny`; run seeds 0, 1; torch 0;"
+    assert make_sweeps.picture(tmp_path / "tiny").width > 300
+
+
+def test_a_folder_without_a_sweep_is_refused(make_sweeps, tmp_path):
+    with pytest.raises(SystemExit, match="holds no sweep"):
+        make_sweeps.facts_of(tmp_path, "tiny")
