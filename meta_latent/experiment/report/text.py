@@ -93,8 +93,8 @@ def claim(found: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def median(bounds: Sequence[float | None] | None, show=count) -> str:
-    """A median known by its bounds ``(low, high)``: exact where they are equal, else '≤ high' where it was held at a first
-    evaluation, which leaves 0 for the other bound, and '> low' elsewhere.
+    """A median known by its bounds ``(low, high)``: exact where they are equal, else '≤ high' where it was held at a
+    first evaluation, which leaves 0 for the other bound, and '> low' elsewhere.
     """
     if bounds is None or bounds[0] is None:
         return NOTHING
