@@ -79,8 +79,8 @@ def test_the_page_tells_what_was_measured(name):
     docs = Path(team.__file__).parents[3] / "docs"
     found = json.loads((docs / f"{name}.json").read_text())
     said = " ".join((docs / "tuning.md").read_text().split())
-    for key in ("ratio", "bound"):
-        assert f"{found['joint'][key]} and {found['transition'][key]}" in said
+    cells = [found[stage][key] for stage in ("joint", "transition") for key in ("ratio", "bound")]
+    assert f"([{name}.json]({name}.json)) | {' | '.join(map(str, cells))} |" in said
 
 
 def numbers(value, place=""):
