@@ -1,8 +1,8 @@
 """The gallery in docs covers every registered family and is as its script makes it."""
 
-import importlib.util
 from pathlib import Path
 
+import docs_scripts
 import numpy as np
 import pytest
 from PIL import Image
@@ -15,10 +15,7 @@ DOCS = Path(__file__).resolve().parent.parent / "docs"
 
 @pytest.fixture(scope="module")
 def script():
-    spec = importlib.util.spec_from_file_location("make_gallery", DOCS / "make_gallery.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return docs_scripts.load("make_gallery")
 
 
 def test_the_page_is_what_the_script_writes(script):

@@ -3,11 +3,11 @@ reports facts only.
 """
 
 import hashlib
-import importlib.util
 import json
 import re
 from pathlib import Path
 
+import docs_scripts
 import numpy as np
 import pytest
 from PIL import Image
@@ -18,9 +18,7 @@ from meta_latent.experiment.report.build import build
 from meta_latent.ops.learning_speed import iqm
 
 ROOT = Path(__file__).resolve().parent.parent
-_SPEC = importlib.util.spec_from_file_location("make_results", ROOT / "docs" / "make_results.py")
-make_results = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(make_results)
+make_results = docs_scripts.load("make_results")
 
 
 def blocks(text):

@@ -1,8 +1,8 @@
 """docs/make_screenshots.py: pictures of the size that was asked for, in both colour schemes."""
 
-import importlib.util
 from pathlib import Path
 
+import docs_scripts
 import numpy as np
 import pytest
 from PIL import Image
@@ -12,10 +12,7 @@ DOCS = Path(__file__).resolve().parent.parent / "docs"
 
 @pytest.fixture(scope="module")
 def script():
-    spec = importlib.util.spec_from_file_location("make_screenshots", DOCS / "make_screenshots.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return docs_scripts.load("make_screenshots")
 
 
 def test_the_committed_pictures_are_those_that_the_script_takes_and_the_page_shows(script):

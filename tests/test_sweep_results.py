@@ -1,10 +1,9 @@
 """Blocks of documents about sweeps say what docs/results/ says; the script that writes them reports facts only."""
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
 
+import docs_scripts
 import pytest
 
 from meta_latent.experiment.report import sweep_report
@@ -15,12 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 @pytest.fixture(scope="module")
 def make_sweeps():
     """docs/make_sweeps.py as a module."""
-    sys.path.insert(0, str(ROOT / "docs"))
-    spec = importlib.util.spec_from_file_location("make_sweeps", ROOT / "docs" / "make_sweeps.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    sys.path.remove(str(ROOT / "docs"))
-    return module
+    return docs_scripts.load("make_sweeps")
 
 
 def test_documents_say_what_the_committed_results_say(make_sweeps):

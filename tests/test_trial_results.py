@@ -1,10 +1,9 @@
 """Blocks of documents about trials say what docs/results/ says; the script that writes them reports facts only."""
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
 
+import docs_scripts
 import pytest
 
 from meta_latent.experiment.report import drawing
@@ -16,12 +15,7 @@ WORDS = "before adapting | after step 1 | after step 2"
 @pytest.fixture(scope="module")
 def make_trials():
     """docs/make_trials.py as a module."""
-    sys.path.insert(0, str(ROOT / "docs"))
-    spec = importlib.util.spec_from_file_location("make_trials", ROOT / "docs" / "make_trials.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    sys.path.remove(str(ROOT / "docs"))
-    return module
+    return docs_scripts.load("make_trials")
 
 
 def test_documents_say_what_the_committed_results_say(make_trials):

@@ -1,9 +1,9 @@
 """`meta-latent config`: what it shows is what is loaded, and where it came from; docs/settings.md is up to date."""
 
-import importlib.util
 import json
 from pathlib import Path
 
+import docs_scripts
 import pytest
 
 from meta_latent import cli
@@ -63,15 +63,11 @@ def test_wrong_input_is_told_in_one_line(said, arguments, words):
 
 
 def test_the_page_of_settings_is_up_to_date():
-    spec = importlib.util.spec_from_file_location("make_settings", DOCS / "make_settings.py")
-    maker = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(maker)
+    maker = docs_scripts.load("make_settings")
     assert (DOCS / "settings.md").read_text() == maker.page(), "run python docs/make_settings.py"
 
 
 def test_every_setting_has_a_meaning():
-    spec = importlib.util.spec_from_file_location("make_settings", DOCS / "make_settings.py")
-    maker = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(maker)
+    maker = docs_scripts.load("make_settings")
     silent = [line for line in maker.page().splitlines() if line.startswith("| `") and line.endswith("|  |")]
     assert silent == []

@@ -8,7 +8,7 @@ from fabricated_runs import new_facts, write_cell
 
 from meta_latent import cli
 from meta_latent.errors import UserError
-from meta_latent.experiment.report import sweep_report, sweep_times
+from meta_latent.experiment.report import sweep_report, time_figures
 from meta_latent.ops import learning_speed as ls
 
 SCORES = {("horizon_3", 0): (0.9, 0.8), ("horizon_3", 1): (0.5, 0.6), ("horizon_5", 0): (0.3, 0.2),
@@ -105,7 +105,7 @@ def test_times_and_speedups_are_those_of_the_runs_and_know_their_models(tmp_path
     assert told["steps"] == [100, 100, 200, 200] and told["reached"] == 4
     assert told["median"] == [150, 150] and told["interval"] == [100, 200]
     told = arms["ivg/scratch"]["targets"]["goal"]["thresholds"]["0.8"]
-    assert told["steps"] == [200, 200, None] and told["watched"] == [200, 200, BUDGET]
+    assert told["steps"] == [200, 200, None] and told["watched"] == [BUDGET] * 3
     assert told["median"] == [200, 200] and told["interval"] == [200, None]
     (pair,) = result["comparisons"]
     claim = pair["speedup"]["goal"]["0.8"]
@@ -139,15 +139,19 @@ def test_only_what_both_were_asked_is_compared(tmp_path, own, base, told):
     assert {target: list(found) for target, found in compare(tmp_path, own, base).items()} == told
 
 
-def test_unfinished_runs_are_in_the_times_and_drawn_as_such(tmp_path):
-    for run, status in enumerate(("done", "running", "done")):
-        rows = curve_to(0.8, 10 * BUDGET if run else 200)
+def test_every_kind_of_run_is_in_the_times_and_drawn_as_such(tmp_path, monkeypatch):
+    ends = {"seen": (200, "done"), "cut": (None, "running"), "missed": (None, "done"), "at once": (0, "done")}
+    for run, (after, status) in enumerate(ends.values()):
+        rows = curve_to(0.8, 10 * BUDGET if after is None else after)
         write_cell(tmp_path / "a", "goal", "ivg/scratch", run, rows, facts=new_facts, status=status)
     sweep_report.write_variants(tmp_path, [("a", "a", {})])
+    drawn, draw = [], time_figures.times_to_threshold
+    monkeypatch.setattr(time_figures, "times_to_threshold", lambda rows, *rest: drawn.extend(rows) or draw(rows, *rest))
     told = sweep_report.build(tmp_path)["groups"]["a"]["arms"]["ivg/scratch"]["targets"]["goal"]["thresholds"]["0.8"]
-    assert told["unfinished"] == [False, True, False] and told["steps"] == [200, None, None]
-    row = sweep_times.time_row("a", 0, told)
-    assert (row.reached, row.censored, row.unfinished) == ((200,), (BUDGET,), (BUDGET,))
+    assert told["unfinished"] == [False, True, False, False] and told["watched"] == [BUDGET] * 4
+    assert told["at_first_evaluation"] == [False, False, False, True] and told["steps"] == [200, None, None, 100]
+    (row,) = drawn
+    assert (row.reached, row.censored, row.unfinished, row.at_first) == ((200,), (BUDGET,), (BUDGET,), (100,))
 
 
 def test_raw_scores_have_no_profile(tmp_path):

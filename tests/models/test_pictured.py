@@ -5,6 +5,7 @@ import torch
 
 from meta_latent.models.config import EncoderConfig
 from meta_latent.models.encoders import BlobDecoder, KeypointEncoder
+from meta_latent.rng import seeded_construction
 
 SHAPE = (16, 16, 3)
 ORANGE = torch.tensor([200, 150, 50])
@@ -21,9 +22,9 @@ def moving_square(frames=60):
 
 
 def parts(pictured):
-    torch.manual_seed(1)
     config = EncoderConfig(channels=(16,), keypoints=2, body_point=False, pictured=pictured)
-    return KeypointEncoder(SHAPE, config, 0), BlobDecoder(SHAPE, config, 0)
+    with seeded_construction(1):
+        return KeypointEncoder(SHAPE, config, 0), BlobDecoder(SHAPE, config, 0)
 
 
 @pytest.mark.parametrize("pictured", [True, False])

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -180,18 +179,13 @@ def time_rows(target: dict[str, Any], threshold: float, styles: dict[str, int]) 
             max(place for place, v in zip(curve[target["clock"]], row, strict=True) if v is not None)
             for row in curve["score"]
         ]
-        cut = entry.get("unfinished", [False] * len(times))  # reports of before did not say
-        first = entry.get("at_first_evaluation", {}).get(at, [False] * len(times))
-        runs = list(zip(places, times, cut, strict=True))
-        reached = [(t, early) for t, early in zip(times, first, strict=True) if t is not None]
-        median, interval = (entry[kind]["steps_to_thresholds"][at] for kind in ("medians", "intervals"))
-        low, high = (math.inf if end is None else end for end in median)
-        ends = None if interval is None else tuple(math.inf if end is None else end for end in interval)
-        found.append(time_figures.TimeRow(
-            f"{arm} ≥ {at}" if several else arm, styles[arm], tuple(t for t, early in reached if not early),
-            tuple(p for p, t, cut in runs if t is None and not cut), (low, high), ends,
-            tuple(p for p, t, cut in runs if t is None and cut), tuple(t for t, early in reached if early),
-        ))  # fmt: skip
+        none = [False] * len(times)
+        cut = entry.get("unfinished", none)  # reports of before did not say
+        first = entry.get("at_first_evaluation", {}).get(at, none)
+        runs = [time_figures.RunTime(*run) for run in zip(times, places, cut, first, strict=True)]
+        label = f"{arm} ≥ {at}" if several else arm
+        ends = (entry[kind]["steps_to_thresholds"][at] for kind in ("medians", "intervals"))
+        found.append(time_figures.TimeRow.of(label, styles[arm], runs, *ends))
     return sorted(found, key=lambda row: row.median[::-1])
 
 

@@ -11,7 +11,7 @@ import jinja2
 import numpy as np
 
 from meta_latent.errors import UserError
-from meta_latent.experiment.report import drawing, sweep_figures, sweep_numbers, sweep_times, text, time_figures
+from meta_latent.experiment.report import drawing, sweep_figures, sweep_numbers, text, time_figures
 from meta_latent.experiment.report.analysis import plain
 from meta_latent.experiment.report.figures import CLOCKS
 from meta_latent.experiment.report.numbers import Bootstrap
@@ -173,6 +173,8 @@ def _time_rows(lines) -> dict[tuple[str, str, str], list[time_figures.TimeRow]]:
     for group, arm, told, style in lines:
         for target, entry in told["targets"].items():
             for at, times in entry["thresholds"].items():
-                row = sweep_times.time_row(f"{group}: {arm}", style, times)
+                kinds = (times[key] for key in ("steps", "watched", "unfinished", "at_first_evaluation"))
+                runs = [time_figures.RunTime(*run) for run in zip(*kinds, strict=True)]
+                row = time_figures.TimeRow.of(f"{group}: {arm}", style, runs, times["median"], times["interval"])
                 found.setdefault((target, at, entry["clock"]), []).append(row)
     return found

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from meta_latent.experiment.report.numbers import Bootstrap, claim_of, level, resolution
 from meta_latent.experiment.report.sources import Cell
-from meta_latent.experiment.report.time_figures import TimeRow
 from meta_latent.ops import learning_speed as ls
+from meta_latent.ops.learning_curve import held_at_first
 
 
 def times_of(cells: Sequence[Cell], threshold: float) -> ls.Times:
@@ -27,8 +26,9 @@ def thresholds_of(cells: Sequence[Cell]) -> tuple[float, ...]:
 
 
 def times(cells: Sequence[Cell], draw: Bootstrap, *names: str) -> dict[str, dict[str, Any]]:
-    """Threshold, as text -> runs that reached it, the median of their times with its interval, and every run's time
-    (None: not reached) and how long it was watched.
+    """Threshold, as text -> runs that reached it, the median of their times with its interval, and of every run its
+    time (None: not reached), how long it was watched, whether it is unfinished, and whether it was there at its first
+    evaluation.
     """
     found = {}
     for threshold in thresholds_of(cells):
@@ -37,7 +37,8 @@ def times(cells: Sequence[Cell], draw: Bootstrap, *names: str) -> dict[str, dict
             "reached": int(one.reached.sum()), "median": one.median(),
             "interval": one.interval(draw.rng("sweep times", at, *names), resamples=draw.resamples),
             "steps": [float(t) if np.isfinite(t) else None for t in one.upper],
-            "watched": one.lower, "unfinished": one.unfinished,
+            "watched": [float(cell.curve.at[-1]) for cell in cells], "unfinished": one.unfinished,
+            "at_first_evaluation": [held_at_first(cell.curve, threshold) for cell in cells],
         }  # fmt: skip
     return found
 
@@ -53,16 +54,3 @@ def speedups(learner: Sequence[Cell], base: Sequence[Cell], draw: Bootstrap, *na
             at = level(threshold)
             found[at] = claim_of(*pair, resolution(curves, learner[0].clock), draw, ("sweep speed-up", at, *names))
     return found
-
-
-def time_row(label: str, style: int, told: Mapping[str, Any]) -> TimeRow:
-    """One entry of `times` as it is drawn; None stands for an open end, as in sweep.json."""
-    low, high = (math.inf if end is None else end for end in told["median"])
-    interval = told["interval"]
-    ends = None if interval is None else tuple(math.inf if end is None else end for end in interval)
-    runs = list(zip(told["steps"], told["watched"], told["unfinished"], strict=True))
-    return TimeRow(
-        label, style, tuple(at for at, _, _ in runs if at is not None),
-        tuple(until for at, until, cut in runs if at is None and not cut), (low, high), ends,
-        tuple(until for at, until, cut in runs if at is None and cut),
-    )  # fmt: skip

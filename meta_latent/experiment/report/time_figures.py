@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -12,6 +14,19 @@ from matplotlib.ticker import FuncFormatter
 from meta_latent.experiment.report.drawing import MUTED, STYLES, logarithmic, new_axes, styled
 from meta_latent.experiment.report.figures import CLOCKS, WIDE
 from meta_latent.ops import learning_speed as ls
+
+Ends = Sequence[float | None]
+
+
+class RunTime(NamedTuple):
+    """When a run reached a threshold (None: it did not), how long it was watched, whether it is unfinished, and whether
+    it was there at its first evaluation.
+    """
+
+    at: float | None
+    watched: float
+    unfinished: bool
+    at_first: bool
 
 
 @dataclass(frozen=True)
@@ -30,6 +45,20 @@ class TimeRow:
     interval: tuple[float, float] | None
     unfinished: tuple[float, ...] = ()
     at_first: tuple[float, ...] = ()
+
+    @classmethod
+    def of(cls, label: str, style: int, runs: Sequence[RunTime], median: Ends, interval: Ends | None) -> TimeRow:
+        """The row of ``runs``. Ends of ``median`` and ``interval`` are as in report.json: None is open."""
+        ends = [None if pair is None else tuple(math.inf if end is None else end for end in pair)
+                for pair in (median, interval)]  # fmt: skip
+        reached = [run for run in runs if run.at is not None]
+        others = [run for run in runs if run.at is None]
+        return cls(
+            label, style, tuple(run.at for run in reached if not run.at_first),
+            tuple(run.watched for run in others if not run.unfinished), *ends,
+            unfinished=tuple(run.watched for run in others if run.unfinished),
+            at_first=tuple(run.at for run in reached if run.at_first),
+        )  # fmt: skip
 
 
 @styled
