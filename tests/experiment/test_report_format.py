@@ -9,6 +9,7 @@ import re
 import pytest
 from fabricated_runs import new_facts, ramp, write_cell, write_pretraining
 
+from meta_latent.experiment.report import lead
 from meta_latent.experiment.report.analysis import analyse
 from meta_latent.experiment.report.build import build
 from meta_latent.experiment.report.numbers import Bootstrap
@@ -232,8 +233,8 @@ def test_where_the_base_is_there_at_its_first_evaluation_no_gain_is_known(tmp_pa
 def test_arms_that_nothing_is_compared_with_are_told_as_bounds_too(tmp_path):
     held(tmp_path, "a/scratch", 100)
     held(tmp_path, "b/scratch", 300)
-    lead = build(tmp_path, resamples=50)["lead"]
-    assert lead == ("On t, a/scratch reached 0.8 at or before 100 environment steps, the first evaluation, b/scratch "
+    first = build(tmp_path, resamples=50)["lead"]
+    assert first == ("On t, a/scratch reached 0.8 at or before 100 environment steps, the first evaluation, b/scratch "
                     "after 300.")  # fmt: skip
     text = words(tmp_path)
     assert "≤ 100 environment steps to score 0.8: a/scratch, the first of 2 arms; the first evaluation held it" in text
@@ -310,3 +311,14 @@ def test_the_score_is_named_as_it_is_computed(tmp_path):
     arm = build(tmp_path, resamples=50)["targets"]["t"]["arms"]["a/scratch"]
     assert arm["final_score_iqm"] == pytest.approx(0.3) and "final_score" not in arm["medians"]
     assert "final score (IQM)" in words(tmp_path) and "mean of the last 2 evaluations" in words(tmp_path)
+
+
+@pytest.mark.parametrize(("steps", "said"), [
+    ((100, 200, 300, 400), "a/x reached 0.5 after 100 environment steps, b/x after 200 and 2 more arms later."),
+    ((100, 200, 200, 300), "a/x reached 0.5 after 100 environment steps, b/x after 200 and 2 more arms."),
+])  # fmt: skip
+def test_only_arms_that_were_later_are_called_later(steps, said):
+    arms = {f"{name}/x": {"medians": {"steps_to_thresholds": {"0.5": (at, at)}}, "unfinished": [False]}
+            for name, at in zip("abcd", steps, strict=True)}  # fmt: skip
+    told = lead._of_target("t", {"thresholds": [0.5], "clock": "env_steps", "arms": arms})
+    assert told == f"On t, {said}"

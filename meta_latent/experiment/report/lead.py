@@ -129,7 +129,8 @@ def _of_target(name: str, target: dict[str, Any]) -> str:
         steps, arm, bounded = rest[0]
         said += f", {arm} {_when(steps, bounded)}"
     more = len(rest) - 1
-    said += f" and {more} more arm{'s' * (more > 1)} later" if more > 0 else ""
+    later = " later" * all(after > rest[0][0] for after, *_ in rest[1:])  # those at the same evaluation are not
+    said += f" and {more} more arm{'s' * (more > 1)}{later}" if more > 0 else ""
     open_runs = _unfinished(target["arms"].values())
     missed = f"; {others} did not{' yet' * bool(open_runs)}" if others else ""
     return f"{said}{missed}{open_runs and f'; {open_runs}'}."
