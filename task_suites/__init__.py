@@ -69,6 +69,7 @@ for _body, _tasks in LOCOMOTION_TASKS.items():
         register_own(f"locomotion/{_body}_{_task}", "task_suites.locomotion.suite:Locomotion", _tags, _body)
 register_own("toy/counting", "task_suites.toy.counting:Counting", ("state", "images"), "counting")
 register_own("toy/hidden_goal", "task_suites.toy.hidden_goal:HiddenGoal", ("images", *_HIDDEN), "hidden_goal")
+register_own("toy/puck", "task_suites.toy.puck:Puck", ("images", *_HIDDEN), "puck")
 register_own("toy/lqr", "task_suites.toy.lqr:Lqr", ("state", "images", *_HIDDEN), "lqr")
 _place = "task_suites.toy.rotated_actuators:RotatedActuators"
 register_own("toy/rotated_actuators", _place, ("state",), "rotated_actuators")
