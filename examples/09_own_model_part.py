@@ -1,8 +1,8 @@
 """A part of the model of your own: an encoder that this package does not know, in pretraining, transfer and report.
 
 It is all in my_encoder.py beside this file. The same from a command line, in this folder:
-    meta-latent pretrain point 'imports=[my_encoder]' model.encoder.kind=pixels 'model.encoder.channels=[64]'
-    meta-latent config point model.encoder.kind 'imports=[my_encoder]'
+    meta-latent pretrain puck 'imports=[my_encoder]' model.encoder.kind=pixels 'model.encoder.channels=[64]'
+    meta-latent config puck model.encoder.kind 'imports=[my_encoder]'
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Pretrain a latent state model once, reuse it in every algorithm, and measure how much faster they learn::
 
-    config = meta_latent.configure("point", "seed=1")
+    config = meta_latent.configure("puck", "seed=1")
     model = meta_latent.load(meta_latent.pretrain(config))  # a LatentStateModel, see meta_latent.protocols
     for arm in config.transfer.arms:
         meta_latent.transfer(config, "new_place", arm, seed=0)

@@ -65,8 +65,8 @@ meta-latent pretrains a latent state model once, reuses it in many algorithms, a
 
 To begin with:
   meta-latent doctor         is anything missing on this machine?
-  meta-latent demo point     pretrain, learn and report, in two minutes
-  meta-latent config point   what it was set to, and where to change it
+  meta-latent demo puck      pretrain, learn and report, in three minutes
+  meta-latent config puck    what it was set to, and where to change it
 
 Commands:"""
 _HEAVY = ("pretrain", "transfer", "demo", "sweep")

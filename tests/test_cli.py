@@ -101,7 +101,7 @@ def test_alone_it_says_what_to_try_first_and_which_commands_there_are(capsys):
     said, _ = capsys.readouterr()
     for words in (
         "meta-latent doctor",
-        "meta-latent demo point",
+        "meta-latent demo puck",
         "\n  transfer    learn target tasks",
         "COMMAND --help",
     ):
@@ -162,7 +162,7 @@ def test_tasks_says_that_there_is_no_picture(capsys, tmp_path, monkeypatch):
 
 def test_help_shows_the_example_line_by_line(capsys):
     assert cli.main(["--help"]) == 0
-    assert '\n    config = meta_latent.configure("point", "seed=1")\n' in capsys.readouterr().out
+    assert '\n    config = meta_latent.configure("puck", "seed=1")\n' in capsys.readouterr().out
 
 
 def test_tasks_draws_in_a_terminal(capsys, monkeypatch):

@@ -39,7 +39,7 @@ def test_every_body_and_arm_has_a_row(script):
 def test_a_familys_picture_has_a_row_per_task(script, tmp_path, capsys):
     script.main(["toy", "--out", str(tmp_path)])
     image = Image.open(tmp_path / "gallery" / "toy.png")
-    assert image.size == (6 * 100 + 4, 4 * 114 + 4)
+    assert image.size == (6 * 100 + 4, 5 * 114 + 4)
     assert len(np.unique(np.asarray(image.convert("RGB")).reshape(-1, 3), axis=0)) > 20
     assert (tmp_path / "gallery.md").exists()
     with pytest.raises(SystemExit):

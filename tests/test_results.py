@@ -51,6 +51,19 @@ def test_readme_says_what_the_committed_results_say():
     assert re.findall(r"^!\[.*\]\((.*)\)$", text, re.MULTILINE) == ["docs/results/transfer_tabletop.png"]  # its picture
 
 
+def test_the_quickstart_says_what_puck_found():
+    text = " ".join((ROOT / "docs" / "quickstart.md").read_text().split())
+    arms = saved.upgraded(make_results.committed("puck")["report"])["targets"]["new_place"]["arms"]
+    ours, scratch = arms["ivg/pretrained"], arms["ivg/scratch"]
+    assert ours["at_first_evaluation"]["0.5"] == [True] * 3 and ours["steps_to_thresholds"]["0.5"] == [60] * 3
+    assert "at its first evaluation, after four random episodes (60 steps)" in text
+    assert "holds 0.9 of it after {}, {} and {} steps".format(*ours["steps_to_thresholds"]["0.9"]) in text
+    assert ours["final_success"] == [1] * 3 and "then succeeds in every evaluated episode" in text
+    never, late, soon = scratch["steps_to_thresholds"]["0.5"]
+    said = f"a half after {soon} steps, one after {late}, one not in {scratch['budget']}, and none holds 0.9"
+    assert never is None and scratch["reached"]["0.9"] == 0 and said in text
+
+
 def test_readme_says_what_trials_found():
     text = " ".join((ROOT / "README.md").read_text().split())
     toy, turned = medians("meld_toy", "sparse"), medians("mb_mpo_toy", "rotated")["mb_mpo"]

@@ -190,10 +190,10 @@ def test_a_report_is_found_by_the_experiment_that_made_its_runs(tmp_path, monkey
     Path("lamp.yaml").write_text("name: light\nout: elsewhere\nsweep: {of: toy}\n")
     with pytest.raises(UserError, match="runs would lie in elsewhere/light.*meta-latent demo lamp.yaml"):
         report.find("lamp.yaml")
-    for root in ("elsewhere/light", "runs/point"):
+    for root in ("elsewhere/light", "runs/puck"):
         write_cell(root, "t", "ivg/scratch", 0, ramp(300))
     assert report.find("lamp.yaml") == Path("elsewhere/light")
-    assert report.find("point") == report.find("runs/point") == Path("runs/point")
+    assert report.find("puck") == report.find("runs/puck") == Path("runs/puck")
     with pytest.raises(UserError, match="would lie in runs/toy"):
         report.find("toy")  # a preset that has not been run
     with pytest.raises(UserError, match="there is no file lump.yaml"):
