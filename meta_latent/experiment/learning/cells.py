@@ -19,6 +19,7 @@ from meta_latent.experiment.learning.loop import Learning
 from meta_latent.experiment.learning.starts import adaptation_of, functions_for, strays
 from meta_latent.experiment.pretraining import model_folder, pretrain, source_data
 from meta_latent.experiment.runs import checkpoint
+from meta_latent.experiment.runs.devices import repeatable
 from meta_latent.experiment.runs.interrupts import deferred
 from meta_latent.experiment.runs.processes import Cell, command
 from meta_latent.experiment.runs.run_folder import (
@@ -60,7 +61,7 @@ def run_cell(experiment: ExperimentConfig, target: str, arm: str, seed: int) -> 
     with RunFolder(folder, settings, seed=seed, may_differ=MAY_DIFFER) as opened:
         if not opened.done:
             opened.finish("running", **starting_model(pretrained))
-            with deferred() as interrupts:
+            with repeatable(experiment.device), deferred() as interrupts:
                 Learning(experiment, bound, parsed, seed, pretrained, opened).run(interrupts)
 
 
