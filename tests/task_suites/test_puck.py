@@ -91,6 +91,8 @@ def test_rewards_and_success_by_hand():
     env._state = np.array([0.0, 0.1, 0.0, 0.4])
     _, reward, *_, info = env.step(np.zeros(2))
     assert reward == pytest.approx(-0.1) and info["success"]
+    away = np.array([[0.0, 0.0, 0.0, 0.5 - metres] for metres in (0.0, 0.19, 0.21, -0.19)])
+    assert suite.success(task, away).tolist() == [True, True, False, True]
 
 
 def test_the_script_succeeds_from_nearly_all_starts_and_even_in_front_of_the_puck():
