@@ -43,12 +43,27 @@ def model_path(experiment: ExperimentConfig, made_by: str = MADE_BY) -> Path:
 
 def has_finished(experiment: ExperimentConfig) -> bool:
     """Whether the pretraining is done, with the settings that it has now."""
-    return run_folder.has_finished(folder_of(experiment), lambda: settings_of(narrowed(experiment)))
+    return run_folder.has_finished(folder_of(experiment), lambda: settings_of(narrowed(experiment)), checksum_of)
 
 
 def settings_of(narrow: dict) -> str:
     """What `run.json` says of a pretraining's settings (`settings_sha256`). narrow: `narrowed`."""
     return run_folder.settings_sha256(narrow, MAY_DIFFER)
+
+
+def checksum_of(stored: dict) -> str:
+    """`settings_of` the settings in a pretraining's folder."""
+    return settings_of(completed(stored))
+
+
+def completed(stored: dict) -> dict:
+    """`stored`, the settings in a pretraining's folder, with the keys that were added since, at their defaults; as it
+    is where this version cannot read it.
+    """
+    try:  # it depends on no import: a file that names some is to run nothing
+        return run_folder.filled_in(stored, narrowed(config.load(ExperimentConfig, [stored | {"imports": []}])))
+    except UserError:
+        return stored
 
 
 def narrowed(experiment: ExperimentConfig) -> dict:
@@ -107,7 +122,7 @@ def pretrain(experiment: ExperimentConfig) -> Path:
     bound, spec = checked(experiment)
     steps = experiment.pretrain.env_steps
     folder, settings = folder_of(experiment), narrowed(experiment)
-    with RunFolder(folder, settings, seed=experiment.seed, may_differ=MAY_DIFFER) as opened:
+    with RunFolder(folder, settings, seed=experiment.seed, may_differ=MAY_DIFFER, completed=completed) as opened:
         if not opened.done:
             megabytes = predicted_bytes(spec, steps) / 1e6
             if not experiments.path_of(experiment).is_file():  # what `transfer` wrote says more
