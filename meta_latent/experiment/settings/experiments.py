@@ -39,6 +39,8 @@ def load_with_origins(schema: type[Schema], name: str, overrides: Sequence[Overr
     else:
         whole = folder if folder.name not in ("", "..") else folder.resolve()  # a link has a name of its own
         source, given = folder / FILE, [("out", str(whole.parent)), ("name", whole.name), *overrides]
+    if "sweep" in config.read_yaml(source):
+        raise UserError(f"{source} is a sweep: meta-latent sweep {name} runs it, which makes a folder of each variant")
     try:
         return config.load_with_origins(schema, [source], given)
     except UserError as error:
