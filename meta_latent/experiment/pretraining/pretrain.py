@@ -14,7 +14,7 @@ from meta_latent.experiment.runs.run_folder import RunFolder, read_record
 from meta_latent.experiment.settings import config, experiments
 from meta_latent.experiment.settings.schema import ExperimentConfig
 from meta_latent.experiment.settings.structure import plain
-from meta_latent.experiment.settings.suites import BoundTask, bind, common_spec
+from meta_latent.experiment.settings.suites import BoundTask, bind_source, common_spec
 from meta_latent.types import Spec
 from task_suites import SuiteError
 
@@ -84,9 +84,9 @@ def checked(experiment: ExperimentConfig) -> tuple[list[BoundTask], Spec]:
     with Faults() as faults:
         with faults.noted():
             experiments.refuse_sweep(experiment)
-        for settings in experiment.pretrain.each_source:
+        for place, settings in enumerate(experiment.pretrain.each_source):
             with faults.noted(SuiteError):
-                source = bind(experiment, settings)
+                source = bind_source(experiment, place)
                 bound.append(source)
                 if sources.scripted_share(experiment.pretrain, settings):
                     source.distribution.scripted(source.task)  # fails here, with words, where there is none
