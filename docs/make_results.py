@@ -3,7 +3,8 @@
 Writes NAME.json (the facts of report.json with the commands, versions and commits of the runs), NAME.png (an
 imagined sequence above the learning curves), and in docs/results/README.md the block between `<!-- results:NAME -->`
 and `<!-- /results:NAME -->`, which is made from NAME.json alone; experiments of `FAMILIES` have rows of a table there
-instead, those of `SHOWN` also rows of a table in the README. A test holds them together.
+instead, those of `SHOWN` also rows of a table in the README. A test holds them together. Without a folder: all blocks
+anew, from what is committed.
 """
 
 from __future__ import annotations
@@ -179,7 +180,7 @@ def _legend(report: dict) -> str:
     text += f" Final score: mean of a run's last {report['final_score_evaluations']} evaluations,"
     stops = [arm.get("stopped_at") for arm in _arms(report)]
     whole = all(stop is not None and not any(stop) for stop in stops)
-    ends = "its budget is spent" if whole else "the threshold holds"
+    ends = "its budget is spent" if whole else "the threshold holds, or its budget is spent"
     text += f" interquartile mean (IQM) over runs; a run ends when {ends}."
     return text + " Success: likewise, the share of episodes that end solved." * _solved(report)
 
@@ -303,8 +304,21 @@ def main(folder: Path, target: Path, results: Path = RESULTS, readme: Path = REA
     print(f"{target.with_suffix('.json')}, {image} and what is made of them")
 
 
+def write_blocks(results: Path = RESULTS, readme: Path = README) -> None:
+    """Write all blocks of `results` and `readme` anew from the committed JSONs, in the words that are used now."""
+    text = put(results.read_text(), "families", families())
+    for name in SHOWN:
+        text = put(text, name, block(name, committed(name)))
+    results.write_text(text)
+    readme.write_text(put(readme.read_text(), "shown", shown()))
+    print(f"{results} and {readme}")
+
+
 if __name__ == "__main__":
-    if len(sys.argv) not in (2, 3):
+    if len(sys.argv) > 3:
         raise SystemExit(__doc__)
+    if len(sys.argv) == 1:
+        write_blocks()
+        raise SystemExit
     source = Path(sys.argv[1])
     main(source, Path(sys.argv[2]) if len(sys.argv) > 2 else RESULTS.parent / source.name)
