@@ -11,6 +11,7 @@ from typing import Any
 from meta_latent.errors import UserError
 from meta_latent.experiment.report import drawing, figures, lead, media, provenance, settings_shown, text
 from meta_latent.experiment.report.analysis import analyse, plain
+from meta_latent.experiment.report.gain import MEANING
 from meta_latent.experiment.report.numbers import Bootstrap, claim, level, success_curves
 from meta_latent.experiment.report.pictures import score_name, slug
 from meta_latent.experiment.report.sources import Cell, Run
@@ -89,7 +90,7 @@ def render(found: Sequence[Side], draw: Bootstrap, folder: Path, gain: Path | No
         settings=settings_shown.between_runs([side.run for side in found], [side.name for side in found]),
         facts={"heads": [run["name"] for run in runs],
                "rows": settings_shown.differing({run["name"]: run["facts"] for run in runs})},
-        gain=media.data_uri(gain, "image/png") if gain else "",
+        gain=media.data_uri(gain, "image/png") if gain else "", gain_meaning=MEANING,
         styles=drawing.STYLES,
     )  # fmt: skip
 
