@@ -24,7 +24,8 @@ from meta_latent.experiment.report.numbers import level
 from meta_latent.experiment.report.pictures import MOST_TOGETHER, curves_png, time_rows
 from meta_latent.experiment.report.sources import Run, read_run
 from meta_latent.experiment.report.summary import summary
-from meta_latent.experiment.report.text import command, count, duration, interval, median, percent, score, times
+from meta_latent.experiment.report.tables import time_unit
+from meta_latent.experiment.report.text import SECONDS, Unit, command, count, interval, median, percent, score, times
 from meta_latent.experiment.report.time_figures import times_to_threshold
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -146,14 +147,15 @@ def block(name: str, facts: dict | None) -> str:
     report = saved.upgraded(facts["report"])
     lines = [f"![An imagined sequence and learning curves]({name}.png)", ""]
     lines += [summary(report), ""]  # of its numbers, in the words that are used now
-    columns = ("target", "threshold", "arm", "reached", "steps to threshold, median [95 %]", "time")
+    unit = time_unit(_arms(report))
+    columns = ("target", "threshold", "arm", "reached", "steps to threshold, median [95 %]", f"time, {unit.name}")
     solved = _solved(report)
     columns += ("speed-up [95 %]", "final score (IQM)", *["success"] * solved)
     lines += [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
     for target, entry in report["targets"].items():
         for arm, found in entry["arms"].items():
             success = [percent(found.get("final_success_iqm"))] * solved
-            lines += [f"| {' | '.join([target, *row, *success])} |" for row in _rows(arm, found, entry)]
+            lines += [f"| {' | '.join([target, *row, *success])} |" for row in _rows(arm, found, entry, unit)]
     gain = facts.get(GAIN)
     lines += ["", _legend(report)]
     budgets = [f"{target}: {_budgets(entry['arms'])}" for target, entry in report["targets"].items()]
@@ -221,15 +223,15 @@ def _short(commit: str) -> str:
     return digits[:12] + plus + changes
 
 
-def _rows(arm: str, found: dict, target: dict) -> list[list[str]]:
-    """The cells of one arm's rows, one row per threshold."""
+def _rows(arm: str, found: dict, target: dict, unit: Unit = SECONDS) -> list[list[str]]:
+    """The cells of one arm's rows, one row per threshold. unit: of its time."""
     rows = []
     for at in map(level, target["thresholds"]):
         claim = found["speedup"][at].get(found.get("base"), {})
         speedup = times(claim.get("ratio"), claim.get("lower_bound", False), claim.get("upper_bound", False))
         if claim.get("ratio") is not None:
             speedup = _with(speedup, claim["interval"], times)
-        seconds = median(found["medians"]["seconds_to_thresholds"][at], duration)
+        seconds = median(found["medians"]["seconds_to_thresholds"][at], unit.show)
         rows.append([at, arm, *_steps(found, at), seconds, speedup, score(found["final_score_iqm"])])
     return rows
 

@@ -179,6 +179,21 @@ def test_the_headline_is_the_ratio(many):
     assert targets <= set(re.findall(r'\bid="([^"]+)"', page)) and "reproduce" in targets
 
 
+def test_a_column_of_times_has_one_unit_which_its_head_names(tmp_path):
+    """80 seconds and six minutes and a half: of themselves they would be told in two."""
+    for name, unit in (("a", "s"), ("b", "min")):
+        write_cell(tmp_path / name, "t", "x/pretrained", 0, ramp(200, stop=False))
+        write_cell(tmp_path / name, "t", "x/scratch", 0, ramp(970, stop=False))
+        if name == "b":
+            write_cell(tmp_path / name, "t", "y/scratch", 0, ramp(950, stop=False))
+        build(tmp_path / name, resamples=50)
+        said = words(page_of(tmp_path / name).partition("How fast</h3>")[2].partition("</table>")[0])
+        assert f"time, {unit} to threshold" in said and not re.search(r"\d (s|min|h)\b", said)
+    assert cli.main(["report", str(tmp_path / "a"), str(tmp_path / "b"), f"out={tmp_path}", "resamples=50"]) == 0
+    said = words((tmp_path / "comparison.html").read_text())
+    assert "time, min to 0.8" in said and not re.search(r"\d (s|min|h)\b", said.partition("Settings that differ")[0])
+
+
 def test_a_task_is_told_in_words_and_as_a_picture(many):
     told = told_tasks.of_target(read_run(many[0]).cells)
     assert told["reward"].startswith("minus the squared distance") and told["suite"] == "toy/lqr"
