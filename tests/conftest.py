@@ -16,6 +16,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
+def pytest_addoption(parser):
+    """`--device=cuda`: the tests of tests/algorithms let agents learn there."""
+    parser.addoption("--device", default="cpu", help="of the agents in tests/algorithms: cpu, cuda or cuda:N")
+
+
 def pytest_runtest_setup(item):
     """Skip tests marked `baselines`, `cluster` or `offline` where stable-baselines3, ray or minari is missing."""
     if item.get_closest_marker("baselines"):

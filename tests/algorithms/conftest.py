@@ -14,6 +14,7 @@ from meta_latent.algorithms.registry import Arm
 from meta_latent.experiment.learning import cell_settings, cells
 from meta_latent.experiment.learning.loop import Learning
 from meta_latent.experiment.pretraining import pretrain
+from meta_latent.experiment.runs.devices import repeatable
 from meta_latent.experiment.runs.run_folder import RunFolder
 from meta_latent.experiment.settings import config
 from meta_latent.experiment.settings.schema import ExperimentConfig
@@ -48,10 +49,10 @@ def settings(name):
 
 
 class Bench:
-    """Targets, models and learners for one arm; `root`: where models lie."""
+    """Targets, models and learners for one arm; `root`: where models lie, `device`: where they learn."""
 
-    def __init__(self, root):
-        self.root, self._models = root, {}
+    def __init__(self, root, device):
+        self.root, self.device, self._models = root, device, {}
 
     def model(self, suite):
         """The folder of a model, with source data and a source policy, of `suite`."""
@@ -77,9 +78,9 @@ class Bench:
             values["pretrained"] = str(self.model(target["suite"]))
         return self._load(out, values, {"ivg", arm.partition("/")[0]}, *overrides)
 
-    @staticmethod
-    def _load(out, values, algorithms, *overrides):
-        values = values | {"out": str(out), "algorithms": {name: settings(name) for name in algorithms}}
+    def _load(self, out, values, algorithms, *overrides):
+        chosen = {name: settings(name) for name in algorithms}
+        values = values | {"out": str(out), "device": self.device, "algorithms": chosen}
         return config.load(ExperimentConfig, [config.find("experiment", "toy"), values], [*LEARNING, *overrides])
 
     @contextlib.contextmanager
@@ -89,7 +90,7 @@ class Bench:
         pretrained = pretrain.model_path(experiment) if parsed.needs_model else None
         target, folder = bind_target(experiment, "target"), cells.cell_folder(experiment, "target", arm, 0)
         narrowed = cell_settings.narrowed(experiment, "target", arm, 0, pretrained)
-        with RunFolder(folder, narrowed, seed=0) as opened:
+        with repeatable(self.device), RunFolder(folder, narrowed, seed=0) as opened:
             learning = Learning(experiment, target, parsed, 0, pretrained, opened)
             with contextlib.closing(learning.collector), contextlib.closing(learning.evaluation):
                 yield learning
@@ -121,10 +122,10 @@ def frozen(value):
 
 
 @pytest.fixture(scope="session")
-def bench(tmp_path_factory):
+def bench(tmp_path_factory, request):
     """See `Bench`."""
     torch.set_num_threads(1)
-    return Bench(tmp_path_factory.mktemp("models"))
+    return Bench(tmp_path_factory.mktemp("models"), request.config.getoption("--device"))
 
 
 @pytest.fixture(scope="session", name="frozen")

@@ -20,6 +20,7 @@ from meta_latent.experiment.learning.loop import Learning
 from meta_latent.experiment.learning.starts import functions_for
 from meta_latent.experiment.pretraining import model_folder, pretrain
 from meta_latent.experiment.runs import checkpoint
+from meta_latent.experiment.runs.devices import repeatable
 from meta_latent.experiment.runs.interrupts import deferred
 from meta_latent.experiment.runs.processes import Cell, command
 from meta_latent.experiment.runs.run_folder import (
@@ -57,7 +58,7 @@ def run_cell(experiment: ExperimentConfig, target: str, arm: str, seed: int) -> 
     with RunFolder(folder, settings, seed=seed, may_differ=MAY_DIFFER, completed=completed) as opened:
         if not opened.done:
             opened.finish("running", **starting_model(pretrained))
-            with deferred() as interrupts:
+            with repeatable(experiment.device), deferred() as interrupts:
                 Learning(experiment, bound, parsed, seed, pretrained, opened).run(interrupts)
 
 

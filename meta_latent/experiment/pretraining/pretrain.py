@@ -9,6 +9,7 @@ from meta_latent.errors import Faults, UserError
 from meta_latent.experiment.pretraining import source_rewards, sources, team
 from meta_latent.experiment.pretraining.stages import Pretraining
 from meta_latent.experiment.runs import run_folder
+from meta_latent.experiment.runs.devices import repeatable
 from meta_latent.experiment.runs.interrupts import deferred
 from meta_latent.experiment.runs.run_folder import RunFolder, read_record
 from meta_latent.experiment.settings import config, experiments
@@ -128,7 +129,7 @@ def pretrain(experiment: ExperimentConfig) -> Path:
             if not experiments.path_of(experiment).is_file():  # what `transfer` wrote says more
                 experiments.write(experiment)
             print(f"pretrain {experiment.name}: {steps:,} steps of source data take {megabytes:,.0f} MB")
-            with deferred() as interrupts:
+            with repeatable(experiment.device), deferred() as interrupts:
                 Pretraining(experiment, bound, spec, opened, check_lengths).run(interrupts)
         return opened.root / "model"
 

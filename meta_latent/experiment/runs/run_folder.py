@@ -20,6 +20,7 @@ import meta_latent
 from meta_latent import files
 from meta_latent.errors import RunError, UserError
 from meta_latent.experiment.runs import checkpoint
+from meta_latent.experiment.runs.devices import machine
 from meta_latent.experiment.settings.config import read_yaml, to_dict
 
 CONFIG = "config.yaml"
@@ -131,7 +132,8 @@ class RunFolder:
         self.record.pop("error", None)
         self.record.update(
             status="running", seed=seed, command=sys.argv, pid=os.getpid(), started=started, updated=_now(),
-            settings_sha256=self._settings_sha256, versions=versions(), commit=commit(), machine=machine(),
+            settings_sha256=self._settings_sha256, versions=versions(), commit=commit(),
+            machine=machine(str(self.config.get("device", "cpu"))),
         )  # fmt: skip
         self._write_record()
 
@@ -251,21 +253,6 @@ def installed(packages: Iterable[str]) -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
-
-
-def machine() -> dict[str, Any]:
-    """The system, processor and number of cores that this process sees."""
-    return {"system": platform.platform(), "processor": _processor(), "cores": f"{os.cpu_count()} cores"}
-
-
-def _processor() -> str:
-    """Its name as the system tells it; Linux keeps it in a file of its own."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.processor())
 
 
 def commit() -> str | None:
