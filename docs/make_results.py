@@ -3,7 +3,8 @@
 Writes NAME.json (the facts of report.json with the commands, versions and commits of the runs), NAME.png (an
 imagined sequence above the learning curves), and in docs/results/README.md the block between `<!-- results:NAME -->`
 and `<!-- /results:NAME -->`, which is made from NAME.json alone; experiments of `FAMILIES` have rows of a table there
-instead, those of `SHOWN` also rows of a table in the README. A test holds them together.
+instead, those of `SHOWN` also rows of a table in the README. A test holds them together. Without a folder: all blocks
+anew, from what is committed.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from meta_latent.experiment.report.numbers import level
 from meta_latent.experiment.report.pictures import MOST_TOGETHER, curves_png, time_rows
 from meta_latent.experiment.report.sources import Run, read_run
 from meta_latent.experiment.report.summary import summary
-from meta_latent.experiment.report.text import command, count, duration, interval, median, percent, score, times
+from meta_latent.experiment.report.tables import time_unit
+from meta_latent.experiment.report.text import SECONDS, Unit, command, count, interval, median, percent, score, times
 from meta_latent.experiment.report.time_figures import times_to_threshold
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -145,14 +147,15 @@ def block(name: str, facts: dict | None) -> str:
     report = saved.upgraded(facts["report"])
     lines = [f"![An imagined sequence and learning curves]({name}.png)", ""]
     lines += [summary(report), ""]  # of its numbers, in the words that are used now
-    columns = ("target", "threshold", "arm", "reached", "steps to threshold, median [95 %]", "time")
+    unit = time_unit(_arms(report))
+    columns = ("target", "threshold", "arm", "reached", "steps to threshold, median [95 %]", f"time, {unit.name}")
     solved = _solved(report)
     columns += ("speed-up [95 %]", "final score (IQM)", *["success"] * solved)
     lines += [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
     for target, entry in report["targets"].items():
         for arm, found in entry["arms"].items():
             success = [percent(found.get("final_success_iqm"))] * solved
-            lines += [f"| {' | '.join([target, *row, *success])} |" for row in _rows(arm, found, entry)]
+            lines += [f"| {' | '.join([target, *row, *success])} |" for row in _rows(arm, found, entry, unit)]
     gain = facts.get(GAIN)
     lines += ["", _legend(report)]
     budgets = [f"{target}: {_budgets(entry['arms'])}" for target, entry in report["targets"].items()]
@@ -179,7 +182,7 @@ def _legend(report: dict) -> str:
     text += f" Final score: mean of a run's last {report['final_score_evaluations']} evaluations,"
     stops = [arm.get("stopped_at") for arm in _arms(report)]
     whole = all(stop is not None and not any(stop) for stop in stops)
-    ends = "its budget is spent" if whole else "the threshold holds"
+    ends = "its budget is spent" if whole else "the threshold holds, or its budget is spent"
     text += f" interquartile mean (IQM) over runs; a run ends when {ends}."
     return text + " Success: likewise, the share of episodes that end solved." * _solved(report)
 
@@ -220,15 +223,15 @@ def _short(commit: str) -> str:
     return digits[:12] + plus + changes
 
 
-def _rows(arm: str, found: dict, target: dict) -> list[list[str]]:
-    """The cells of one arm's rows, one row per threshold."""
+def _rows(arm: str, found: dict, target: dict, unit: Unit = SECONDS) -> list[list[str]]:
+    """The cells of one arm's rows, one row per threshold. unit: of its time."""
     rows = []
     for at in map(level, target["thresholds"]):
         claim = found["speedup"][at].get(found.get("base"), {})
         speedup = times(claim.get("ratio"), claim.get("lower_bound", False), claim.get("upper_bound", False))
         if claim.get("ratio") is not None:
             speedup = _with(speedup, claim["interval"], times)
-        seconds = median(found["medians"]["seconds_to_thresholds"][at], duration)
+        seconds = median(found["medians"]["seconds_to_thresholds"][at], unit.show)
         rows.append([at, arm, *_steps(found, at), seconds, speedup, score(found["final_score_iqm"])])
     return rows
 
@@ -303,8 +306,21 @@ def main(folder: Path, target: Path, results: Path = RESULTS, readme: Path = REA
     print(f"{target.with_suffix('.json')}, {image} and what is made of them")
 
 
+def write_blocks(results: Path = RESULTS, readme: Path = README) -> None:
+    """Write all blocks of `results` and `readme` anew from the committed JSONs, in the words that are used now."""
+    text = put(results.read_text(), "families", families())
+    for name in SHOWN:
+        text = put(text, name, block(name, committed(name)))
+    results.write_text(text)
+    readme.write_text(put(readme.read_text(), "shown", shown()))
+    print(f"{results} and {readme}")
+
+
 if __name__ == "__main__":
-    if len(sys.argv) not in (2, 3):
+    if len(sys.argv) > 3:
         raise SystemExit(__doc__)
+    if len(sys.argv) == 1:
+        write_blocks()
+        raise SystemExit
     source = Path(sys.argv[1])
     main(source, Path(sys.argv[2]) if len(sys.argv) > 2 else RESULTS.parent / source.name)

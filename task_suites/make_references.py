@@ -140,13 +140,14 @@ def measure(suite: TaskDistribution, episodes: int, known: Container[str] = ()) 
     return entries
 
 
-def mean_returns(suite: TaskDistribution, episodes: int) -> dict[str, list[float]]:
-    """Return the mean raw return of "random", "nothing" and, where there is one, "scripted", task by task.
+def mean_returns(suite: TaskDistribution, episodes: int, split: str) -> dict[str, list[float]]:
+    """Return the mean raw return of "random", "nothing" and, where there is one, "scripted", task by task of `split`;
+    {} where it has none.
 
-    About `episodes` per policy in all, over the tasks of both splits, each until it ends; with them one may
-    set the scale of a task of one's own.
+    About `episodes` per policy in all, over the tasks, each until it ends; with them one may set the scale of a task
+    of one's own.
     """
-    tasks = _spread([task for split in SPLITS for task in suite.tasks(split)], episodes)
+    tasks = _spread(suite.tasks(split), episodes)
     found: dict[str, list[float]] = {}
     for task in tasks:
         env, policies = suite.make(task), _policies(suite, task)

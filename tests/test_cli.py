@@ -88,7 +88,10 @@ def test_mistakes_of_the_suites_are_wrong_input_and_other_value_errors_are_bugs(
         (["transfer", "nosuch.yaml"], "there is no file nosuch.yaml"),
         (["tasks", "toy/lqr", "image_sise=3"], "image_size"),
         (["tasks", "mine/nothing"], "imports=[my_package]"),
-        (["pretrain", "toy", "pretrain.sources=[{suite: toy/lqr, index: 99}]"], "index is 99, expected 0 to"),
+        (
+            ["pretrain", "toy", "pretrain.sources=[{suite: toy/lqr, index: 99}]"],
+            "pretrain.sources.0.index=99: toy/lqr has",
+        ),
     ],
 )
 def test_wrong_usage(capsys, argv, text):

@@ -319,6 +319,27 @@ def test_committed_results_of_format_1_read_as_format_2():
         saved.upgraded({"format": 3})
 
 
+def test_a_report_of_format_1_tells_which_runs_stopped_at_the_threshold():
+    """It did not say so; the long comparison's runs did, while those of SAC spent their budgets."""
+    arms = saved.upgraded(make_results.committed("transfer_tabletop")["report"])["targets"]["gather_red"]["arms"]
+    assert arms["ivg/pretrained"]["stopped_at"] == [0.5, 0.5, 0.5, None, 0.5]  # one came to it with its last steps
+    assert arms["ivg/scratch"]["stopped_at"] == [0.5, 0.5, None, None, None]
+    assert arms["sac/scratch"]["stopped_at"] == [None] * 5
+    text = make_results.block("transfer_tabletop", make_results.committed("transfer_tabletop"))
+    assert "a run ends when the threshold holds, or its budget is spent." in text
+
+
+def test_all_blocks_can_be_made_anew(tmp_path):
+    pages = [tmp_path / "results.md", tmp_path / "readme.md"]
+    wanted = [RESULTS.read_text(), (ROOT / "README.md").read_text()]
+    for page, text in zip(pages, wanted, strict=True):
+        for name, content in blocks(text).items():
+            text = make_results.put(text, name, content[:3])
+        page.write_text(text)
+    make_results.write_blocks(*pages)
+    assert [page.read_text() for page in pages] == wanted
+
+
 def test_no_report_and_no_block_are_said(tmp_path):
     with pytest.raises(SystemExit, match=r"report\.json is missing"):
         make_results.facts_of(tmp_path, "tiny")

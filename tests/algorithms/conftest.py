@@ -11,7 +11,7 @@ import torch
 import task_suites
 from meta_latent.algorithms import registry
 from meta_latent.algorithms.registry import Arm
-from meta_latent.experiment.learning import cells
+from meta_latent.experiment.learning import cell_settings, cells
 from meta_latent.experiment.learning.loop import Learning
 from meta_latent.experiment.pretraining import pretrain
 from meta_latent.experiment.runs.devices import repeatable
@@ -89,7 +89,7 @@ class Bench:
         parsed = Arm.parse(arm)
         pretrained = pretrain.model_path(experiment) if parsed.needs_model else None
         target, folder = bind_target(experiment, "target"), cells.cell_folder(experiment, "target", arm, 0)
-        narrowed = cells.narrowed(experiment, "target", arm, 0, pretrained)
+        narrowed = cell_settings.narrowed(experiment, "target", arm, 0, pretrained)
         with repeatable(self.device), RunFolder(folder, narrowed, seed=0) as opened:
             learning = Learning(experiment, target, parsed, 0, pretrained, opened)
             with contextlib.closing(learning.collector), contextlib.closing(learning.evaluation):

@@ -1,5 +1,7 @@
 """Which cells there are, and how many environment steps each may take."""
 
+import json
+
 import pytest
 
 from meta_latent.errors import UserError
@@ -55,9 +57,22 @@ def test_a_target_can_name_its_own_arms():
         assert transfer.narrowed(more, *cell, 0, None) == transfer.narrowed(load(), *cell, 0, None)
 
 
-def test_a_run_says_where_its_budget_ends(toy, tmp_path, capsys):
-    """Episodes are played whole: of 10 steps each, a budget of 45 ends at 50."""
-    folder = toy.transfer(tmp_path, "sac/scratch", "transfer.budget_env_steps.default=45")
-    steps = run_folder.read_record(folder)["env_steps"]
-    assert "at most 45 steps, to the end of the round of episodes that spends them;" in capsys.readouterr().out
-    assert 45 < steps < 45 + 10
+@pytest.mark.parametrize(("arm", "budget", "interval", "said", "evaluated"), [
+    ("sac/scratch", 45, 20,
+     "at most 50 steps (45 asked for) in rounds of 10 after 10 random ones, an evaluation every 20,", [20, 40, 50]),
+    ("sac/scratch", 60, 15,
+     "at most 60 steps in rounds of 10 after 10 random ones, an evaluation about every 15,", [20, 30, 50, 60]),
+    ("trpo/scratch", 90, 15,
+     "at most 120 steps (90 asked for) in rounds of 40, an evaluation every 40,", [40, 80, 120]),
+    ("trpo/scratch", 120, 80, "at most 120 steps in rounds of 40, an evaluation every 80,", [80, 120]),
+])  # fmt: skip
+def test_a_run_says_what_will_happen(toy, tmp_path, capsys, arm, budget, interval, said, evaluated):
+    """Data come in rounds of whole episodes, here of 10 steps each, and evaluations after rounds."""
+    folder = toy.transfer(
+        tmp_path, arm, f"transfer.budget_env_steps.default={budget}", "algorithms.trpo.steps_per_round=35",
+        f"transfer.evaluation.interval_env_steps={interval}", "suite.episode_steps=10",
+    )  # fmt: skip
+    assert f"{said} where no episode ends early; " in capsys.readouterr().out
+    rows = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    assert [row["env_steps"] for row in rows if row["kind"] == "evaluation"] == evaluated
+    assert run_folder.read_record(folder)["env_steps"] == evaluated[-1]

@@ -351,6 +351,26 @@ def test_an_empty_mapping_replaces_what_was_there():
     assert config.load(Tuned, [], ["model={}"]) == Tuned()  # fixed keys cannot be left out
 
 
+def test_null_leaves_out_one_entry_that_was_there():
+    first = {"targets": {"red": {"name": "color"}, "blue": {"name": "b"}}, "options": {"a": 1}, "name": "x"}
+    for made in (config.load(Experiment, [first, {"targets": {"red": None}}]),
+                 config.load(Experiment, [first], ["targets.red=null"]),
+                 config.load(Experiment, [first], [("targets", {"red": None})])):  # fmt: skip
+        assert made.targets == {"blue": Distractor("b")}
+    again = config.load(Experiment, [first, {"targets": {"red": None}}], ["targets.red.name=r"])
+    assert again.targets == {"blue": Distractor("b"), "red": Distractor("r")}
+    assert config.load(Experiment, [first], ["options.a=null"]).options == {"a": None}  # where null is a value
+    for sources, overrides, where in (([first, {"targets": {"rod": None}}], [], "the given values"),
+                                      ([first], ["targets.rod=null"], "the command line")):  # fmt: skip
+        text = f"targets.rod=null .in {where}. leaves out an entry that is not there; did you mean 'red'"
+        with pytest.raises(UserError, match=text):
+            config.load(Experiment, sources, overrides)
+    with pytest.raises(UserError, match="targets.red=null .* is not there; targets is empty"):
+        config.load(Experiment, [], ["targets={}", "targets.red=null"])
+    with pytest.raises(UserError, match="model=None"):
+        config.load(Tuned, [], ["model=null"])  # a fixed key
+
+
 @dataclass(frozen=True)
 class Pair:
     """Two settings that constrain each other."""

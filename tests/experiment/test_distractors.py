@@ -9,7 +9,7 @@ from meta_latent import cli
 from meta_latent.errors import UserError
 from meta_latent.experiment.settings import config
 from meta_latent.experiment.settings.schema import ExperimentConfig
-from meta_latent.experiment.settings.suites import bind
+from meta_latent.experiment.settings.suites import bind, bind_target
 from task_suites import SuiteError
 from task_suites.tabletop.suite import Tabletop
 
@@ -100,11 +100,13 @@ def missing(folder):
 def test_a_folder_that_cannot_be_shown_is_wrong_input(folder, write, tmp_path, capsys, spoil, said):
     spoil(folder)
     experiment = config.load(ExperimentConfig, [path := write(folder)])
-    with pytest.raises(UserError, match="^distractors of filmed: "):  # first: else the command would train
-        bind(experiment, experiment.transfer.targets["filmed"], "filmed")
+    with pytest.raises(
+        UserError, match="^transfer.targets.filmed.distractors: "
+    ):  # first: else the command would train
+        bind_target(experiment, "filmed")
     assert cli.main(["transfer", str(path), f"out={tmp_path / 'runs'}"]) == 2
     message = capsys.readouterr().err
-    assert message.startswith("meta-latent: distractors of filmed: ") and said in message
+    assert message.startswith("meta-latent: transfer.targets.filmed.distractors: ") and said in message
     assert message.count("\n") == 1
     assert not (tmp_path / "runs").exists()
 
@@ -114,7 +116,7 @@ def test_that_of_a_source_is_told_before_anything_runs(folder, write, tmp_path, 
     video = {"name": "video", "intensity": 0.5, "folder": str(tmp_path / "nowhere")}
     path = write(folder, source=[video])
     assert cli.main([command, str(path), f"out={tmp_path / 'runs'}"]) == 2
-    assert "distractors of tabletop/reach: " in capsys.readouterr().err
+    assert "pretrain.sources.0.distractors: " in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
 
 
@@ -124,8 +126,8 @@ def test_what_else_is_wrong_is_not_said_of_distractors(folder, write, monkeypatc
 
     monkeypatch.setattr(Tabletop, "check", check)
     experiment = config.load(ExperimentConfig, [write(folder)])
-    with pytest.raises(SuiteError, match="^its goal is too far"):
-        bind(experiment, experiment.transfer.targets["filmed"], "filmed")
+    with pytest.raises(UserError, match="^transfer.targets.filmed: its goal is too far"):
+        bind_target(experiment, "filmed")
 
 
 def test_a_suite_without_distractors_says_so(folder, write, tmp_path, capsys):

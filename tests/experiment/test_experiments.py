@@ -10,7 +10,7 @@ import meta_latent
 from meta_latent import cli
 from meta_latent.algorithms.registry import Arm
 from meta_latent.errors import UserError
-from meta_latent.experiment.learning import cells
+from meta_latent.experiment.learning import cell_settings, cells
 from meta_latent.experiment.pretraining import pretrain
 from meta_latent.experiment.runs import checkpoint, run_folder
 from meta_latent.experiment.runs.processes import Cell
@@ -92,8 +92,8 @@ def test_no_seed_learns_with_other_settings_than_the_rest(tmp_path, monkeypatch,
     command = ["transfer", "toy", *CHOICES, f"out={tmp_path}"]
     folder = cells.cell_folder(load(f"out={tmp_path}"), "goal", "ivg/scratch", 3)
     folder.mkdir(parents=True)
-    narrow = cells.narrowed(load(f"out={tmp_path}"), "goal", "ivg/scratch", 3, None) | {"model_sha256": "of then"}
-    (folder / "config.yaml").write_text(json.dumps(narrow))
+    narrow = cell_settings.narrowed(load(f"out={tmp_path}"), "goal", "ivg/scratch", 3, None)
+    (folder / "config.yaml").write_text(json.dumps(narrow | {"model_sha256": "of then"}))
     assert cli.main([*command, "algorithms.ivg.horizon=4"]) == 0  # it has not learned anything yet
     checkpoint.save(folder / "checkpoints", {})
     assert cli.main(command) == 0 and len(scheduled) == 2
@@ -117,8 +117,8 @@ def test_finished_cells_start_no_process(tmp_path, monkeypatch, capsys):
     def finish(target, arm, seed, **told):
         folder = cells.cell_folder(experiment, target, arm, seed)
         folder.mkdir(parents=True, exist_ok=True)
-        narrow = cells.narrowed(experiment, target, arm, seed, None)
-        record = {"status": "done", "settings_sha256": cells.settings_of(narrow, Arm.parse(arm), None)} | told
+        narrow = cell_settings.narrowed(experiment, target, arm, seed, None)
+        record = {"status": "done", "settings_sha256": cell_settings.settings_of(narrow, Arm.parse(arm), None)} | told
         (folder / "run.json").write_text(json.dumps(record))
 
     finish("goal", "ivg/scratch", 3)
@@ -157,8 +157,8 @@ def test_a_cell_that_another_process_works_on_is_waited_for(tmp_path, monkeypatc
     experiment, told = load(f"out={tmp_path}", "target=goal", "arm=ivg/scratch"), []
     folder = cells.cell_folder(experiment, "goal", "ivg/scratch", 3)
     folder.mkdir(parents=True)
-    narrow = cells.narrowed(experiment, "goal", "ivg/scratch", 3, None)
-    record = {"status": "done", "settings_sha256": cells.settings_of(narrow, Arm.parse("ivg/scratch"), None)}
+    narrow = cell_settings.narrowed(experiment, "goal", "ivg/scratch", 3, None)
+    record = {"status": "done", "settings_sha256": cell_settings.settings_of(narrow, Arm.parse("ivg/scratch"), None)}
     lock, tell = run_folder._lock(folder), cells._tell
 
     def note(event):

@@ -192,5 +192,5 @@ def test_what_cannot_be_imported_is_named(name):
 def test_a_picture_of_a_million_pixels_is_refused_before_it_is_drawn():
     for suite in ("toy/lqr", "toy/counting"):
         made = load(suite={"image_size": 1_000_000}, transfer={"targets": {"goal": {"suite": suite}}})
-        with pytest.raises(ValueError, match="image_size is 1000000: expected a whole number from 1 to 1024"):
+        with pytest.raises(UserError, match="suite.image_size is 1000000: expected a whole number from 1 to 1024"):
             bind(made, made.transfer.targets["goal"])

@@ -43,6 +43,21 @@ def test_two_runs_are_one_page(two, tmp_path, capsys):
     assert len(ids) == len(set(ids)) and not re.search(r"https?://|<script", page)
 
 
+def test_the_gain_against_pretraining_is_explained_where_it_stands(tmp_path):
+    for name, ready, steps in (("less", 900, 1000), ("more", 450, 5000)):
+        write_pretraining(tmp_path / name, env_steps=steps, sha256=name)
+        for seed in range(2):
+            started = {"pretrained": str(tmp_path / name / "pretrain" / "0" / "model"), "model_sha256": name}
+            write_cell(tmp_path / name, "t", "ivg/pretrained", seed, ramp(ready, stop=False), **started)
+            write_cell(tmp_path / name, "t", "ivg/scratch", seed, ramp(1200, stop=False))
+    report.run([tmp_path / "less", tmp_path / "more"], f"out={tmp_path / 'both'}", "resamples=50")
+    said = words((tmp_path / "both" / "comparison.html").read_text())
+    start = said.index("Across: environment steps of source data")
+    assert said.index("Gain against pretraining") < start < said.index("Settings that differ", start)
+    for mark in ("A filled dot", "An open arrow is a bound", "Pointing down", "A cross", "A pale bar"):
+        assert mark in said[start:]
+
+
 def test_scores_of_other_scales_are_not_set_against_each_other(tmp_path):
     for name, ready, reference in (("slow", 900, 90.0), ("fast", 450, 40.0)):
         for seed in range(2):

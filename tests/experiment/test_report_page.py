@@ -179,6 +179,21 @@ def test_the_headline_is_the_ratio(many):
     assert targets <= set(re.findall(r'\bid="([^"]+)"', page)) and "reproduce" in targets
 
 
+def test_a_column_of_times_has_one_unit_which_its_head_names(tmp_path):
+    """80 seconds and six minutes and a half: of themselves they would be told in two."""
+    for name, unit in (("a", "s"), ("b", "min")):
+        write_cell(tmp_path / name, "t", "x/pretrained", 0, ramp(200, stop=False))
+        write_cell(tmp_path / name, "t", "x/scratch", 0, ramp(970, stop=False))
+        if name == "b":
+            write_cell(tmp_path / name, "t", "y/scratch", 0, ramp(950, stop=False))
+        build(tmp_path / name, resamples=50)
+        said = words(page_of(tmp_path / name).partition("How fast</h3>")[2].partition("</table>")[0])
+        assert f"time, {unit} to threshold" in said and not re.search(r"\d (s|min|h)\b", said)
+    assert cli.main(["report", str(tmp_path / "a"), str(tmp_path / "b"), f"out={tmp_path}", "resamples=50"]) == 0
+    said = words((tmp_path / "comparison.html").read_text())
+    assert "time, min to 0.8" in said and not re.search(r"\d (s|min|h)\b", said.partition("Settings that differ")[0])
+
+
 def test_a_task_is_told_in_words_and_as_a_picture(many):
     told = told_tasks.of_target(read_run(many[0]).cells)
     assert told["reward"].startswith("minus the squared distance") and told["suite"] == "toy/lqr"
@@ -222,6 +237,40 @@ def test_an_own_task_is_told_from_the_record_or_by_its_package(tmp_path, monkeyp
     assert "Pays what the environment itself pays." in said and "Not imported: not_there," in said
     task_suites.registry.gymnasium.registry.pop("task_suites/mine-lamp-v0")
     sys.modules.pop("my_lamp")
+
+
+def sources_told(folder, *sources, suite="{image_size: 16}", pays=()):
+    """What a page says of these sources of a pretraining."""
+    folder = write_pretraining(folder)
+    facts = json.loads((folder / "pretraining.json").read_text()) | {"pays": list(pays)}
+    (folder / "pretraining.json").write_text(json.dumps(facts))
+    listed = ", ".join(f"{{split: train, {source}}}" for source in sources)
+    (folder / "config.yaml").write_text(f"suite: {suite}\npretrain: {{sources: [{listed}]}}\n")
+    return told_tasks.of_sources(read_run(folder.parents[1]).pretraining)
+
+
+def test_sources_of_one_suite_are_told_apart_by_what_differs(tmp_path):
+    told = sources_told(
+        tmp_path, "suite: a/x, options: {goals: ring, image_size: 16}", "suite: a/x, options: {goals: half_ring}",
+        "suite: a/x, options: {goals: ring}, index: 3", "suite: a/x, options: {goals: ring}, scripted: 0",
+        "suite: a/x, options: {goals: ring}, distractors: [{name: lights}]", "suite: a/y, index: 4",
+        "suite: a/z, tasks: 5, index: 2", "suite: a/w, data: runs/b", "suite: a/w",
+    )  # fmt: skip
+    assert [f"{one['suite']}: {one['said']}" for one in told] == [
+        "a/x: train, task 0, goals=ring", "a/x: train, task 0, goals=half_ring", "a/x: train, task 3, goals=ring",
+        "a/x: train, task 0, goals=ring, scripted=0", "a/x: train, task 0, goals=ring, behind lights",
+        "a/y: train", "a/z: train, tasks 2 to 6", "a/w: train, logged in runs/b", "a/w: train",
+    ]  # fmt: skip
+    assert len({(one["suite"], one["said"]) for one in told}) == len(told)
+
+
+def test_what_a_source_pays_is_its_own_where_another_is_many_tasks(tmp_path):
+    told = sources_told(tmp_path, "suite: a/x, tasks: 3", "suite: a/y", pays=["one", "two", "three", "four"])
+    assert [one["reward"] for one in told] == ["one", "four"]
+    write_cell(tmp_path, "t", "x/pretrained", 0, ramp(300))
+    build(tmp_path, resamples=50)
+    said = words(page_of(tmp_path))
+    assert "a/x (train, tasks 0 to 2): the first pays one" in said and "a/y (train): pays four" in said
 
 
 def test_a_task_that_nobody_can_open_costs_its_words_only(tmp_path):

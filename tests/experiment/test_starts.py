@@ -6,7 +6,7 @@ import torch
 
 from meta_latent.algorithms.registry import Algorithm, Arm
 from meta_latent.errors import UserError
-from meta_latent.experiment.learning import cells, starts
+from meta_latent.experiment.learning import cell_settings, starts
 from meta_latent.experiment.learning.starts import adaptation_of, functions_of, latent_parts, with_part
 from meta_latent.experiment.pretraining import logged_data, model_folder
 from meta_latent.experiment.settings import config, suites
@@ -164,7 +164,7 @@ def test_values_stray_where_a_run_says_so_and_the_settings_of_others_stay_as_the
     assert starts.strays(experiment.transfer, Arm.parse("ppo/scratch")) == 0
     for given, arm, named in ((0.25, "sac/scratch", True), (0.0, "sac/scratch", False), (0.25, "ppo/scratch", False)):
         experiment = toy.experiment(tmp_path, f"transfer.epsilon={given}")
-        assert ("epsilon" in cells.narrowed(experiment, "goal", arm, 0, None)["transfer"]) == named
+        assert ("epsilon" in cell_settings.narrowed(experiment, "goal", arm, 0, None)["transfer"]) == named
 
 
 def test_a_run_strays(toy, tmp_path):

@@ -105,6 +105,13 @@ class TestVariants:
             load(grid)
         assert all(word in str(error.value) for word in words), error.value
 
+    def test_it_may_leave_out_a_target_of_the_experiment_that_it_varies(self):
+        _, (variant,) = settings.load("ivg_lift_curves", ["sweep.variants={}"])
+        assert list(variant.experiment.transfer.targets) == ["lift_red"]
+        assert variant.experiment.pretrain == meta_latent.configure("ivg_lift").pretrain
+        with pytest.raises(UserError, match="ivg_lift_curves.yaml is a sweep: meta-latent sweep ivg_lift_curves runs"):
+            meta_latent.configure("ivg_lift_curves")
+
     def test_names_of_variants_are_folders(self):
         with pytest.raises(UserError, match="one folder's name"):
             load({}, {"a/b": {}})

@@ -81,12 +81,12 @@ def test_wrong_references_are_refused(of, wrong):
 
 def test_measured_returns_are_those_of_episodes_played_to_their_end(of):
     suite = of(Slide, **SLIDE, tasks=TASKS, scripted=Ahead)()
-    found = make_references.mean_returns(suite, 6)
+    train, test = (make_references.mean_returns(suite, 6, split) for split in ("train", "test"))
     # By hand, goals 1, 2 and -2: doing nothing stays at 0 for three steps; the script reaches 1 in one step,
     # 2 in two, where its episode ends, and -2 in two.
-    assert found["nothing"] == [-3.0, -6.0, -6.0]
-    assert found["scripted"] == [0.0, -1.0, -1.0]
-    assert len(found["random"]) == 3 and max(found["random"]) < 0
+    assert train["nothing"] == [-3.0, -6.0] and test["nothing"] == [-6.0]
+    assert train["scripted"] == [0.0, -1.0] and test["scripted"] == [-1.0]
+    assert [len(found["random"]) for found in (train, test)] == [2, 1] and max(train["random"] + test["random"]) < 0
 
 
 def test_few_tasks_are_all_measured_and_of_many_some_evenly():
@@ -98,11 +98,26 @@ def test_the_command_prints_the_line_to_paste(of, capsys):
     of(Slide, **SLIDE, tasks={"train": [{"goal": 2.0}]}, scripted=Ahead)
     assert cli.main(["tasks", "mine/theirs", "references=4"]) == 0
     said = capsys.readouterr().out
-    assert "scripted:     -1 (-1 to -1)" in said and "tasks (1) and episodes (4 each)" in said
+    assert "scripted:     -1 (-1 to -1)" in said and "train tasks (1) and episodes (4 each)" in said
+    assert "test tasks" not in said
     line = next(line for line in said.splitlines() if line.startswith("to paste:"))
     suite = of(Slide, **SLIDE, tasks=TASKS, **eval(f"dict({line.partition(':')[2].strip()})"))()
     floor, best = suite.references(suite.tasks("train")[0])
     assert -6.0 <= floor < best == -1.0
+
+
+def test_the_floors_of_the_splits_are_not_pooled(of, capsys):
+    """Doing nothing pays more on the train task, whose goal is nearer, than on the test task, which is scored."""
+    of(Slide, **SLIDE, tasks={"train": [{"goal": 0.5}], "test": [{"goal": 2.0}]}, scripted=Ahead)
+    assert cli.main(["tasks", "mine/theirs", "references=4"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    heads = [k for k, line in enumerate(lines) if line.startswith("raw return")]
+    assert ["train tasks" in lines[heads[0]], "test tasks" in lines[heads[1]]] == [True, True]
+    nothing = [line for line in lines if line.startswith("nothing:")]
+    assert [line.split()[1] for line in nothing] == ["-1.5", "-6"]
+    floor = float(lines[-1].partition("(")[2].partition(",")[0])
+    random = float(lines[heads[1] + 1].split()[1])
+    assert lines[-1].startswith("to paste:") and floor == pytest.approx(max(random, -6.0), abs=0.01)
 
 
 def test_the_command_says_what_is_missing_where_there_is_no_script_or_no_good_one(of, capsys):

@@ -23,7 +23,7 @@ from meta_latent.experiment.pretraining import pretrain, source_policy
 from meta_latent.experiment.runs.run_folder import read_record
 from meta_latent.experiment.settings import config, experiments, names
 from meta_latent.experiment.settings.schema import ExperimentConfig, TransferConfig
-from meta_latent.experiment.settings.suites import BoundTarget, bind
+from meta_latent.experiment.settings.suites import BoundTarget, bind_source
 from meta_latent.files import refuse_links
 from meta_latent.protocols import Agent
 from meta_latent.rng import derive
@@ -152,7 +152,7 @@ Opened = tuple[BoundTarget, Arm, Path, Callable[[], Agent]]
 def _source_policy(settings: EvaluateConfig) -> Opened:
     path = pretrain.model_path(settings)
     agent = source_policy.load_agent(path, settings.device)
-    bound = bind(settings, settings.pretrain.each_source[settings.pretrain.policy_source])
+    bound = bind_source(settings, settings.pretrain.policy_source)
     reason = agent.model.spec.mismatch(Spec.of(bound.distribution))
     if reason:
         raise UserError(f"{path} does not fit {bound.name}: {reason}")

@@ -16,6 +16,7 @@ from meta_latent.errors import UserError
 from meta_latent.experiment.settings import config
 from meta_latent.experiment.settings.suites import open_distribution
 from task_suites import gallery, make_references
+from task_suites.distribution import SPLITS
 from task_suites.values import whole
 
 _PIXELS, _FRAMES = 128, 6
@@ -24,8 +25,8 @@ _PIXELS, _FRAMES = 128, 6
 def run(name: str | None, tag: str | None, overrides: Sequence[str]) -> int:
     """Print the names with `tag`, or show `name` with the options that `overrides` give it.
 
-    overrides: `picture=PATH` is where the picture goes, `references=50` measures over so many episodes what
-    sets a scale, `imports=[package]` has been done already, all else goes to `task_suites.get`. Raises
+    overrides: `picture=PATH` is where the picture goes, `references=50` measures over so many episodes of each
+    split what sets a scale, `imports=[package]` has been done already, all else goes to `task_suites.get`. Raises
     UserError for an unknown name or a key without a name, SuiteError for a wrong option.
     """
     options = dict(config.parse_override(override) for override in overrides)
@@ -46,20 +47,25 @@ def run(name: str | None, tag: str | None, overrides: Sequence[str]) -> int:
 
 
 def measured(suite: task_suites.TaskDistribution, episodes: int) -> str:
-    """Return lines about what random actions, doing nothing and the script earn in about `episodes` each.
+    """Return lines about what random actions, doing nothing and the script earn in about `episodes` each of the train
+    and of the test tasks, whose floors may differ.
 
-    For tasks of users also the line that makes these score 0 and 1.
+    For tasks of users also the line that makes these score 0 and 1 on the test tasks, which evaluations play.
     """
-    found = make_references.mean_returns(suite, episodes)
-    means = {name: float(np.mean(returns)) for name, returns in found.items()}
-    count = len(found["random"])
-    each = max(1, episodes // count)
-    lines = [f"raw return, mean over tasks ({count}) and episodes ({each} each) (lowest to highest task)"]
-    for name, returns in found.items():
-        lines.append(f"{name + ':':13} {means[name]:.4g} ({min(returns):.4g} to {max(returns):.4g})")
+    lines, means = [], {}
+    for split in SPLITS:
+        found = make_references.mean_returns(suite, episodes, split)
+        if not found:
+            continue
+        means = {name: float(np.mean(returns)) for name, returns in found.items()}
+        count = len(found["random"])
+        lines.append(f"raw return, mean over {split} tasks ({count}) and episodes ({max(1, episodes // count)} each) "
+                     "(lowest to highest task)")  # fmt: skip
+        for name, returns in found.items():
+            lines.append(f"{name + ':':13} {means[name]:.4g} ({min(returns):.4g} to {max(returns):.4g})")
     if "own" not in task_suites.tags(suite.name):
         return "\n".join(lines)
-    floor = max(means["random"], means["nothing"])
+    floor = max(means["random"], means["nothing"])  # of the last split that has tasks
     best = means.get("scripted")
     if best is None:
         lines.append("no script:    give scripted=, or put the return of a good policy in place of GOOD")

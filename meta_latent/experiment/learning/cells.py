@@ -15,9 +15,10 @@ from tqdm import tqdm
 
 from meta_latent.algorithms.registry import Arm
 from meta_latent.errors import Faults, RunError, UserError
+from meta_latent.experiment.learning.cell_settings import MAY_DIFFER, checksum_of, completed, narrowed, settings_of
 from meta_latent.experiment.learning.loop import Learning
-from meta_latent.experiment.learning.starts import adaptation_of, functions_for, strays
-from meta_latent.experiment.pretraining import model_folder, pretrain, source_data
+from meta_latent.experiment.learning.starts import functions_for
+from meta_latent.experiment.pretraining import model_folder, pretrain
 from meta_latent.experiment.runs import checkpoint
 from meta_latent.experiment.runs.devices import repeatable
 from meta_latent.experiment.runs.interrupts import deferred
@@ -30,7 +31,6 @@ from meta_latent.experiment.runs.run_folder import (
     holder,
     in_use,
     refuse_difference,
-    settings_sha256,
 )
 from meta_latent.experiment.runs.scheduler import Event, Policy, run_cells
 from meta_latent.experiment.settings import config, experiments, listing
@@ -38,9 +38,6 @@ from meta_latent.experiment.settings.schema import ExperimentConfig
 from meta_latent.experiment.settings.structure import nearest, plain
 from meta_latent.experiment.settings.suites import BoundTarget, bind_target
 from task_suites import SuiteError, Task
-
-MAY_DIFFER = ("name", "device", "imports")
-"""Keys that a resumed cell may change: none says what is learned."""
 
 
 def cell_folder(experiment: ExperimentConfig, target: str, arm: str | Arm, seed: int) -> Path:
@@ -58,7 +55,7 @@ def run_cell(experiment: ExperimentConfig, target: str, arm: str, seed: int) -> 
     pretrained = pretrain.model_path(experiment) if parsed.needs_model else None
     settings = narrowed(experiment, target, parsed, seed, pretrained)
     folder = cell_folder(experiment, target, parsed, seed)
-    with RunFolder(folder, settings, seed=seed, may_differ=MAY_DIFFER) as opened:
+    with RunFolder(folder, settings, seed=seed, may_differ=MAY_DIFFER, completed=completed) as opened:
         if not opened.done:
             opened.finish("running", **starting_model(pretrained))
             with repeatable(experiment.device), deferred() as interrupts:
@@ -120,54 +117,6 @@ def _check_relabelling(target: BoundTarget, key: str, share: float) -> None:
                 raise UserError(f"target {target.name}: {which}: give {advice}")
 
 
-def narrowed(
-    experiment: ExperimentConfig,
-    target: str,
-    arm: str | Arm,
-    seed: int,
-    pretrained: Path | None,
-    whole: dict | None = None,
-) -> dict:
-    """The part of the configuration that one cell depends on, with the checksums of what it starts from.
-
-    whole: `config.to_dict(experiment)`, where it is known already.
-    """
-    arm = Arm.parse(str(arm))
-    whole, transfer = whole or config.to_dict(experiment), experiment.transfer
-    narrow = {key: whole[key] for key in ("name", "imports", "device", "suite", "random", "model", "learner")}
-    narrow |= {"target": target, "task": whole["transfer"]["targets"][target], "arm": str(arm), "seed": seed}
-    narrow["algorithms"] = {arm.algorithm: plain(experiment.settings_of(arm.algorithm))}
-    others = ("targets", "arms", "seeds", "budget_env_steps", "budget_updates", "adaptation", "thresholds")
-    narrow["transfer"] = {k: v for k, v in whole["transfer"].items() if k not in others}
-    narrow["transfer"][f"budget_{arm.entry.clock}"] = transfer.budget(target, str(arm))
-    narrow["transfer"]["adaptation"] = plain(adaptation_of(experiment, arm))
-    if not strays(transfer, arm):  # where it does nothing, runs from before it was there are the same runs
-        del narrow["transfer"]["epsilon"]
-    of_others = {"arms"}
-    if transfer.stop_at_threshold:  # else they say how a run is read, not what it does
-        narrow["transfer"]["thresholds"] = whole["transfer"]["thresholds"]
-    else:
-        of_others |= {"thresholds"}
-    narrow["task"] = {k: v for k, v in narrow["task"].items() if k not in of_others}
-    if data := experiment.transfer.targets[target].data:
-        narrow["data_sha256"] = source_data.read_card(Path(data))["sha256"]
-    return narrow if pretrained is None else narrow | checksums(arm, pretrained)
-
-
-def checksums(arm: Arm, pretrained: Path, read_card: Callable[[Path], dict] = model_folder.read_card) -> dict:
-    """What `narrowed` says of the model folder that a cell starts from, and of its source data where it uses them."""
-    found = {"model_sha256": read_card(pretrained)["sha256"]}
-    if arm.with_data:
-        found["source_sha256"] = source_data.read_card(pretrained)["sha256"]
-    return found
-
-
-def settings_of(narrow: dict, arm: Arm, pretrained: Path | None, read_card=model_folder.read_card) -> str:
-    """What `run.json` says of a cell's settings (`settings_sha256`). narrow: `narrowed` without a model's checksums."""
-    sums = {} if pretrained is None else checksums(arm, pretrained, read_card)
-    return settings_sha256(narrow | sums, MAY_DIFFER)
-
-
 # All cells
 
 
@@ -204,7 +153,7 @@ def finished(experiment: ExperimentConfig) -> Callable[[str], bool]:
             pretrained = pretrain.model_path(experiment) if arm.needs_model else None
             return settings_of(narrowed(experiment, target, arm, seed, None, whole), arm, pretrained, read_card)
 
-        return has_finished(cell_folder(experiment, target, arm, seed), settings)
+        return has_finished(cell_folder(experiment, target, arm, seed), settings, checksum_of)
 
     return answer
 
@@ -311,7 +260,7 @@ def _refuse_other_settings(experiment: ExperimentConfig) -> None:
         if stored:
             wanted = _settings(narrowed(experiment, target, arm, seed, None, whole))
             advice = "nothing was started; give the same value, or choose another folder with out="
-            refuse_difference(folder, stored, wanted, MAY_DIFFER, advice)
+            refuse_difference(folder, stored, wanted, MAY_DIFFER, advice, completed)
 
 
 def _stored(folder: Path) -> dict:

@@ -55,6 +55,14 @@ class Collector:
         """Episodes played so far."""
         return self.trials * self.target.episodes_per_trial
 
+    def steps(self, wanted: int) -> tuple[int, int]:
+        """Environment steps of the random episodes, and of each later round of at least `wanted`, where no episode ends
+        early.
+        """
+        once = self._side_by_side(wanted) * self._longest
+        first = math.ceil(self.config.warmup_episodes / self.target.episodes_per_trial) * self._longest
+        return first, max(1, math.ceil(wanted / once)) * once
+
     def round(self, agent: Agent, replay: Replay, streams: Streams) -> None:
         """Add to the replay what `agent.wants()`: nothing, one trial, or at least so many environment steps.
 
@@ -68,13 +76,21 @@ class Collector:
             for _ in range(math.ceil(left / self.target.episodes_per_trial)):
                 self._trials(1, self.warmup, agent.heads, replay, streams)
             return
-        longest = self.target.distribution.max_episode_steps * self.target.episodes_per_trial
-        count, before = min(self.config.side_by_side, max(1, math.ceil(wanted / longest))), replay.env_steps
+        count, before = self._side_by_side(wanted), replay.env_steps
         actor = RepeatedNoise(agent, self.config.epsilon) if self.config.epsilon else agent
         while True:
             self._trials(count, actor, agent.heads, replay, streams)
             if replay.env_steps - before >= wanted:
                 return
+
+    @property
+    def _longest(self) -> int:
+        """Environment steps of a trial whose episodes do not end early."""
+        return self.target.distribution.max_episode_steps * self.target.episodes_per_trial
+
+    def _side_by_side(self, wanted: int) -> int:
+        """Trials at once, where `wanted` steps are."""
+        return min(self.config.side_by_side, max(1, math.ceil(wanted / self._longest)))
 
     def _trials(self, count: int, actor: Actor, heads: int, replay: Replay, streams: Streams) -> None:
         which = [self._task(self.trials + b) for b in range(count)]

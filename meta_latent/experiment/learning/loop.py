@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import time
 from pathlib import Path
 
@@ -61,6 +62,8 @@ class Learning:
         self.replay = self._replay(experiment)
         self.streams = Streams(derive(seed, "transfer", target.name))
         self.collector = self._collector(experiment)
+        if self.clock == "env_steps":
+            print(self._plan())
         self.evaluation = Evaluation(target, arm.entry, self.config.evaluation, self.config.side_by_side)
         self.thresholds = self.config.thresholds_of(target.name, self.evaluation.references is not None)
         self.log, self.averages = MetricLog(folder, axis=self.clock), Averages()
@@ -82,9 +85,6 @@ class Learning:
             bound = self.target.tasks[0]  # the logged rewards are those of the tasks that were played
             replay.relabel(lambda inputs, action: bound.distribution.reward(bound.task, inputs, action))
             return replay
-        megabytes = predicted_bytes(spec, self.budget) / 1e6
-        print(f"{self.target.name} {self.arm} seed {self.seed}: at most {self.budget:,} steps, to the end of the round "
-              f"of episodes that spends them; {megabytes:,.0f} MB of replay")  # fmt: skip
         return SequenceReplay(spec, self.config.replay, self.folder.path("replay"), self.agent.heads)
 
     def _collector(self, experiment: ExperimentConfig) -> Collector:
@@ -95,6 +95,20 @@ class Learning:
         epsilon = starts.strays(config, self.arm)
         settings = CollectorConfig(entry.sees, vectors, warmup, config.head_share, config.side_by_side, epsilon)
         return Collector(self.target, self.seed, settings, noise)
+
+    def _plan(self) -> str:
+        """What will happen, in a line: data come in whole rounds, and only then is there an evaluation."""
+        first, each = self.collector.steps(self.agent.wants() or 0)
+        steps = first + math.ceil(max(0, self.budget - first) / each) * each
+        megabytes = predicted_bytes(Spec.of(self.target.distribution), steps) / 1e6
+        asked = "" if steps == self.budget else f" ({self.budget:,} asked for)"
+        about = "about " if each < self.interval and self.interval % each else ""
+        random = f" after {first:,} random ones" if first else ""
+        return (
+            f"{self.target.name} {self.arm} seed {self.seed}: at most {steps:,} steps{asked} in rounds of {each:,}"
+            f"{random}, an evaluation {about}every {max(self.interval, each):,}, where no episode ends early; "
+            f"{megabytes:,.0f} MB of replay"
+        )
 
     # The loop
 

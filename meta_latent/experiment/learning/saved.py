@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from meta_latent.algorithms.registry import Arm
 from meta_latent.errors import UserError
-from meta_latent.experiment.learning import cells, starts
+from meta_latent.experiment.learning import cell_settings, cells, starts
 from meta_latent.experiment.pretraining import model_folder, pretrain
 from meta_latent.experiment.runs import checkpoint
 from meta_latent.experiment.runs.run_folder import CHECKPOINT, CONFIG, read_record, refuse_difference
@@ -90,7 +89,7 @@ def of_folder(folder: Path | str, device: str = "cpu") -> SavedCell:
     if not is_saved(folder):
         raise UserError(f"{folder} holds no saved agent yet: its run has made no checkpoint")
     stored = config.read_yaml(folder / CONFIG)
-    experiment, arm = _experiment(stored, device), Arm.parse(stored["arm"])
+    experiment, arm = cell_settings.experiment_of(stored, device), Arm.parse(stored["arm"])
     pretrained = None
     if arm.needs_model:
         named = read_record(folder).get("pretrained")
@@ -115,19 +114,7 @@ def of_experiment(
             f"options, target={target} arm={arm} run_seed={seed}"
         )
     pretrained = pretrain.model_path(experiment) if arm.needs_model else None
-    wanted = cells.narrowed(experiment, target, arm, seed, pretrained)
-    refuse_difference(folder, config.read_yaml(folder / CONFIG), wanted, cells.MAY_DIFFER, advice)
+    wanted = cell_settings.narrowed(experiment, target, arm, seed, pretrained)
+    stored = config.read_yaml(folder / CONFIG)
+    refuse_difference(folder, stored, wanted, cell_settings.MAY_DIFFER, advice, cell_settings.completed)
     return SavedCell(folder, experiment, bound, arm, seed, pretrained)
-
-
-def _experiment(stored: dict[str, Any], device: str) -> ExperimentConfig:
-    """The experiment of one cell, from what its folder says that it depends on."""
-    target, arm, transfer = stored["target"], stored["arm"], dict(stored["transfer"])
-    for name in ("budget_env_steps", "budget_updates"):
-        if name in transfer:
-            transfer[name] = {"default": transfer[name]}
-    transfer |= {"targets": {target: stored["task"]}, "arms": [arm]}
-    transfer["adaptation"] = {arm: transfer["adaptation"]}
-    keys = ("name", "imports", "suite", "random", "model", "learner", "algorithms")
-    values = {key: stored[key] for key in keys} | {"transfer": transfer, "device": device}
-    return config.load(ExperimentConfig, [values])

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from meta_latent.algorithms.registry import Arm
 from meta_latent.errors import UserError
-from meta_latent.experiment.learning import cells, saved
+from meta_latent.experiment.learning import cell_settings, saved
 from meta_latent.experiment.learning.saved import SavedCell
 from meta_latent.experiment.runs import run_folder
 from meta_latent.experiment.settings import config
@@ -115,11 +115,11 @@ def _refuse_mixture(folders: Sequence[Path]) -> None:
     """Raise UserError if seeds of an arm had different settings, or arms different targets."""
     first: dict[str, tuple[Path, Any]] = {}
     for folder in folders:
-        stored = config.read_yaml(folder / run_folder.CONFIG)
+        stored = cell_settings.completed(config.read_yaml(folder / run_folder.CONFIG))
         shared = {key: stored[key] for key in ("task", "suite")}
         for what, settings in (("target", shared), (stored["arm"], stored)):
             other, before = first.setdefault(what, (folder, settings))
-            difference = run_folder.first_difference(before, settings, (*cells.MAY_DIFFER, "seed"))
+            difference = run_folder.first_difference(before, settings, (*cell_settings.MAY_DIFFER, "seed"))
             if difference:
                 key, was, now = difference
                 raise UserError(f"{other} has {key}={was}, {folder} has {key}={now}: they are not to be pooled; choose "

@@ -25,7 +25,7 @@ from meta_latent.experiment.runs.processes import LocalProcess
 from meta_latent.experiment.runs.scheduler import Event, Policy, run_cells
 from meta_latent.experiment.settings import experiments
 from meta_latent.experiment.settings import sweep as settings
-from meta_latent.experiment.settings.suites import bind, bind_target
+from meta_latent.experiment.settings.suites import bind_source, bind_target
 from meta_latent.experiment.settings.sweep import SweepConfig
 from meta_latent.types import Spec
 
@@ -248,8 +248,7 @@ def _bytes(one: Planned) -> int:
     """Of the episodes that a cell stores."""
     experiment = one.experiment
     if one.kind == PRETRAINING:
-        sources = experiment.pretrain.each_source
-        return predicted_bytes(Spec.of(bind(experiment, sources[0]).distribution), experiment.pretrain.env_steps)
+        return predicted_bytes(Spec.of(bind_source(experiment, 0).distribution), experiment.pretrain.env_steps)
     target, arm = one.place
     if Arm.parse(arm).entry.clock != "env_steps":
         return 0

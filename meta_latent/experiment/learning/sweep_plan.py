@@ -9,18 +9,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from meta_latent import files
 from meta_latent.algorithms.registry import Arm
 from meta_latent.errors import UserError
-from meta_latent.experiment.learning import cells
+from meta_latent.experiment.learning import cell_settings, cells
 from meta_latent.experiment.pretraining import model_folder, pretrain
 from meta_latent.experiment.runs.processes import Cell, command
-from meta_latent.experiment.runs.run_folder import has_finished, read_record, settings_sha256
+from meta_latent.experiment.runs.run_folder import CONFIG, has_finished, is_of, read_record, settings_sha256
 from meta_latent.experiment.settings import config, experiments
 from meta_latent.experiment.settings.schema import ExperimentConfig
 from meta_latent.experiment.settings.sweep import SweepConfig, Variant
@@ -96,21 +97,37 @@ def _cells(variant: Variant, root: Path, pretrainings: dict[str, Planned]) -> li
                 after if arm.needs_model else (),
                 folder / "output.log",
             )
-            narrow = cells.narrowed(experiment, target, arm, seed, None, whole)
-            settings = settings_sha256(narrow, cells.MAY_DIFFER)
+            narrow = cell_settings.narrowed(experiment, target, arm, seed, None, whole)
+            settings = settings_sha256(narrow, cell_settings.MAY_DIFFER)
             settings += f" {experiment.pretrained}" if arm.needs_model else ""
             found.append(Planned(cell, folder, experiment, f"{target}/{arm}", seed, narrow, settings))
     return found
 
 
 def _pretraining(experiment: ExperimentConfig, root: Path) -> Planned:
-    kind = settings_sha256(pretrain.narrowed(experiment), ("name", "seed", *pretrain.MAY_DIFFER))[:8]
-    own = replace(experiment, name=f"{PRETRAINING}_{kind}", out=str(root), pretrained=None)
+    kind = _kind(pretrain.narrowed(experiment))
+    name = f"{PRETRAINING}_{kind[:8]}"
+    if not (root / name).is_dir():  # an older version may have called it otherwise: its settings had fewer keys
+        name = next((folder.name for folder in sorted(root.glob(f"{PRETRAINING}_*")) if _holds(folder, kind)), name)
+    own = replace(experiment, name=name, out=str(root), pretrained=None)
     folder = pretrain.folder_of(own)
     argv = command("pretrain", str(root / own.name / experiments.FILE), f"seed={own.seed}")
     cell = Cell(f"{own.name}/{own.seed}", argv, (), folder / "output.log")
     narrow = pretrain.narrowed(own)
     return Planned(cell, folder, own, PRETRAINING, own.seed, narrow, pretrain.settings_of(narrow))
+
+
+def _kind(narrow: dict) -> str:
+    """A checksum of what the pretrainings of one folder share."""
+    return settings_sha256(narrow, ("name", "seed", *pretrain.MAY_DIFFER))
+
+
+def _holds(folder: Path, kind: str) -> bool:
+    """Whether `folder` holds pretrainings of this kind, which may be of an older version."""
+    with contextlib.suppress(UserError):
+        return any(_kind(pretrain.completed(config.read_yaml(path))) == kind
+                   for path in folder.glob(f"pretrain/*/{CONFIG}"))  # fmt: skip
+    return False
 
 
 def write_experiments(planned: Sequence[Planned]) -> None:
@@ -144,9 +161,13 @@ def write_links(planned: Sequence[Planned]) -> None:
 def _is_of(folder: Path, one: Planned) -> bool:
     """Whether `folder` holds a run with the settings that `one` has."""
     try:
-        return read_record(folder).get("settings_sha256") == Finished().settings(one)
+        return is_of(folder, Finished().settings(one), _checksum_of(one))
     except UserError:
         return False
+
+
+def _checksum_of(one: Planned) -> Callable[[dict], str]:
+    return pretrain.checksum_of if one.kind == PRETRAINING else cell_settings.checksum_of
 
 
 class Finished:
@@ -157,13 +178,13 @@ class Finished:
 
     def __call__(self, one: Planned) -> bool:
         """Whether its folder says so. A damaged record counts as unfinished."""
-        return has_finished(one.folder, lambda: self.settings(one))
+        return has_finished(one.folder, lambda: self.settings(one), _checksum_of(one))
 
     def settings(self, one: Planned) -> str:
         """`settings_sha256` of a run with the present settings. Raises UserError where there is no model yet."""
         if one.kind == PRETRAINING or not (arm := Arm.parse(one.place[1])).needs_model:
             return one.settings
-        return cells.settings_of(one.narrow, arm, Path(one.experiment.pretrained), self._card)
+        return cell_settings.settings_of(one.narrow, arm, Path(one.experiment.pretrained), self._card)
 
     def _card(self, folder: Path) -> dict:
         key = str(folder)

@@ -15,7 +15,7 @@ from meta_latent.experiment.runs.run_folder import RunFolder, read_record
 from meta_latent.experiment.settings import config, experiments
 from meta_latent.experiment.settings.schema import ExperimentConfig
 from meta_latent.experiment.settings.structure import plain
-from meta_latent.experiment.settings.suites import BoundTask, bind, common_spec
+from meta_latent.experiment.settings.suites import BoundTask, bind_source, common_spec
 from meta_latent.types import Spec
 from task_suites import SuiteError
 
@@ -44,12 +44,27 @@ def model_path(experiment: ExperimentConfig, made_by: str = MADE_BY) -> Path:
 
 def has_finished(experiment: ExperimentConfig) -> bool:
     """Whether the pretraining is done, with the settings that it has now."""
-    return run_folder.has_finished(folder_of(experiment), lambda: settings_of(narrowed(experiment)))
+    return run_folder.has_finished(folder_of(experiment), lambda: settings_of(narrowed(experiment)), checksum_of)
 
 
 def settings_of(narrow: dict) -> str:
     """What `run.json` says of a pretraining's settings (`settings_sha256`). narrow: `narrowed`."""
     return run_folder.settings_sha256(narrow, MAY_DIFFER)
+
+
+def checksum_of(stored: dict) -> str:
+    """`settings_of` the settings in a pretraining's folder."""
+    return settings_of(completed(stored))
+
+
+def completed(stored: dict) -> dict:
+    """`stored`, the settings in a pretraining's folder, with the keys that were added since, at their defaults; as it
+    is where this version cannot read it.
+    """
+    try:  # it depends on no import: a file that names some is to run nothing
+        return run_folder.filled_in(stored, narrowed(config.load(ExperimentConfig, [stored | {"imports": []}])))
+    except UserError:
+        return stored
 
 
 def narrowed(experiment: ExperimentConfig) -> dict:
@@ -70,9 +85,9 @@ def checked(experiment: ExperimentConfig) -> tuple[list[BoundTask], Spec]:
     with Faults() as faults:
         with faults.noted():
             experiments.refuse_sweep(experiment)
-        for settings in experiment.pretrain.each_source:
+        for place, settings in enumerate(experiment.pretrain.each_source):
             with faults.noted(SuiteError):
-                source = bind(experiment, settings)
+                source = bind_source(experiment, place)
                 bound.append(source)
                 if sources.scripted_share(experiment.pretrain, settings):
                     source.distribution.scripted(source.task)  # fails here, with words, where there is none
@@ -108,7 +123,7 @@ def pretrain(experiment: ExperimentConfig) -> Path:
     bound, spec = checked(experiment)
     steps = experiment.pretrain.env_steps
     folder, settings = folder_of(experiment), narrowed(experiment)
-    with RunFolder(folder, settings, seed=experiment.seed, may_differ=MAY_DIFFER) as opened:
+    with RunFolder(folder, settings, seed=experiment.seed, may_differ=MAY_DIFFER, completed=completed) as opened:
         if not opened.done:
             megabytes = predicted_bytes(spec, steps) / 1e6
             if not experiments.path_of(experiment).is_file():  # what `transfer` wrote says more

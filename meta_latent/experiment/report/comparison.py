@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from meta_latent.errors import UserError
-from meta_latent.experiment.report import drawing, figures, lead, media, provenance, settings_shown, text
+from meta_latent.experiment.report import drawing, figures, lead, media, provenance, settings_shown, tables, text
 from meta_latent.experiment.report.analysis import analyse, plain
+from meta_latent.experiment.report.gain import MEANING
 from meta_latent.experiment.report.numbers import Bootstrap, claim, level, success_curves
 from meta_latent.experiment.report.pictures import score_name, slug
 from meta_latent.experiment.report.sources import Cell, Run
 from meta_latent.experiment.report.summary import environment
-from meta_latent.experiment.report.text import NOTHING, count, duration, interval, score
+from meta_latent.experiment.report.text import NOTHING, count, interval, score
 from meta_latent.files import atomic_write_bytes
 from meta_latent.ops.learning_curve import Curve
 
@@ -89,7 +90,7 @@ def render(found: Sequence[Side], draw: Bootstrap, folder: Path, gain: Path | No
         settings=settings_shown.between_runs([side.run for side in found], [side.name for side in found]),
         facts={"heads": [run["name"] for run in runs],
                "rows": settings_shown.differing({run["name"]: run["facts"] for run in runs})},
-        gain=media.data_uri(gain, "image/png") if gain else "",
+        gain=media.data_uri(gain, "image/png") if gain else "", gain_meaning=MEANING,
         styles=drawing.STYLES,
     )  # fmt: skip
 
@@ -111,12 +112,14 @@ def _target(found: Sequence[Side], name: str, draw: Bootstrap) -> dict[str, Any]
     clock = target["clock"]
     alike = [side for side in own if side.report["targets"][name]["clock"] == clock]
     thresholds = sorted({at for side in own for at in side.report["targets"][name]["thresholds"]})
+    unit = tables.time_unit(entry for side in own for entry in side.arms(name).values())
     rows = [
-        {"arm": arm, "rows": _rows([side for side in own if arm in side.arms(name)], name, arm, thresholds, draw)}
+        {"arm": arm, "rows": _rows([side for side in own if arm in side.arms(name)], name, arm, thresholds, unit, draw)}
         for arm in arms
     ]
     return {
         "name": name, "anchor": f"target-{slug(name)}", "clock": figures.CLOCKS[clock], "arms": rows,
+        "unit": unit.name,
         "shared": any(len(group["rows"]) > 1 for group in rows),
         "paired": any("base" in entry for side in own for entry in side.arms(name).values()),
         "thresholds": [text.threshold(at) for at in thresholds],
@@ -125,10 +128,10 @@ def _target(found: Sequence[Side], name: str, draw: Bootstrap) -> dict[str, Any]
 
 
 def _rows(
-    found: Sequence[Side], target: str, arm: str, thresholds: Sequence[float], draw: Bootstrap
+    found: Sequence[Side], target: str, arm: str, thresholds: Sequence[float], unit: text.Unit, draw: Bootstrap
 ) -> list[dict[str, Any]]:
     """A row per run that has the arm, each after the first set against it: how many times faster its runs arrived."""
-    rows = [_row(side, target, arm, thresholds) for side in found]
+    rows = [_row(side, target, arm, thresholds, unit) for side in found]
     first = found[0].report["targets"][target]
     base = [cell.curve for cell in found[0].cells(target, arm)]
     for side, row in zip(found, rows, strict=True):
@@ -143,7 +146,7 @@ def _rows(
     return rows
 
 
-def _row(side: Side, target: str, arm: str, thresholds: Sequence[float]) -> dict[str, Any]:
+def _row(side: Side, target: str, arm: str, thresholds: Sequence[float], unit: text.Unit) -> dict[str, Any]:
     """One run of an arm; of thresholds that its report does not ask for nothing is known."""
     entry = side.arms(target)[arm]
     medians, intervals = entry["medians"], entry["intervals"]
@@ -154,7 +157,7 @@ def _row(side: Side, target: str, arm: str, thresholds: Sequence[float]) -> dict
 
     return {
         "name": side.name, "style": str(side.style), "seeds": str(len(entry["seeds"])),
-        "times": [(*time("steps_to_thresholds", at, count), *time("seconds_to_thresholds", at, duration),
+        "times": [(*time("steps_to_thresholds", at, count), *time("seconds_to_thresholds", at, unit.show),
                    f"{entry['reached'].get(level(at), NOTHING)} / {len(entry['seeds'])}",
                    text.claim(entry["speedup"].get(level(at), {}).get(entry.get("base"), {}))) for at in thresholds],
         "final": (score(entry["final_score_iqm"]), interval(intervals["final_score"])),

@@ -19,6 +19,19 @@ from meta_latent.files import atomic_write_bytes
 from meta_latent.ops import learning_speed as ls
 
 GAIN = "gain_against_pretraining"
+MEANING = (
+    "Across: environment steps of source data that the run’s model was pretrained on. Up: speed-up, how many times "
+    "fewer of its own steps the median run of the main pair’s pretrained arm took to the target’s first threshold "
+    "than that of the same algorithm from scratch; equal distances are equal factors, the dotted line is no "
+    "difference. A point is one of the runs compared, a line joins those of one target. A filled dot is a ratio. An "
+    "open arrow is a bound. Pointing up: at least so much, as the median run from scratch did not arrive, or the "
+    "pretrained one was there at its first evaluation. Pointing down: at most so much, as the median run from scratch "
+    "was there at its first evaluation. A cross on the dotted line: nothing is known of which is faster, as where the "
+    "median pretrained run did not arrive. A pale bar is the 95 % interval of a bootstrap over seeds; one that is "
+    "open above is drawn to 1.6 times its point. A run without an arm from scratch is compared with that of another "
+    "run of the same task and settings. The numbers are in gain_against_pretraining.json."
+)
+"""What the picture shows, in words."""
 
 
 def with_scratch(runs: Sequence[Run]) -> list[Run]:

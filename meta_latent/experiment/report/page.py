@@ -32,16 +32,18 @@ def _target(run: Run, report: dict[str, Any], name: str, styles: dict[str, int],
     target = report["targets"][name]
     cost, clock = report["pretraining"], target["clock"]
     cells, arms = [cell for cell in run.cells if cell.target == name], target["arms"].items()
+    unit = tables.time_unit(target["arms"].values())
     groups = [
         {
             "threshold": threshold,
-            "rows": [tables.speed_row(arm, e, styles[arm], level(threshold), cost, clock) for arm, e in arms],
+            "rows": [tables.speed_row(arm, e, styles[arm], level(threshold), cost, clock, unit) for arm, e in arms],
         }
         for threshold in target["thresholds"]
     ]
     return target | {
         "name": name, "anchor": f"target-{pictures.slug(name)}", "told": told_tasks.of_target(cells),
         "settings": settings_shown.between_arms(cells), "clock": CLOCKS[clock], "groups": groups,
+        "unit": unit.name,
         "cpu": any(entry["medians"]["cpu_seconds_to_thresholds"] for _, entry in arms),
         "paired": any("base" in entry for _, entry in arms),
         "figures": pictures.target_figures(run, name, target, styles, draw),

@@ -35,7 +35,8 @@ def upgraded(report: dict[str, Any]) -> dict[str, Any]:
         return report
     if report.get("format") != 1:
         raise UserError(f"report.json has format {report.get('format')!r}, expected 1 or {FORMAT}")
-    targets = {name: _target(target) for name, target in report["targets"].items()}
+    ends = {(c["target"], c["arm"], c["seed"]): c["env_steps"] for c in report["cells"] if c["status"] == "done"}
+    targets = {name: _target(name, target, ends) for name, target in report["targets"].items()}
     places = {name: target["thresholds"] for name, target in targets.items()}
     aggregate = {
         arm: _aggregate(entry, sorted({t for n in places for t in places[n] if arm in targets[n]["arms"]}))
@@ -50,17 +51,31 @@ def _renamed(entry: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
     return {names.get(key, key): value for key, value in entry.items()}
 
 
-def _target(target: dict[str, Any]) -> dict[str, Any]:
+Ends = dict[tuple[str, str, str], int]
+"""The last step of every run that has finished, by target, arm and seed."""
+
+
+def _target(name: str, target: dict[str, Any], ends: Ends) -> dict[str, Any]:
     thresholds = [] if target["threshold"] is None else [target["threshold"]]
-    arms = {name: _arm(arm, thresholds) for name, arm in target["arms"].items()}
+    arms = {arm: _arm(entry, thresholds, [ends.get((name, arm, str(seed))) for seed in entry["seeds"]])
+            for arm, entry in target["arms"].items()}  # fmt: skip
     facts = {"thresholds": thresholds, "clock": "env_steps", "episodes_per_trial": 1, "test_tasks": 0,
              "max_episode_steps": 0, "adaptations": []}  # fmt: skip
     facts["normalised"] = None not in (target["floor"], target["reference"])
     return {**target, **facts, "arms": arms}
 
 
-def _arm(arm: dict[str, Any], thresholds: list[float]) -> dict[str, Any]:
-    """One threshold's values become mappings from that threshold; what was not recorded is empty."""
+def _stopped_at(arm: dict[str, Any], thresholds: list[float], ends: list[int | None]) -> list[float | None]:
+    """What was not told: a finished run that held its one threshold before its budget was spent stopped there."""
+    times, budget = arm["env_steps_to_threshold"], arm["budget_env_steps"]
+    return [thresholds[0] if time is not None and end is not None and end < budget else None
+            for time, end in zip(times, ends, strict=True)]  # fmt: skip
+
+
+def _arm(arm: dict[str, Any], thresholds: list[float], ends: list[int | None]) -> dict[str, Any]:
+    """One threshold's values become mappings from that threshold; what was not recorded is empty. ends: of each seed's
+    run, None where it has not finished.
+    """
 
     def at(value):
         return {level(threshold): value for threshold in thresholds}
@@ -83,7 +98,7 @@ def _arm(arm: dict[str, Any], thresholds: list[float]) -> dict[str, Any]:
     if len(arm["seeds"]) == 1:  # it was given intervals of no width
         intervals = {key: at(None) if isinstance(ends, dict) else None for key, ends in intervals.items()}
         new["speedup"] = at({base: claim | {"interval": None} for base, claim in claims.items()})
-    new |= {"stopped_at": empty, "unfinished": [False] * len(arm["seeds"])}
+    new |= {"stopped_at": _stopped_at(arm, thresholds, ends), "unfinished": [False] * len(arm["seeds"])}
     return new | {"medians": medians, "intervals": intervals}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,20 @@ import numpy as np
 from meta_latent.experiment.report import lead, text
 from meta_latent.experiment.report.arms import uses_pretraining
 from meta_latent.experiment.report.numbers import SUCCESS_LEVELS, level
-from meta_latent.experiment.report.text import NOTHING, count, duration, interval, score, times
+from meta_latent.experiment.report.text import NOTHING, count, interval, score, times
 
 
-def speed_row(arm: str, entry: dict[str, Any], style: int, at: str, cost: dict | None, clock: str) -> dict[str, Any]:
-    """One arm at one threshold."""
+def time_unit(arms: Iterable[dict[str, Any]]) -> text.Unit:
+    """The unit of the columns of times to thresholds, wall-clock and CPU, of a table of these arms."""
+    found = [bounds for entry in arms for key in ("seconds_to_thresholds", "cpu_seconds_to_thresholds")
+             for bounds in entry["medians"].get(key, {}).values()]  # fmt: skip
+    return text.unit([end for bounds in found for end in set(bounds or ()) if end])
+
+
+def speed_row(
+    arm: str, entry: dict[str, Any], style: int, at: str, cost: dict | None, clock: str, unit: text.Unit
+) -> dict[str, Any]:
+    """One arm at one threshold, times in ``unit``."""
     medians, intervals, base = entry["medians"], entry["intervals"], entry.get("base")
     claim, in_time = (entry[key][at].get(base, {}) for key in ("speedup", "speedup_seconds"))
     paid = (NOTHING, NOTHING)
@@ -28,10 +38,10 @@ def speed_row(arm: str, entry: dict[str, Any], style: int, at: str, cost: dict |
         "reached": f"{entry['reached'][at]} / {len(entry['seeds'])}",
         "beside": ", ".join(_counted(entry, at)),
         "speedup": text.claim(claim), "speedup_seconds": text.claim(in_time if in_time.get("ratio") else {}),
-        "seconds": text.median(medians["seconds_to_thresholds"][at], duration),
-        "seconds_interval": interval(intervals["seconds_to_thresholds"][at], duration),
-        "cpu": text.median(medians.get("cpu_seconds_to_thresholds", {}).get(at), duration),
-        "cpu_interval": interval(intervals.get("cpu_seconds_to_thresholds", {}).get(at), duration),
+        "seconds": text.median(medians["seconds_to_thresholds"][at], unit.show),
+        "seconds_interval": interval(intervals["seconds_to_thresholds"][at], unit.show),
+        "cpu": text.median(medians.get("cpu_seconds_to_thresholds", {}).get(at), unit.show),
+        "cpu_interval": interval(intervals.get("cpu_seconds_to_thresholds", {}).get(at), unit.show),
         "break_even": paid,
     }  # fmt: skip
 

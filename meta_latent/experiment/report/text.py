@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +49,34 @@ def duration(seconds: float | None) -> str:
     """75 -> '75 s', 600 -> '10 min', 9000 -> '2.5 h'."""
     if seconds is None:
         return NOTHING
-    for size, unit in ((5400, "min"), (172800, "h")):
-        if seconds < size:
-            return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / (60 if unit == 'min' else 3600):.3g} {unit}"
-    return f"{seconds / 86400:.3g} days"
+    found = unit([seconds])
+    return f"{seconds:.0f} s" if found.seconds == 1 else f"{seconds / found.seconds:.3g} {found.name}"
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A unit of time, which the head of a table's column names; ``seconds``: how long it is."""
+
+    name: str
+    seconds: float
+
+    def show(self, seconds: float | None) -> str:
+        """Three digits of so many seconds in this unit, of seconds none after the point: 75 -> '1.25' in min."""
+        if seconds is None:
+            return NOTHING
+        value = seconds / self.seconds
+        return f"{value:,.0f}" if value >= (10 if self == SECONDS else 100) else f"{value:.3g}"
+
+
+def unit(seconds: Sequence[float]) -> Unit:
+    """The one unit for a column of times: that in which ``duration`` tells the middle one; seconds for none."""
+    middle = sorted(seconds)[(len(seconds) - 1) // 2] if seconds else 0.0
+    return next(found for most, found in _UNITS if middle < most)
+
+
+SECONDS = Unit("s", 1)
+_UNITS = ((120, SECONDS), (5400, Unit("min", 60)), (172_800, Unit("h", 3600)), (math.inf, Unit("days", 86_400)))
+"""What is below so many seconds is told in which unit."""
 
 
 def times(value: float | None, lower_bound: bool = False, upper_bound: bool = False) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import io
-import itertools
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -38,16 +37,55 @@ def of_target(cells: Sequence[Cell]) -> dict[str, Any] | None:
 
 
 def of_sources(runs: Sequence[Pretraining]) -> list[dict[str, Any]]:
-    """What the sources of the pretraining were, each once."""
+    """What the sources of the pretraining were, each once, as ``_told``; ``tasks``, how many it is, and ``said``, its
+    split and what tells it from others of that split.
+    """
     found: dict[str, dict[str, Any]] = {}
     for run in runs:
-        settings = stored(run.path)
+        settings, place = stored(run.path), 0
         sources, pays = mapping(settings.get("pretrain")).get("sources"), run.facts.get("pays")
         sources, pays = (value if isinstance(value, list) else [] for value in (sources, pays))
-        for source, recorded in itertools.zip_longest(sources, pays[: len(sources)], fillvalue=""):
-            told = _told(mapping(source), settings.get("suite"), str(recorded), picture=False)
+        for source in map(mapping, sources):
+            recorded, count = (str(pays[place]) if place < len(pays) else ""), _count(source)
+            told = _told(source, settings.get("suite"), recorded, picture=False)
+            told |= {"tasks": count, "apart": _apart(source, settings.get("suite"))}
             found.setdefault(str(told), told)
+            place += count  # each task is a source of its own
+    for told in found.values():
+        alike = [other["apart"] for other in found.values() if _called(other) == _called(told)]
+        told["said"] = ", ".join([str(told["split"]), *_differing(told["apart"], alike)])
     return list(found.values())
+
+
+def _called(told: Mapping[str, Any]) -> tuple[str, str]:
+    return str(told["suite"]), str(told["split"])
+
+
+def _count(source: Mapping[str, Any]) -> int:
+    """How many tasks one entry of the settings is."""
+    count = source.get("tasks")
+    return count if isinstance(count, int) and count > 0 else 1
+
+
+def _apart(source: Mapping[str, Any], shared: Any) -> dict[str, str]:
+    """What may tell a source from others of its suite, by what it is, in words; "" for what needs none."""
+    count, first = _count(source), source.get("index") or 0
+    several = count > 1 and isinstance(first, int)
+    options = {**mapping(shared), **mapping(source.get("options"))}
+    scripted, distractors = source.get("scripted"), source.get("distractors")
+    return {
+        "tasks": f"tasks {first} to {first + count - 1}" if several else f"task {first}",
+        **{f"option {key}": f"{key}={value}" for key, value in options.items()},
+        "distractors": f"behind {found}" if (found := _names(distractors)) else "",
+        "scripted": "" if scripted is None else f"scripted={scripted}",
+        "data": f"logged in {source['data']}" if source.get("data") else "",
+    }
+
+
+def _differing(said: Mapping[str, str], others: Sequence[Mapping[str, str]]) -> list[str]:
+    """Those words of ``said`` that are not those of all ``others``, itself among them, and how many tasks it has."""
+    return [words for what, words in said.items()
+            if words and (words.startswith("tasks ") or any(other.get(what) != words for other in others))]  # fmt: skip
 
 
 def not_imported(run: Run) -> list[str]:
@@ -75,12 +113,15 @@ def _told(wanted: Mapping[str, Any], shared: Any, recorded: str, picture: bool) 
     options = {**mapping(shared), **mapping(wanted.get("options"))}
     found = {key: wanted.get(key) for key in ("suite", "split", "index")}
     found["options"] = ", ".join(f"{key}={value}" for key, value in options.items())
-    distractors = wanted.get("distractors")
-    found["distractors"] = ", ".join(map(_name, distractors)) if isinstance(distractors, list) else ""
+    found["distractors"] = _names(wanted.get("distractors"))
     return found | {
         "reward": recorded or _words(found, options),
         "picture": _picture(found, options) if picture else "",
     }
+
+
+def _names(distractors: Any) -> str:
+    return ", ".join(map(_name, distractors)) if isinstance(distractors, list) else ""
 
 
 def _name(distractor: Any) -> str:

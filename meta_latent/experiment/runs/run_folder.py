@@ -30,6 +30,7 @@ CHECKPOINT = "checkpoints"
 WRITTEN = (".yaml", ".json", ".jsonl", ".log")
 """Endings of the files that a run writes, beside those in its folders."""
 STATUSES = ("running", "done", "failed", "interrupted")
+Completed = Callable[[dict[str, Any]], dict[str, Any]]
 _PACKAGES = ("torch", "numpy", "gymnasium", "mujoco", "metaworld", "omegaconf", "safetensors")
 
 
@@ -46,13 +47,17 @@ class RunFolder:
 
     path: made if missing. config: dataclass instance or nested dict, resolved. seed: recorded in `run.json`.
     may_differ: dotted keys (and all below them) that a resumed run may change, such as "device".
+    completed: adds to a stored config the keys that an older version did not write, see `filled_in`.
     A run that failed before it saved a checkpoint may be begun again with another config.
     Raises `UserError` if another process holds the folder (naming its pid), if its config differs (naming
     the first differing key and both values), if the folder cannot be written, or if what it writes is a link that leads
     out of it.
     """
 
-    def __init__(self, path: Path | str, config: Any, *, seed: int | None = None, may_differ: tuple[str, ...] = ()):
+    def __init__(
+        self, path: Path | str, config: Any, *, seed: int | None = None, may_differ: tuple[str, ...] = (),
+        completed: Completed = lambda stored: stored,
+    ):  # fmt: skip
         self.root = Path(path)
         self.config = config if isinstance(config, dict) else to_dict(config)
         self._settings_sha256 = settings_sha256(self.config, may_differ)
@@ -60,7 +65,7 @@ class RunFolder:
             self.root.mkdir(parents=True, exist_ok=True)
             self._lock = _lock(self.root)
             try:
-                self._open(seed, may_differ)
+                self._open(seed, may_differ, completed)
             except BaseException:
                 self.close()
                 raise
@@ -102,24 +107,24 @@ class RunFolder:
         finally:
             self.close()
 
-    def _open(self, seed: int | None, may_differ: tuple[str, ...]) -> None:
+    def _open(self, seed: int | None, may_differ: tuple[str, ...], completed: Completed) -> None:
         for entry in self.root.iterdir():
             if entry.is_dir() or entry.suffix in WRITTEN or entry.name == LOCK:  # notes of the user's stay theirs
                 files.refuse_links(entry, self.root)
         files.remove_leftovers(self.root)
         self.record = read_record(self.root)
-        self._check_config(may_differ)
+        self._check_config(may_differ, completed)
         self.done = self.record.get("status") == "done"
         if not self.done:
             self._start(seed)
 
-    def _check_config(self, may_differ: tuple[str, ...]) -> None:
+    def _check_config(self, may_differ: tuple[str, ...], completed: Completed) -> None:
         path = self.root / CONFIG
         failed = self.record.get("status") == "failed"
         if path.exists() and (not failed or checkpoint.exists(self.root / CHECKPOINT)):
             refuse_difference(
                 self.root, read_yaml(path), self.config, may_differ,
-                "give the same value, or choose another folder with out=")  # fmt: skip
+                "give the same value, or choose another folder with out=", completed)  # fmt: skip
         files.atomic_write_bytes(path, OmegaConf.to_yaml(OmegaConf.create(self.config)).encode())
 
     def _start(self, seed: int | None) -> None:
@@ -152,16 +157,26 @@ def read_record(folder: Path | str) -> dict[str, Any]:
     return record
 
 
-def has_finished(folder: Path | str, settings: Callable[[], str]) -> bool:
+def has_finished(folder: Path | str, settings: Callable[[], str], checksum_of: Callable[[dict], str]) -> bool:
     """Whether the run in `folder` is done, with the settings whose checksum (`settings_sha256`) `settings` gives.
 
-    A damaged record, and a UserError of `settings`, count as not finished. Needs no lock.
+    checksum_of: see `is_of`. A damaged record, and a UserError of `settings`, count as not finished. Needs no lock.
     """
     try:
         record = read_record(folder)
-        return record.get("status") == "done" and record.get("settings_sha256") == settings()
+        return record.get("status") == "done" and is_of(folder, settings(), checksum_of, record)
     except UserError:
         return False
+
+
+def is_of(folder: Path | str, settings: str, checksum_of: Callable[[dict], str], record: dict | None = None) -> bool:
+    """Whether the run in `folder` has the settings with this checksum: its record (`read_record`) says so or, where
+    that is of an older version, `checksum_of` its config does. Raises UserError if either is damaged.
+    """
+    path, record = Path(folder) / CONFIG, read_record(folder) if record is None else record
+    if record.get("settings_sha256") == settings:
+        return True
+    return path.is_file() and checksum_of(read_yaml(path)) == settings
 
 
 def settings_sha256(config: dict[str, Any], may_differ: tuple[str, ...] = ()) -> str:
@@ -194,9 +209,31 @@ def first_difference(before: Any, now: Any, may_differ: tuple[str, ...] = ()) ->
     return None
 
 
-def refuse_difference(folder: Path, stored: Any, wanted: Any, may_differ: tuple[str, ...], advice: str) -> None:
-    """Raise UserError if a run's stored config is another one, naming the key, both values and what to do."""
-    difference = first_difference(stored, wanted, may_differ)
+def filled_in(stored: Any, whole: Any) -> Any:
+    """`stored` with what it lacks of `whole`, the same config with every key that this version has; nothing that
+    `stored` says is changed.
+
+    A key that was added since is at its default there, and a default does what was done before there was the key: a run
+    that lacks it is that of a command which leaves it alone, and of no command that sets it to something else. What
+    another version does differently with the same keys, no config tells; `run.json` names the commit.
+    """
+    if isinstance(stored, dict) and isinstance(whole, dict):
+        return stored | {key: filled_in(stored.get(key, item), item) for key, item in whole.items()}
+    if isinstance(stored, list) and isinstance(whole, list) and len(stored) == len(whole):
+        return [filled_in(*pair) for pair in zip(stored, whole, strict=True)]
+    return stored
+
+
+def refuse_difference(
+    folder: Path, stored: Any, wanted: Any, may_differ: tuple[str, ...], advice: str, completed: Completed
+) -> None:
+    """Raise UserError if a run's stored config is another one, naming the key, both values and what to do.
+
+    completed: adds what an older version did not store.
+    """
+    if first_difference(stored, wanted, may_differ) is None:
+        return
+    difference = first_difference(completed(stored), wanted, may_differ)
     if difference is not None:
         key, before, now = difference
         raise UserError(f"{folder} holds a run with {key}={before}, but this command says {key}={now}; {advice}")

@@ -41,7 +41,7 @@ def load(schema: type[Schema], sources: Sequence[Mapping | Path | str], override
     sources: nested dicts or YAML paths; later ones win, mappings merge, lists replace.
     overrides: "a.b=1" with YAML values, or ("a.b", 1); "targets.0.seed=1" reaches into a list.
     To replace a mapping rather than add to it, empty it first: "targets={}" "targets.mine.suite=toy/lqr"; an
-    empty mapping in a source does the same.
+    empty mapping in a source does the same. null leaves out one entry that is there before: "targets.mine=null".
     Where the schema has a dataclass or mapping, a string names a file of that group: `model: small` is
     configs/model/small.yaml, replacing what was there; overrides that choose a file apply before deeper ones.
     Items of a list or mapping are of the group that it is called after: `algorithms: [sac, ivg]` reads
@@ -200,8 +200,20 @@ class _Merge:
         result = dict(base)
         for name, item in value.items():
             inner = structure.type_of(expected, str(name))
-            result[str(name)] = self.onto(result.get(str(name)), item, inner, _join(key, name), origin)
+            if item is None and structure.is_entry(expected, inner):
+                result = self._without(result, str(name), key, origin)
+            else:
+                result[str(name)] = self.onto(result.get(str(name)), item, inner, _join(key, name), origin)
         return result
+
+    def _without(self, base: Mapping, name: str, key: str, origin: str) -> dict[str, Any]:
+        """The mapping `base` at `key` without its entry `name`. UserError: there is none."""
+        where = _join(key, name)
+        if name not in base:
+            there = structure.nearest(name, map(str, base)) or f"; {key} is empty"
+            raise UserError(f"{where}=null (in {origin}) leaves out an entry that is not there{there}")
+        self._forget(where)
+        return {given: item for given, item in base.items() if given != name}
 
     def override(self, tree: Any, schema: Any, key: str, value: Any, origin: str) -> dict[str, Any]:
         """`tree` with the value at the dotted `key` replaced (mappings merge)."""
@@ -223,6 +235,8 @@ class _Merge:
             if not isinstance(old, Mapping | list):
                 raise UserError(f"override {_join(key, rest)}: {key} is the single value {old!r} and has no keys")
             new = self._override(old, inner, key, next_head, next_rest, value)
+        elif value is None and structure.is_entry(expected, inner):
+            return self._without(node or {}, head, above, self._place)
         else:
             new = self.onto(old, value, inner, key, self._place)
         if is_item:

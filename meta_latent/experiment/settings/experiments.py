@@ -39,6 +39,8 @@ def load_with_origins(schema: type[Schema], name: str, overrides: Sequence[Overr
     else:
         whole = folder if folder.name not in ("", "..") else folder.resolve()  # a link has a name of its own
         source, given = folder / FILE, [("out", str(whole.parent)), ("name", whole.name), *overrides]
+    if "sweep" in config.read_yaml(source):
+        raise UserError(f"{source} is a sweep: meta-latent sweep {name} runs it, which makes a folder of each variant")
     try:
         return config.load_with_origins(schema, [source], given)
     except UserError as error:
@@ -48,9 +50,10 @@ def load_with_origins(schema: type[Schema], name: str, overrides: Sequence[Overr
             with faults.noted():  # told with what else is wrong, not after it
                 settings = config.merged(schema, [source], given)[0]
                 # A package that could not be imported may have brought them.
-                for suite in _suites(settings) if _are_imported(settings.get("imports")) else ():
+                found = _suites(settings) if _are_imported(settings.get("imports")) else {}
+                for suite, key in found.items():
                     with faults.noted():
-                        suites.require(suite)
+                        suites.require(suite, key)
         raise
 
 
@@ -58,12 +61,16 @@ def _are_imported(packages: Any) -> bool:
     return not packages or (isinstance(packages, list) and all(str(name) in sys.modules for name in packages))
 
 
-def _suites(settings: Mapping[str, Any]) -> list[str]:
-    """Names of the suites in settings that have not been checked, each once."""
+def _suites(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Names of the suites in settings that have not been checked, each with the first key that names it."""
     sources, targets = _inside(settings, "pretrain", "sources"), _inside(settings, "transfer", "targets")
-    tasks = [*(sources if isinstance(sources, list) else []),
-             *(targets.values() if isinstance(targets, Mapping) else [])]  # fmt: skip
-    return list(dict.fromkeys(name for task in tasks if isinstance(name := _inside(task, "suite"), str)))
+    tasks = {f"pretrain.sources.{k}": task for k, task in enumerate(sources if isinstance(sources, list) else [])}
+    tasks |= {f"transfer.targets.{k}": task for k, task in (targets if isinstance(targets, Mapping) else {}).items()}
+    found: dict[str, str] = {}
+    for key, task in tasks.items():
+        if isinstance(name := _inside(task, "suite"), str):
+            found.setdefault(name, f"{key}.suite")
+    return found
 
 
 def _inside(value: Any, *keys: str) -> Any:

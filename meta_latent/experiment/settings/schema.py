@@ -173,6 +173,10 @@ class PretrainConfig:
         """`sources` with one task each."""
         return tuple(replace(s, index=s.index + k, tasks=1) for s in self.sources for k in range(s.tasks))
 
+    def source_key(self, place: int) -> str:
+        """The key of number `place` of `each_source`: tasks of one entry share it."""
+        return [f"pretrain.sources.{k}" for k, source in enumerate(self.sources) for _ in range(source.tasks)][place]
+
     @property
     def logged(self) -> frozenset[int]:
         """Places of those with logged data, among `each_source`."""

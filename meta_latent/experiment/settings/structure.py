@@ -191,6 +191,11 @@ def is_open_mapping(expected: Any) -> bool:
     )
 
 
+def is_entry(expected: Any, inner: Any) -> bool:
+    """Whether a value of type `inner` in one of type `expected` has a key of the user's choice, and is never null."""
+    return is_open_mapping(expected) and not {Any, object, type(None)}.intersection(_members(inner))
+
+
 def nearest(name: str, choices: Iterable[str]) -> str:
     """End of an error message: "; did you mean 'x'?", or all choices where none is near."""
     choices = sorted(choices)

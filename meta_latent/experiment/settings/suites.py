@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
 
 import task_suites
 from meta_latent.errors import UserError
@@ -51,35 +55,68 @@ def open_distribution(name: str, options: dict) -> task_suites.TaskDistribution:
     return task_suites.get(name, **options)
 
 
-def require(name: str) -> None:
-    """Raise UserError, naming the nearest, where there is no distribution called `name`."""
+def require(name: str, key: str = "") -> None:
+    """Raise UserError, naming the nearest and the `key` that names it, where there is no distribution called `name`."""
     known = task_suites.names()
     if name not in known:
+        said = f"{key}: " if key else ""
         raise UserError(
-            f"there is no task distribution {name!r}{nearest(name, known)}; meta-latent tasks lists all, "
+            f"{said}there is no task distribution {name!r}{nearest(name, known)}; meta-latent tasks lists all, "
             "imports=[my_package] adds your own"
         )
 
 
-def bind(config: ExperimentConfig, wanted: TaskConfig, name: str = "") -> BoundTask:
-    """Open the distribution of `wanted` and pick its task, with its distractors or else the suite's.
+def bind(config: ExperimentConfig, wanted: TaskConfig, name: str = "", key: str = "task") -> BoundTask:
+    """Open the distribution of `wanted`, which stands at the dotted `key`, and pick its task, with its distractors or
+    else the suite's.
 
-    Raises SuiteError naming the option; UserError for an unknown suite, an index that no task has, and
+    Raises UserError naming the key of a wrong option, of an unknown suite, of an index that no task has, and of
     distractors that are wrong or whose folder cannot be shown.
     """
-    distribution = open_distribution(wanted.suite, {**config.suite, **wanted.options})
+    distribution = _opened(config, wanted, key)
     count = len(distribution.tasks(wanted.split))
+    if not count:
+        raise UserError(f"{key}.split={wanted.split}: {wanted.suite} has 0 {wanted.split} tasks; choose another split")
     if not 0 <= wanted.index < count:
-        numbers = f"index is {wanted.index}, expected 0 to {count - 1}" if count else "choose another split"
-        raise UserError(f"{wanted.suite} has {count} {wanted.split} tasks: {numbers}")
-    task = distribution.check(distribution.sample(wanted.split, wanted.index + 1, seed=0)[wanted.index])
-    name = name or (f"{wanted.suite}#{wanted.index}" if wanted.index else wanted.suite)
+        raise UserError(f"{key}.index={wanted.index}: {wanted.suite} has {count} {wanted.split} tasks, expected 0 to "
+                        f"{count - 1}")  # fmt: skip
+    try:
+        task = distribution.check(distribution.sample(wanted.split, wanted.index + 1, seed=0)[wanted.index])
+    except task_suites.SuiteError as error:
+        raise UserError(f"{key}: {error}") from error
     try:  # what was right before can be wrong now because of them only
         given = task_suites.as_distractors([dataclasses.asdict(item) for item in wanted.distractors])
         task = distribution.check(task.replace(distractors=given or task.distractors))
     except task_suites.SuiteError as error:
-        raise UserError(f"distractors of {name}: {error}") from error
-    return BoundTask(name, distribution, task)
+        raise UserError(f"{key}.distractors: {error}") from error
+    return BoundTask(name or (f"{wanted.suite}#{wanted.index}" if wanted.index else wanted.suite), distribution, task)
+
+
+def bind_source(config: ExperimentConfig, place: int) -> BoundTask:
+    """The task of number `place` among `config.pretrain.each_source`. Raises UserError: see `bind`."""
+    return bind(config, config.pretrain.each_source[place], key=config.pretrain.source_key(place))
+
+
+def _opened(
+    config: ExperimentConfig, wanted: TaskConfig, key: str, training_options: Mapping[str, Any] = MappingProxyType({})
+) -> task_suites.TaskDistribution:
+    """The distribution of `wanted`. Raises UserError, with the key of the option that the suite speaks of."""
+    require(wanted.suite, f"{key}.suite")
+    options, places = {}, {}
+    for where, given in (("suite", config.suite), (f"{key}.options", wanted.options),
+                         (f"{key}.training_options", training_options)):  # fmt: skip
+        options |= given
+        places |= {name: f"{where}.{name}" for name in given}  # that of the value which counts
+    try:
+        return open_distribution(wanted.suite, options)
+    except task_suites.SuiteError as error:
+        text = str(error)
+        named = {name: found.start() for name in places if (found := re.search(rf"\b{re.escape(name)}\b", text))}
+        if not named:
+            raise UserError(f"{key}: {text}") from error
+        blamed = min(named, key=named.__getitem__)  # what else it names is what there is to choose from
+        said = text.removeprefix(blamed) if text.startswith(f"{blamed} ") else f": {text}"
+        raise UserError(f"{places[blamed]}{said}") from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,15 +159,15 @@ def bind_target(config: ExperimentConfig, name: str) -> BoundTarget:
     targets = config.transfer.targets
     if name not in targets:
         raise UserError(f"target={name!r}; choose from {', '.join(targets)}")
-    wanted = targets[name]
-    first = bind(config, wanted, name)
+    wanted, key = targets[name], f"transfer.targets.{name}"
+    first = bind(config, wanted, name, key)
     if wanted.tasks == 1:
         return BoundTarget(name, (first,), (first,), wanted.episodes_per_trial)
     splits = []
-    for split, count in (("train", wanted.tasks), ("test", wanted.test_tasks)):
+    for split, asked, count in (("train", "tasks", wanted.tasks), ("test", "test_tasks", wanted.test_tasks)):
         there = len(first.distribution.tasks(split))
         if count > there:
-            raise UserError(f"target {name}: {wanted.suite} has {there} {split} tasks, {count} asked for")
+            raise UserError(f"{key}.{asked}={count}: {wanted.suite} has {there} {split} tasks; ask for no more")
         sampled = first.distribution.sample(split, count, seed=0)
         splits.append(tuple(
             BoundTask(f"{name}#{split}{i}", first.distribution,
@@ -139,30 +176,28 @@ def bind_target(config: ExperimentConfig, name: str) -> BoundTarget:
     shared = {task.task for task in splits[0]} & {task.task for task in splits[1]}
     if shared:
         raise UserError(f"target {name}: {len(shared)} tasks of {wanted.suite} are in both splits")
-    return BoundTarget(name, *splits, wanted.episodes_per_trial, _training_tasks(config, wanted, splits[0]))
+    return BoundTarget(name, *splits, wanted.episodes_per_trial, _training_tasks(config, wanted, key, splits[0]))
 
 
-def _training_tasks(config: ExperimentConfig, wanted: TargetConfig, tasks: tuple[BoundTask, ...]):
+def _training_tasks(config: ExperimentConfig, wanted: TargetConfig, key: str, tasks: tuple[BoundTask, ...]):
     """The same tasks under the target's `training_options`. Raises UserError if those change more than rewards, or
     no reward.
     """
     if not wanted.training_options:
         return ()
-    options = {**config.suite, **wanted.options, **wanted.training_options}
-    distribution, played = open_distribution(wanted.suite, options), tasks[0].distribution
-    what = "they may change nothing but how the same goals are paid"
+    distribution, played = _opened(config, wanted, key, wanted.training_options), tasks[0].distribution
+    key, what = f"{key}.training_options", "they may change nothing but how the same goals are paid"
     if distribution.max_episode_steps != played.max_episode_steps or Spec.of(distribution) != Spec.of(played):
-        raise UserError(f"training_options of {wanted.suite} change episodes or observations; {what}")
+        raise UserError(f"{key} change episodes or observations of {wanted.suite}; {what}")
     found = []
     for task, other in zip(tasks, distribution.sample("train", len(tasks), seed=0), strict=True):
         mine, theirs = task.task.reward.parameters, other.reward.parameters
         differ = [k for k in mine if k in theirs and k not in wanted.training_options and mine[k] != theirs[k]]
         if differ or task.task.dynamics != other.dynamics:
-            raise UserError(f"training_options of {wanted.suite} change {', '.join(differ) or 'dynamics'} of its "
-                            f"tasks; {what}")  # fmt: skip
+            raise UserError(f"{key} change {', '.join(differ) or 'dynamics'} of {wanted.suite}'s tasks; {what}")
         found.append(BoundTask(task.name, distribution, other))
     if all(task.task.reward == other.task.reward for task, other in zip(tasks, found, strict=True)):
-        raise UserError(f"training_options of {wanted.suite} change no reward; leave them out")
+        raise UserError(f"{key} change no reward of {wanted.suite}; leave them out")
     return tuple(found)
 
 

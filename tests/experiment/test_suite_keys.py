@@ -1,0 +1,67 @@
+"""What a suite refuses is told with the key that says it, as the user wrote it."""
+
+import pytest
+
+from meta_latent import cli
+from meta_latent.errors import UserError
+from meta_latent.experiment.pretraining import pretrain
+from meta_latent.experiment.settings import experiments
+from meta_latent.experiment.settings.schema import ExperimentConfig
+from meta_latent.experiment.settings.suites import bind_source, bind_target
+
+GOALS = "{suite: toy/hidden_goal, test_tasks: 2"
+
+
+def load(*overrides):
+    return experiments.load(ExperimentConfig, "toy", list(overrides))
+
+
+@pytest.mark.parametrize(("given", "said"), [
+    ("options={episode_steps: 0}",
+     r"^transfer.targets.goal.options.episode_steps is 0: expected a whole number from 1$"),
+    ("options={episode_stepz: 9}",
+     r"^transfer.targets.goal.options.episode_stepz: unknown option of toy/lqr 'episode_stepz'; did you mean"),
+    ("suite=toy/lqrr", r"^transfer.targets.goal.suite: there is no task distribution 'toy/lqrr'; did you mean"),
+    ("index=999", r"^transfer.targets.goal.index=999: toy/lqr has \d+ test tasks, expected 0 to \d+$"),
+])  # fmt: skip
+def test_a_target_s(given, said):
+    with pytest.raises(UserError, match=said):
+        bind_target(load(f"transfer.targets.goal.{given}"), "goal")
+
+
+@pytest.mark.parametrize(("given", "said"), [
+    ("tasks: 999}", r"^transfer.targets.goal.tasks=999: toy/hidden_goal has \d+ train tasks; ask for no more$"),
+    ("tasks: 5, training_options: {reward: dens}}", "^transfer.targets.goal.training_options.reward"),
+    ("tasks: 5, training_options: {reward: dense}}", "^transfer.targets.goal.training_options change no reward"),
+    ("tasks: 5, options: {reward: dens}}", "^transfer.targets.goal.options.reward"),
+])  # fmt: skip
+def test_a_family_s(given, said):
+    with pytest.raises(UserError, match=said):
+        bind_target(load(f"transfer.targets.goal={GOALS}, {given}"), "goal")
+
+
+def test_the_options_of_all_suites_and_what_replaces_them():
+    with pytest.raises(UserError, match="^suite.image_size is -1"):
+        bind_target(load("suite={image_size: -1}"), "goal")
+    with pytest.raises(UserError, match="^transfer.targets.goal.options.image_size is -2"):
+        bind_target(load("suite={image_size: 16}", "transfer.targets.goal.options={image_size: -2}"), "goal")
+
+
+def test_sources_of_one_entry_share_its_key():
+    sources = "pretrain.sources=[{suite: toy/lqr}, {suite: toy/hidden_goal, tasks: 3, options: {goals: no}}]"
+    for place in (1, 3):
+        with pytest.raises(UserError, match=r"^pretrain.sources.1.options.goals"):
+            bind_source(load(sources), place)
+    with pytest.raises(UserError) as told:
+        pretrain.checked(load(sources))
+    assert str(told.value).count("pretrain.sources.1.options.goals") == 1  # not once per task
+
+
+def test_a_suite_that_is_not_there_is_named_beside_other_faults(capsys, tmp_path):
+    assert (
+        cli.main(["pretrain", "toy", "pretrain.sources.0.suite=toy/lqrr", "learner.length=0", f"out={tmp_path}"]) == 2
+    )
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2 and lines[1].startswith(
+        "meta-latent: pretrain.sources.0.suite: there is no task distribution"
+    )
