@@ -216,7 +216,7 @@ def _spread(values, digits: int = 1) -> str:
 
 def blocks(text: str) -> dict[str, str]:
     """The blocks of a page: name -> content."""
-    return dict(re.findall(r"<!-- trials:([\w/]+) -->\n(.*?)\n<!-- /trials:\1 -->", text, re.DOTALL))
+    return dict(re.findall(r"<!-- trials:([\w/]+) -->\n(.*?)\n?<!-- /trials:\1 -->", text, re.DOTALL))
 
 
 def write_blocks(name: str, facts: dict | None) -> list[Path]:
