@@ -45,13 +45,24 @@ TRIED = json.loads((ROOT / "docs" / "ivg_tried.json").read_text())
 
 @pytest.mark.parametrize(("row", "name"), [
     ("seed 10, the pilot", "stack_values_stray_to_ends"), ("seed 0", "stack_preset_seed_0"),
-    ("seed 1", "stack_preset_seed_1"), ("seed 10, values stray to anywhere in their range", "stack_values_stray"),
+    ("seed 1", "stack_preset_seed_1"), ("seed 2", "stack_preset_seed_2"),
+    ("seed 3", "stack_preset_seed_3"), ("seed 10, values stray to anywhere in their range", "stack_values_stray"),
     ("seed 10, `pessimism` 0.25 in place of 1", "stack_values_stray_less_pessimism")])  # fmt: skip
 def test_what_letting_go_takes_is_what_was_measured(row, name):
     curve = TRIED["runs"][name]["curve"]
     held = next(a[0] for a, b in zip(curve, curve[1:], strict=False) if min(a[1], b[1]) >= 0.7)
     success = ", ".join(f"{point[2]:.2f}" for point in curve[-4:])
     assert f"| {row} | {held:,} | {success} | {curve[-1][0]:,} |" in PAGE
+
+
+def test_longer_lifting_is_what_was_measured():
+    curves = [TRIED["runs"][f"lift_longer_seed_{seed}"]["curve"] for seed in range(3, 8)]
+    held = [next(a[0] for a, b in zip(curve, curve[1:], strict=False) if min(a[1], b[1]) >= 0.85) for curve in curves]
+    told = [f"{sum(point[2] for point in curve[-10:]) / 10:.2f}" for curve in curves]
+    text = " ".join(PAGE.split())
+    assert "held 0.85 after {:,}, {:,}, {:,}, {:,} and {:,} of 6,000 steps".format(*held) in text
+    assert "was {}, {}, {}, {} and {} over the last ten evaluations".format(*told) in text
+    assert all(curve[-1][0] == 6000 and curve[-10][0] == 3300 for curve in curves)
 
 
 def test_how_episodes_end_is_what_was_counted():
