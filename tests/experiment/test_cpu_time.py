@@ -51,8 +51,8 @@ def test_a_report_shows_cpu_time_beside_time_where_all_runs_recorded_it(tmp_path
     assert fast["speedup_seconds"]["0.8"]["ivg/scratch"]["ratio"] == pytest.approx(3)
     assert fast["speedup_cpu_seconds"]["0.8"]["ivg/scratch"]["ratio"] == pytest.approx(1.5)
     page = (tmp_path / "new/report.html").read_text()
-    assert "in time: 3.0×; in CPU time: 1.50×" in page and "<br>to threshold" in page and "CPU time<br>" in page
+    assert "in time: 3.0×; in CPU time: 1.50×" in page and "<br>to threshold" in page and "CPU time, s<br>" in page
     unknown = old["targets"]["t"]["arms"]["ivg/pretrained"]
     assert unknown["cpu_seconds_to_thresholds"] == {} and unknown["speedup_cpu_seconds"]["0.8"] == {}
     page = (tmp_path / "old/report.html").read_text()
-    assert "in time: 3.0×<" in page and "CPU time<br>" not in page
+    assert "in time: 3.0×<" in page and "CPU time, " not in page
