@@ -32,9 +32,10 @@ def test_the_reacher_is_what_was_measured(row, names):
 
 
 def held(curve):
-    """Steps to the first of two evaluations in a row at -45 or above."""
+    """Steps to the first of two evaluations in a row at -45 or above, or None."""
     good = [second >= -45 for _, second in curve]
-    return next(steps for (steps, _), here, there in zip(curve, good, good[1:], strict=False) if here and there)
+    pairs = zip(curve, good, good[1:], strict=False)
+    return next((steps for (steps, _), here, there in pairs if here and there), None)
 
 
 def test_the_pilots_of_the_preset_are_what_their_runs_say():
@@ -59,6 +60,14 @@ def test_pretraining_pays_as_the_page_says():
     assert (
         f"is ahead by {min(ahead):.0f} to {max(ahead):.0f};" in PAGE and arms["meld/scratch"]["curve"][0][0][0] == 1500
     )
+    assert (
+        "(`meld/sequence`) hold -45 from {:,}, {:,} and {:,} steps on".format(
+            *map(held, arms["meld/sequence"]["curve"])
+        )
+        in PAGE
+    )
+    never, *others = map(held, arms["meld/encoder"]["curve"])
+    assert never is None and "one run of three does not, the others do from {:,} and {:,}.".format(*others) in PAGE
     assert max(second for curve in arms["slac/scratch"]["curve"] for _, second in curve) < -60
 
 
