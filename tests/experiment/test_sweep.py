@@ -108,7 +108,7 @@ class TestVariants:
     def test_it_may_leave_out_a_target_of_the_experiment_that_it_varies(self):
         _, (variant,) = settings.load("ivg_lift_curves", ["sweep.variants={}"])
         assert list(variant.experiment.transfer.targets) == ["lift_red"]
-        assert variant.experiment.pretrain == meta_latent.configure("ivg_lift").pretrain
+        assert variant.experiment.algorithms == meta_latent.configure("ivg_lift").algorithms
         with pytest.raises(UserError, match="ivg_lift_curves.yaml is a sweep: meta-latent sweep ivg_lift_curves runs"):
             meta_latent.configure("ivg_lift_curves")
 
