@@ -5,25 +5,20 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
 
-import gymnasium
 import numpy as np
 import scipy.linalg
 
-from task_suites.distribution import TaskDistribution, as_action
-from task_suites.errors import SuiteError
 from task_suites.task import Parameters, Reward, Task
-from task_suites.toy.blob import blob
+from task_suites.toy.planar import SHOWN, PlanarTasks, goal_of
 from task_suites.toy.riccati import riccati
-from task_suites.values import Number, flag, whole
+from task_suites.values import Number, flag
 
 STEP_SECONDS = 0.2
 STATE_COST = np.array([1.0, 1.0, 0.1, 0.1])  # per step, on (position - goal) in m^2 and velocity in (m/s)^2
 ACTION_COST = np.array([1.0, 1.0])
 _START_METRES, _SUCCESS_METRES = 0.6, 0.05
 _GOALS = tuple((round(0.15 * i, 3), round(0.15 * j, 3)) for i in range(-2, 3) for j in range(-2, 3))
-_MOVIE_PIXELS = 256
 
 
 @dataclass(frozen=True)
@@ -57,58 +52,6 @@ def solve(drag_per_second: float, steps: int) -> Solution:
     return Solution(gains, costs, stationary)
 
 
-class LqrEnv(gymnasium.Env):
-    """A point mass in the plane, pushed by the action (2,) in m/s^2; the goal shows in no observation.
-
-    `image_top` uint8 (size, size, 3): a blob at the position. `proprio` float32: position and velocity (4,),
-    or velocity only (2,) with `hide_position`. reward_inputs float32 (4,): x, y, vx, vy.
-    """
-
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 5}
-
-    def __init__(self, suite: Lqr, task: Task) -> None:
-        self._suite, self.task = suite, task
-        self.observation_space, self.action_space = suite.observation_space, suite.action_space
-        self.render_mode = None
-        self._a, self._b = matrices(task.dynamics["drag_per_second"])
-        self._state, self._count = np.zeros(4), None
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
-        """Start at rest, uniformly within 0.6 m of the middle along each axis."""
-        super().reset(seed=seed)
-        self._state = np.concatenate([self.np_random.uniform(-_START_METRES, _START_METRES, 2), np.zeros(2)])
-        self._count = 0
-        return self._observation(), self._info()
-
-    def step(self, action: np.ndarray):
-        """Push once; actions beyond [-1, 1] are clipped. Raises SuiteError before `reset`."""
-        if self._count is None:
-            raise SuiteError("step before reset: call reset(seed=...) first")
-        action = as_action(action, 2)
-        self._state = self._a @ self._state + self._b @ action
-        self._count += 1
-        info = self._info()
-        reward = float(self._suite.reward(self.task, info["reward_inputs"], action))
-        return self._observation(), reward, False, self._count >= self._suite.max_episode_steps, info
-
-    def _info(self) -> dict[str, Any]:
-        inputs = self._state.astype(np.float32)
-        return {
-            "success": bool(self._suite.success(self.task, inputs)),
-            "task": self.task,
-            "reward_inputs": inputs,
-        }
-
-    def _observation(self) -> dict[str, np.ndarray]:
-        seen = self._state[2:] if self._suite.options["hide_position"] else self._state
-        picture = blob(self._state[:2], self._suite.options["image_size"])
-        return {"image_top": picture, "proprio": seen.astype(np.float32)}
-
-    def render(self) -> np.ndarray:
-        """Return a picture (256, 256, 3) of the present state."""
-        return blob(self._state[:2], _MOVIE_PIXELS)
-
-
 class Optimal:
     """The finite-horizon optimal policy; counts its own steps from `reset`."""
 
@@ -127,14 +70,18 @@ class Optimal:
         return (-gain @ (np.asarray(reward_inputs, np.float64) - self._goal)).astype(np.float32)
 
 
-class Lqr(TaskDistribution):
+class Lqr(PlanarTasks):
     """Linear-quadratic tasks with a hidden goal: 13 goals for training, 12 others for testing.
+
+    A point mass is pushed by the action (2,) in m/s^2; its state is x, y, vx, vy. It starts at rest, uniformly within
+    0.6 m of the middle along each axis.
 
     The optimum never leaves the action box, so `solution` holds exactly. episode_steps, image_size: whole
     numbers. hide_position: position in the picture only. Raises SuiteError naming a wrong option.
     """
 
     family = "lqr"
+    pays_rows = False  # as ever, so that runs stay the same to the bit
     reward_input_names = ("x_metres", "y_metres", "x_metres_per_second", "y_metres_per_second")
     reward_words = MappingProxyType(
         {
@@ -148,15 +95,10 @@ class Lqr(TaskDistribution):
     dynamics_values = MappingProxyType({"drag_per_second": Number(0.0, 5.0)})
 
     def __init__(self, name: str, episode_steps: int = 25, image_size: int = 16, hide_position: bool = False) -> None:
-        self.name, self.max_episode_steps = name, whole(episode_steps, "episode_steps", 1)
-        image_size = whole(image_size, "image_size", 1, 1024)
-        hide_position = flag(hide_position, "hide_position")
-        self.options = {"image_size": image_size, "hide_position": hide_position}
-        box = gymnasium.spaces.Box
-        image = box(0, 255, (image_size, image_size, 3), np.uint8)
-        proprio = box(-np.inf, np.inf, (2 if hide_position else 4,), np.float32)
-        self.observation_space = gymnasium.spaces.Dict({"image_top": image, "proprio": proprio})
-        self.action_space = box(-1.0, 1.0, (2,), np.float32)
+        self._seen = slice(2 if flag(hide_position, "hide_position") else 0, 4)
+        largest = np.full(4, np.inf)[self._seen]
+        super().__init__(name, episode_steps, image_size, SHOWN["both"], largest)
+        self.options["hide_position"] = hide_position
 
     def tasks(self, split: str) -> tuple[Task, ...]:
         dynamics = Parameters(drag_per_second=0.5)
@@ -170,8 +112,21 @@ class Lqr(TaskDistribution):
             for x, y in goals
         )
 
-    def make(self, task: Task) -> LqrEnv:
-        return LqrEnv(self, self.check(task))
+    def start(self, rng: np.random.Generator) -> np.ndarray:
+        return np.concatenate([rng.uniform(-_START_METRES, _START_METRES, 2), np.zeros(2)])
+
+    def dynamics(self, task: Task) -> tuple[np.ndarray, np.ndarray]:
+        """Return (A, B) of `task`, as `matrices` does."""
+        return matrices(task.dynamics["drag_per_second"])
+
+    def moved(self, state: np.ndarray, action: np.ndarray, dynamics: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+        """Return the state (4,) that the action (2,) leads to; dynamics: (A, B)."""
+        a, b = dynamics
+        return a @ state + b @ action
+
+    def sensed(self, state: np.ndarray) -> np.ndarray:
+        """Return what `proprio` says of states (..., 4): position and velocity, or with `hide_position` the latter."""
+        return state[..., self._seen]
 
     def reward(self, task: Task, inputs, action):
         x, y = self._goal(task)
@@ -186,8 +141,7 @@ class Lqr(TaskDistribution):
         return (inputs[..., 0] - x) ** 2 + (inputs[..., 1] - y) ** 2 < _SUCCESS_METRES**2
 
     def _goal(self, task: Task) -> tuple[float, float]:
-        values = self.check(task).reward.parameters
-        return values["goal_x_metres"], values["goal_y_metres"]
+        return goal_of(self.check(task))
 
     def solution(self, task: Task) -> Solution:
         """Return gains and costs to go of the optimum of `task`."""

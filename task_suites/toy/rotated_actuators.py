@@ -7,30 +7,19 @@ from collections.abc import Sequence
 from types import MappingProxyType
 from typing import Any
 
-import gymnasium
 import numpy as np
-from gymnasium.utils import seeding
 
-from task_suites.distribution import TaskDistribution, as_action
-from task_suites.errors import SuiteError, choose
-from task_suites.rows import LockstepRows, Outcome
+from task_suites.errors import choose
 from task_suites.task import Parameters, Reward, Task
-from task_suites.toy.blob import blob
+from task_suites.toy.planar import SHOWN, PlanarRows, PlanarTasks, numbers_of
 from task_suites.toy.riccati import riccati
-from task_suites.values import Number, flag, whole
+from task_suites.values import Number, flag
 
 STEP_METRES = 0.3  # along an axis with a full action, without inertia
 STEP_SECONDS, ACCELERATION, DRAG_PER_SECOND = 0.1, 5.0, 0.5  # with inertia; m/s^2 of a full action
 ACTION_COST, SUCCESS_METRES = 0.05, 0.1
-_ANGLES, _TEST_EVERY = 120, 6  # on the whole circle; the third of each six is a test task
+_ANGLES = 120  # on the whole circle
 _LEAST_RADIANS = 0.25  # so that both splits have angles on both sides of zero
-_MOVIE_PIXELS = 256
-_SHOWN = {"state": ("proprio",), "picture": ("image_top",), "both": ("image_top", "proprio")}
-
-
-def _start(rng: np.random.Generator, inertia: bool) -> np.ndarray:
-    """Return the state (2,) or, at rest, (4,) that an episode starts in: anywhere in the box."""
-    return np.concatenate([rng.uniform(-1.0, 1.0, 2), np.zeros(2 if inertia else 0)])
 
 
 def _turned(action: np.ndarray, cosine, sine) -> np.ndarray:
@@ -39,106 +28,24 @@ def _turned(action: np.ndarray, cosine, sine) -> np.ndarray:
     return np.stack([cosine * x - sine * y, sine * x + cosine * y], -1)
 
 
-def _moved(state: np.ndarray, push: np.ndarray) -> np.ndarray:
-    """Return where turned actions `push` (..., 2) lead from states (..., 2), with inertia (..., 4)."""
-    if state.shape[-1] == 2:
-        return (state + STEP_METRES * push).clip(-1.0, 1.0)
-    velocity = (1 - DRAG_PER_SECOND * STEP_SECONDS) * state[..., 2:] + STEP_SECONDS * ACCELERATION * push
-    reached = state[..., :2] + STEP_SECONDS * velocity
-    position = reached.clip(-1.0, 1.0)
-    return np.concatenate([position, np.where(position == reached, velocity, 0.0)], -1)
-
-
 def _axis(inertia: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Return (a (n, n), b (n, 1)) of one axis of `_moved` away from the walls: place, with inertia and speed."""
+    """Return (a (n, n), b (n, 1)) of one axis of the motion away from the walls: place, with inertia and speed."""
     if not inertia:
         return np.eye(1), np.array([[STEP_METRES]])
     kept, gained = 1 - DRAG_PER_SECOND * STEP_SECONDS, STEP_SECONDS * ACCELERATION
     return np.array([[1, STEP_SECONDS * kept], [0, kept]]), np.array([[STEP_SECONDS * gained], [gained]])
 
 
-class RotatedActuatorsEnv(gymnasium.Env):
-    """A point in the box [-1, 1] x [-1, 1] m; the action (2,) in [-1, 1] is turned by an angle, then moves it.
-
-    Equations of motion: see `RotatedActuators`. `proprio` float32: position (2,), with inertia and velocity (4,),
-    which are reward_inputs as well; `image_top` uint8 (size, size, 3): the point alone; which of them, is an
-    option. An episode starts at rest anywhere in the box and ends by the time limit.
-    """
-
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 5}
-
-    def __init__(self, suite: RotatedActuators, task: Task) -> None:
-        self._suite, self.task = suite, task
-        self.observation_space, self.action_space = suite.observation_space, suite.action_space
-        self.render_mode = None
-        self._cosine, self._sine = suite.direction(task)
-        self._state, self._count = np.zeros(len(suite.reward_input_names)), None
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
-        """Start at rest, uniformly in the box."""
-        super().reset(seed=seed)
-        self._state, self._count = _start(self.np_random, self._suite.inertia), 0
-        return self._suite.observe(self._state), self._info()
-
-    def step(self, action: np.ndarray):
-        """Move; actions beyond [-1, 1] are clipped, then turned. Raises SuiteError before `reset`."""
-        if self._count is None:
-            raise SuiteError("step before reset: call reset(seed=...) first")
-        action = as_action(action, 2)
-        self._state = _moved(self._state, _turned(action, self._cosine, self._sine))
-        self._count += 1
-        info = self._info()
-        # As a row of one: numpy 1 computes single numbers with more digits than arrays.
-        reward = float(self._suite.reward(self.task, info["reward_inputs"][None], action[None])[0])
-        truncated = self._count >= self._suite.max_episode_steps
-        return self._suite.observe(self._state), reward, False, truncated, info
-
-    def _info(self) -> dict[str, Any]:
-        inputs = self._state.astype(np.float32)
-        success = bool(self._suite.success(self.task, inputs[None])[0])
-        return {"success": success, "task": self.task, "reward_inputs": inputs}
-
-    def render(self) -> np.ndarray:
-        """Return a picture (256, 256, 3) of the point."""
-        return blob(self._state[:2], _MOVIE_PIXELS)
-
-
-class RotatedActuatorsRows(LockstepRows):
-    """N points at once, bit for bit as N environments."""
+class RotatedActuatorsRows(PlanarRows):
+    """N points at once; all are paid alike."""
 
     def __init__(self, suite: RotatedActuators, tasks: Sequence[Task]) -> None:
-        super().__init__(len(tasks), 2, RotatedActuatorsEnv.metadata["render_fps"])
-        self._suite, self._tasks = suite, list(tasks)
-        self._directions = np.array([suite.direction(task) for task in tasks])
-        self._state = np.zeros((len(tasks), len(suite.reward_input_names)))
-        self._count = np.zeros(len(tasks), np.int64)
+        super().__init__(suite, tasks)
+        self._any_task = tasks[0]
 
-    def _begin(self, seeds: list[int]) -> Outcome:
-        starts = [_start(seeding.np_random(seed)[0], self._suite.inertia) for seed in seeds]
-        self._state, self._count = np.stack(starts), np.zeros(len(self), np.int64)
-        start = self._outcome(np.arange(len(self)), np.zeros((len(self), 2)))
-        return start._replace(reward=np.zeros(len(self)))
-
-    def _advance(self, actions: np.ndarray, rows: np.ndarray) -> Outcome:
-        self._state[rows] = _moved(self._state[rows], _turned(actions, *self._directions[rows].T))
-        self._count[rows] += 1
-        return self._outcome(rows, actions)
-
-    def _outcome(self, rows: np.ndarray, actions: np.ndarray) -> Outcome:
-        state, suite, any_task = self._state[rows], self._suite, self._tasks[0]
-        inputs = state.astype(np.float32)
-        return Outcome(
-            observation=suite.observe(state),
-            inputs=inputs,
-            success=suite.success(any_task, inputs),
-            reward=suite.reward(any_task, inputs, actions),
-            terminated=np.zeros(len(rows), np.bool_),
-            truncated=self._count[rows] >= suite.max_episode_steps,
-        )
-
-    def render(self, row: int) -> np.ndarray:
-        """Return a picture (256, 256, 3) of the point of one row."""
-        return blob(self._state[row, :2], _MOVIE_PIXELS)
+    def _paid(self, inputs: np.ndarray, actions: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        suite, task = self._suite, self._any_task
+        return suite.reward(task, inputs, actions), suite.success(task, inputs)
 
 
 class Steady:
@@ -166,7 +73,7 @@ class Steady:
         return _turned(push, self._cosine, -self._sine).clip(-1.0, 1.0).astype(np.float32)
 
 
-class RotatedActuators(TaskDistribution):
+class RotatedActuators(PlanarTasks):
     """Actions turned by a hidden angle, the task's dynamics: 100 angles to train on, 20 others among them.
 
     With R the rotation by the angle and a the action (2,), clipped to [-1, 1] along each axis, a step moves the
@@ -196,22 +103,15 @@ class RotatedActuators(TaskDistribution):
         image_size: int = 16,
         observation: str = "state",
     ) -> None:
-        self.name, self.max_episode_steps = name, whole(episode_steps, "episode_steps", 1)
         self.inertia = flag(inertia, "inertia")
         self._largest = Number(_LEAST_RADIANS, math.pi).read(largest_radians, "largest_radians")
-        size = whole(image_size, "image_size", 1, 1024)
-        self._shown = _SHOWN[choose(observation, _SHOWN, "observation")]
-        self.options = {"image_size": size, "observation": observation}
-        self.reward_input_names = ("x_metres", "y_metres")
+        self.reward_input_names, largest = ("x_metres", "y_metres"), (1.0, 1.0)
         if inertia:
             self.reward_input_names += ("x_metres_per_second", "y_metres_per_second")
-        largest = np.array([1.0, 1.0, np.inf, np.inf], np.float32)[: len(self.reward_input_names)]
-        spaces = {
-            "image_top": gymnasium.spaces.Box(0, 255, (size, size, 3), np.uint8),
-            "proprio": gymnasium.spaces.Box(-largest, largest, dtype=np.float32),
-        }
-        self.observation_space = gymnasium.spaces.Dict({key: spaces[key] for key in self._shown})
-        self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (2,), np.float32)
+            largest += (math.inf, math.inf)
+        shown = SHOWN[choose(observation, SHOWN, "observation")]
+        super().__init__(name, episode_steps, image_size, shown, largest)
+        self.options["observation"] = observation
 
     def physics(self) -> dict[str, Any]:
         if not self.inertia:
@@ -223,9 +123,7 @@ class RotatedActuators(TaskDistribution):
         }
 
     def tasks(self, split: str) -> tuple[Task, ...]:
-        tested = choose(split, ("train", "test"), "split") == "test"
-        chosen = [i for i in range(_ANGLES) if (i % _TEST_EVERY == 2) == tested]
-        angles = [round(math.pi * (2 * (i + 0.5) / _ANGLES - 1), 4) for i in chosen]
+        angles = [round(math.pi * (2 * (i + 0.5) / _ANGLES - 1), 4) for i in numbers_of(split, _ANGLES)]
         reward = Reward("quadratic")
         return tuple(
             Task(self.family, reward, dynamics=Parameters(angle_radians=angle))
@@ -242,25 +140,26 @@ class RotatedActuators(TaskDistribution):
         begin = tasks.index(first)
         return tuple(tasks[(begin + k * len(tasks) // count) % len(tasks)] for k in range(count))
 
-    def make(self, task: Task) -> RotatedActuatorsEnv:
-        return RotatedActuatorsEnv(self, self.check(task))
+    def start(self, rng: np.random.Generator) -> np.ndarray:
+        return np.concatenate([rng.uniform(-1.0, 1.0, 2), np.zeros(2 if self.inertia else 0)])
 
-    def make_vector(self, tasks: Sequence[Task]) -> RotatedActuatorsRows:
-        return RotatedActuatorsRows(self, tasks)
-
-    def direction(self, task: Task) -> tuple[float, float]:
+    def dynamics(self, task: Task) -> tuple[float, float]:
         """Return (cosine, sine) of the angle of `task`."""
         angle = self.check(task).dynamics["angle_radians"]
         return math.cos(angle), math.sin(angle)
 
-    def observe(self, state: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the observation (...) of states (..., 2) or (..., 4); the angle has no part in it."""
-        shown = {}
-        if "image_top" in self._shown:
-            shown["image_top"] = blob(state[..., :2], self.options["image_size"])
-        if "proprio" in self._shown:
-            shown["proprio"] = state.astype(np.float32)
-        return shown
+    def moved(self, state: np.ndarray, action: np.ndarray, dynamics: Any = (1.0, 0.0)) -> np.ndarray:
+        """Return where actions (..., 2) lead from states (..., S); dynamics: cosine and sine, numbers or (...)."""
+        push = _turned(action, *dynamics)
+        if not self.inertia:
+            return (state + STEP_METRES * push).clip(-1.0, 1.0)
+        velocity = (1 - DRAG_PER_SECOND * STEP_SECONDS) * state[..., 2:] + STEP_SECONDS * ACCELERATION * push
+        reached = state[..., :2] + STEP_SECONDS * velocity
+        position = reached.clip(-1.0, 1.0)
+        return np.concatenate([position, np.where(position == reached, velocity, 0.0)], -1)
+
+    def make_vector(self, tasks: Sequence[Task]) -> RotatedActuatorsRows:
+        return RotatedActuatorsRows(self, tasks)
 
     def reward(self, task: Task, inputs, action):
         self.check(task)
@@ -277,4 +176,4 @@ class RotatedActuators(TaskDistribution):
         cost = np.zeros_like(a)
         cost[0, 0] = 1.0  # on the place alone
         gains, _ = riccati(a, b, cost, np.array([[ACTION_COST]]), self.max_episode_steps)
-        return Steady(gains, self.direction(task))
+        return Steady(gains, self.dynamics(task))

@@ -8,7 +8,6 @@ import pytest
 import task_suites
 from task_suites import SuiteError
 from task_suites.rows import Rows
-from task_suites.toy import hidden_goal
 
 
 def goals(suite, split):
@@ -52,7 +51,7 @@ def test_rewards_by_hand():
         )
         env = suite.make(task)
         env.reset(seed=0)
-        env._position = np.array([0.0, 0.0])
+        env._state = np.array([0.0, 0.0])
         paid = [env.step(np.array([1.0, 0.0]))[1] for _ in range(2)]  # at 0.2, then at 0.4
         assert paid[1] == pytest.approx(far)
         _, reward, _, _, info = env.step(np.array([0.75, 0.0]))  # at 0.55
@@ -68,10 +67,10 @@ def test_no_sequence_of_actions_comes_nearer_than_the_script():
         reached, total = info["reward_inputs"][None].astype(np.float64), np.zeros(1)
         best = 0.0
         for _ in range(4):
-            reached = hidden_goal._moved(reached[:, None], choices).reshape(-1, 2)
+            reached = suite.moved(reached[:, None], choices).reshape(-1, 2)
             total = np.repeat(total, len(choices)) + suite.reward(task, reached, choices)
             best += env.step(policy(info["reward_inputs"]))[1]
-            info["reward_inputs"] = env._position.astype(np.float32)
+            info["reward_inputs"] = env._state.astype(np.float32)
             assert total.max() <= best + 1e-6
             keep = np.argsort(total)[-2000:]
             reached, total = reached[keep], total[keep]
@@ -106,6 +105,7 @@ def test_native_rows_are_bit_for_bit_ordinary_ones(observation, reward):
     alive = rng.uniform(size=(12, 43)) < 0.8  # some pause and go on
     alive &= alive.cumsum(0) <= 9
     native, ordinary = suite.make_vector(tasks), Rows([suite.make(task) for task in tasks])
+    assert not isinstance(native, Rows) and native.render_fps == ordinary.render_fps
     for seeds in (np.arange(43), np.arange(43) + 100):
         pairs = zip(*(outputs(v, seeds, actions, alive) for v in (native, ordinary)), strict=True)
         for one, other in pairs:

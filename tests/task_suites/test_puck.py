@@ -7,15 +7,15 @@ import task_suites
 from task_suites import SuiteError
 from task_suites.toy import puck
 
-FLOAT = 1e-9
+SUITE, FLOAT = task_suites.get("toy/puck"), 1e-9
 
 
 def pushed(state, action):
-    return puck._moved(np.array(state, np.float64), np.array(action, np.float64))
+    return SUITE.moved(np.array(state, np.float64), np.array(action, np.float64))
 
 
 def starts(seeds):
-    return np.stack([puck._start(np.random.default_rng(seed)) for seed in seeds])
+    return np.stack([SUITE.start(np.random.default_rng(seed)) for seed in seeds])
 
 
 def places(suite, split):
@@ -27,7 +27,7 @@ def test_pusher_and_puck_never_overlap_and_stay_in_their_boxes():
     moved = np.zeros(500, bool)
     for _ in range(60):
         towards = np.sign(state[:, 2:] - state[:, :2]) * (rng.uniform(size=(500, 1)) < 0.5)
-        after = puck._moved(state, (towards + rng.uniform(-1, 1, (500, 2))).clip(-1, 1))
+        after = SUITE.moved(state, (towards + rng.uniform(-1, 1, (500, 2))).clip(-1, 1))
         moved |= (after[:, 2:] != state[:, 2:]).any(1)
         state = after
         assert np.hypot(*(state[:, 2:] - state[:, :2]).T).min() >= puck.TOUCH_METRES - FLOAT
@@ -100,11 +100,11 @@ def test_the_script_succeeds_from_nearly_all_starts_and_even_in_front_of_the_puc
     for task in (suite.tasks("train")[0], suite.tasks("train")[-1], suite.tasks("test")[5]):
         policy, state = suite.scripted(task), starts(range(40))
         for _ in range(suite.max_episode_steps):
-            state = puck._moved(state, np.array([policy(row) for row in state], np.float64))
+            state = SUITE.moved(state, np.array([policy(row) for row in state], np.float64))
         assert suite.success(task, state).mean() >= 0.95
         state = np.array([[0.05, 0.5, 0.0, -0.1], [0.0, 0.2, 0.0, -0.1], [-0.6, -0.1, 0.0, -0.1]])
         for _ in range(2 * suite.max_episode_steps):
-            state = puck._moved(state, np.array([policy(row) for row in state], np.float64))
+            state = SUITE.moved(state, np.array([policy(row) for row in state], np.float64))
         assert suite.success(task, state).all()
 
 

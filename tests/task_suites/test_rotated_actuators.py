@@ -9,7 +9,6 @@ from scipy.optimize import lsq_linear
 import task_suites
 from task_suites import SuiteError
 from task_suites.rows import Rows
-from task_suites.toy import rotated_actuators
 
 BOTH = pytest.mark.parametrize("inertia", [False, True])
 
@@ -112,7 +111,7 @@ def best_return(suite, start):
     for push in range(steps):
         state = np.zeros(size)
         for step in range(steps):
-            state = rotated_actuators._moved(state, np.array([0.1 * (step == push), 0.0]))
+            state = suite.moved(state, np.array([0.1 * (step == push), 0.0]))
             states[step] = state
         response[:, push] = states[:, 0] / 0.1
     system = np.concatenate([response, np.sqrt(0.05) * np.eye(steps)])

@@ -63,7 +63,7 @@ def test_long_horizons_reach_the_stationary_gain():
 
 
 def test_the_blob_is_where_the_state_is():
-    picture = lqr.blob(np.array([0.5, -0.5]), 32).astype(float).sum(-1)
+    picture = task_suites.get("toy/lqr").picture(np.array([0.5, -0.5]), 32).astype(float).sum(-1)
     row, column = np.unravel_index(picture.argmax(), picture.shape)
     assert (row, column) in {(23, 23), (23, 24), (24, 23), (24, 24)}  # y up: below the middle
 
