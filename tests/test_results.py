@@ -4,6 +4,7 @@ reports facts only.
 
 import hashlib
 import json
+import math
 import re
 from pathlib import Path
 
@@ -15,7 +16,11 @@ from PIL import Image
 from meta_latent.errors import UserError
 from meta_latent.experiment.report import saved
 from meta_latent.experiment.report.build import build
+from meta_latent.experiment.settings import experiments
+from meta_latent.experiment.settings.schema import ExperimentConfig
+from meta_latent.experiment.settings.suites import bind_source, bind_target
 from meta_latent.ops.learning_speed import iqm
+from task_suites.toy.puck import INSIDE_METRES
 
 ROOT = Path(__file__).resolve().parent.parent
 make_results = docs_scripts.load("make_results")
@@ -62,6 +67,19 @@ def test_the_quickstart_says_what_puck_found():
     never, late, soon = scratch["steps_to_thresholds"]["0.5"]
     said = f"a half after {soon} steps, one after {late}, one not in {scratch['budget']}, and none holds 0.9"
     assert never is None and scratch["reached"]["0.9"] == 0 and said in text
+
+
+def test_the_page_says_how_near_the_sources_of_puck_are():
+    experiment = experiments.load(ExperimentConfig, "puck")
+    target = bind_target(experiment, "new_place").tasks[0]
+    found = []
+    for place in range(len(experiment.pretrain.each_source)):
+        goal = target.distribution.goal(bind_source(experiment, place).task)
+        found.append(math.dist(goal, target.distribution.goal(target.task)))
+    near = sorted(distance for distance in found if distance < INSIDE_METRES)
+    assert len(found) == 4 and len(near) == 2
+    said = "two of the four source places lie {:.2f} and {:.2f} m from it".format(*near)
+    assert said in " ".join(RESULTS.read_text().split())
 
 
 def test_readme_says_what_trials_found():

@@ -86,6 +86,17 @@ def test_a_given_model_of_other_sizes_is_told_of(given, arms, said, capsys):
     assert said in text and bool(text) == bool(said)
 
 
+def test_a_given_model_of_an_older_version_is_told_of_where_it_differs(capsys):
+    """A key that was added since is at its default there."""
+    old = config.to_dict(load().model)
+    del old["encoder"]["pictured"]
+    for overrides, said in (((), ""), (["model.encoder.pictured=true"], "encoder.pictured False there and True here;")):
+        experiment = load(*overrides)
+        cells._say_whether_models_differ(experiment, [Arm.parse("ivg/scratch")], {"config": old})
+        text = capsys.readouterr().err
+        assert said in text and bool(text) == bool(said)
+
+
 def test_no_seed_learns_with_other_settings_than_the_rest(tmp_path, monkeypatch, capsys):
     scheduled = []
     monkeypatch.setattr(cells, "run_cells", lambda found, *_, **__: scheduled.append(found) or {})

@@ -6,16 +6,19 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from multiprocessing import Pipe
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
 
 from meta_latent import cli
 from meta_latent.errors import RunError, UserError
-from meta_latent.experiment.pretraining import pretrain, team, watch
+from meta_latent.experiment.pretraining import pretrain, team, watch, worker
 from meta_latent.experiment.runs import checkpoint, run_folder
 from meta_latent.experiment.settings import sweep
 
@@ -48,6 +51,32 @@ def test_cells_on_ray_have_no_workers():
     sweep.load(given)
     with pytest.raises(UserError, match="executor=ray gives a cell one CPU, too few for pretrain.num_workers=2"):
         sweep.load(given, ["pretrain.num_workers=2"])
+
+
+def test_a_worker_on_a_gpu_computes_repeatably(monkeypatch):
+    """It is a process of its own, which the settings of its lead's process do not reach."""
+
+    class Asked:
+        def __init__(self, work):
+            assert torch.are_deterministic_algorithms_enabled()
+
+        def asked(self):
+            return torch.are_deterministic_algorithms_enabled(), os.environ["CUBLAS_WORKSPACE_CONFIG"]
+
+    monkeypatch.setattr(worker, "Worker", Asked)
+    monkeypatch.setattr(worker.os, "_exit", lambda status: None)
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")  # what somebody set stays
+    ours, theirs = Pipe()
+    serving = threading.Thread(target=worker.main, args=[os.dup(theirs.fileno())])
+    theirs.close()
+    serving.start()
+    ours.send(worker.Work(0, 2, "cuda:0", "store", (), None, None, (), None))
+    assert ours.recv() is None
+    ours.send(("asked", ()))
+    assert ours.recv() == (True, ":16:8")
+    ours.close()
+    serving.join(SOON)
+    assert not torch.are_deterministic_algorithms_enabled()
 
 
 def test_workers_take_a_gpu_each(monkeypatch):

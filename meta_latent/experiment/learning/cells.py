@@ -27,6 +27,7 @@ from meta_latent.experiment.runs.run_folder import (
     CHECKPOINT,
     CONFIG,
     RunFolder,
+    filled_in,
     has_finished,
     holder,
     in_use,
@@ -35,8 +36,9 @@ from meta_latent.experiment.runs.run_folder import (
 from meta_latent.experiment.runs.scheduler import Event, Policy, run_cells
 from meta_latent.experiment.settings import config, experiments, listing
 from meta_latent.experiment.settings.schema import ExperimentConfig
-from meta_latent.experiment.settings.structure import nearest, plain
+from meta_latent.experiment.settings.structure import build, nearest, plain
 from meta_latent.experiment.settings.suites import BoundTarget, bind_target
+from meta_latent.models.config import ModelConfig
 from task_suites import SuiteError, Task
 
 
@@ -303,12 +305,23 @@ def _say_what_counts(experiment: ExperimentConfig, target: BoundTarget) -> None:
 def _say_whether_models_differ(experiment: ExperimentConfig, arms: Iterable[Arm], card: dict) -> None:
     """A pretrained arm takes the model that it is given, one from scratch makes `experiment.model`."""
     makes = [arm for arm in arms if not arm.needs_model and "pretrained" in arm.entry.starts]
-    rows = listing.differing({"given": listing.flat(card["config"]), "made": listing.flat(plain(experiment.model))})
+    given = _completed(card["config"])
+    rows = listing.differing({"given": listing.flat(given), "made": listing.flat(plain(experiment.model))})
     if makes and rows:
         shown = ", ".join(f"model.{key} {given} there and {made} here" for key, (given, made) in rows[:4])
         tqdm.write(f"the pretrained model is not the one that {makes[0]} makes: {shown}"
                    f"{f', and {len(rows) - 4} more' if len(rows) > 4 else ''}; then two models are compared, not two "
                    "starts", file=sys.stderr)  # fmt: skip
+
+
+def _completed(model: dict) -> dict:
+    """`ModelConfig` as a model's card keeps it, with the keys that were added since, at their defaults; as it is where
+    this version cannot read it, which `model_folder.load` refuses.
+    """
+    try:
+        return filled_in(model, plain(build(ModelConfig, model, lambda key: model_folder.CARD)))
+    except UserError:
+        return model
 
 
 def _tell(event: Event) -> None:

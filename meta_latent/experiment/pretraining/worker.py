@@ -19,6 +19,7 @@ import torch
 from torch import distributed
 
 from meta_latent.errors import RunError, UserError
+from meta_latent.experiment.runs.devices import repeatable
 from meta_latent.experiment.settings.extensions import import_packages
 from meta_latent.models.config import ModelConfig
 from meta_latent.models.latent_state_model import LatentStateModel
@@ -117,11 +118,13 @@ def main(descriptor: int) -> None:
     """Serve the lead at the other end of the socket `descriptor` for as long as there is one."""
     lead = Connection(descriptor)
     with contextlib.suppress(EOFError, OSError):
-        worker = _outcome(Worker, lead.recv())
-        lead.send(worker if isinstance(worker, Exception) else None)
-        while True:
-            method, arguments = lead.recv()
-            lead.send(_outcome(getattr(worker, method), *arguments))
+        work = lead.recv()
+        with repeatable(work.device):  # the lead's settings are those of its own process
+            worker = _outcome(Worker, work)
+            lead.send(worker if isinstance(worker, Exception) else None)
+            while True:
+                method, arguments = lead.recv()
+                lead.send(_outcome(getattr(worker, method), *arguments))
     os._exit(0)  # without taking leave of the others, which may be gone
 
 
