@@ -81,7 +81,6 @@ class Lqr(PlanarTasks):
     """
 
     family = "lqr"
-    pays_rows = False  # as ever, so that runs stay the same to the bit
     reward_input_names = ("x_metres", "y_metres", "x_metres_per_second", "y_metres_per_second")
     reward_words = MappingProxyType(
         {

@@ -54,12 +54,7 @@ class PlanarTasks(TaskDistribution):
 
     Observations, those of them that are `shown`: `image_top` uint8 (size, size, 3), and `proprio` float32, which is
     the state unless a family senses less, within plus and minus `largest`.
-
-    `pays_rows`: an environment computes its reward as a row of one, so that it is bit for bit that of many rows;
-    numpy rounds single numbers otherwise in the last digit.
     """
-
-    pays_rows = True
 
     def __init__(
         self, name: str, episode_steps: int, image_size: int, shown: Sequence[str], largest: Sequence[float]
@@ -133,17 +128,15 @@ class PlanarEnv(gymnasium.Env):
         self._state = self._suite.moved(self._state, action, self._dynamics)
         self._count += 1
         info = self._info()
-        reward = self._suite.reward(self.task, self._row(info["reward_inputs"]), self._row(action)).item()
+        # As a row of one: numpy rounds single numbers otherwise in the last digit.
+        reward = self._suite.reward(self.task, info["reward_inputs"][None], action[None]).item()
         truncated = self._count >= self._suite.max_episode_steps
         return self._suite.observe(self._state), reward, False, truncated, info
 
     def _info(self) -> dict[str, Any]:
         inputs = self._state.astype(np.float32)
-        success = self._suite.success(self.task, self._row(inputs)).item()
+        success = self._suite.success(self.task, inputs[None]).item()
         return {"success": success, "task": self.task, "reward_inputs": inputs}
-
-    def _row(self, values: np.ndarray) -> np.ndarray:
-        return values[None] if self._suite.pays_rows else values
 
     def render(self) -> np.ndarray:
         """Return a picture (256, 256, 3) of the present state."""
