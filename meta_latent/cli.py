@@ -14,6 +14,7 @@ import shlex
 import signal
 import sys
 import types
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import meta_latent
@@ -313,6 +314,8 @@ def _real_process(command: str) -> Iterator[None]:
     if os.getsid(0) == os.getpid():
         # Started by our scheduler in a session of its own: no terminal sends SIGINT, so it must heed ours.
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # The text alone, in a line: where in the source it comes from helps no user.
+    warnings.formatwarning = lambda message, *where, **more: f"warning: {visible(' '.join(str(message).split()))}\n"
     with _module("meta_latent.experiment.runs.interrupts").raised():
         yield
 

@@ -258,6 +258,20 @@ def test_python_m_is_the_same_command_and_a_users_files_are_harmless(tmp_path):
     assert child.returncode == 0 and "13 tasks" in child.stdout, child.stderr
 
 
+def test_a_warning_is_a_line_without_its_place_in_the_source():
+    code = """
+import sys, types, warnings
+module = types.ModuleType("meta_latent.experiment.commands.report")
+module.run = lambda *paths: warnings.warn("no video:\\nrender() failed")
+sys.modules[module.__name__] = module
+sys.argv = ["meta-latent", "report", "x"]
+from meta_latent import cli
+sys.exit(cli.main())
+"""
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (child.returncode, child.stderr) == (0, "warning: no video: render() failed\n")
+
+
 def test_output_that_the_terminal_cannot_show_is_written_in_ascii():
     code = """
 import sys, types

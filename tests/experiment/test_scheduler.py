@@ -70,6 +70,13 @@ def test_a_terminals_ctrl_c_does_not_reach_the_cells_directly():
     assert lines == ["", "True"]
 
 
+def test_a_warning_is_repeated_and_is_no_result():
+    events, lines = [], []
+    code = "import time; print('score 0.5', flush=True); print('warning: no video', flush=True); time.sleep(1.5)"
+    run_cells([cell("a", code)], 1, events.append, lambda cell, line: lines.append(line))
+    assert "warning: no video" in lines and events[-1].last_line == "score 0.5"
+
+
 def test_much_output_does_not_block(tmp_path):
     log = tmp_path / "a.log"
     assert run_cells([cell("a", "print('x' * 99 + '\\n', end='') or print(('y' * 99 + '\\n') * 20000)", log=log)], 1)

@@ -145,10 +145,12 @@ class LocalProcess:
 
 
 class Output:
-    """What is remembered of a cell's output: the last line, and the last one that says why it failed."""
+    """What is remembered of a cell's output: the last line, the last one that is no warning, and the last one that says
+    why it failed.
+    """
 
     def __init__(self) -> None:
-        self.last_line = self.error = ""
+        self.last_line = self.result = self.error = ""
         self._in_traceback = self._ignored = False
 
     def add(self, line: str) -> None:
@@ -156,6 +158,8 @@ class Output:
         if not line.strip():
             return
         self.last_line = visible(line.strip())
+        if not line.startswith("warning: "):
+            self.result = self.last_line
         if line.startswith("meta-latent: "):
             self.error = self.last_line
         elif line.startswith("Exception ignored"):  # in a finalizer, after the error that matters
@@ -168,9 +172,9 @@ class Output:
             self._in_traceback = self._ignored = False
 
     def reason(self, exit_status: int) -> str:
-        """The last line of a cell that succeeded; one line that says why another failed."""
+        """The last line of a cell that succeeded, but for warnings; one line that says why another failed."""
         if exit_status == 0:
-            return self.last_line
+            return self.result
         if exit_status < 0:
             with contextlib.suppress(ValueError):
                 return f"killed by {signal.Signals(-exit_status).name}; last line: {self.last_line}"
