@@ -32,6 +32,11 @@ def predicted_bytes(spec: Spec, steps: int) -> int:
     return steps * sum(np.dtype(dtype).itemsize * int(np.prod(shape)) for dtype, shape in layout(spec).values())
 
 
+def in_megabytes(size: float) -> str:
+    """So many bytes in words."""
+    return f"{size / 1e6:,.0f} MB" if size >= 1e6 else "under 1 MB"
+
+
 def segment_folder(folder: Path, index: int) -> Path:
     """Where segment number `index` of the replay in `folder` lies."""
     return folder / f"segment_{index:06d}"

@@ -137,14 +137,14 @@ def test_finished_cells_start_no_process(tmp_path, monkeypatch, capsys):
     finish("goal", "sac/scratch", 3, status="interrupted")
     finish("goal", "sac/scratch", 4, settings_sha256="of other settings")
     assert cli.main(command) == 0
-    assert "2 of 6 cells were finished before" in capsys.readouterr().err
+    assert "2 of 6 runs were finished before" in capsys.readouterr().err
     left = {f"{pair}/{seed}" for pair in whole for seed in (3, 4)} - {"goal/ivg/scratch/3", "far/sac/scratch/4"}
     assert set(scheduled.pop()) == left
     for seed in (3, 4):
         for pair in whole:
             finish(*pair.split("/", 1), seed)
     assert cli.main(command) == 0 and not scheduled
-    assert "6 of 6 cells were finished before" in capsys.readouterr().err
+    assert "6 of 6 runs were finished before" in capsys.readouterr().err
 
 
 def test_a_finished_pretraining_starts_no_process_either(tmp_path, monkeypatch, capsys):
@@ -160,7 +160,8 @@ def test_a_finished_pretraining_starts_no_process_either(tmp_path, monkeypatch, 
     (folder / "run.json").write_text(json.dumps(record))
     scheduled.clear()
     cells.schedule(experiment, "toy", CHOICES, before)
-    assert len(scheduled) == 6 and "1 of 7 cells were finished before" in capsys.readouterr().err
+    assert len(scheduled) == 6 and "the pretraining was finished before" in capsys.readouterr().err
+    assert cells._done_before(2, 6, True) == "the pretraining and 2 of 6 runs were finished before"
 
 
 def test_a_cell_that_another_process_works_on_is_waited_for(tmp_path, monkeypatch, capsys):

@@ -97,7 +97,16 @@ def test_very_short_episodes_are_measured_too(toy, tmp_path):
 
 def test_too_few_held_out_episodes_say_so(toy, tmp_path, capsys):
     toy.pretrain(tmp_path, "pretrain.held_out=0.01")
-    assert "held out: nothing measured: 2 episodes; raise pretrain.env_steps" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "held out: 2 of at least 4 episodes, so that nothing was measured; raise pretrain.env_steps" in said
+
+
+def test_without_a_terminal_every_stage_is_a_line(toy, tmp_path, capsys):
+    toy.pretrain(tmp_path)
+    lines, sizes = capsys.readouterr().out.splitlines(), toy.experiment(tmp_path).pretrain
+    assert lines[0].endswith("steps of source data take under 1 MB")
+    wanted = [f"collect: {sizes.env_steps:,} steps", f"joint: {sizes.joint_updates:,} updates"]
+    assert lines[1:3] == wanted and lines[-1].startswith("held out: ")
 
 
 def test_pretraining_that_was_never_started_is_named(tmp_path, command):

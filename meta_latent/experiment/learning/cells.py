@@ -212,9 +212,8 @@ def schedule(experiment: ExperimentConfig, name: str, overrides: list[str], befo
     found = [cell for cell in every if cell.name not in done]
     # What has finished is not among the cells, so nothing waits for it.
     found = [replace(cell, after=tuple(name for name in cell.after if name not in done)) for cell in found]
-    count = len(found) + len(done)
     if done:
-        tqdm.write(f"{len(done)} of {count} cells were finished before", file=sys.stderr)
+        tqdm.write(_done_before(len(done - first), len(every) - len(first), bool(done & first)), file=sys.stderr)
     with _settings_kept(experiment) as outcome:
         outcome |= dict.fromkeys(done, "done")
         if found:
@@ -223,7 +222,7 @@ def schedule(experiment: ExperimentConfig, name: str, overrides: list[str], befo
     failed = [cell for cell, result in outcome.items() if result != "done"]
     if failed:
         raise RunError(
-            f"{len(failed)} of {count} cells did not finish: {', '.join(failed[:4])}; their output.log "
+            f"{len(failed)} of {len(every)} cells did not finish: {', '.join(failed[:4])}; their output.log "
             "says why, the same command tries them again"
         )
 
@@ -322,6 +321,12 @@ def _completed(model: dict) -> dict:
         return filled_in(model, plain(build(ModelConfig, model, lambda key: model_folder.CARD)))
     except UserError:
         return model
+
+
+def _done_before(runs: int, of: int, pretraining: bool) -> str:
+    """What a call that goes on need not do."""
+    said = ["the pretraining"] * pretraining + [f"{runs} of {of} runs"] * bool(runs)
+    return f"{' and '.join(said)} {'was' if said == ['the pretraining'] else 'were'} finished before"
 
 
 def _tell(event: Event) -> None:

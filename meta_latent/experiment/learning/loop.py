@@ -15,7 +15,7 @@ from tqdm import tqdm
 from meta_latent.algorithms.registry import Arm
 from meta_latent.data.collect import Noise
 from meta_latent.data.replay import SequenceReplay
-from meta_latent.data.segments import predicted_bytes
+from meta_latent.data.segments import in_megabytes, predicted_bytes
 from meta_latent.errors import RunError
 from meta_latent.experiment.learning import starts
 from meta_latent.experiment.learning.collector import Collector, CollectorConfig
@@ -100,14 +100,14 @@ class Learning:
         """What will happen, in a line: data come in whole rounds, and only then is there an evaluation."""
         first, each = self.collector.steps(self.agent.wants() or 0)
         steps = first + math.ceil(max(0, self.budget - first) / each) * each
-        megabytes = predicted_bytes(Spec.of(self.target.distribution), steps) / 1e6
+        size = in_megabytes(predicted_bytes(Spec.of(self.target.distribution), steps))
         asked = "" if steps == self.budget else f" ({self.budget:,} asked for)"
         about = "about " if each < self.interval and self.interval % each else ""
         random = f" after {first:,} random ones" if first else ""
         return (
-            f"{self.target.name} {self.arm} seed {self.seed}: at most {steps:,} steps{asked} in rounds of {each:,}"
+            f"at most {steps:,} steps{asked} in rounds of {each:,}"
             f"{random}, an evaluation {about}every {max(self.interval, each):,}, where no episode ends early; "
-            f"{megabytes:,.0f} MB of replay"
+            f"{size} of replay"
         )
 
     # The loop
@@ -248,7 +248,7 @@ class Learning:
 
 def _words(score: Score) -> str:
     """An evaluation in a line."""
-    text = f"score {score.score:.2f}, success {score.success:.2f}"
+    text = f"score {score.score:.3f}, success {score.success:.2f}"
     if len(score.returns_by_episode) > 1:
         text += f", returns by episode {' '.join(f'{value:.1f}' for value in score.returns_by_episode)}"
     return text

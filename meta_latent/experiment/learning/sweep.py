@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from meta_latent import files
 from meta_latent.algorithms.registry import Arm
-from meta_latent.data.segments import predicted_bytes
+from meta_latent.data.segments import in_megabytes, predicted_bytes
 from meta_latent.errors import RunError, UserError, visible
 from meta_latent.experiment.learning import cells, sweep_plan
 from meta_latent.experiment.learning.sweep_plan import PRETRAINING, Finished, Planned
@@ -237,8 +237,8 @@ def foretell(
         *(f"  {variant.name}" for variant in sweep.variants),
         f"cells: {len(sweep.planned)}, of them {pretrainings} pretrainings; {links} more are equal to one of these",
         f"finished {len(sweep.done)}, failed before {len(stuck)}, to run {len(todo)}",
-        f"data to store: at most {need / 1e6:,.0f} MB, checkpoints and videos come on top; "
-        f"free there: {shutil.disk_usage(above).free / 1e6:,.0f} MB",
+        f"data to store: at most {in_megabytes(need)}, checkpoints and videos come on top; "
+        f"free there: {in_megabytes(shutil.disk_usage(above).free)}",
         f"time: {time} ({sweep.config.workers} workers)",
     ]
     return "\n".join(lines)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from meta_latent.experiment.pretraining.stages import Pretraining
 
 FACTS = "pretraining.json"
+MEASURED_FROM = 4
+"""Held-out episodes: of fewer nothing is measured."""
 
 
 def write(run: Pretraining, clocks: dict) -> None:
@@ -27,7 +29,7 @@ def write(run: Pretraining, clocks: dict) -> None:
     plain = np.array([e for e in held if not sources[e % len(sources)].task.distractors], int)
     other, metrics = np.setdiff1d(held, plain), {}
     for episodes, suffix in ((plain, ""), (other, "_distractors")):
-        if len(episodes) > 3:
+        if len(episodes) >= MEASURED_FROM:
             found = held_out.measure(run.model, run.replay, episodes, sources[0].object_inputs())
             metrics |= {f"{name}{suffix}": value for name, value in found.items()}
     for episode in [*plain[-2:], *other[-1:]]:
@@ -42,8 +44,8 @@ def write(run: Pretraining, clocks: dict) -> None:
     facts["scripted"] = [dataclasses.asdict(outcome) for outcome in scripted]
     files.atomic_write_bytes(run.folder.path(FACTS), files.to_json(facts, indent=1))
     measured = held_out.describe(metrics)
-    few = f"nothing measured: {len(held)} episodes; raise pretrain.env_steps or pretrain.held_out"
-    print(f"held out: {measured or few}")
+    few = f"{len(held)} of at least {MEASURED_FROM} episodes, so that nothing was measured"
+    print(f"held out: {measured or f'{few}; raise pretrain.env_steps or pretrain.held_out'}")
     for outcome in scripted:
         if outcome.solvable and not outcome.solved:
             print(f"warning: none of the {outcome.episodes} scripted episodes of the source that pays {outcome.pays!r} "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from meta_latent.data.segments import predicted_bytes
+from meta_latent.data.segments import in_megabytes, predicted_bytes
 from meta_latent.errors import Faults, UserError
 from meta_latent.experiment.pretraining import source_rewards, sources, team
 from meta_latent.experiment.pretraining.stages import Pretraining
@@ -125,10 +125,9 @@ def pretrain(experiment: ExperimentConfig) -> Path:
     folder, settings = folder_of(experiment), narrowed(experiment)
     with RunFolder(folder, settings, seed=experiment.seed, may_differ=MAY_DIFFER, completed=completed) as opened:
         if not opened.done:
-            megabytes = predicted_bytes(spec, steps) / 1e6
             if not experiments.path_of(experiment).is_file():  # what `transfer` wrote says more
                 experiments.write(experiment)
-            print(f"pretrain {experiment.name}: {steps:,} steps of source data take {megabytes:,.0f} MB")
+            print(f"{steps:,} steps of source data take {in_megabytes(predicted_bytes(spec, steps))}", flush=True)
             with repeatable(experiment.device), deferred() as interrupts:
                 Pretraining(experiment, bound, spec, opened, check_lengths).run(interrupts)
         return opened.root / "model"

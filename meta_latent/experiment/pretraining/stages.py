@@ -111,8 +111,7 @@ class Pretraining:
 
     def _gather(self, interrupts, steps: int, actor_of: ActorOf) -> None:
         """Collect until the replay holds `steps`, or logged data are used up."""
-        bar = tqdm(total=steps, initial=len(self.replay), unit="step", desc="collect", disable=None)
-        with bar:
+        with _bar("collect", len(self.replay), steps, "step") as bar:
             more = self.collector.has_next(self.replay)
             while len(self.replay) < steps and more:
                 before = len(self.replay)
@@ -182,7 +181,7 @@ class Pretraining:
 
     def _updates(self, stage: str, total: int, update, interrupts) -> None:
         """Constant learning rate for half of the stage, then linearly down to 2 %."""
-        with tqdm(total=total, initial=self.progress["count"], unit="update", desc=stage, disable=None) as bar:
+        with _bar(stage, self.progress["count"], total, "update") as bar:
             for count in range(self.progress["count"], total):
                 self.averages.add(update(min(1.0, 2.0 * (1.0 - count / total) + 0.02)))
                 self.progress |= {"count": count + 1, "updates": self.progress["updates"] + 1}
@@ -250,3 +249,11 @@ class Pretraining:
     def held_out(self) -> np.ndarray:
         """Places of the episodes that were never trained on."""
         return np.arange(len(self.trained().episodes), len(self.replay.episodes))
+
+
+def _bar(stage: str, begun: int, total: int, unit: str) -> tqdm:
+    """The progress of a stage; where no terminal shows it, what the stage will take is said in a line."""
+    bar = tqdm(total=total, initial=begun, unit=unit, desc=stage, disable=None)
+    if bar.disable and begun < total:
+        print(f"{stage}: {total - begun:,} {unit}s", flush=True)
+    return bar
