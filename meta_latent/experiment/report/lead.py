@@ -73,7 +73,8 @@ def _at_once(targets: dict[str, Any], arm: str, faster: Sequence[str]) -> str:
     """On which of the targets on which ``arm`` was faster its median run was there at its first evaluation."""
     medians = {n: targets[n]["arms"][arm]["medians"]["steps_to_thresholds"] for n in faster}
     found = [n for n in faster if _bounded(medians[n][level(targets[n]["thresholds"][0])])]
-    return f"; at its first evaluation on {listed(found)}" if found else ""
+    where = "" if len(targets) == 1 else f" on {listed(found)}"
+    return f", and held it from its first evaluation on{where}" if found else ""
 
 
 def _bounded(median: Sequence[float | None]) -> bool:
