@@ -211,7 +211,10 @@ class _Merge:
         where = _join(key, name)
         if name not in base:
             there = structure.nearest(name, map(str, base)) or f"; {key} is empty"
-            raise UserError(f"{where}=null (in {origin}) leaves out an entry that is not there{there}")
+            raise UserError(
+                f"{where}=null (in {origin}) leaves out an entry that is not there{there}; "
+                "for one that changes nothing, write {}"
+            )
         self._forget(where)
         return {given: item for given, item in base.items() if given != name}
 
