@@ -47,7 +47,8 @@ TRIED = json.loads((ROOT / "docs" / "ivg_tried.json").read_text())
     ("seed 10, the pilot", "stack_values_stray_to_ends"), ("seed 0", "stack_preset_seed_0"),
     ("seed 1", "stack_preset_seed_1"), ("seed 2", "stack_preset_seed_2"),
     ("seed 3", "stack_preset_seed_3"), ("seed 10, values stray to anywhere in their range", "stack_values_stray"),
-    ("seed 10, `pessimism` 0.25 in place of 1", "stack_values_stray_less_pessimism")])  # fmt: skip
+    ("seed 10, `pessimism` 0.25 in place of 1", "stack_values_stray_less_pessimism"),
+    ("seed 10, the encoder learns on", "stack_joint_seed_10")])  # fmt: skip
 def test_what_letting_go_takes_is_what_was_measured(row, name):
     curve = TRIED["runs"][name]["curve"]
     held = next(a[0] for a, b in zip(curve, curve[1:], strict=False) if min(a[1], b[1]) >= 0.7)
@@ -63,6 +64,30 @@ def test_longer_lifting_is_what_was_measured():
     assert "held 0.85 after {:,}, {:,}, {:,}, {:,} and {:,} of 6,000 steps".format(*held) in text
     assert "was {}, {}, {}, {} and {} over the last ten evaluations".format(*told) in text
     assert all(curve[-1][0] == 6000 and curve[-10][0] == 3300 for curve in curves)
+
+
+def test_lifting_with_an_encoder_that_learns_on_is_what_was_measured():
+    text, runs = " ".join(PAGE.split()), TRIED["runs"]
+    curves = {
+        arm: [runs[f"lift_preset_{arm}_{seed}"]["curve"] for seed in range(20, 25)] for arm in ("pretrained", "scratch")
+    }
+
+    def listed(values):
+        return f"{', '.join(values[:-1])} and {values[-1]}"
+
+    def late(arm):
+        return listed([f"{sum(point[2] for point in curve[-10:]) / 10:.2f}" for curve in curves[arm]])
+
+    def last(arm):
+        return listed([f"{curve[-1][2]:.2f}" for curve in curves[arm]])
+
+    ours, scratch, frozen = last("pretrained"), last("scratch"), runs["lift_frozen_seed_20"]["curve"]
+    assert f"last ten evaluations was {late('pretrained')}, in the very last {ours}; from scratch" in text
+    assert f"from scratch {late('scratch')}, in the last {scratch}." in text
+    said = f"{sum(point[2] for point in frozen[-10:]) / 10:.2f}"
+    assert f"seed 20 had {said} over the last ten, as much as" in text and late("pretrained").startswith(said)
+    held = [next(a[0] for a, b in zip(c, c[1:], strict=False) if min(a[1], b[1]) >= 0.85) for c in curves["pretrained"]]
+    assert f"slower to 0.85 than the one above: after {listed([f'{steps:,}' for steps in held])} steps." in text
 
 
 def test_how_episodes_end_is_what_was_counted():
