@@ -19,7 +19,7 @@ WORKSPACE = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
 def repeatable(device: str) -> Iterator[None]:
     """Inside, computations on a GPU end in the same bits each time, as those on a CPU do anyway: a run that was
     stopped goes on exactly. PyTorch warns of an operation that has no such version. The process's settings are put
-    back.
+    back, but for cuBLAS's variable, which counts once only; one that is set already is kept.
     """
     if torch.device(device).type != "cuda":
         yield
