@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from meta_latent.errors import UserError
+from meta_latent.ranges import is_filled_in, limits_of
 
 if TYPE_CHECKING:
     import torch
@@ -137,6 +138,9 @@ class Algorithm:
             if setting.default is setting.default_factory is dataclasses.MISSING:
                 raise UserError(f"{self.config.__name__}.{setting.name} has no default; settings need one, such as "
                                 "positive(1e-3) of meta_latent.ranges")  # fmt: skip
+            if setting.type in _NUMBERS and not is_filled_in(setting) and limits_of(setting) is None:
+                raise UserError(f"{self.config.__name__}.{setting.name} has no range; numbers need one, such as "
+                                "positive(1e-3) of meta_latent.ranges")  # fmt: skip
 
     @property
     def clock(self) -> str:
@@ -166,6 +170,7 @@ class Algorithm:
                 )
 
 
+_NUMBERS = (int, float, "int", "float")
 _ENTRIES: dict[str, Algorithm | str] = {}
 
 

@@ -210,10 +210,11 @@ from dataclasses import dataclass
 import torch
 from meta_latent.algorithms.registry import Algorithm, register
 from meta_latent.policies.base_agent import BaseAgent
+from meta_latent.ranges import positive
 
 @dataclass(frozen=True)
 class Config:
-    rate: float = 1.0
+    rate: float = positive(1.0)
 
 class Agent(BaseAgent):
     def act(self, step, carry, rng, explore):
@@ -232,6 +233,8 @@ WRONG = {
              "mine/scratch learns from logged data: set transfer.targets.goal.data"),
     "default": ('@dataclass(frozen=True)\nclass New:\n    rate: float\nregister("mine", Algorithm(New, build))', 2,
                 "New.rate has no default"),
+    "range": ('@dataclass(frozen=True)\nclass New:\n    rate: float = 0.1\nregister("mine", Algorithm(New, build))', 2,
+              "New.rate has no range; numbers need one, such as positive(1e-3) of meta_latent.ranges"),
     "no config": ('register("mine", Algorithm({"rate": 1.0}, build))', 2, "config is a frozen dataclass, got {'rate'"),
     "taken": ('register("ivg", Algorithm(Config, build))', 2, "there is an algorithm 'ivg' already"),
     "name": ('register("my own", Algorithm(Config, build))', 2, "name is a plain one such as ivg or my_sac"),

@@ -74,7 +74,7 @@ def describe(name: str) -> str:
 
 def _origin(entry: Algorithm) -> str:
     """The first two paragraphs of what its module says of itself: name, and paper."""
-    text = inspect.getdoc(sys.modules[entry.config.__module__]) or inspect.getdoc(entry.config) or ""
+    text = inspect.getdoc(sys.modules[entry.config.__module__]) or listing.written(entry.config)
     return "\n\n".join(text.split("\n\n")[:2])
 
 

@@ -105,8 +105,14 @@ def meanings(schema: type) -> dict[str, str]:
     return found
 
 
+def written(schema: type) -> str:
+    """The docstring that a dataclass was given; without one, Python makes up "Name(key: type = value)"."""
+    text = inspect.cleandoc(schema.__doc__ or "")
+    return "" if text.startswith(f"{schema.__name__}(") else text
+
+
 def _told(schema: type) -> dict[str, str]:
-    text = " ".join((inspect.cleandoc(schema.__doc__ or "")).split())
+    text = " ".join(written(schema).split())
     name = "`?(?:" + "|".join(re.escape(field.name) for field in dataclasses.fields(schema)) + ")`?"
     heads = list(re.finditer(rf"(?<![\w.])({name}(?:, {name})*): ", text))
     ends, found = [*(head.start() for head in heads), len(text)][1:], {}
