@@ -88,7 +88,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments[1:] = sorted(arguments[1:], key=lambda word: not word.startswith("-"))
     parser = _parser()
     try:
-        parsed = parser.parse_args(arguments)
+        parsed, unknown = parser.parse_known_args(_known_command(arguments, parser.get_default("commands")))
+        if unknown:
+            raise UserError(_not_understood(unknown, parsed))
+    except UserError as error:
+        return _report(error, WRONG_INPUT)
     except SystemExit as stop:  # argparse has printed help (0) or one usage error (2)
         return int(stop.code or 0)
     try:
@@ -119,6 +123,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise
 
 
+def _known_command(arguments: list[str], commands: Mapping[str, argparse.ArgumentParser]) -> list[str]:
+    """`arguments`. Raises UserError if they begin with another word than a command."""
+    word = arguments[0] if arguments else "-"
+    if not word.startswith("-") and word not in commands:
+        nearest = _module("meta_latent.experiment.settings.structure").nearest
+        raise UserError(f"there is no command {word!r}{nearest(word, commands)}")
+    return arguments
+
+
+def _not_understood(words: Sequence[str], parsed: argparse.Namespace) -> str:
+    settings = '; settings are key=value, such as "transfer.seeds=[3]"' if hasattr(parsed, "overrides") else ""
+    return f"{shlex.join(words)} is not understood{settings}; see: meta-latent {parsed.command} --help"
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="meta-latent",
@@ -128,7 +146,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"meta-latent {meta_latent.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    parser.set_defaults(run=lambda parsed: print(_overview(commands.choices)))
+    parser.set_defaults(run=lambda parsed: print(_overview(commands.choices)), commands=commands.choices)
     for name, text in _EXPERIMENTS.items():
         command = commands.add_parser(name, help=text, description=text, allow_abbrev=False, epilog=_keys(name),
                                       formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip

@@ -68,6 +68,11 @@ def visible(text: str) -> str:
     return "".join(letter.encode("unicode_escape").decode() if _commands(letter) else letter for letter in text)
 
 
+def counted(number: int, noun: str) -> str:
+    """ "1 run", "2 runs", "1,000 runs"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def _commands(letter: str) -> bool:
     if unicodedata.category(letter) == "Cc":
         return letter not in "\n\t"

@@ -218,6 +218,21 @@ def full_disk_named(path: Path) -> Iterator[None]:
         ) from error
 
 
+def make_folder(path: Path) -> None:
+    """Make the folder `path` and those above it. Raises `UserError` naming the one that cannot be made, `RunError` if
+    the disk is full.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if error.errno in FULL_DISK:
+            with full_disk_named(path):
+                raise
+        missing = next((folder for folder in (*reversed(path.parents), path) if not os.path.lexists(folder)), path)
+        raise UserError(f"the folder {missing} cannot be made: {error.strerror or error}; choose another with out="
+                        ) from error  # fmt: skip
+
+
 def to_json(value: Any, indent: int | None = None) -> bytes:
     """JSON text of nested dicts, lists and tuples; NumPy scalars and 0-dimensional tensors become numbers,
     paths strings, and numbers that are not finite null, as JSON has no other word for them.

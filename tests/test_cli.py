@@ -9,7 +9,7 @@ import time
 import types
 
 import pytest
-from gymnasium.envs.classic_control import CartPoleEnv
+from gymnasium.envs.classic_control import PendulumEnv
 
 import task_suites
 from meta_latent import cli
@@ -83,7 +83,9 @@ def test_mistakes_of_the_suites_are_wrong_input_and_other_value_errors_are_bugs(
         (["tasks", "picture=a.png"], "NAME"),
         (["tasks", "toy/lqr", "picture=/nowhere/at/all.png"], "picture="),
         (["tasks", "imports=[no_such_package]"], "no_such_package"),
-        (["trasnfer", "push"], "invalid choice"),
+        (["trasnfer", "push"], "there is no command 'trasnfer'; did you mean 'transfer'?"),
+        (["demo", "push", "--seeds", "3"], '--seeds 3 is not understood; settings are key=value, such as "transfer'),
+        (["doctor", "--all"], "--all is not understood; see: meta-latent doctor --help"),
         (["transfer"], "required: NAME\n"),
         (["transfer", "nosuch.yaml"], "there is no file nosuch.yaml"),
         (["tasks", "toy/lqr", "image_sise=3"], "image_size"),
@@ -97,6 +99,12 @@ def test_mistakes_of_the_suites_are_wrong_input_and_other_value_errors_are_bugs(
 def test_wrong_usage(capsys, argv, text):
     assert cli.main(argv) == 2
     assert text in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_made_is_named(capsys, tmp_path):
+    (tmp_path / "file").write_text("")
+    assert cli.main(["transfer", "toy", "arm=sac/scratch", f"out={tmp_path}/file/x/y"]) == 2
+    assert f"the folder {tmp_path}/file/x cannot be made" in capsys.readouterr().err
 
 
 def test_alone_it_says_what_to_try_first_and_which_commands_there_are(capsys):
@@ -156,9 +164,10 @@ def test_tasks_takes_the_options_of_one_and_shows_them(capsys):
 
 def test_tasks_says_that_there_is_no_picture(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(task_suites.registry, "_ENTRIES", dict(task_suites.registry._ENTRIES))
-    task_suites.gymnasium_task("mine/blind", lambda: CartPoleEnv(), max_episode_steps=5)
+    task_suites.gymnasium_task("mine/blind", lambda: PendulumEnv(), max_episode_steps=5)
     assert cli.main(["tasks", "mine/blind", f"picture={tmp_path / 'a.png'}"]) == 0
-    assert "picture:      none: it shows no pictures" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "picture:      none: it shows no pictures" in said and "action:       1 number in [-1, 1]" in said
     assert not list(tmp_path.iterdir())
     task_suites.registry.gymnasium.registry.pop("task_suites/mine-blind-v0")
 

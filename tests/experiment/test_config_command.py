@@ -54,7 +54,7 @@ def test_one_setting_in_words(said):
     (("demo", "transfer.evalution"), "no setting 'transfer.evalution'; did you mean 'transfer.evaluation'?"),
     (("demo", "qqq"), "no setting 'qqq'; choose from algorithms, arm, device, "),
     (("demo", "transfer", "pretrain"), "expected one KEY, got transfer and pretrain"),
-    (("demo", "transfer.sedes=[1]"), "unknown key 'transfer.sedes' (in the command line); did you mean 'seeds'?"),
+    (("demo", "transfer.sedes=[1]"), "'transfer.sedes' (in the command line); did you mean 'transfer.seeds'?"),
     (("dmo",), "there is no configs/experiment/dmo.yaml; did you mean 'demo'?"),
 ])  # fmt: skip
 def test_wrong_input_is_told_in_one_line(said, arguments, words):

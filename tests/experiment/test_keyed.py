@@ -82,9 +82,9 @@ def test_deep_overrides_keep_the_defaults_beside_them():
 
 def test_mistakes_are_as_clear_as_elsewhere():
     text = message("algorithms.mine.horizn=7")
-    assert text == "unknown key 'algorithms.mine.horizn' (in the command line); did you mean 'horizon'?"
+    assert text == "unknown key 'algorithms.mine.horizn' (in the command line); did you mean 'algorithms.mine.horizon'?"
     assert message("algorithms.mien.horizon=7") == (
-        "unknown key 'algorithms.mien' (in the command line); did you mean 'mine'?"
+        "unknown key 'algorithms.mien' (in the command line); did you mean 'algorithms.mine'?"
     )
     assert "choose from mine, other" in message(algorithms={"zzz": {}})
     assert "algorithms.mine.horizon='far'" in message("algorithms.mine.horizon=far")

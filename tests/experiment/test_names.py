@@ -142,7 +142,7 @@ def test_distractors_in_short():
     [
         ({"video": 1.5}, "distractors.0.intensity=1.5"),
         ({"video": "much"}, "distractors.0.intensity='much'"),
-        ({"video": {"intensity": 1, "sede": 2}}, "did you mean 'seed'?"),
+        ({"video": {"intensity": 1, "sede": 2}}, "distractors.0.seed'?"),
         ({"video": {}}, "distractors.0.intensity has no value"),
         ("video", "should be a list, each item a mapping with the keys name, intensity, seed, folder"),
         ([{"name": "video", "intensity": 1}] * 2, "in the list once"),

@@ -62,14 +62,14 @@ def test_its_settings_are_as_strict_as_any_other(toy, project, tmp_path):
     assert toy.experiment(*given, "algorithms.planner.horizon=7").settings_of("planner").horizon == 7
     assert toy.experiment(*given).settings_of("planner").horizon == 4
     for wrong, words in (
-        ("horizn=7", "unknown key 'algorithms.planner.horizn' .*did you mean 'horizon'"),
+        ("horizn=7", "unknown key 'algorithms.planner.horizn' .*did you mean 'algorithms.planner.horizon'"),
         ("horizon=0", "algorithms.planner.horizon=0 .*a whole number from 1 to 1000"),
         ("horizon=far", "algorithms.planner.horizon='far' .*int"),
         ("candidates=1", "algorithms.planner.candidates=1 .*a whole number from 2 to"),
     ):
         with pytest.raises(UserError, match=words):
             toy.experiment(*given, f"algorithms.planner.{wrong}")
-    with pytest.raises(UserError, match="unknown key 'algorithms.planer'.*did you mean 'planner'"):
+    with pytest.raises(UserError, match="unknown key 'algorithms.planer'.*did you mean 'algorithms.planner'"):
         toy.experiment(*given, "algorithms.planer.horizon=7")
 
 

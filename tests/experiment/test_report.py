@@ -325,6 +325,7 @@ def test_wrong_input_is_one_line(tmp_path, monkeypatch):
     (tmp_path / "empty").mkdir()
     for names, overrides, expected in (
         (["demos"], [], "did you mean 'demo'"), (["empty"], [], "holds no runs"), ([], [], "at least one"),
+        (["runs/nope"], [], "there is no folder runs/nope; runs in runs/: demo"),
         (["./runs"], [], "did you mean runs/demo"),
         (["demo"], ["resample=5"], "did you mean resamples"), (["demo"], ["resamples=x"], "whole number"),
     ):  # fmt: skip

@@ -508,6 +508,9 @@ def test_the_command_says_wrong_input_in_one_line(capsys, tmp_path):
     assert "sweep.grid" in capsys.readouterr().err
     assert cli.main(["sweep", "toy", "--dry-run", "sweep.grid.seed=[0,1]", f"out={tmp_path}"]) == 0
     assert "2 variants" in capsys.readouterr().out
+    assert cli.main(["sweep", "toy", "--dry-run", "sweep.grid.seed=[0]", f"out={tmp_path}"]) == 0
+    said = capsys.readouterr().out
+    assert "1 variant\n" in said and "of them 1 pretraining; 0 more are equal" in said
 
 
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path, capsys):

@@ -16,6 +16,7 @@ from typing import Any
 from tqdm import tqdm
 
 from meta_latent import ranges
+from meta_latent.errors import counted
 from meta_latent.experiment.learning import adaptation, selected
 from meta_latent.experiment.learning.adaptation import AdaptOptions
 from meta_latent.experiment.learning.selected import Selected
@@ -75,13 +76,12 @@ class Result:
         """The table, what it is a table of, warnings and files."""
         told = self.numbers
         played, usual = told["episodes"], told["episodes_per_trial"]
-        course, learned = f"{played} episodes a trial", f" (learned with {usual})"
+        course, learned = f"{counted(played, 'episode')} a trial", f" (learned with {usual})"
         if told["adapts"]:
-            course, learned = f"{played - 1} adaptation steps", f" (evaluated with {usual - 1})"
-        tasks, trials = (f"{told[key]} {word}{'s' * (told[key] > 1)}"
-                         for key, word in (("test_tasks", "test task"), ("trials", "trial")))  # fmt: skip
+            course, learned = counted(played - 1, "adaptation step"), f" (evaluated with {usual - 1})"
+        size = f"{counted(told['test_tasks'], 'test task')}, {counted(told['trials'], 'trial')} of each"
         head = (
-            f"{told['target']}: {tasks}, {trials} of each, "
+            f"{told['target']}: {size}, "
             f"{course}{learned if played != usual else ''}; [95 % intervals over seeds and test tasks]"
         )
         return "\n".join([head, self.table(), *self.warnings, *map(str, self.files)])

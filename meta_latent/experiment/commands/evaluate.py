@@ -16,10 +16,10 @@ import numpy as np
 
 from meta_latent import ranges
 from meta_latent.algorithms.registry import Arm
-from meta_latent.errors import UserError
+from meta_latent.errors import UserError, counted
 from meta_latent.experiment.learning import saved, selected
 from meta_latent.experiment.learning.evaluation import Evaluation, evaluation_seed
-from meta_latent.experiment.pretraining import pretrain, source_policy
+from meta_latent.experiment.pretraining import model_folder, pretrain, source_policy
 from meta_latent.experiment.runs.run_folder import read_record
 from meta_latent.experiment.settings import config, experiments, names
 from meta_latent.experiment.settings.schema import ExperimentConfig, TransferConfig
@@ -105,8 +105,8 @@ def run(name: str, overrides: list[str]) -> None:
     else:
         result = evaluate(experiments.load(EvaluateConfig, name, overrides))
     tasks, trials, episodes = result.returns.shape
-    print(f"{tasks} test tasks, {trials} trials of {episodes} episodes each" if tasks > 1 or episodes > 1 else
-          f"{trials} episodes")  # fmt: skip
+    of_each = f"{counted(tasks, 'test task')}, {counted(trials, 'trial')} of {counted(episodes, 'episode')} each"
+    print(of_each if tasks > 1 or episodes > 1 else counted(trials, "episode"))
     if not result.done:
         print("the agent's run is not finished: this is its last checkpoint")
     print(result.table())
@@ -150,6 +150,9 @@ Opened = tuple[BoundTarget, Arm, Path, Callable[[], Agent]]
 
 
 def _source_policy(settings: EvaluateConfig) -> Opened:
+    root = Path(settings.out) / settings.name
+    if (agents := saved.saved_cells(root)) and not _has_source_policy(settings):
+        raise UserError(f"{saved.which_of(agents, root)}, or give target=, arm= and run_seed=")
     path = pretrain.model_path(settings)
     agent = source_policy.load_agent(path, settings.device)
     bound = bind_source(settings, settings.pretrain.policy_source)
@@ -157,6 +160,13 @@ def _source_policy(settings: EvaluateConfig) -> Opened:
     if reason:
         raise UserError(f"{path} does not fit {bound.name}: {reason}")
     return BoundTarget(bound.name, (bound,), (bound,), 1), Arm("ivg", "policy"), path.parent, lambda: agent
+
+
+def _has_source_policy(settings: EvaluateConfig) -> bool:
+    try:
+        return "policy" in model_folder.read_card(pretrain.model_path(settings))
+    except UserError:  # no model at all
+        return False
 
 
 def _cell(settings: EvaluateConfig) -> Opened:

@@ -99,9 +99,10 @@ def find(name: str | Path) -> Path:
     if folder := _of_experiment(str(name)):
         return folder
     runs = [p.name for p in RUNS.iterdir() if p.is_dir()] if RUNS.is_dir() else []
-    near = difflib.get_close_matches(str(name), runs, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"runs here: {', '.join(sorted(runs)) or 'none'}"
-    raise UserError(f"no run called {str(name)!r} under {RUNS}/ and no such folder; {hint}")
+    near = difflib.get_close_matches(Path(name).name, runs, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"runs in {RUNS}/: {', '.join(sorted(runs)) or 'none'}"
+    what = f"no run called {str(name)!r} under {RUNS}/ and no such folder"
+    raise UserError(f"{f'there is no folder {name}' if '/' in str(name) else what}; {hint}")
 
 
 def _of_experiment(name: str) -> Path | None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 import task_suites
-from meta_latent.errors import UserError
+from meta_latent.errors import UserError, counted
 from meta_latent.experiment.settings import config
 from meta_latent.experiment.settings.suites import open_distribution
 from task_suites import gallery, make_references
@@ -112,15 +112,15 @@ def describe(suite: task_suites.TaskDistribution, options: Mapping[str, Any]) ->
         ("tags", ", ".join(task_suites.tags(name))),
         ("gymnasium", task_suites.gymnasium_id(name)),
         ("options", _options(suite, options)),
-        ("episode", f"{suite.max_episode_steps} steps"),
-        ("action", f"{suite.action_space.shape[0]} numbers in [-1, 1]"),
+        ("episode", counted(suite.max_episode_steps, "step")),
+        ("action", f"{counted(suite.action_space.shape[0], 'number')} in [-1, 1]"),
     ]
     for key, space in suite.observation_space.items():
         lines.append(("observation", f"{key} {space.dtype} {space.shape}"))
     lines.append(("inputs", ", ".join(suite.reward_input_names)))
     for split in ("train", "test"):
         tasks = suite.tasks(split)
-        lines.append((split, f"{len(tasks)} task{'' if len(tasks) == 1 else 's'}"))
+        lines.append((split, counted(len(tasks), "task")))
         if tasks:
             lines.append(("reward" if len(tasks) == 1 else "first reward", suite.describe(tasks[0])))
             scale = suite.references(tasks[0])

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from meta_latent.algorithms.registry import Arm
-from meta_latent.errors import UserError
+from meta_latent.errors import UserError, counted
 from meta_latent.experiment.learning import cell_settings, cells, starts
 from meta_latent.experiment.pretraining import model_folder, pretrain
 from meta_latent.experiment.runs import checkpoint
@@ -59,7 +60,12 @@ def refuse_no_cell(folder: Path | str) -> None:
             raise UserError(f"{folder} is a pretrained model, which has no agent that acts: "
                             f"meta_latent.load({str(model)!r}) opens it, and has model.encode and model.imagine; for "
                             f"an agent {wanted}")  # fmt: skip
-    raise UserError(f"{folder} is no run: {wanted}")
+    raise UserError(which_of(agents_below(folder), folder) or f"{folder} is no run: {wanted}")
+
+
+def which_of(agents: Sequence[Path], folder: Path) -> str:
+    """What to say of a `folder` that is meant as one agent, and holds these; "" where it holds none."""
+    return f"{folder} holds {counted(len(agents), 'trained agent')}; name one, such as {agents[0]}" if agents else ""
 
 
 def is_saved(folder: Path) -> bool:
@@ -71,6 +77,13 @@ def saved_cells(root: Path) -> list[Path]:
     """Folders TARGET/ALGORITHM/START/SEED below runs/NAME/transfer whose runs have saved an agent, in order."""
     found = [folder for folder in (root / "transfer").glob("*/*/*/*") if folder.name.isdecimal() and is_saved(folder)]
     return sorted(found, key=lambda folder: (*folder.parts[-4:-1], int(folder.name)))
+
+
+def agents_below(folder: Path) -> list[Path]:
+    """The saved cells below a `folder` that is runs/NAME, or lies between that and SEED, in order."""
+    patterns = ("*/*/*/*".removeprefix("*/" * depth) for depth in range(4))
+    found = {path for pattern in patterns for path in folder.glob(pattern) if is_saved(path) and is_cell(path)}
+    return sorted({*saved_cells(folder), *found})
 
 
 def load_agent(folder: Path | str, device: str = "cpu") -> Agent:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from meta_latent import files
 from meta_latent.algorithms.registry import Arm
 from meta_latent.data.segments import in_megabytes, predicted_bytes
-from meta_latent.errors import RunError, UserError, visible
+from meta_latent.errors import RunError, UserError, counted, visible
 from meta_latent.experiment.learning import cells, sweep_plan
 from meta_latent.experiment.learning.sweep_plan import PRETRAINING, Finished, Planned
 from meta_latent.experiment.report import sweep_report
@@ -106,8 +106,9 @@ def run(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), o
         sweep_plan.write_experiments(todo)
         sweep_plan.write_links(sweep.planned)
         sweep_report.write_variants(sweep.root, [(v.name, v.group, v.values) for v in sweep.variants])
-        tqdm.write(f"sweep {sweep.config.name}: {len(sweep.variants)} variants, {len(sweep.planned)} cells, "
-                   f"{len(sweep.done)} finished, {len(todo)} to run", file=sys.stderr)  # fmt: skip
+        size = f"{counted(len(sweep.variants), 'variant')}, {counted(len(sweep.planned), 'cell')}"
+        tqdm.write(f"sweep {sweep.config.name}: {size}, {len(sweep.done)} finished, {len(todo)} to run",
+                   file=sys.stderr)  # fmt: skip
         outcome = _run_cells(sweep, todo, options)
         result = sweep_report.build(sweep.root)
         _raise_failures(sweep, outcome, stuck)
@@ -233,13 +234,14 @@ def foretell(
     time = "unknown: no such cell has finished yet" if seconds is None else f"about {duration(seconds)}"
     above = next(folder for folder in (sweep.root, *sweep.root.absolute().parents) if folder.exists())
     lines = [
-        f"sweep {sweep.config.name} in {sweep.root}: {len(sweep.variants)} variants",
+        f"sweep {sweep.config.name} in {sweep.root}: {counted(len(sweep.variants), 'variant')}",
         *(f"  {variant.name}" for variant in sweep.variants),
-        f"cells: {len(sweep.planned)}, of them {pretrainings} pretrainings; {links} more are equal to one of these",
+        f"cells: {len(sweep.planned)}, of them {counted(pretrainings, 'pretraining')}; {links} more "
+        f"{'is' if links == 1 else 'are'} equal to one of these",
         f"finished {len(sweep.done)}, failed before {len(stuck)}, to run {len(todo)}",
         f"data to store: at most {in_megabytes(need)}, checkpoints and videos come on top; "
         f"free there: {in_megabytes(shutil.disk_usage(above).free)}",
-        f"time: {time} ({sweep.config.workers} workers)",
+        f"time: {time} ({counted(sweep.config.workers, 'worker')})",
     ]
     return "\n".join(lines)
 

@@ -97,6 +97,5 @@ def write(experiment: ExperimentConfig) -> None:
     whole = replace(experiment, target=None, arm=None, run_seed=None)
     path, content = path_of(experiment), config.to_yaml(whole).encode()
     if not path.is_file() or path.read_bytes() != content:
-        with files.full_disk_named(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+        files.make_folder(path.parent)
         files.atomic_write_bytes(path, content)

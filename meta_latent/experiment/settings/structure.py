@@ -72,7 +72,7 @@ def build(schema: type, values: Mapping[str, Any], origin: Origin, key: str = ""
             with faults.noted():
                 where = _join(key, name)
                 if name not in fields:
-                    raise UserError(f"unknown key {where!r} (in {origin(where)}){nearest(str(name), fields)}")
+                    raise UserError(f"unknown key {where!r} (in {origin(where)}){nearest(str(name), fields, key)}")
                 built[name] = _setting(fields[name], value, hints[name], origin, where)
         for name in (name for name in values if name not in built):  # a misspelt key means the field it is near to
             wrong |= {name, *difflib.get_close_matches(str(name), fields, n=1)}
@@ -196,12 +196,12 @@ def is_entry(expected: Any, inner: Any) -> bool:
     return is_open_mapping(expected) and not {Any, object, type(None)}.intersection(_members(inner))
 
 
-def nearest(name: str, choices: Iterable[str]) -> str:
-    """End of an error message: "; did you mean 'x'?", or all choices where none is near."""
+def nearest(name: str, choices: Iterable[str], above: str = "") -> str:
+    """End of an error message: "; did you mean 'x'?", whole with the key `above` it; all choices where none is near."""
     choices = sorted(choices)
     close = difflib.get_close_matches(name, choices, n=1, cutoff=0.6)
     if close:
-        return f"; did you mean {close[0]!r}?"
+        return f"; did you mean {_join(above, close[0])!r}?"
     return f"; choose from {', '.join(choices)}" if choices else ""
 
 
@@ -303,10 +303,11 @@ def _fits(schema: Any, value: Mapping[str, Any]) -> bool:
 
 
 def _convert_sequence(value: Any, expected: Any, origin: Origin, key: str) -> Any:
-    if not isinstance(value, list | tuple):
-        raise _mismatch(value, expected, origin, key)
     kind, arguments = typing.get_origin(expected) or expected, typing.get_args(expected)
     is_fixed = kind is tuple and bool(arguments) and arguments[-1] is not Ellipsis
+    if not isinstance(value, list | tuple):
+        is_item = isinstance(value, int | float | str) and not is_fixed and {int, float, str}.intersection(arguments)
+        raise _mismatch(value, expected, origin, key, f", such as [{value}]" if is_item else "")
     if is_fixed and len(value) != len(arguments):
         raise _mismatch(value, expected, origin, key)
     inner = arguments if is_fixed else [arguments[0] if arguments else Any] * len(value)
@@ -329,7 +330,7 @@ def _convert_keyed(value: Any, marker: Keyed, origin: Origin, key: str) -> dict[
                 try:
                     schema = marker.schema_of(str(name))
                 except KeyError as error:
-                    hint = nearest(str(name), map(str, error.args))
+                    hint = nearest(str(name), map(str, error.args), key)
                     raise UserError(f"unknown key {where!r} (in {origin(where)}){hint}") from error
                 built[str(name)] = build(schema, item, origin, where)
     return built
