@@ -229,7 +229,7 @@ def make_folder(path: Path) -> None:
             with full_disk_named(path):
                 raise
         missing = next((folder for folder in (*reversed(path.parents), path) if not os.path.lexists(folder)), path)
-        raise UserError(f"the folder {missing} cannot be made: {error.strerror or error}; choose another with out="
+        raise UserError(f"cannot write the folder {missing}: {error.strerror or error}; choose another with out="
                         ) from error  # fmt: skip
 
 

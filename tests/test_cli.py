@@ -104,7 +104,7 @@ def test_wrong_usage(capsys, argv, text):
 def test_a_folder_that_cannot_be_made_is_named(capsys, tmp_path):
     (tmp_path / "file").write_text("")
     assert cli.main(["transfer", "toy", "arm=sac/scratch", f"out={tmp_path}/file/x/y"]) == 2
-    assert f"the folder {tmp_path}/file/x cannot be made" in capsys.readouterr().err
+    assert f"cannot write the folder {tmp_path}/file/x" in capsys.readouterr().err
 
 
 def test_alone_it_says_what_to_try_first_and_which_commands_there_are(capsys):
