@@ -4,10 +4,15 @@ import copy
 import json
 
 import pytest
+from fabricated_runs import ramp, write_cell, write_pretraining
 
 from meta_latent.errors import UserError
 from meta_latent.experiment.learning import cell_settings, cells, selected, sweep_plan
 from meta_latent.experiment.pretraining import pretrain
+from meta_latent.experiment.report import settings_shown
+from meta_latent.experiment.report.gain import gain_points
+from meta_latent.experiment.report.numbers import Bootstrap
+from meta_latent.experiment.report.sources import read_run
 from meta_latent.experiment.runs.run_folder import RunFolder, filled_in, settings_sha256
 from meta_latent.experiment.settings import config, experiments, sweep
 from meta_latent.experiment.settings.schema import ExperimentConfig
@@ -137,3 +142,42 @@ def test_a_sweep_finds_what_an_older_version_pretrained_and_ran(tmp_path):
     assert sweep_plan.Finished()(scratch)
     other, *_ = sweep_plan.plan(*sweep.load(base, ["model.encoder.pictured=true"]))
     assert other.folder not in (folder, first.folder)
+
+
+def two_versions(root):
+    """Two runs with real settings; the arm from scratch is in the older one, which knows some keys less."""
+    for name, steps, arms in (("old", 900, {"scratch": 750, "pretrained": 250}), ("new", 100, {"pretrained": 500})):
+        narrow, older = pretrain.narrowed(load()), name == "old"
+        (write_pretraining(root / name, env_steps=steps) / "config.yaml").write_text(
+            json.dumps(without(narrow, "pretrain.sources.0.index") if older else narrow)
+        )
+        for start, ready in arms.items():
+            kept = cell_settings.narrowed(load(), "goal", f"ivg/{start}", 0, None)
+            for key in ("task.options", "algorithms.ivg.horizon", "transfer.replay") if older else ():
+                kept = without(kept, key)
+            kept["algorithms"]["ivg"] |= {} if older else {"horizon": type(load().settings_of("ivg"))().horizon}
+            kept["task"] |= {} if older else {"options": {}}
+            cell = write_cell(root / name, "goal", f"ivg/{start}", 0, ramp(ready))
+            (cell / "config.yaml").write_text(json.dumps(kept))
+    return [read_run(root / name) for name in ("old", "new")]
+
+
+def test_a_scratch_arm_of_an_older_version_is_lent_to_a_newer_run(tmp_path):
+    runs, draw = two_versions(tmp_path), Bootstrap(resamples=50)
+    assert {p.pretraining_env_steps: p.ratio.value for p in gain_points(runs, draw)} == {900: 3, 100: 1.5}
+    path = runs[1].cells[0].path / "config.yaml"
+    newer = json.loads(path.read_text())
+    newer["algorithms"]["ivg"]["horizon"] += 1
+    path.write_text(json.dumps(newer))
+    assert [p.pretraining_env_steps for p in gain_points(runs, draw)] == [900]
+
+
+def test_a_key_that_was_added_since_does_not_differ_on_pages(tmp_path):
+    runs = two_versions(tmp_path)
+    shown = {key for key, _ in settings_shown.between_runs(runs, ["old", "new"])["rows"]}
+    assert shown <= {f"transfer.adaptation.{key}" for key in narrowed()["transfer"]["adaptation"]}
+    mixed = [*(cell for cell in runs[0].cells if cell.arm == "ivg/scratch"), *runs[1].cells]
+    rows = dict(settings_shown.between_arms(mixed)["rows"])
+    assert rows and set(rows) <= {f"transfer.adaptation.{key}" for key in narrowed()["transfer"]["adaptation"]}
+    write_pretraining(tmp_path / "bare")
+    assert settings_shown.of_pretraining(tmp_path / "bare" / "pretrain" / "0") == {}

@@ -9,12 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from meta_latent.errors import UserError
-from meta_latent.experiment.report import drawing, time_figures
+from meta_latent.experiment.report import drawing, settings_shown, time_figures
 from meta_latent.experiment.report.analysis import analyse, plain
 from meta_latent.experiment.report.numbers import Bootstrap, level
 from meta_latent.experiment.report.sources import Cell, Run
-from meta_latent.experiment.runs.run_folder import CONFIG
-from meta_latent.experiment.settings import config
 from meta_latent.files import atomic_write_bytes
 from meta_latent.ops import learning_speed as ls
 
@@ -62,14 +60,10 @@ def _terms(cell: Cell) -> tuple:
     """Target, thresholds, references and settings of a cell, but for its arm's own: what cells must share to
     be compared.
     """
-    try:
-        stored = config.read_yaml(cell.path / CONFIG)
-    except UserError:
-        stored = {}
-    settings = {key: stored.get(key) for key in ("task", "suite", "random", "algorithms")}
-    transfer = stored.get("transfer")
-    if isinstance(transfer, dict):
-        settings |= {key: value for key, value in transfer.items() if key != "budget_env_steps"}
+    kept = settings_shown.of_cell(cell.path)
+    settings = {key: kept.get(key) for key in ("task", "suite", "random", "algorithms")}
+    of_arm = ("budget_env_steps", "adaptation")
+    settings |= {k: v for k, v in settings_shown.mapping(kept.get("transfer")).items() if k not in of_arm}
     facts = [cell.clock, cell.thresholds, *(cell.facts.get(key) for key in ("floor", "reference"))]
     return cell.target, *map(str, facts), json.dumps(settings, sort_keys=True, default=str)
 

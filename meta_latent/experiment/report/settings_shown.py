@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from meta_latent.errors import UserError
+from meta_latent.experiment.learning import cell_settings
+from meta_latent.experiment.pretraining import pretrain
 from meta_latent.experiment.report.arms import split
 from meta_latent.experiment.report.sources import Cell, Run
 from meta_latent.experiment.runs.run_folder import CONFIG
@@ -25,6 +27,19 @@ def stored(folder: Path, name: str = CONFIG) -> dict[str, Any]:
         return {} if leads_out(folder / name, folder) else config.read_yaml(folder / name)
     except UserError:
         return {}
+
+
+def of_cell(folder: Path) -> dict[str, Any]:
+    """`stored` of a cell, as this version would write it: keys that were added since are at their defaults. Unchanged
+    where this version cannot read it, as where its own algorithm was not imported.
+    """
+    return cell_settings.completed(stored(folder))
+
+
+def of_pretraining(folder: Path) -> dict[str, Any]:
+    """The same of a pretraining; {} stays {}."""
+    found = stored(folder)
+    return pretrain.completed(found) if found else found
 
 
 def planned(folder: Path) -> tuple[dict[str, list[str]], list[str]]:
@@ -49,7 +64,7 @@ def between_arms(cells: Sequence[Cell]) -> dict[str, Any]:
     """
     columns: dict[str, dict[str, str]] = {}
     for cell in cells:
-        if cell.arm not in columns and (found := flat(stored(cell.path))):
+        if cell.arm not in columns and (found := flat(of_cell(cell.path))):
             own = f"algorithms.{split(cell.arm)[0]}."
             named = {f"algorithm: {key[len(own) :]}" if key.startswith(own) else key: v for key, v in found.items()}
             columns[cell.arm] = {key: v for key, v in named.items() if not key.startswith(PLACE)}
@@ -63,10 +78,10 @@ def between_runs(runs: Sequence[Run], names: Sequence[str]) -> dict[str, Any]:
     columns = {}
     for run, name in zip(runs, names, strict=True):
         found: dict[str, dict[str, None]] = {}
-        for part in (*run.pretraining, *run.cells):
-            for key, value in flat(stored(part.path)).items():
-                if not key.startswith(PLACE):
-                    found.setdefault(key, {})[value] = None
+        kept = [of_pretraining(part.path) for part in run.pretraining] + [of_cell(cell.path) for cell in run.cells]
+        for key, value in (item for settings in kept for item in flat(settings).items()):
+            if not key.startswith(PLACE):
+                found.setdefault(key, {})[value] = None
         columns[name] = {key: " or ".join(values) for key, values in found.items()}
     shared = {"", *set.intersection(*({_algorithm(key) for key in settings} for settings in columns.values()))}
     columns = {n: {k: v for k, v in found.items() if _algorithm(k) in shared} for n, found in columns.items()}

@@ -218,7 +218,8 @@ def filled_in(stored: Any, whole: Any) -> Any:
     another version does differently with the same keys, no config tells; `run.json` names the commit.
     """
     if isinstance(stored, dict) and isinstance(whole, dict):
-        return stored | {key: filled_in(stored.get(key, item), item) for key, item in whole.items()}
+        filled = {key: filled_in(stored.get(key, item), item) for key, item in whole.items()}
+        return dict.fromkeys(whole) | stored | filled  # in the order of `whole`
     if isinstance(stored, list) and isinstance(whole, list) and len(stored) == len(whole):
         return [filled_in(*pair) for pair in zip(stored, whole, strict=True)]
     return stored
