@@ -265,6 +265,7 @@ def test_words_for_who_sees_no_picture():
                                            "episode 2. None of 2 test tasks paid less in the first.")  # fmt: skip
     alone = belief_figures.caption(belief(tasks=1, returns=(1.0,)))
     assert alone.endswith("the trial paid 1.0 in episode 1.")
+    assert "the trial paid −1.5 in episode 1." in belief_figures.caption(belief(tasks=1, returns=(-1.5,)))
 
 
 @pytest.mark.parametrize("scenes", [True, False])

@@ -325,3 +325,11 @@ def test_only_arms_that_were_later_are_called_later(steps, said):
             for name, at in zip("abcd", steps, strict=True)}  # fmt: skip
     told = lead._of_target("t", {"thresholds": [0.5], "clock": "env_steps", "arms": arms})
     assert told == f"On t, {said}"
+
+
+def test_a_single_target_whose_interval_includes_1_says_so(tmp_path):
+    for arm, ready in (("a/pretrained", (200, 400, 900)), ("a/scratch", (300, 700, 800))):
+        for seed, at in enumerate(ready):
+            write_cell(tmp_path, "t", arm, seed, ramp(at, stop=False))
+    said = build(tmp_path, resamples=50)["summary"]
+    assert " on t. Its 95 % interval includes 1: chance could explain it. Fewer" in said and "No 95" not in said

@@ -338,10 +338,31 @@ def test_warnings_of_a_kind_stand_together():
         "t, d/x: 2 of 3 runs did not reach the threshold 0.8.",
     ]))  # fmt: skip
     assert list(found) == ["Else", "Too few seeds", "Thresholds that were not reached"]
+    assert found["Else"] == ["t, a/x: odd."]
     assert found["Thresholds that were not reached"] == [
         "t, a/x, c/x: 1 of 3 runs did not reach the threshold 0.8.",
         "t, d/x: 2 of 3 runs did not reach the threshold 0.8.",
     ]
+
+
+def test_runs_that_have_not_finished_stand_together():
+    ((_, told),) = grouped([
+        "t, a/x, seed 0: interrupted.", "t, a/x, seed 1: failed (RunError: loss: nan).", "t, b/x, seed 1: interrupted.",
+        "u, b/x, seed 1: interrupted.", "t, b/x: not run with seed 2.",
+    ])  # fmt: skip
+    assert told == ["Interrupted: a/x seed 0, b/x seed 1 (t).", "Failed (RunError: loss: nan): a/x seed 1 (t).",
+                    "Interrupted: b/x seed 1 (u).", "t, b/x: not run with seed 2."]  # fmt: skip
+    ((_, told),) = grouped(["t, a/x, seed 0: run.json cannot be read.", "t, b/x, seed 1: run.json cannot be read."])
+    assert told == ["t, a/x seed 0, b/x seed 1: run.json cannot be read."]
+
+
+def test_a_page_has_one_minus_sign(tmp_path):
+    for arm in ("ivg/pretrained", "ivg/scratch"):
+        pays = "the goal at x +0.38 m, y -0.70 m"
+        keep_settings(write_cell(tmp_path, "t", arm, 0, [(100, -3.0), (200, -2.5)], thresholds=[-1.5], pays=pays))
+    assert "threshold -1.5" in str(build(tmp_path, resamples=50)["warnings"])
+    said = words(page_of(tmp_path))
+    assert "y −0.70 m" in said and "threshold −1.5" in said and not re.search(r"(?<![\w.)\-])-\.?\d", said)
 
 
 def test_many_arms_are_small_multiples(many):

@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from meta_latent.experiment.report.beliefs import Belief
 from meta_latent.experiment.report.drawing import MUTED, SETTINGS, STYLES, styled
+from meta_latent.experiment.report.text import true_minus
 
 COLOURS = "viridis"
 _OUTLINED = {"path_effects": [withStroke(linewidth=3, foreground="#101418")]}
@@ -42,7 +43,7 @@ def label(belief: Belief) -> str:
 def caption(belief: Belief) -> str:
     """Whose trial it is and what it paid."""
     facts = belief.facts
-    paid = ", ".join(f"{value:.1f} in episode {e + 1}" for e, value in enumerate(facts.returns))
+    paid = true_minus(", ".join(f"{value:.1f} in episode {e + 1}" for e, value in enumerate(facts.returns)))
     less = f"{facts.below or 'None'} of {facts.tasks} test tasks paid less in the first." if facts.tasks > 1 else ""
     return f"{facts.arm}, seed {facts.seed}, {facts.task}: the trial paid {paid}. {less}".rstrip()
 

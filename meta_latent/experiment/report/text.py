@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -43,6 +44,11 @@ def plain_number(value: Any) -> str:
     if value is None:
         return NOTHING
     return f"{value:.3g}".replace("-", "−") if isinstance(value, int | float) else str(value)
+
+
+def true_minus(words: str) -> str:
+    """Words with a true minus sign before numbers; hyphens stay."""
+    return re.sub(r"(?<![\w.)\-])-(?=\.?\d)", "−", words)
 
 
 def duration(seconds: float | None) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 import task_suites
 from meta_latent.errors import UserError
+from meta_latent.experiment.report import text
 from meta_latent.experiment.report.pretrained import Pretraining
 from meta_latent.experiment.report.settings_shown import mapping, stored
 from meta_latent.experiment.report.sources import Cell, Run
@@ -115,7 +116,7 @@ def _told(wanted: Mapping[str, Any], shared: Any, recorded: str, picture: bool) 
     found["options"] = ", ".join(f"{key}={value}" for key, value in options.items())
     found["distractors"] = _names(wanted.get("distractors"))
     return found | {
-        "reward": recorded or _words(found, options),
+        "reward": text.true_minus(recorded or _words(found, options)),
         "picture": _picture(found, options) if picture else "",
     }
 
