@@ -13,6 +13,8 @@ import dataclasses
 import difflib
 import importlib
 import importlib.util
+import types
+import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -134,13 +136,7 @@ class Algorithm:
             raise UserError("an algorithm starts from nothing; give it starts=('scratch',)")
         if not (isinstance(self.config, type) and dataclasses.is_dataclass(self.config)):
             raise UserError(f"an algorithm's config is a frozen dataclass, got {self.config!r}")
-        for setting in dataclasses.fields(self.config):
-            if setting.default is setting.default_factory is dataclasses.MISSING:
-                raise UserError(f"{self.config.__name__}.{setting.name} has no default; settings need one, such as "
-                                "positive(1e-3) of meta_latent.ranges")  # fmt: skip
-            if setting.type in _NUMBERS and not is_filled_in(setting) and limits_of(setting) is None:
-                raise UserError(f"{self.config.__name__}.{setting.name} has no range; numbers need one, such as "
-                                "positive(1e-3) of meta_latent.ranges")  # fmt: skip
+        _check_settings(self.config)
 
     @property
     def clock(self) -> str:
@@ -170,7 +166,31 @@ class Algorithm:
                 )
 
 
-_NUMBERS = (int, float, "int", "float")
+def _check_settings(config: type) -> None:
+    """Raise UserError for a setting, or one within it, that has no default, or holds numbers and has no range."""
+    try:
+        hints = typing.get_type_hints(config)
+    except (NameError, TypeError):  # a name that is imported for type checkers alone
+        hints = {setting.name: setting.type for setting in dataclasses.fields(config)}
+    for setting in dataclasses.fields(config):
+        where, hint = f"{config.__name__}.{setting.name}", hints[setting.name]
+        if setting.default is setting.default_factory is dataclasses.MISSING:
+            raise UserError(f"{where} has no default; settings need one, such as positive(1e-3) of meta_latent.ranges")
+        if is_filled_in(setting) or limits_of(setting) is not None:
+            continue
+        if _holds_numbers(hint):
+            example = "counts([64, 64])" if typing.get_origin(hint) in (list, tuple) else "positive(1e-3)"
+            raise UserError(f"{where} has no range; numbers need one, such as {example} of meta_latent.ranges")
+        if dataclasses.is_dataclass(hint):
+            _check_settings(hint)
+
+
+def _holds_numbers(hint: Any) -> bool:
+    """Whether a setting of this type is a number, may be one, or lists them."""
+    several = typing.get_origin(hint) in (typing.Union, types.UnionType, list, tuple)
+    return hint in (int, float, "int", "float") or several and any(map(_holds_numbers, typing.get_args(hint)))
+
+
 _ENTRIES: dict[str, Algorithm | str] = {}
 
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,6 +21,8 @@ from meta_latent import cli
 from meta_latent.algorithms import registry
 from meta_latent.data.latents import LatentCache
 from meta_latent.errors import UserError
+from meta_latent.experiment.commands.algorithms import describe
+from meta_latent.experiment.settings import extensions
 from meta_latent.policies.latent_agent import AdaptationConfig, LatentParts
 from meta_latent.rng import Streams
 from task_suites.toy.lqr import matrices
@@ -250,6 +253,29 @@ WRONG = {
     "attribute": ('register("mine", "my_wrong:NOTHING")', 2, "'mine' cannot be imported from my_wrong:NOTHING"),
     "other": ('register("mine", "my_wrong:build")', 2, "my_wrong:build is no Algorithm"),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize(("head", "setting"), [
+    ("", "rate: float | None = 0.1"), ("", "sizes: tuple[int, ...] = (1, 2)"), ("", "sizes: list[float] | None = None"),
+    ("", "inner: Inner = Inner()"), ("", "rate: float = 0.1"),
+    ("from __future__ import annotations\n", "rate: int | None = None"),
+    ("from __future__ import annotations\n", "unknown: Unknown = None; rate: float = 1.0"),
+])  # fmt: skip
+def test_numbers_within_a_setting_have_a_range_too(head, setting, monkeypatch):
+    monkeypatch.setitem(sys.modules, "my_settings", module := types.ModuleType("my_settings"))
+    inner = "@dataclass(frozen=True)\nclass Inner:\n    rate: int = 1\n"
+    new = f"@dataclass(frozen=True)\nclass New:\n    on: bool = True; word: str = ''; {setting}\n"
+    exec(f"{head}from dataclasses import dataclass\n{inner}{new}", vars(module))
+    with pytest.raises(UserError, match=r"(New|Inner)\.(rate|sizes) has no range; .*(positive|counts)\("):
+        registry.Algorithm(module.New, None)
+
+
+def test_a_docstring_that_python_made_up_is_not_shown(project):
+    Path("my_silent.py").write_text(HEAD + 'register("mine", Algorithm(Config, build))')
+    extensions.import_packages(["my_silent"])
+    assert "Config(" in registry.get("mine").config.__doc__
+    said = describe("mine")
+    assert "Config(" not in said and "rate = 1.0" in said
 
 
 @pytest.mark.parametrize("what", WRONG)
