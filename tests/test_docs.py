@@ -10,7 +10,9 @@ from functools import reduce
 from pathlib import Path
 
 import gymnasium
+import numpy as np
 import pytest
+import torch
 
 import meta_latent
 from meta_latent import cli
@@ -159,6 +161,14 @@ def test_code_is_found():
     }
     for page in PAGES:  # a fence of another spelling would not be found
         assert page.read_text().count("```python") == len(blocks(page)), page
+
+
+@pytest.mark.parametrize("of", [np.array, torch.tensor])
+def test_a_pendulum_that_went_round_is_where_it_was(of):
+    scope = {"np": np}
+    exec(re.search(r"^def away.*?(?=^task_suites\.)", (ROOT / "docs" / "own.md").read_text(), re.M | re.S)[0], scope)
+    paid = [float(scope["hold"](of([0.5 + turns * 2 * np.pi, 0.0]), of([0.0]), 0.6)) for turns in (0, 1, -3)]
+    assert paid == pytest.approx([-0.1] * 3, abs=1e-4)
 
 
 # Pages of algorithms

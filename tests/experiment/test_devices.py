@@ -22,6 +22,10 @@ def test_a_run_on_a_gpu_repeats_and_the_process_is_as_before(monkeypatch):
         assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
         raise KeyError
     assert settings() == before and before[:3] == (False, False, True)
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"  # a process reads it once
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
+    with devices.repeatable("cuda:1"):
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":16:8"
 
 
 def test_a_run_on_a_cpu_changes_nothing(monkeypatch):
