@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from meta_latent.algorithms import registry
-from meta_latent.experiment.learning.starts import FROZEN_ENCODER, NEW_CORE, SCRATCH
 from meta_latent.experiment.settings import listing
+from meta_latent.experiment.settings.arms import FROZEN_ENCODER, NEW_CORE, SCRATCH
 from meta_latent.experiment.settings.schema import (
     DistractorConfig,
     ExperimentConfig,

@@ -6,10 +6,11 @@ import torch
 
 from meta_latent.algorithms.registry import Algorithm, Arm
 from meta_latent.errors import UserError
-from meta_latent.experiment.learning import cell_settings, starts
-from meta_latent.experiment.learning.starts import adaptation_of, functions_of, latent_parts, with_part
+from meta_latent.experiment.learning import cell_settings
+from meta_latent.experiment.learning.starts import functions_of, latent_parts, with_part
 from meta_latent.experiment.pretraining import logged_data, model_folder
 from meta_latent.experiment.settings import config, suites
+from meta_latent.experiment.settings.arms import adaptation_of, strays
 from meta_latent.experiment.settings.schema import ExperimentConfig
 from meta_latent.models.config import CoreConfig, EncoderConfig, ModelConfig
 from meta_latent.models.latent_state_model import LatentStateModel
@@ -160,8 +161,8 @@ def test_rewards_hold_for_imagined_states_where_proprioception_is_what_they_read
 def test_values_stray_where_a_run_says_so_and_the_settings_of_others_stay_as_they_were(toy, tmp_path):
     """Runs from before `transfer.epsilon` was there go on; learners of their own policy's data never stray."""
     experiment = toy.experiment(tmp_path, "transfer.epsilon=0.25")
-    assert starts.strays(experiment.transfer, Arm.parse("sac/scratch")) == 0.25
-    assert starts.strays(experiment.transfer, Arm.parse("ppo/scratch")) == 0
+    assert strays(experiment.transfer, Arm.parse("sac/scratch")) == 0.25
+    assert strays(experiment.transfer, Arm.parse("ppo/scratch")) == 0
     for given, arm, named in ((0.25, "sac/scratch", True), (0.0, "sac/scratch", False), (0.25, "ppo/scratch", False)):
         experiment = toy.experiment(tmp_path, f"transfer.epsilon={given}")
         assert ("epsilon" in cell_settings.narrowed(experiment, "goal", arm, 0, None)["transfer"]) == named

@@ -25,6 +25,7 @@ from meta_latent.experiment.runs.metrics import MetricLog
 from meta_latent.experiment.runs.resumable import Progress, Resumable, RunClock
 from meta_latent.experiment.runs.run_folder import RunFolder
 from meta_latent.experiment.runs.video import Film
+from meta_latent.experiment.settings.arms import strays
 from meta_latent.experiment.settings.schema import ExperimentConfig
 from meta_latent.experiment.settings.suites import BoundTarget
 from meta_latent.ops.learning_curve import threshold_index
@@ -92,7 +93,7 @@ class Learning:
         vectors = starts.task_vectors(tasks) if "task" in entry.sees else torch.zeros(len(tasks), 0)
         noise = Noise(self.target.distribution.action_space.shape[0], experiment.random)
         warmup = config.warmup_of(self.target.name) if entry.warmup else 0
-        epsilon = starts.strays(config, self.arm)
+        epsilon = strays(config, self.arm)
         settings = CollectorConfig(entry.sees, vectors, warmup, config.head_share, config.side_by_side, epsilon)
         return Collector(self.target, self.seed, settings, noise)
 

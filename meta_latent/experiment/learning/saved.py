@@ -12,6 +12,7 @@ from meta_latent.experiment.learning import cell_settings, cells, starts
 from meta_latent.experiment.pretraining import model_folder, pretrain
 from meta_latent.experiment.runs import checkpoint
 from meta_latent.experiment.runs.run_folder import CHECKPOINT, CONFIG, read_record, refuse_difference
+from meta_latent.experiment.runs.stored_cell import experiment_of
 from meta_latent.experiment.settings import config
 from meta_latent.experiment.settings.schema import ExperimentConfig
 from meta_latent.experiment.settings.suites import BoundTarget, bind_target
@@ -102,7 +103,7 @@ def of_folder(folder: Path | str, device: str = "cpu") -> SavedCell:
     if not is_saved(folder):
         raise UserError(f"{folder} holds no saved agent yet: its run has made no checkpoint")
     stored = config.read_yaml(folder / CONFIG)
-    experiment, arm = cell_settings.experiment_of(stored, device), Arm.parse(stored["arm"])
+    experiment, arm = experiment_of(stored, device), Arm.parse(stored["arm"])
     pretrained = None
     if arm.needs_model:
         named = read_record(folder).get("pretrained")

@@ -28,18 +28,15 @@ from meta_latent.data.latents import LatentCache
 from meta_latent.data.source import SourceData
 from meta_latent.errors import UserError
 from meta_latent.experiment.pretraining import model_folder, source_data, source_policy
-from meta_latent.experiment.settings.schema import ExperimentConfig, TransferConfig
+from meta_latent.experiment.settings.arms import adaptation_of
+from meta_latent.experiment.settings.schema import ExperimentConfig
 from meta_latent.experiment.settings.suites import BoundTarget
 from meta_latent.models.latent_state_model import PIXELS, LatentStateModel
 from meta_latent.models.learner import ModelLearner
-from meta_latent.policies.latent_agent import AdaptationConfig, LatentParts
+from meta_latent.policies.latent_agent import LatentParts
 from meta_latent.protocols import Agent
 from meta_latent.rng import derive, seeded_construction
 from meta_latent.types import Spec
-
-SCRATCH = AdaptationConfig(joint=1.0, transition=1.0, first_joint=300, first_transition=600, transition_scale=1.0)
-FROZEN_ENCODER = AdaptationConfig()
-NEW_CORE = AdaptationConfig(filter=0.3, first_filter=500)
 
 
 def build(experiment: ExperimentConfig, target: BoundTarget, arm: Arm, seed: int, pretrained: Path | None) -> Agent:
@@ -126,19 +123,6 @@ def with_part(model: LatentStateModel, part: str) -> LatentStateModel:
     taken = {k: v for k, v in model.state_dict().items() if k.startswith(PIXELS) == (part == "encoder")}
     new.load_state_dict(taken, strict=False)
     return new
-
-
-def strays(transfer: TransferConfig, arm: Arm) -> float:
-    """`transfer.epsilon` of an arm: 0 for those that learn from their own policy's actions alone."""
-    return transfer.epsilon if arm.entry.warmup else 0.0
-
-
-def adaptation_of(experiment: ExperimentConfig, arm: Arm) -> AdaptationConfig:
-    """How the model of `arm` keeps learning: the most specific of `transfer.adaptation`, else the start's own."""
-    own, start = experiment.transfer.adaptation, arm.start.removesuffix("+data")
-    everything = arm.from_scratch or start == "sequence"
-    default = SCRATCH if everything else NEW_CORE if start == "encoder" else FROZEN_ENCODER
-    return own.get(str(arm), own.get(start, default))
 
 
 def task_vectors(tasks) -> torch.Tensor:

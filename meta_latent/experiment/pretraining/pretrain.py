@@ -12,9 +12,9 @@ from meta_latent.experiment.runs import run_folder
 from meta_latent.experiment.runs.devices import repeatable
 from meta_latent.experiment.runs.interrupts import deferred
 from meta_latent.experiment.runs.run_folder import RunFolder, read_record
-from meta_latent.experiment.settings import config, experiments
+from meta_latent.experiment.runs.stored_pretraining import completed, narrowed
+from meta_latent.experiment.settings import experiments
 from meta_latent.experiment.settings.schema import ExperimentConfig
-from meta_latent.experiment.settings.structure import plain
 from meta_latent.experiment.settings.suites import BoundTask, bind_source, common_spec
 from meta_latent.types import Spec
 from task_suites import SuiteError
@@ -55,28 +55,6 @@ def settings_of(narrow: dict) -> str:
 def checksum_of(stored: dict) -> str:
     """`settings_of` the settings in a pretraining's folder."""
     return settings_of(completed(stored))
-
-
-def completed(stored: dict) -> dict:
-    """`stored`, the settings in a pretraining's folder, with the keys that were added since, at their defaults; as it
-    is where this version cannot read it.
-    """
-    try:  # it depends on no import: a file that names some is to run nothing
-        return run_folder.filled_in(stored, narrowed(config.load(ExperimentConfig, [stored | {"imports": []}])))
-    except UserError:
-        return stored
-
-
-def narrowed(experiment: ExperimentConfig) -> dict:
-    """The part of the configuration that pretraining depends on."""
-    whole = config.to_dict(experiment)
-    keys = ("name", "seed", "device", "suite", "random", "model", "learner", "pretrain")
-    narrow = {key: whole[key] for key in keys}
-    played = [{k: v for k, v in source.items() if k != "data" or v} for source in whole["pretrain"]["sources"]]
-    narrow["pretrain"] = {**whole["pretrain"], "sources": played}
-    if experiment.pretrain.policy_updates:
-        narrow["algorithms"] = {"ivg": plain(experiment.settings_of("ivg"))}
-    return narrow
 
 
 def checked(experiment: ExperimentConfig) -> tuple[list[BoundTask], Spec]:

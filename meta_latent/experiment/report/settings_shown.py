@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from meta_latent.errors import UserError
-from meta_latent.experiment.learning import cell_settings
-from meta_latent.experiment.pretraining import pretrain
 from meta_latent.experiment.report.arms import split
 from meta_latent.experiment.report.sources import Cell, Run
+from meta_latent.experiment.runs import stored_cell, stored_pretraining
 from meta_latent.experiment.runs.run_folder import CONFIG
 from meta_latent.experiment.settings import config
 from meta_latent.experiment.settings.experiments import FILE
@@ -33,13 +32,13 @@ def of_cell(folder: Path) -> dict[str, Any]:
     """`stored` of a cell, as this version would write it: keys that were added since are at their defaults. Unchanged
     where this version cannot read it, as where its own algorithm was not imported.
     """
-    return cell_settings.completed(stored(folder))
+    return stored_cell.completed(stored(folder))
 
 
 def of_pretraining(folder: Path) -> dict[str, Any]:
     """The same of a pretraining; {} stays {}."""
     found = stored(folder)
-    return pretrain.completed(found) if found else found
+    return stored_pretraining.completed(found) if found else found
 
 
 def planned(folder: Path) -> tuple[dict[str, list[str]], list[str]]:
