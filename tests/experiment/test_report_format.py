@@ -191,11 +191,11 @@ def test_training_metrics_reach_the_page_with_their_meaning(tmp_path):
     assert text.count('aria-label="Training metric') == 2
 
 
-def held(root, arm, at, seeds=3, **facts):
+def held(root, arm, at, seeds=3, target="t", **facts):
     """Runs that hold 0.8 from their evaluation at ``at`` steps on, the first one at 100."""
     rows = [(steps, 0.9 if steps >= at else 0.1) for steps in range(100, 1001, 100)]
     for seed in range(seeds):
-        write_cell(root, "t", arm, seed, rows, facts=new_facts, **facts)
+        write_cell(root, target, arm, seed, rows, facts=new_facts, **facts)
 
 
 def test_a_threshold_that_the_first_evaluation_holds_makes_bounds(tmp_path):
@@ -215,6 +215,16 @@ def test_a_threshold_that_the_first_evaluation_holds_makes_bounds(tmp_path):
     assert "≤ 100 [0, 100] 3 / 3 3 at the first evaluation" in text and "after 100" not in text
     assert "a/pretrained was there at or before 100 environment steps, the first evaluation" in text
     assert "t, a/pretrained: 3 of 3 runs held the threshold 0.8 at the first evaluation; how much earlier" in text
+
+
+def test_of_several_targets_those_held_from_the_first_evaluation_on_are_named(tmp_path):
+    for target, at in (("near", 100), ("far", 200)):
+        held(tmp_path, "a/pretrained", at, target=target, compared_with="a/scratch")
+        held(tmp_path, "a/scratch", 600, target=target)
+    said = build(tmp_path, resamples=50)["lead"]
+    assert "than a/scratch on far and near" in said and said.endswith(
+        "; on near it held it from its first evaluation on."
+    )
 
 
 def test_where_the_base_is_there_at_its_first_evaluation_no_gain_is_known(tmp_path):

@@ -73,8 +73,9 @@ def _at_once(targets: dict[str, Any], arm: str, faster: Sequence[str]) -> str:
     """On which of the targets on which ``arm`` was faster its median run was there at its first evaluation."""
     medians = {n: targets[n]["arms"][arm]["medians"]["steps_to_thresholds"] for n in faster}
     found = [n for n in faster if _bounded(medians[n][level(targets[n]["thresholds"][0])])]
-    where = "" if len(targets) == 1 else f" on {listed(found)}"
-    return f", and held it from its first evaluation on{where}" if found else ""
+    if len(targets) == 1:
+        return ", and held it from its first evaluation on" * bool(found)
+    return f"; on {listed(found)} it held it from its first evaluation on" if found else ""
 
 
 def _bounded(median: Sequence[float | None]) -> bool:
