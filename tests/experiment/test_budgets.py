@@ -66,13 +66,19 @@ def test_a_target_can_name_its_own_arms():
      "at most 120 steps (90 asked for) in rounds of 40, an evaluation every 40,", [40, 80, 120]),
     ("trpo/scratch", 120, 80, "at most 120 steps in rounds of 40, an evaluation every 80,", [80, 120]),
 ])  # fmt: skip
-def test_a_run_says_what_will_happen(toy, tmp_path, capsys, arm, budget, interval, said, evaluated):
+def test_a_run_says_what_will_happen(toy, tmp_path, capsys, monkeypatch, arm, budget, interval, said, evaluated):
     """Data come in rounds of whole episodes, here of 10 steps each, and evaluations after rounds."""
-    folder = toy.transfer(
+    settings = (
         tmp_path, arm, f"transfer.budget_env_steps.default={budget}", "algorithms.trpo.steps_per_round=35",
         f"transfer.evaluation.interval_env_steps={interval}", "suite.episode_steps=10",
     )  # fmt: skip
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(transfer, "deferred", toy.StopAfter(0))
+        toy.transfer(*settings)
     assert f"{said} where no episode ends early; " in capsys.readouterr().out
+    folder = toy.transfer(*settings)
+    first = 40 if arm == "trpo/scratch" else 10
+    assert capsys.readouterr().out.startswith(f"goes on after {first} of {budget} steps\n")
     rows = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
     assert [row["env_steps"] for row in rows if row["kind"] == "evaluation"] == evaluated
     assert run_folder.read_record(folder)["env_steps"] == evaluated[-1]

@@ -1,6 +1,7 @@
 """Run folders of versions that knew fewer keys: the same runs where this command leaves those keys alone."""
 
 import copy
+import functools
 import json
 
 import pytest
@@ -162,12 +163,17 @@ def two_versions(root):
     return [read_run(root / name) for name in ("old", "new")]
 
 
-def test_a_scratch_arm_of_an_older_version_is_lent_to_a_newer_run(tmp_path):
+@pytest.mark.parametrize(
+    "other", [("algorithms", "ivg", "horizon"), ("model", "core", "hidden"), ("learner", "length")]
+)
+def test_a_scratch_arm_of_an_older_version_is_lent_to_a_newer_run(tmp_path, other):
     runs, draw = two_versions(tmp_path), Bootstrap(resamples=50)
     assert {p.pretraining_env_steps: p.ratio.value for p in gain_points(runs, draw)} == {900: 3, 100: 1.5}
     path = runs[1].cells[0].path / "config.yaml"
     newer = json.loads(path.read_text())
-    newer["algorithms"]["ivg"]["horizon"] += 1
+    *above, key = other
+    holds = functools.reduce(dict.__getitem__, above, newer)
+    holds[key] += 1
     path.write_text(json.dumps(newer))
     assert [p.pretraining_env_steps for p in gain_points(runs, draw)] == [900]
 

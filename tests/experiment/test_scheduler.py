@@ -211,7 +211,7 @@ def test_ctrl_c_lets_the_children_save_then_raises(tmp_path, kind):
             time.sleep(0.2)
             parent.send_signal(kind)
         assert parent.wait(timeout=20) == 130
-        assert "waiting for the running cells to save" in parent.stderr.read()
+        assert "waiting for 0, 1 to end what was begun" in parent.stderr.read()
     assert saved.read_text() == "saved saved "
 
 

@@ -63,8 +63,6 @@ class Learning:
         self.replay = self._replay(experiment)
         self.streams = Streams(derive(seed, "transfer", target.name))
         self.collector = self._collector(experiment)
-        if self.clock == "env_steps":
-            print(self._plan())
         self.evaluation = Evaluation(target, arm.entry, self.config.evaluation, self.config.side_by_side)
         self.thresholds = self.config.thresholds_of(target.name, self.evaluation.references is not None)
         self.log, self.averages = MetricLog(folder, axis=self.clock), Averages()
@@ -73,7 +71,10 @@ class Learning:
             "progress": self.progress, "averages": self.averages, "streams": self.streams, "agent": self.agent,
             "collector": self.collector, "replay": self.replay if self.clock == "env_steps" else None,
             "log": self.log})  # fmt: skip
-        self.saved.resume()
+        if self.saved.resume():
+            print(f"goes on after {self._now():,} of {self.budget:,} {self.clock.removeprefix('env_')}")
+        elif self.clock == "env_steps":
+            print(self._plan())
         self.timer = RunClock(self.progress)
 
     def _replay(self, experiment: ExperimentConfig) -> SequenceReplay:

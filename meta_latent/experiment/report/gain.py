@@ -61,7 +61,7 @@ def _terms(cell: Cell) -> tuple:
     be compared.
     """
     kept = settings_shown.of_cell(cell.path)
-    settings = {key: kept.get(key) for key in ("task", "suite", "random", "algorithms")}
+    settings = {key: kept.get(key) for key in ("task", "suite", "random", "model", "learner", "algorithms")}
     of_arm = ("budget_env_steps", "adaptation")
     settings |= {k: v for k, v in settings_shown.mapping(kept.get("transfer")).items() if k not in of_arm}
     facts = [cell.clock, cell.thresholds, *(cell.facts.get(key) for key in ("floor", "reference"))]

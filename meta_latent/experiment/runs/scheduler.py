@@ -106,7 +106,10 @@ def run_cells(
                 pool.collect()
             display.show(pool.running, len(pool.outcome), "")
         except KeyboardInterrupt:
-            interrupts.say("interrupted: waiting for the running cells to save (Ctrl-C again kills them)")
+            names = [item.cell.name for item in pool.running]
+            more = f" and {len(names) - 4} more" * (len(names) > 4)
+            interrupts.say(f"interrupted: waiting for {', '.join(names[:4])}{more} to end what was begun, an update or "
+                           "an evaluation, and to save (Ctrl-C again kills them)")  # fmt: skip
             pool.interrupt()
             pool.settle_interrupted()
             raise
