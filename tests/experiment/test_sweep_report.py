@@ -211,4 +211,6 @@ def test_an_arm_whose_runs_are_all_unfinished_is_told_of(tmp_path):
     write_cell(tmp_path / "horizon_3,seed_0", "goal", "sac/scratch", 0, rows(0.5), facts=new_facts, status="running")
     found = sweep_report.build(tmp_path)
     assert "sac/scratch" not in found["groups"]["horizon_3"]["arms"]
-    assert "horizon_3, sac/scratch: all of its 1 runs are unfinished." in found["warnings"]
+    told = "horizon_3, sac/scratch: its 1 run is unfinished."
+    assert told in found["warnings"]
+    assert "<summary>1 warning</summary>" in sweep_report.render(tmp_path, found | {"warnings": [told]})

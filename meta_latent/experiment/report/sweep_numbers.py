@@ -70,7 +70,8 @@ def group_numbers(group: Group, draw: Bootstrap, at: np.ndarray, warnings: list[
         own = [cell for cell in begun if not cell.curve.unfinished]
         if not own:
             if begun:
-                warnings.append(f"{group.name}, {arm}: all of its {len(begun)} runs are unfinished.")
+                are = "its 1 run is" if len(begun) == 1 else f"all of its {len(begun)} runs are"
+                warnings.append(f"{group.name}, {arm}: {are} unfinished.")
             continue
         tasks, seen = tasks_of(own), by_target(begun)
         targets = {name: _target(name, cells, seen[name], draw, (group.name, arm))
