@@ -18,15 +18,26 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from meta_latent.errors import UserError
-from meta_latent.experiment.report import drawing, saved
+from meta_latent.experiment.report.figures import drawing
+from meta_latent.experiment.report.figures.pictures import MOST_TOGETHER, curves_png, time_rows
+from meta_latent.experiment.report.figures.time_figures import times_to_threshold
 from meta_latent.experiment.report.gain import GAIN
-from meta_latent.experiment.report.numbers import level
-from meta_latent.experiment.report.pictures import MOST_TOGETHER, curves_png, time_rows
-from meta_latent.experiment.report.sources import Run, read_run
-from meta_latent.experiment.report.summary import summary
-from meta_latent.experiment.report.tables import time_unit
-from meta_latent.experiment.report.text import SECONDS, Unit, command, count, interval, median, percent, score, times
-from meta_latent.experiment.report.time_figures import times_to_threshold
+from meta_latent.experiment.report.page.tables import time_unit
+from meta_latent.experiment.report.reading.sources import Run, read_run
+from meta_latent.experiment.report.statistics import saved
+from meta_latent.experiment.report.statistics.numbers import level
+from meta_latent.experiment.report.words.summary import summary
+from meta_latent.experiment.report.words.text import (
+    SECONDS,
+    Unit,
+    command,
+    count,
+    interval,
+    median,
+    percent,
+    score,
+    times,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"

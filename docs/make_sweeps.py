@@ -18,8 +18,8 @@ from PIL import Image
 
 from meta_latent.errors import UserError
 from meta_latent.experiment.report import sweep_report
-from meta_latent.experiment.report.sources import read_run
-from meta_latent.experiment.report.text import count, interval, median, percent, score, threshold
+from meta_latent.experiment.report.reading.sources import read_run
+from meta_latent.experiment.report.words.text import count, interval, median, percent, score, threshold
 
 DOCS = Path(__file__).resolve().parent
 PAGES = sorted([*DOCS.glob("*.md"), RESULTS])

@@ -24,9 +24,17 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from meta_latent.algorithms.registry import Arm
-from meta_latent.experiment.report.adaptations import moments
-from meta_latent.experiment.report.drawing import MUTED, STYLES, assign_styles, logarithmic, save_png, short, styled
-from meta_latent.experiment.report.sources import Cell, read_run
+from meta_latent.experiment.report.figures.drawing import (
+    MUTED,
+    STYLES,
+    assign_styles,
+    logarithmic,
+    save_png,
+    short,
+    styled,
+)
+from meta_latent.experiment.report.reading.adaptations import moments
+from meta_latent.experiment.report.reading.sources import Cell, read_run
 
 DOCS = Path(__file__).resolve().parent
 RESULTS = DOCS / "results"

@@ -25,6 +25,8 @@ FLOORS = (
 # Rooms of meta_latent.experiment, lowest first: each may import itself and what stands before it.
 ROOMS = ("settings", "runs", "report", "pretraining", "learning", "commands")
 ONLY = {("pretraining", "report"): "figures"}
+REPORT = ("reading", "statistics", "words", "figures", "page")
+"""Rooms of the report, lowest first, by the same rule; what builds reports stands beside them and imports all."""
 SHARED = {"algorithms": "registry"}
 """The one file of a room that its other files, and settings, may import."""
 FORBIDDEN_NAMES = {"utils", "util", "common", "helpers", "helper", "misc"}
@@ -116,6 +118,18 @@ def experiment_rooms(root: Path) -> list[str]:
                 problems.append(f"{path} imports {name}")
             elif rest.split(".")[0] != ONLY.get((parts[0], room), rest.split(".")[0]):
                 problems.append(f"{path} imports {name}: of {room} only {ONLY[parts[0], room]}")
+    return problems
+
+
+def report_rooms(root: Path) -> list[str]:
+    """Breaches of the order of the report's rooms."""
+    problems, start = [], "meta_latent.experiment.report."
+    for path, text in sources(root, *(f"meta_latent/experiment/report/{room}" for room in REPORT)):
+        mine = REPORT.index(path.split("/")[3])
+        for name in imports(without_type_checking(text), path):
+            room = name.removeprefix(start).partition(".")[0]
+            if name.startswith(start) and room not in REPORT[: mine + 1]:
+                problems.append(f"{path} imports {name}")
     return problems
 
 
@@ -212,8 +226,8 @@ def sizes(root: Path) -> list[str]:
 
 
 RULES = (
-    layering, experiment_rooms, circles, metaworld_files, forbidden_names, global_randomness, pickles, undocumented,
-    sizes,
+    layering, experiment_rooms, report_rooms, circles, metaworld_files, forbidden_names, global_randomness, pickles,
+    undocumented, sizes,
 )  # fmt: skip
 
 
@@ -245,6 +259,8 @@ BREACHES = [
     (experiment_rooms, "meta_latent/experiment/runs/a.py", "from meta_latent.experiment.learning import loop"),
     (experiment_rooms, "meta_latent/experiment/report/a.py", "from meta_latent.experiment.other import b"),
     (experiment_rooms, "meta_latent/experiment/pretraining/a.py", "from meta_latent.experiment.report import page"),
+    (report_rooms, "meta_latent/experiment/report/words/a.py", "from meta_latent.experiment.report.page import b"),
+    (report_rooms, "meta_latent/experiment/report/words/a.py", "from meta_latent.experiment.report import build"),
     (circles, "meta_latent/data/a.py", "import meta_latent.data.b"),
     (circles, "meta_latent/data/a.py", "def f():\n    from meta_latent.data import b"),
     (layering, "meta_latent/experiment/a.py", "import meta_latent.extras"),

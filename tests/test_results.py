@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from meta_latent.errors import UserError
-from meta_latent.experiment.report import saved
 from meta_latent.experiment.report.build import build
+from meta_latent.experiment.report.statistics import saved
 from meta_latent.experiment.settings import experiments
 from meta_latent.experiment.settings.schema import ExperimentConfig
 from meta_latent.experiment.settings.suites import bind_source, bind_target

@@ -6,7 +6,7 @@ from pathlib import Path
 import docs_scripts
 import pytest
 
-from meta_latent.experiment.report import drawing
+from meta_latent.experiment.report.figures import drawing
 
 ROOT = Path(__file__).resolve().parent.parent
 WORDS = "before adapting | after step 1 | after step 2"

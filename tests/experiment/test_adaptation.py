@@ -17,7 +17,8 @@ from meta_latent.experiment.commands.adapt import AdaptConfig, FolderConfig, Res
 from meta_latent.experiment.commands.evaluate import EvaluateConfig
 from meta_latent.experiment.learning import adaptation
 from meta_latent.experiment.learning.adaptation import Cleared
-from meta_latent.experiment.report import adaptations, trial_figures
+from meta_latent.experiment.report.figures import trial_figures
+from meta_latent.experiment.report.reading import adaptations
 from meta_latent.experiment.runs import run_folder
 from meta_latent.experiment.settings import structure
 from meta_latent.experiment.settings.schema import ExperimentConfig

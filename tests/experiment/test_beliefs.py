@@ -16,8 +16,9 @@ from meta_latent.data.collect import Noise, NoiseConfig, Played, play
 from meta_latent.experiment.learning import beliefs as learning
 from meta_latent.experiment.learning.beliefs import Workspace, believed, chosen_tasks, visited
 from meta_latent.experiment.learning.evaluation import Evaluation
-from meta_latent.experiment.report import belief_figures, beliefs, trial_figures
-from meta_latent.experiment.report.beliefs import Belief, Facts, moments
+from meta_latent.experiment.report.figures import belief_figures, trial_figures
+from meta_latent.experiment.report.reading import beliefs
+from meta_latent.experiment.report.reading.beliefs import Belief, Facts, moments
 from meta_latent.experiment.settings import config
 from meta_latent.experiment.settings.schema import EvaluationConfig, ExperimentConfig
 from meta_latent.experiment.settings.suites import bind_target

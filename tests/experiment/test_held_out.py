@@ -16,7 +16,7 @@ from meta_latent.experiment.pretraining.model_folder import load, read_card
 from meta_latent.experiment.pretraining.source_rewards import SourceRewards
 from meta_latent.experiment.pretraining.sources import SourceCollector
 from meta_latent.experiment.pretraining.stages import Pretraining
-from meta_latent.experiment.report.held_out_words import MEASURES
+from meta_latent.experiment.report.words.held_out_words import MEASURES
 from meta_latent.experiment.runs import checkpoint
 from meta_latent.experiment.runs.run_folder import RunFolder
 from meta_latent.experiment.settings.suites import BoundTask, bind, common_spec

@@ -21,7 +21,9 @@ import torch
 from meta_latent import cli, files
 from meta_latent.errors import RunError, UserError, visible
 from meta_latent.experiment.pretraining import logged_data, source_data
-from meta_latent.experiment.report import beliefs, records, saved, settings_shown, sweep_report
+from meta_latent.experiment.report import sweep_report
+from meta_latent.experiment.report.reading import beliefs, records, settings_shown
+from meta_latent.experiment.report.statistics import saved
 from meta_latent.experiment.runs import checkpoint, metrics, run_folder
 from meta_latent.experiment.runs.ledger import Ledger
 from meta_latent.experiment.runs.processes import Cell, LocalProcess, Output

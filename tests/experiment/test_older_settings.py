@@ -10,10 +10,10 @@ from fabricated_runs import ramp, write_cell, write_pretraining
 from meta_latent.errors import UserError
 from meta_latent.experiment.learning import cell_settings, cells, selected, sweep_plan
 from meta_latent.experiment.pretraining import pretrain
-from meta_latent.experiment.report import settings_shown
 from meta_latent.experiment.report.gain import gain_points
-from meta_latent.experiment.report.numbers import Bootstrap
-from meta_latent.experiment.report.sources import read_run
+from meta_latent.experiment.report.reading import settings_shown
+from meta_latent.experiment.report.reading.sources import read_run
+from meta_latent.experiment.report.statistics.numbers import Bootstrap
 from meta_latent.experiment.runs.run_folder import RunFolder, filled_in, settings_sha256
 from meta_latent.experiment.settings import config, experiments, sweep
 from meta_latent.experiment.settings.schema import ExperimentConfig

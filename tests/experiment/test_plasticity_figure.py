@@ -3,8 +3,8 @@
 import pytest
 from fabricated_runs import new_facts, ramp, write_cell
 
-from meta_latent.experiment.report import drawing, plasticity
 from meta_latent.experiment.report.build import build
+from meta_latent.experiment.report.figures import drawing, plasticity
 
 BOTH = {"disagreement": {"values": [[4.0, 2.0, None], [2.0, 2.0, 1.0]]},
         "plasticity": {"values": [[0.0, 1.0, 5.0], [2.0, 1.0, 5.0]]}}  # fmt: skip

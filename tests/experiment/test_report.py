@@ -14,13 +14,14 @@ from fabricated_runs import ramp, write_cell, write_pretraining
 
 from meta_latent.errors import UserError
 from meta_latent.experiment.commands import report
-from meta_latent.experiment.report import figures, lead, media
-from meta_latent.experiment.report.analysis import analyse
 from meta_latent.experiment.report.build import build
+from meta_latent.experiment.report.figures import curve_figures, media
 from meta_latent.experiment.report.gain import gain_points
-from meta_latent.experiment.report.numbers import Bootstrap
-from meta_latent.experiment.report.sources import read_run
-from meta_latent.experiment.report.summary import summary
+from meta_latent.experiment.report.reading.sources import read_run
+from meta_latent.experiment.report.statistics.analysis import analyse
+from meta_latent.experiment.report.statistics.numbers import Bootstrap
+from meta_latent.experiment.report.words import lead
+from meta_latent.experiment.report.words.summary import summary
 from meta_latent.experiment.runs import video
 
 
@@ -260,7 +261,7 @@ def test_target_names_with_slashes_and_pretraining_alone(tmp_path):
     assert list(result["targets"]) == ["tabletop/push"] and result["targets"]["tabletop/push"]["threshold"] is None
     folder = write_pretraining(tmp_path / "b")
     frames = np.zeros((3, 8, 8, 3), np.uint8)
-    figures.strips(folder / "images" / "imagined_vs_real.png", frames, frames)
+    curve_figures.strips(folder / "images" / "imagined_vs_real.png", frames, frames)
     build(tmp_path / "b")
     assert "data:image/png;base64," in (tmp_path / "b" / "report.html").read_text()
 
@@ -375,8 +376,8 @@ def test_a_run_without_scratch_is_compared_with_that_of_another_run(tmp_path):
 def test_no_figure_of_a_target_is_built_twice(tmp_path, monkeypatch):
     for seed in range(2):
         write_cell(tmp_path, "steady", "ivg/pretrained", seed, ramp(250))
-    drawn, draw = [], figures.learning_curves
-    monkeypatch.setattr(figures, "learning_curves", lambda *given: drawn.append(given[2]) or draw(*given))
+    drawn, draw = [], curve_figures.learning_curves
+    monkeypatch.setattr(curve_figures, "learning_curves", lambda *given: drawn.append(given[2]) or draw(*given))
     build(tmp_path, resamples=20)
     assert [(frame.unit, frame.ylabel) for frame in drawn] == [
         ("env_steps", "normalised score"), ("seconds", "normalised score"), ("env_steps", "success")

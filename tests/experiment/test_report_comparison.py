@@ -10,8 +10,10 @@ from test_report_page import Elements, keep_settings, words
 
 from meta_latent.errors import UserError
 from meta_latent.experiment.commands import report
-from meta_latent.experiment.report import comparison, drawing, settings_shown
-from meta_latent.experiment.report.sources import read_run
+from meta_latent.experiment.report import comparison
+from meta_latent.experiment.report.figures import drawing
+from meta_latent.experiment.report.reading import settings_shown
+from meta_latent.experiment.report.reading.sources import read_run
 
 PRESETS = sorted((Path(__file__).resolve().parents[2] / "configs" / "experiment").glob("*.yaml"))
 

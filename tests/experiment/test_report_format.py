@@ -9,12 +9,12 @@ import re
 import pytest
 from fabricated_runs import new_facts, ramp, write_cell, write_pretraining
 
-from meta_latent.experiment.report import lead
-from meta_latent.experiment.report.analysis import analyse
 from meta_latent.experiment.report.build import build
-from meta_latent.experiment.report.numbers import Bootstrap
-from meta_latent.experiment.report.sources import read_run
-from meta_latent.experiment.report.summary import summary
+from meta_latent.experiment.report.reading.sources import read_run
+from meta_latent.experiment.report.statistics.analysis import analyse
+from meta_latent.experiment.report.statistics.numbers import Bootstrap
+from meta_latent.experiment.report.words import lead
+from meta_latent.experiment.report.words.summary import summary
 
 
 def numbers(root, thresholds=()):

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from meta_latent.experiment.report import analysis, arms, text
-from meta_latent.experiment.report.numbers import level
-from meta_latent.experiment.report.sources import Cell
+from meta_latent.experiment.report.reading import arms
+from meta_latent.experiment.report.reading.sources import Cell
+from meta_latent.experiment.report.statistics import analysis
+from meta_latent.experiment.report.statistics.numbers import level
+from meta_latent.experiment.report.words import text
 
 
 def cells(*names, **compared_with):

@@ -19,10 +19,12 @@ from PIL import Image
 
 import task_suites
 from meta_latent import cli
-from meta_latent.experiment.report import drawing, held_out_words, lead, media, settings_shown, text, told_tasks
 from meta_latent.experiment.report.build import build
-from meta_latent.experiment.report.sources import read_run
-from meta_latent.experiment.report.warning_groups import grouped
+from meta_latent.experiment.report.figures import drawing, media
+from meta_latent.experiment.report.reading import settings_shown
+from meta_latent.experiment.report.reading.sources import read_run
+from meta_latent.experiment.report.words import held_out_words, lead, text, told_tasks
+from meta_latent.experiment.report.words.warning_groups import grouped
 
 ARMS = ("ivg/pretrained", "ivg/scratch", "sac/scratch", "meld/scratch", "rl2/scratch")
 LARGEST_PAGE = 3_000_000

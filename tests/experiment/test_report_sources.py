@@ -14,12 +14,12 @@ from fabricated_runs import new_facts, ramp, write_cell, write_pretraining
 from meta_latent import files
 from meta_latent.errors import RunError, UserError
 from meta_latent.experiment.commands import report
-from meta_latent.experiment.report import pictures
-from meta_latent.experiment.report.analysis import analyse
 from meta_latent.experiment.report.build import build
+from meta_latent.experiment.report.figures import pictures
 from meta_latent.experiment.report.gain import gain_points, write_gain
-from meta_latent.experiment.report.numbers import Bootstrap
-from meta_latent.experiment.report.sources import read_run
+from meta_latent.experiment.report.reading.sources import read_run
+from meta_latent.experiment.report.statistics.analysis import analyse
+from meta_latent.experiment.report.statistics.numbers import Bootstrap
 
 
 def numbers(root):

@@ -8,7 +8,8 @@ from fabricated_runs import new_facts, write_cell
 
 from meta_latent import cli
 from meta_latent.errors import UserError
-from meta_latent.experiment.report import sweep_report, time_figures
+from meta_latent.experiment.report import sweep_report
+from meta_latent.experiment.report.figures import time_figures
 from meta_latent.ops import learning_speed as ls
 
 SCORES = {("horizon_3", 0): (0.9, 0.8), ("horizon_3", 1): (0.5, 0.6), ("horizon_5", 0): (0.3, 0.2),

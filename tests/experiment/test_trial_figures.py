@@ -4,8 +4,9 @@ import json
 
 import numpy as np
 
-from meta_latent.experiment.report import adaptations, drawing, trial_figures
-from meta_latent.experiment.report.numbers import Bootstrap
+from meta_latent.experiment.report.figures import drawing, trial_figures
+from meta_latent.experiment.report.reading import adaptations
+from meta_latent.experiment.report.statistics.numbers import Bootstrap
 
 
 def adaptation(episodes=3, learned=2, seeds=2, tasks=2, steps=(2, 3, 3), cleared=True, **arm):

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from fabricated_runs import ramp, write_cell
 
-from meta_latent.experiment.report import lead
 from meta_latent.experiment.report.build import build
-from meta_latent.experiment.report.pictures import time_rows
-from meta_latent.experiment.report.summary import standing
+from meta_latent.experiment.report.figures.pictures import time_rows
+from meta_latent.experiment.report.words import lead
+from meta_latent.experiment.report.words.summary import standing
 from meta_latent.ops import learning_speed as ls
 from meta_latent.ops import survival
 

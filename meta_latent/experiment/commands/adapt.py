@@ -20,9 +20,10 @@ from meta_latent.errors import counted
 from meta_latent.experiment.learning import adaptation, selected
 from meta_latent.experiment.learning.adaptation import AdaptOptions
 from meta_latent.experiment.learning.selected import Selected
-from meta_latent.experiment.report import adaptations, drawing, trial_figures
-from meta_latent.experiment.report.numbers import Bootstrap
-from meta_latent.experiment.report.pictures import slug
+from meta_latent.experiment.report.figures import drawing, trial_figures
+from meta_latent.experiment.report.figures.pictures import slug
+from meta_latent.experiment.report.reading import adaptations
+from meta_latent.experiment.report.statistics.numbers import Bootstrap
 from meta_latent.experiment.runs import run_folder
 from meta_latent.experiment.settings import config, names
 from meta_latent.experiment.settings.schema import ExperimentConfig

@@ -10,13 +10,14 @@ from typing import Any
 
 from meta_latent import files
 from meta_latent.errors import UserError, visible
-from meta_latent.experiment.report import comparison, sweep_report, told_tasks
+from meta_latent.experiment.report import comparison, sweep_report
 from meta_latent.experiment.report.build import build
 from meta_latent.experiment.report.gain import gain_points, write_gain
-from meta_latent.experiment.report.numbers import Bootstrap
-from meta_latent.experiment.report.records import number
-from meta_latent.experiment.report.sources import holds_runs, read_run
-from meta_latent.experiment.report.summary import summary
+from meta_latent.experiment.report.reading.records import number
+from meta_latent.experiment.report.reading.sources import holds_runs, read_run
+from meta_latent.experiment.report.statistics.numbers import Bootstrap
+from meta_latent.experiment.report.words import told_tasks
+from meta_latent.experiment.report.words.summary import summary
 from meta_latent.experiment.settings import config
 from meta_latent.experiment.settings.schema import ExperimentConfig
 from meta_latent.ops import learning_speed as ls

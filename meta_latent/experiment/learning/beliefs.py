@@ -19,8 +19,9 @@ from meta_latent.data.collect import Noise, NoiseConfig, Played, Scripted, play
 from meta_latent.experiment.learning.evaluation import Evaluation
 from meta_latent.experiment.learning.inspection import replay_of
 from meta_latent.experiment.learning.saved import SavedCell
-from meta_latent.experiment.report import belief_figures, beliefs, drawing
-from meta_latent.experiment.report.beliefs import Belief, Facts
+from meta_latent.experiment.report.figures import belief_figures, drawing
+from meta_latent.experiment.report.reading import beliefs
+from meta_latent.experiment.report.reading.beliefs import Belief, Facts
 from meta_latent.experiment.runs.video import Film, write_mp4
 from meta_latent.experiment.settings.suites import BoundTarget
 from meta_latent.protocols import Agent

@@ -20,6 +20,7 @@ from meta_latent.experiment.learning.starts import task_vectors
 from meta_latent.experiment.runs.video import Film
 from meta_latent.experiment.settings.schema import EvaluationConfig
 from meta_latent.experiment.settings.suites import BoundTarget
+from meta_latent.ops.scores import scores
 from meta_latent.protocols import Agent
 from meta_latent.rng import Streams, derive
 from meta_latent.types import Spec
@@ -39,7 +40,7 @@ class Score:
 
     Attributes:
         raw_return, success: means over tasks and trials; success is the share of episodes that end solved.
-        score: normalised per test task, then averaged; the raw return where tasks have no references.
+        score: mean of what `ops.scores` makes of returns; the raw return where tasks have no references.
         returns_by_episode, success_by_episode: (E,) the same per episode of the trial.
         score_by_task: (N,) for targets of many tasks.
         inspected: what the agent says of these trials: name -> a number per observation; {} where nothing is asked.
@@ -161,11 +162,8 @@ class Evaluation:
             return alone.play(agent, watch, keep)
 
     def normalised(self, returns: np.ndarray) -> np.ndarray:
-        """(N, ...) raw returns on the scale on which 0 is each task's floor and 1 its reference."""
-        if self.references is None:
-            return returns
-        floor, reference = np.array(self.references).T.reshape(2, -1, *[1] * (returns.ndim - 1))
-        return (returns - floor) / (reference - floor)
+        """(N, ...) raw returns as scores, see `ops.scores`; as they are where tasks have no references."""
+        return returns if self.references is None else scores(returns, *np.array(self.references).T)
 
     def close(self) -> None:
         """Close the environments."""

@@ -18,7 +18,7 @@ from meta_latent.errors import RunError, UserError, counted, visible
 from meta_latent.experiment.learning import cells, sweep_plan
 from meta_latent.experiment.learning.sweep_plan import PRETRAINING, Finished, Planned
 from meta_latent.experiment.report import sweep_report
-from meta_latent.experiment.report.text import duration
+from meta_latent.experiment.report.words.text import duration
 from meta_latent.experiment.runs import ray_executor, run_folder
 from meta_latent.experiment.runs.ledger import Ledger
 from meta_latent.experiment.runs.processes import LocalProcess

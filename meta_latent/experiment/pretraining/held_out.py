@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from meta_latent.data.latents import embed_episode
-from meta_latent.experiment.report import figures
+from meta_latent.experiment.report.figures import curve_figures
 from meta_latent.models.losses import one_step
 from meta_latent.ops.imagination import imagine
 
@@ -158,5 +158,5 @@ def draw_strips(model, replay, episode: int, folder: Path, start: int = 3, horiz
     for camera, images in decoded.items():
         real = np.array(replay.read(episode)[f"image_{camera}"][start : start + horizon + 1])
         imagined = (images.add(0.5).clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-        paths.append(figures.strips(folder / f"imagined_vs_real_{camera}_{episode}.png", real, imagined))
+        paths.append(curve_figures.strips(folder / f"imagined_vs_real_{camera}_{episode}.png", real, imagined))
     return paths

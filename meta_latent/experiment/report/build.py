@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from meta_latent.errors import UserError
-from meta_latent.experiment.report import evaluations, lead, page, told_tasks
-from meta_latent.experiment.report.analysis import analyse
-from meta_latent.experiment.report.numbers import Bootstrap
-from meta_latent.experiment.report.sources import read_run
-from meta_latent.experiment.report.summary import summary
+from meta_latent.experiment.report.page import evaluations, page
+from meta_latent.experiment.report.reading.sources import read_run
+from meta_latent.experiment.report.statistics.analysis import analyse
+from meta_latent.experiment.report.statistics.numbers import Bootstrap
+from meta_latent.experiment.report.words import lead, told_tasks
+from meta_latent.experiment.report.words.summary import summary
 from meta_latent.files import atomic_write_bytes, indented_json, refuse_links
 from meta_latent.ops import learning_speed as ls
 

@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from meta_latent.errors import UserError
-from meta_latent.experiment.report import drawing, figures, lead, media, provenance, settings_shown, tables, text
-from meta_latent.experiment.report.analysis import analyse, plain
+from meta_latent.experiment.report.figures import curve_figures, drawing, media
+from meta_latent.experiment.report.figures.pictures import score_name, slug
 from meta_latent.experiment.report.gain import MEANING
-from meta_latent.experiment.report.numbers import Bootstrap, claim, level, success_curves
-from meta_latent.experiment.report.pictures import score_name, slug
-from meta_latent.experiment.report.sources import Cell, Run
-from meta_latent.experiment.report.summary import environment
-from meta_latent.experiment.report.text import NOTHING, count, interval, score
+from meta_latent.experiment.report.page import tables
+from meta_latent.experiment.report.reading import settings_shown
+from meta_latent.experiment.report.reading.sources import Cell, Run
+from meta_latent.experiment.report.statistics.analysis import analyse, plain
+from meta_latent.experiment.report.statistics.numbers import Bootstrap, claim, level, success_curves
+from meta_latent.experiment.report.words import lead, provenance, text
+from meta_latent.experiment.report.words.summary import environment
+from meta_latent.experiment.report.words.text import CLOCKS, NOTHING, count, interval, score
 from meta_latent.files import atomic_write_bytes
 from meta_latent.ops.learning_curve import Curve
 
@@ -118,7 +121,7 @@ def _target(found: Sequence[Side], name: str, draw: Bootstrap) -> dict[str, Any]
         for arm in arms
     ]
     return {
-        "name": name, "anchor": f"target-{slug(name)}", "clock": figures.CLOCKS[clock], "arms": rows,
+        "name": name, "anchor": f"target-{slug(name)}", "clock": CLOCKS[clock], "arms": rows,
         "unit": unit.name,
         "shared": any(len(group["rows"]) > 1 for group in rows),
         "paired": any("base" in entry for side in own for entry in side.arms(name).values()),
@@ -177,20 +180,20 @@ def _plots(
         drawn = [line for lines in groups.values() for line in lines]
         if not drawn:
             continue
-        frame = figures.frame_of(drawn, clock, title.lower(), title == "Score" and target["normalised"], marks)
+        frame = curve_figures.frame_of(drawn, clock, title.lower(), title == "Score" and target["normalised"], marks)
         if title == "Success":
             frame = dataclasses.replace(frame, limits=(-0.04, 1.04))
         panels = [
             {"arm": arm, "label": f"{title} of {arm} on {name} in {', '.join(line.name for line in lines)}",
              "svg": drawing.inline_svg(
-                 figures.learning_curves(lines, marks, frame, draw.rng(name, arm, title)),
+                 curve_figures.learning_curves(lines, marks, frame, draw.rng(name, arm, title)),
                  f"{title}{k}-{slug(name)}")}
             for k, (arm, lines) in enumerate(groups.items()) if lines
         ]  # fmt: skip
-        shown.append({"title": f"{title} against {figures.CLOCKS[clock]}", "panels": panels})
+        shown.append({"title": f"{title} against {CLOCKS[clock]}", "panels": panels})
     return shown
 
 
-def _lines(found: Sequence[Side], name: str, arm: str, curves) -> list[figures.ArmCurves]:
+def _lines(found: Sequence[Side], name: str, arm: str, curves) -> list[curve_figures.ArmCurves]:
     groups: list[tuple[Side, list[Curve]]] = [(s, curves(s.cells(name, arm))) for s in found if arm in s.arms(name)]
-    return [figures.ArmCurves(side.name, side.style, tuple(own)) for side, own in groups if own]
+    return [curve_figures.ArmCurves(side.name, side.style, tuple(own)) for side, own in groups if own]

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from meta_latent.errors import UserError
-from meta_latent.experiment.report import drawing, settings_shown, time_figures
-from meta_latent.experiment.report.analysis import analyse, plain
-from meta_latent.experiment.report.numbers import Bootstrap, level
-from meta_latent.experiment.report.sources import Cell, Run
+from meta_latent.experiment.report.figures import drawing, time_figures
+from meta_latent.experiment.report.reading import settings_shown
+from meta_latent.experiment.report.reading.sources import Cell, Run
+from meta_latent.experiment.report.statistics.analysis import analyse, plain
+from meta_latent.experiment.report.statistics.numbers import Bootstrap, level
 from meta_latent.files import atomic_write_bytes
 from meta_latent.ops import learning_speed as ls
 

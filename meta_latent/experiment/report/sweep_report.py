@@ -11,11 +11,13 @@ import jinja2
 import numpy as np
 
 from meta_latent.errors import UserError
-from meta_latent.experiment.report import drawing, sweep_figures, sweep_numbers, text, time_figures
-from meta_latent.experiment.report.analysis import plain
-from meta_latent.experiment.report.figures import CLOCKS
-from meta_latent.experiment.report.numbers import Bootstrap
-from meta_latent.experiment.report.pictures import slug
+from meta_latent.experiment.report.figures import drawing, sweep_figures, time_figures
+from meta_latent.experiment.report.figures.pictures import slug
+from meta_latent.experiment.report.statistics import sweep_numbers
+from meta_latent.experiment.report.statistics.analysis import plain
+from meta_latent.experiment.report.statistics.numbers import Bootstrap
+from meta_latent.experiment.report.words import text
+from meta_latent.experiment.report.words.text import CLOCKS
 from meta_latent.experiment.settings import experiments
 from meta_latent.experiment.settings.names import FolderName
 from meta_latent.files import atomic_write_bytes, from_json, read_bytes, refuse_links

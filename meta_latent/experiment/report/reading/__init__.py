@@ -1,0 +1,1 @@
+"""What runs wrote, read with distrust: cells, curves, pretrainings, adaptations, settings."""

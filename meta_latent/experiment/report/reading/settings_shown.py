@@ -1,0 +1,92 @@
+"""Settings that differ: between the arms of a target, and between runs that are compared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from meta_latent.errors import UserError
+from meta_latent.experiment.report.reading.arms import split
+from meta_latent.experiment.report.reading.sources import Cell, Run
+from meta_latent.experiment.runs import stored_cell, stored_pretraining
+from meta_latent.experiment.runs.run_folder import CONFIG
+from meta_latent.experiment.settings import config
+from meta_latent.experiment.settings.experiments import FILE
+from meta_latent.experiment.settings.listing import differing, flat
+from meta_latent.files import leads_out
+
+PLACE = ("name", "out", "seed", "target", "arm", "task.")
+"""Beginnings of keys that say which run it is, not how it learned."""
+
+
+def stored(folder: Path, name: str = CONFIG) -> dict[str, Any]:
+    """The settings that a run kept, or, with another ``name``, a folder of runs; {} where there are none to be read."""
+    try:
+        return {} if leads_out(folder / name, folder) else config.read_yaml(folder / name)
+    except UserError:
+        return {}
+
+
+def of_cell(folder: Path) -> dict[str, Any]:
+    """`stored` of a cell, as this version would write it: keys that were added since are at their defaults. Unchanged
+    where this version cannot read it, as where its own algorithm was not imported.
+    """
+    return stored_cell.completed(stored(folder))
+
+
+def of_pretraining(folder: Path) -> dict[str, Any]:
+    """The same of a pretraining; {} stays {}."""
+    found = stored(folder)
+    return stored_pretraining.completed(found) if found else found
+
+
+def planned(folder: Path) -> tuple[dict[str, list[str]], list[str]]:
+    """What the experiment in a folder of runs plans: target -> arms, and the seeds; empty where it is not told."""
+    transfer = mapping(stored(folder, FILE).get("transfer"))
+    own = {name: mapping(target).get("arms") for name, target in mapping(transfer.get("targets")).items()}
+    found = {name: arms or transfer.get("arms") for name, arms in own.items()}
+    seeds = transfer.get("seeds")
+    named = {name: [arm for arm in arms if isinstance(arm, str)]
+             for name, arms in found.items() if isinstance(arms, list)}  # fmt: skip
+    return named, list(map(str, seeds)) if isinstance(seeds, list) else []
+
+
+def mapping(value: Any) -> Mapping[str, Any]:
+    """``value`` where it is a mapping, as settings should be; else {}."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def between_arms(cells: Sequence[Cell]) -> dict[str, Any]:
+    """Arms of one target, and the settings that differ between them; an algorithm's own are named without it, so that
+    two algorithms can be set against each other.
+    """
+    columns: dict[str, dict[str, str]] = {}
+    for cell in cells:
+        if cell.arm not in columns and (found := flat(of_cell(cell.path))):
+            own = f"algorithms.{split(cell.arm)[0]}."
+            named = {f"algorithm: {key[len(own) :]}" if key.startswith(own) else key: v for key, v in found.items()}
+            columns[cell.arm] = {key: v for key, v in named.items() if not key.startswith(PLACE)}
+    return {"heads": list(columns), "rows": differing(columns)}
+
+
+def between_runs(runs: Sequence[Run], names: Sequence[str]) -> dict[str, Any]:
+    """Runs, and the settings that differ between them: of a run all values that its cells and pretrainings have, of
+    algorithms those that all of the runs have.
+    """
+    columns = {}
+    for run, name in zip(runs, names, strict=True):
+        found: dict[str, dict[str, None]] = {}
+        kept = [of_pretraining(part.path) for part in run.pretraining] + [of_cell(cell.path) for cell in run.cells]
+        for key, value in (item for settings in kept for item in flat(settings).items()):
+            if not key.startswith(PLACE):
+                found.setdefault(key, {})[value] = None
+        columns[name] = {key: " or ".join(values) for key, values in found.items()}
+    shared = {"", *set.intersection(*({_algorithm(key) for key in settings} for settings in columns.values()))}
+    columns = {n: {k: v for k, v in found.items() if _algorithm(k) in shared} for n, found in columns.items()}
+    return {"heads": list(columns), "rows": differing(columns)}
+
+
+def _algorithm(key: str) -> str:
+    """The algorithm whose setting ``key`` is; "" = of none."""
+    return key.split(".")[1] if key.startswith("algorithms.") else ""

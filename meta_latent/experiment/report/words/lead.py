@@ -1,0 +1,223 @@
+"""What a report says first: one sentence of what is known, and a headline per target."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from meta_latent.experiment.report.reading.arms import primary_pair, uses_pretraining
+from meta_latent.experiment.report.statistics.numbers import level
+from meta_latent.experiment.report.words import text
+from meta_latent.experiment.report.words.text import CLOCKS
+from meta_latent.ops import learning_speed as ls
+
+
+def listed(parts: Sequence[str]) -> str:
+    """'a', 'a and b', 'a, b and c'."""
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+
+
+def unreached(report: dict[str, Any]) -> bool:
+    """Whether there are thresholds, and no run of any arm reached any of them."""
+    asked = [entry["reached"] for target in report["targets"].values() for entry in target["arms"].values()]
+    return any(asked) and not any(count for reached in asked for count in reached.values())
+
+
+def at_first(entry: dict[str, Any], at: str) -> list[bool]:
+    """Per run of an arm whether it held threshold ``at`` from its first evaluation on; older reports did not say."""
+    return entry.get("at_first_evaluation", {}).get(at, [])
+
+
+def sentence(report: dict[str, Any]) -> str:
+    """What is known, and no more."""
+    targets = report["targets"]
+    if not any(target["thresholds"] for target in targets.values()):
+        return "No threshold is set; what each arm scored stands below." if targets else "Nothing was learned here yet."
+    if unreached(report):
+        levels = sorted({at for target in targets.values() for at in target["thresholds"]})
+        goal = f"the threshold {listed([text.threshold(at) for at in levels])}"
+        open_runs = _unfinished(entry for target in targets.values() for entry in target["arms"].values())
+        return f"No run has reached {goal} yet; {open_runs}." if open_runs else f"No arm reached {goal}."
+    if report["primary_pair"]:
+        return _of_pair(report, *report["primary_pair"])
+    return " ".join(_of_target(name, target) for name, target in targets.items() if target["thresholds"])
+
+
+def _of_pair(report: dict[str, Any], arm: str, base: str) -> str:
+    asked = {n: t for n, t in report["targets"].items() if {arm, base} <= set(t["arms"]) and t["thresholds"]}
+    claims = {n: t["arms"][arm]["speedup"][level(t["thresholds"][0])][base] for n, t in asked.items()}
+    faster = [n for n, claim in claims.items() if claim["ratio"] and claim["ratio"] > 1]
+    sure = [n for n in faster if claims[n]["interval"] and (claims[n]["interval"][0] or 0) > 1]
+    levels = sorted({t["thresholds"][0] for t in asked.values()})
+    place = f"score {text.threshold(levels[0])}" if len(levels) == 1 else "each target’s threshold"
+    units = {CLOCKS[target["clock"]] for target in asked.values()}
+    unit = units.pop() if len(units) == 1 else "steps"
+    if not faster and any(claim["reason"] == ls.UNFINISHED for claim in claims.values()):
+        open_runs = _unfinished(t["arms"][one] for t in asked.values() for one in (arm, base))
+        if open_runs:
+            return f"Whether {arm} reaches {place} in fewer {unit} than {base} is not known yet: {open_runs}."
+    if not faster and any(claim["reason"] == ls.AT_FIRST for claim in claims.values()):
+        why = f"{base} was there at its first evaluation"
+        return f"Whether {arm} reaches {place} in fewer {unit} than {base} is not known: {why}."
+    so_far = "So far, " * _is_open(report, asked, (arm, base))
+    if not faster:
+        anywhere = "" if len(asked) == 1 else " on any target"
+        return f"{so_far}{arm} did not reach {place} in fewer {unit} than {base}{anywhere}."
+    where = f" on {listed(faster)}" if len(faster) == len(asked) < 3 else f" on {len(faster)} of {len(asked)} targets"
+    chance = _chance(len(sure), len(faster))
+    return f"{so_far}{arm} reached {place} in fewer {unit} than {base}{where}{chance}{_at_once(asked, arm, faster)}."
+
+
+def _at_once(targets: dict[str, Any], arm: str, faster: Sequence[str]) -> str:
+    """On which of the targets on which ``arm`` was faster its median run was there at its first evaluation."""
+    medians = {n: targets[n]["arms"][arm]["medians"]["steps_to_thresholds"] for n in faster}
+    found = [n for n in faster if _bounded(medians[n][level(targets[n]["thresholds"][0])])]
+    if len(targets) == 1:
+        return ", and held it from its first evaluation on" * bool(found)
+    return f"; on {listed(found)} it held it from its first evaluation on" if found else ""
+
+
+def _bounded(median: Sequence[float | None]) -> bool:
+    """Whether a median is known from above only."""
+    low, high = median
+    return bool(high and not low)
+
+
+def _is_open(report: dict[str, Any], targets: Iterable[str], arms: Sequence[str]) -> bool:
+    """Whether runs of these arms on these targets are still to come, or to finish."""
+    return any(c["status"] != "done" for c in report["cells"] if c["target"] in targets and c["arm"] in arms)
+
+
+def _chance(sure: int, faster: int) -> str:
+    """What the intervals say of ``faster`` gains, of which they hold up ``sure``."""
+    if sure == faster:
+        return ""
+    if sure:
+        return f"; on {sure} of these more clearly than chance explains"
+    return "; chance could explain it" if faster == 1 else "; on each of these chance could explain it"
+
+
+def _unfinished(entries: Iterable[dict[str, Any]]) -> str:
+    """'2 of 5 evaluated runs are unfinished'; "" where none is. Cells that have not begun are `summary.standing`'s."""
+    cut = [one for entry in entries for one in entry.get("unfinished", ())]  # reports of before did not say
+    return f"{sum(cut)} of {len(cut)} evaluated runs {'is' if sum(cut) == 1 else 'are'} unfinished" if any(cut) else ""
+
+
+def _ranked(target: dict[str, Any], at: str) -> list[tuple[float, str, bool]]:
+    """(median steps to threshold ``at``, arm, whether these are a bound) of the arms whose median run reached it, the
+    fastest first.
+    """
+    medians = {arm: entry["medians"]["steps_to_thresholds"][at] for arm, entry in target["arms"].items()}
+    return sorted((float(m[1]), arm, _bounded(m)) for arm, m in medians.items() if m[1] is not None)
+
+
+def _when(steps: float, bounded: bool, unit: str = "") -> str:
+    """'after 300 updates', 'at or before 100 updates, the first evaluation'."""
+    said = f"{text.count(steps)} {unit}".rstrip()
+    return f"at or before {said}, the first evaluation" if bounded else f"after {said}"
+
+
+def _of_target(name: str, target: dict[str, Any]) -> str:
+    at, unit = target["thresholds"][0], CLOCKS[target["clock"]]
+    fastest, *rest = _ranked(target, level(at)) or [None]
+    if fastest is None:
+        open_runs = _unfinished(target["arms"].values())
+        return f"On {name} no arm’s median run reached {text.threshold(at)}{open_runs and f'; {open_runs}'}."
+    others = len(target["arms"]) - 1 - len(rest)
+    steps, arm, bounded = fastest
+    said = f"On {name}, {arm} reached {text.threshold(at)} {_when(steps, bounded, unit)}"
+    if rest:
+        steps, arm, bounded = rest[0]
+        said += f", {arm} {_when(steps, bounded)}"
+    more = len(rest) - 1
+    later = " later" * all(after > rest[0][0] for after, *_ in rest[1:])  # those at the same evaluation are not
+    said += f" and {more} more arm{'s' * (more > 1)}{later}" if more > 0 else ""
+    open_runs = _unfinished(target["arms"].values())
+    missed = f"; {others} did not{' yet' * bool(open_runs)}" if others else ""
+    return f"{said}{missed}{open_runs and f'; {open_runs}'}."
+
+
+def headlines(report: dict[str, Any], styles: dict[str, int]) -> list[dict[str, Any]]:
+    """Per target that has a threshold what stands large at the top: ``value``, what it is of (``phrase``), its
+    ``detail``, and further lines (``more``).
+    """
+    found = []
+    for name, target in report["targets"].items():
+        if not target["thresholds"]:
+            continue
+        pair = _pair(report, target)
+        card = _claimed(report, target, *pair) if pair else _fastest(target)
+        style = styles[card.pop("arm")] if card.get("arm") else None
+        found.append(card | {"target": name, "style": style})
+    return found
+
+
+def _pair(report: dict[str, Any], target: dict[str, Any]) -> tuple[str, str] | None:
+    """The report's pair of arms, or, where a target has other ones, the one that is compared there."""
+    arms, pair = target["arms"], report["primary_pair"]
+    if pair and set(pair) <= set(arms):
+        return tuple(pair)
+    own = {arm: (entry["base"],) for arm, entry in arms.items() if entry.get("base") in arms}
+    return primary_pair(own, {arm: len(entry["seeds"]) for arm, entry in arms.items()})
+
+
+def _claimed(report: dict[str, Any], target: dict[str, Any], arm: str, base: str) -> dict[str, Any]:
+    entry, first, unit = target["arms"][arm], target["thresholds"][0], CLOCKS[target["clock"]]
+    goal = f"score {text.threshold(first)}"
+    if not entry["reached"][level(first)] and not target["arms"][base]["reached"][level(first)]:
+        detail = _unfinished((entry, target["arms"][base]))
+        return {"value": "not reached" + " yet" * bool(detail), "small": True, "detail": detail, "more": [],
+                "phrase": f"{goal}, by neither {arm} nor {base}", "arm": arm}  # fmt: skip
+    claim, in_time = (entry[key][level(first)][base] for key in ("speedup", "speedup_seconds"))
+    value, detail = text.claim(claim)
+    settled = value not in ("unsettled", "unknown")
+    slower = claim["ratio"] is not None and claim["ratio"] <= 1
+    verb = "the speed of" if slower else "faster than"
+    phrase = f"{verb} {base} to {goal}, in {unit}" if settled else f"{arm} against {base}, to {goal}"
+    cpu = entry.get("speedup_cpu_seconds", {}).get(level(first), {}).get(base)  # older runs did not record it
+    own, more = entry["medians"]["steps_to_thresholds"][level(first)], []
+    if _bounded(own):
+        more.append(f"{arm} was there {_when(own[1], True, unit)}")
+    more += [f"in time: {text.claim(in_time)[0]}" + (f"; in CPU time: {text.claim(cpu)[0]}" if cpu else "")]
+    for at in target["thresholds"][1:]:
+        more.append(f"to {text.threshold(at)}: {text.claim(entry['speedup'][level(at)][base])[0]}")
+    if report["pretraining"] and uses_pretraining(arm) and settled:
+        paid = paid_back(claim, in_time, report["pretraining"], target["clock"])
+        more.append("pretraining paid back after " + ", ".join(paid) if paid else "pretraining not paid back")
+    return {"value": value, "small": not settled, "phrase": phrase, "detail": detail, "more": more, "arm": arm}
+
+
+def paid_back(claim: dict[str, Any], in_time: dict[str, Any], cost: dict[str, Any], clock: str) -> list[str]:
+    """After how many such targets pretraining is paid, in steps (where they are environment steps) and in time."""
+    found = []
+    for part, saved, price, unit in ((claim, "saved_steps", cost["env_steps"], "steps"),
+                                     (in_time, "saved_seconds", cost["seconds"], "time")):  # fmt: skip
+        if (unit == "time" or clock == "env_steps") and part.get(saved) and part[saved] > 0:
+            most = "≤ " if part["lower_bound"] else ""
+            count = math.ceil(price / part[saved])
+            noun = "" if found else f" target{'s' * (count != 1)}"
+            found.append(f"{most}{count:,}{noun} in {unit}")
+    return found
+
+
+def _fastest(target: dict[str, Any]) -> dict[str, Any]:
+    first, unit = target["thresholds"][0], CLOCKS[target["clock"]]
+    ranked = _ranked(target, level(first))
+    if not ranked:
+        phrase = f"score {text.threshold(first)}, by the median run of any arm"
+        detail = _unfinished(target["arms"].values())
+        value = "not reached" + " yet" * bool(detail)
+        return {"value": value, "small": True, "phrase": phrase, "detail": detail, "more": [], "arm": ""}
+    steps, arm, bounded = ranked[0]
+    interval = target["arms"][arm]["intervals"]["steps_to_thresholds"][level(first)]
+    detail = f"95 %: {text.interval(interval, text.count)}" if interval else ""
+    count, ties = len(target["arms"]), [other for taken, other, _ in ranked if taken == steps]
+    unsure = any(one[2] for one in ranked[1:])
+    rank = "" if count == 1 else f" of {count} arms" if unsure or len(ties) > 1 else f", the first of {count} arms"
+    more = [f"{other} {_when(taken, of_bound)}" for taken, other, of_bound in ranked if taken > steps][:3]
+    phrase = f"{unit} to score {text.threshold(first)}: {listed(ties)}{rank}"
+    if bounded:
+        phrase += "; the first evaluation held it already"
+    value = f"{'≤ ' * bounded}{text.count(steps)}"
+    return {"value": value, "small": False, "phrase": phrase, "detail": detail, "more": more, "arm": arm}
