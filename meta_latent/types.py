@@ -178,11 +178,14 @@ class SequenceBatch(Step):
         frames: (B, T) int64, places among all frames that the replay holds now (to find cached values); 0 where
             a trial is padded.
         valid: (B, T) bool, False where a trial is over and padded with zeros; None for windows, which are full.
+        multiplicity: (B, T) in how many windows of this length a step stands, see `data.windows`; None for trials,
+            which hold every step once.
     """
 
     head_mask: torch.Tensor | None = None
     frames: torch.Tensor | None = None
     valid: torch.Tensor | None = None
+    multiplicity: torch.Tensor | None = None
 
     def without_rewards(self) -> SequenceBatch:
         """The same sequences with hidden rewards: zero, presence flag 0."""

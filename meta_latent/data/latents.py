@@ -11,14 +11,15 @@ import numpy as np
 import torch
 
 from meta_latent.data.replay import SequenceReplay
-from meta_latent.data.windows import draw_windows
+from meta_latent.data.windows import draw_windows, multiplicity
 
 
 @dataclass(frozen=True)
 class LatentWindows:
     """Windows of H + 1 consecutive latents: samples (B, H + 1, Z), memories (B, H + 1, M), actions (B, H +
-    1, A) and rewards (B, H + 1) that led to them, terminal (B, H + 1) bool, head_mask (B, K), rows (B, H +
-    1) their place in the cache."""
+    1, A) and rewards (B, H + 1) that led to them, terminal (B, H + 1) bool, head_mask (B, K), rows (B, H + 1) their
+    place in the cache, weights (B, H + 1) with which every step of the cache's episodes counts alike: one over how many
+    windows hold it. All are 1 where no episode ended for good: then a last step is like any other."""
 
     samples: torch.Tensor
     memories: torch.Tensor
@@ -27,6 +28,7 @@ class LatentWindows:
     terminal: torch.Tensor
     head_mask: torch.Tensor
     rows: torch.Tensor
+    weights: torch.Tensor
 
     @property
     def packed(self) -> torch.Tensor:
@@ -152,8 +154,11 @@ class LatentCache(_OfEpisodes):
         start = (lengths.cumsum() - lengths)[episode] + offset
         rows = torch.from_numpy(start[:, None] + np.arange(horizon + 1))
         *columns, mask = self.flat()
-        rows = rows.to(mask.device)
-        return LatentWindows(*(column[rows] for column in columns), mask[rows[:, 0]], rows)
+        rows, weights = rows.to(mask.device), torch.ones(rows.shape)
+        if self.ends:
+            weights = 1 / torch.from_numpy(multiplicity(lengths[episode], horizon + 1, offset))
+        weights = weights.to(columns[3])
+        return LatentWindows(*(column[rows] for column in columns), mask[rows[:, 0]], rows, weights)
 
 
 @torch.no_grad()

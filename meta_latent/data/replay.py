@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from meta_latent.data.segments import Segment, layout, segment_folder
-from meta_latent.data.windows import draw_windows
+from meta_latent.data.windows import draw_windows, multiplicity
 from meta_latent.errors import UserError
 from meta_latent.ranges import count
 from meta_latent.types import SequenceBatch, Spec, Transitions
@@ -232,7 +232,8 @@ class SequenceReplay:
                         arrays[key][rows] = held[rows[0]].segment.windows(key, starts[rows], length)
         first = (lengths.cumsum() - lengths)[episode] + offset
         batch = self._batch(self._unpacked(arrays))
-        return replace(batch, frames=torch.from_numpy(first[:, None] + np.arange(length)))
+        held_by = torch.from_numpy(multiplicity(lengths[episode], length, offset))
+        return replace(batch, frames=torch.from_numpy(first[:, None] + np.arange(length)), multiplicity=held_by)
 
     def trials(
         self, batch_size: int | None, episodes: int, rng: np.random.Generator | None = None, mixed: bool = False,

@@ -21,3 +21,13 @@ def draw_windows(
     flat, ends = rng.integers(windows.sum(), size=count), windows.cumsum()
     which = np.searchsorted(ends, flat, side="right")
     return which, flat - (ends - windows)[which]
+
+
+def multiplicity(lengths: np.ndarray, length: int, offsets: np.ndarray) -> np.ndarray:
+    """In how many windows of `length` a step stands that windows from `offsets` (n,) within sequences of `lengths` (n,)
+    hold, other than as a window's first: (n, length), at least 1. A sequence's last step is in one alone.
+
+    Windows are uniform, so that a step is drawn as often as this says: what is to count every step once divides by it.
+    """
+    at, count = offsets[:, None] + np.arange(length), lengths[:, None]
+    return np.maximum(np.minimum(at - 1, count - length) - np.maximum(at - length + 1, 0) + 1, 1)

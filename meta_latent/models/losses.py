@@ -166,9 +166,11 @@ def _reward_terms(model, before, ahead, batch, task_rewards, known, weights, rng
     if model.continuation_head is not None:
         logits = model.continuation_head(inputs)[..., 0]
         alive = 1.0 - batch.is_terminal[:, 1:].float()
-        terms["continuation"] = weights.continuation * functional.binary_cross_entropy_with_logits(
-            logits, alive, reduction="none"
-        )
+        error = functional.binary_cross_entropy_with_logits(logits, alive, reduction="none")
+        if batch.multiplicity is not None:  # every step counts alike: an end is in one window alone
+            once = 1.0 / batch.multiplicity[:, 1:]
+            error = error * once / shares.mean(once, rng).mean()
+        terms["continuation"] = weights.continuation * error
     return terms
 
 

@@ -25,14 +25,13 @@ class Continuation(MLP):
         return self._logits(state, action).sigmoid()
 
     def error(self, states: tuple[torch.Tensor, torch.Tensor], windows) -> torch.Tensor:
-        """Mean cross-entropy, in nats, on the imagined and the observed `window_states` of windows (B, H + 1, ...), in
-        which ends weigh H times: an end lies in one window alone, a step before it in as many as a window has steps.
+        """Mean cross-entropy, in nats, on the imagined and the observed `window_states` of windows (B, H + 1, ...),
+        every step counted alike (`LatentWindows.weights`): an end is in one window alone, a step before it in several.
         """
-        goes_on = (~windows.terminal[:, 1:]).to(windows.samples.dtype)
-        weight = 1 + (goes_on.shape[1] - 1) * (1 - goes_on)
+        goes_on, weights = (~windows.terminal[:, 1:]).to(windows.samples.dtype), windows.weights[:, 1:]
         logits = (self._logits(state, windows.actions[:, 1:]) for state in states)
-        errors = [functional.binary_cross_entropy_with_logits(said, goes_on, weight) for said in logits]
-        return torch.stack(errors).mean()
+        errors = [functional.binary_cross_entropy_with_logits(said, goes_on, weights) for said in logits]
+        return torch.stack(errors).mean() / weights.mean()
 
     def _logits(self, state: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
         return self(torch.cat([state, action], -1))[..., 0]

@@ -53,13 +53,15 @@ def window_states(model, windows, route: torch.Tensor) -> tuple[torch.Tensor, to
 def reward_errors(
     heads: RewardHeads, states: tuple[torch.Tensor, torch.Tensor], windows
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean squared errors on the imagined and on the observed `window_states`.
+    """Mean squared errors on the imagined and on the observed `window_states`, every step of the target's episodes
+    counted alike (`LatentWindows.weights`): a reward that ends an episode is in one window alone.
 
     Fitted on observed latents alone, the heads are garbage at the depths that imagining uses, and are exploited. Only
     target data carry the target's reward.
     """
-    actions, paid = windows.actions[:, 1:], windows.rewards[:, 1:]
-    imagined, observed = ((heads.each(state, actions) - paid).square().mean() for state in states)
+    actions, paid, weights = windows.actions[:, 1:], windows.rewards[:, 1:], windows.weights[:, 1:]
+    errors = ((heads.each(state, actions) - paid).square() for state in states)
+    imagined, observed = ((weights * error).mean() / weights.mean() for error in errors)
     return imagined, observed
 
 

@@ -331,30 +331,36 @@ def test_ends_are_learned_from_where_episodes_ended():
     assert losses[-1] < 0.1 < losses[0] and goes_on[0] > 0.98 and goes_on[1] < 0.3
 
 
-@pytest.mark.parametrize("horizon", [1, 5])
-def test_how_often_episodes_end_is_learned_whatever_the_horizon(horizon):
-    """A tenth of all steps ends an episode, wherever it is: the network says 0.9, not as often as windows show ends."""
-    rng, replay = np.random.default_rng(0), SequenceReplay(SPEC, ReplayConfig())
-    for _ in range(300):
-        count = horizon + int(rng.geometric(0.1))  # windows hold no shorter ones
+def ending(lengths):
+    """A cache of episodes of so many steps, whose last one ends them for good and pays 1, at one place all along."""
+    replay, cache = SequenceReplay(SPEC, ReplayConfig()), LatentCache()
+    for count in lengths:
         first, last = np.arange(count + 1) == 0, np.arange(count + 1) == count
         zeros = np.zeros(count + 1)
         replay.add_episode({
-            "proprio": zeros[:, None], "action": zeros[:, None], "reward": zeros, "reward_present": ~first,
+            "proprio": zeros[:, None], "action": zeros[:, None], "reward": last * 1.0, "reward_present": ~first,
             "reward_inputs": zeros[:, None][:, :0], "is_first": first, "is_task_first": first, "is_last": last,
             "is_terminal": last})  # fmt: skip
-    cache = LatentCache()
     cache.extend(Line(), replay)
-    ends = 300 / sum(length - 1 for length in cache.lengths)
-    config = dataclasses.replace(LINEAR, horizon=horizon, reward_learning_rate=0.03, reward_batch_size=200)
-    agent = make(IVG, config, cache)
-    before = agent.continuation.estimate(torch.zeros(1, 1), torch.zeros(1, 1)).item()
+    return cache
+
+
+@pytest.mark.parametrize("horizon", [1, 5])
+@pytest.mark.parametrize("lengths", [[6] * 50, [20] * 50, list(5 + np.random.default_rng(0).geometric(0.1, 300))])
+def test_how_often_episodes_end_and_pay_is_learned_whatever_the_horizon(horizon, lengths):
+    """All steps look alike: the networks say how often one ends the episode, not how often windows show ends."""
+    ends, at = len(lengths) / sum(lengths), torch.zeros(1, 1)
+    config = dataclasses.replace(
+        LINEAR, horizon=horizon, reward_learning_rate=0.02, reward_batch_size=300, reward_weight_decay=0.0
+    )
+    agent = make(IVG, config, ending(lengths))
+    assert agent.continuation.estimate(at, at).item() > 0.99  # nothing ends, until ends say otherwise
     said = []
-    for step in range(600):
+    for step in range(400):
         agent.fit_reward(Streams(step))
-        said.append(agent.continuation.estimate(torch.zeros(1, 1), torch.zeros(1, 1)).item())
-    assert before > 0.99  # nothing ends, until ends say otherwise
-    assert 1 - np.mean(said[-200:]) == pytest.approx(ends, rel=0.35)
+        paid = agent.reward.each(at, at).mean().item()
+        said.append((1 - agent.continuation.estimate(at, at).item(), paid))
+    np.testing.assert_allclose(np.mean(said[-200:], 0), ends, rtol=0.15)
 
 
 def test_nobody_is_paid_for_making_later_steps_likelier():
@@ -376,9 +382,11 @@ def test_ends_are_fitted_on_both_kinds_of_states_with_the_action_that_led_there(
     linear(agent.networks["continuation"], 0.5, 2.0, 0.1)
     windows = agent.cache.windows(20, 4, np.random.default_rng(0))
     ends, states, wanted = windows.terminal[:, 1:], (torch.full((20, 4, 1), 3.0), windows.samples[:, 1:]), []
+    weights = windows.weights[:, 1:]
+    assert len(weights.unique()) > 1
     for state in states:
         logit = 0.5 * state[..., 0] + 2.0 * windows.actions[:, 1:, 0] + 0.1
-        wanted.append((torch.where(ends, 4.0, 1.0) * torch.where(ends, logit, -logit).exp().log1p()).mean())
+        wanted.append((weights * torch.where(ends, logit, -logit).exp().log1p()).sum() / weights.sum())
     assert agent.continuation.error(states, windows).item() == pytest.approx(torch.stack(wanted).mean().item())
 
 

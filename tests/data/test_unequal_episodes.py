@@ -63,6 +63,19 @@ def test_windows_of_latents_stay_within_episodes(model, size):
     assert torch.equal(windows.terminal, (step == ends) & (episode % 2 == 1))
     assert windows.terminal.any() == (size < 8)  # the only episode of eight states or more meets a time limit
     assert not windows.terminal[:, :-1].any()
+    check_counts(step, episode, windows.weights, size)
+
+
+def test_where_no_episode_ends_for_good_all_steps_weigh_1(model):
+    replay = SequenceReplay(SPEC, ReplayConfig(), heads=2)
+    made = suite(5)
+    for k in range(3):
+        replay.add_episode(
+            play_episode(made.make_vector(made.sample("train", 1, 0)), Noise(2, NoiseConfig()), k, Streams(k))
+        )
+    cache = LatentCache()
+    cache.extend(model, replay)
+    assert (cache.windows(50, 3, np.random.default_rng(0)).weights == 1).all()
 
 
 @pytest.mark.parametrize("size", [2, 4, 8])
@@ -73,6 +86,16 @@ def test_windows_of_the_replay_stay_within_episodes(size):
     last = step == torch.tensor(LENGTHS)[episode.long()]
     assert torch.equal(batch.is_last, last) and torch.equal(batch.is_first, step == 0)
     assert torch.equal(batch.is_terminal, last & (episode % 2 == 1))
+    check_counts(step, episode, 1 / batch.multiplicity, size)
+
+
+def check_counts(step, episode, weights, size):
+    """Weighed so, every step that windows hold as another than their first counts alike."""
+    steps = torch.stack([episode, step])[..., 1:].flatten(1).round().long()
+    seen, place = torch.unique(steps, dim=1, return_inverse=True)
+    sums = torch.zeros(seen.shape[1]).index_add(0, place, weights[:, 1:].flatten().float())
+    assert seen.shape[1] == sum(steps for steps in LENGTHS if steps + 1 >= size)
+    assert (sums / sums.mean() - 1).abs().max() < 0.25
 
 
 def test_also_after_the_oldest_were_evicted(model):

@@ -94,6 +94,15 @@ def test_gradients_reach_every_part_and_on_cached_embeddings_no_pixels(data, cor
         assert (p.grad is None) == name.startswith(("encoders", "decoders", "task_reward_head")), name
 
 
+def test_every_step_counts_alike_in_where_episodes_end(data):
+    m, batch = model(), batch_of(data)
+    assert batch.multiplicity[:, 1:].unique().numel() > 1
+    found = losses.loss(m, batch, rng())["continuation"]
+    plain = losses.loss(m, dataclasses.replace(batch, multiplicity=None), rng())["continuation"]
+    once = 1 / batch.multiplicity[:, 1:]
+    torch.testing.assert_close(found, plain * once / once.mean())
+
+
 def test_reward_dropout_hides_the_reward_from_the_filter(data):
     batch = batch_of(data)
     other = dataclasses.replace(batch, reward=batch.reward + batch.reward_present)

@@ -72,7 +72,8 @@ def inputs_of(kind, model, replay):
         columns = [torch.randn(ROWS, *size, generator=draws, dtype=torch.float64) for size in sizes]
         mask = torch.rand(ROWS, 3, generator=draws) < 0.6
         rows = torch.arange(4).expand(ROWS, 4)
-        return "transition", {"windows": LatentWindows(*columns, rows > 9, mask, rows)}, {}
+        weights = torch.ones(ROWS, 4, dtype=torch.float64)
+        return "transition", {"windows": LatentWindows(*columns, rows > 9, mask, rows, weights)}, {}
     if kind.startswith("trials"):
         batch = doubled(replay.trials(None, 2))
         valid = batch.valid.clone()
