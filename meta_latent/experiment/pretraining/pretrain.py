@@ -6,7 +6,7 @@ from pathlib import Path
 
 from meta_latent.data.segments import in_megabytes, predicted_bytes
 from meta_latent.errors import Faults, UserError
-from meta_latent.experiment.pretraining import source_rewards, sources, team
+from meta_latent.experiment.pretraining import lengths, source_rewards, sources, team
 from meta_latent.experiment.pretraining.stages import Pretraining
 from meta_latent.experiment.runs import run_folder
 from meta_latent.experiment.runs.devices import repeatable
@@ -77,7 +77,7 @@ def checked(experiment: ExperimentConfig) -> tuple[list[BoundTask], Spec]:
                     source_rewards.check(experiment.pretrain, bound)
         if bound and not any(source.data for source in experiment.pretrain.sources):  # those may be longer
             with faults.noted():
-                check_lengths(experiment, max(source.distribution.max_episode_steps for source in bound) + 1)
+                lengths.check(experiment, max(source.distribution.max_episode_steps for source in bound) + 1)
         with faults.noted():
             _check_capacity(experiment)
         with faults.noted():
@@ -107,23 +107,5 @@ def pretrain(experiment: ExperimentConfig) -> Path:
                 experiments.write(experiment)
             print(f"{steps:,} steps of source data take {in_megabytes(predicted_bytes(spec, steps))}", flush=True)
             with repeatable(experiment.device), deferred() as interrupts:
-                Pretraining(experiment, bound, spec, opened, check_lengths).run(interrupts)
+                Pretraining(experiment, bound, spec, opened).run(interrupts)
         return opened.root / "model"
-
-
-def check_lengths(experiment: ExperimentConfig, longest: int) -> None:
-    """Raise UserError, naming the key, if a stage takes longer episodes than `longest` (observations)."""
-    sizes, settings = experiment.learner, experiment.pretrain
-    needed = {
-        "learner.length": sizes.length if settings.joint_updates else 2,
-        "learner.filter_length": sizes.filter_length if settings.filter_updates else 2,
-        "learner.horizon": sizes.horizon + 1 if settings.transition_updates else 2,
-    }
-    if settings.policy_updates:
-        needed["algorithms.ivg.horizon"] = experiment.settings_of("ivg").horizon + 1
-    short = [f"{key} (which takes {count})" for key, count in needed.items() if count > longest]
-    if short:
-        raise UserError(
-            f"the longest source episode has {longest} observations ({longest - 1} steps): lower "
-            f"{', '.join(short)}, or let episodes last longer"
-        )

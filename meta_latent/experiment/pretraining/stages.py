@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -19,7 +18,7 @@ from tqdm import tqdm
 from meta_latent.data.latents import LatentCache, embed_episode
 from meta_latent.data.replay import SequenceReplay
 from meta_latent.errors import UserError
-from meta_latent.experiment.pretraining import finish
+from meta_latent.experiment.pretraining import finish, lengths
 from meta_latent.experiment.pretraining.source_policy import SourcePolicy
 from meta_latent.experiment.pretraining.source_rewards import SourceRewards
 from meta_latent.experiment.pretraining.sources import ActorOf, SourceCollector
@@ -48,15 +47,11 @@ def stages(settings: PretrainConfig) -> tuple[str, ...]:
 
 
 class Pretraining:
-    """One pretraining run with everything it needs to stop and go on.
+    """One pretraining run with everything it needs to stop and go on."""
 
-    check_lengths: (experiment, longest episode) -> None; raises UserError where a stage takes longer ones.
-    """
-
-    def __init__(self, experiment: ExperimentConfig, sources: list[BoundTask], spec: Spec, folder: RunFolder,
-                 check_lengths: Callable[[ExperimentConfig, int], None]):  # fmt: skip
+    def __init__(self, experiment: ExperimentConfig, sources: list[BoundTask], spec: Spec, folder: RunFolder):
         self.experiment, self.config, self.sources = experiment, experiment.pretrain, sources
-        self.folder, self.check_lengths = folder, check_lengths
+        self.folder = folder
         self.streams = Streams(derive(experiment.seed, "pretrain"))
         self.rewards = SourceRewards(sources, self.config.logged)
         with seeded_construction(derive(experiment.seed, "model")):
@@ -121,11 +116,12 @@ class Pretraining:
                 due = len(self.replay) // COLLECT_CHECKPOINT > before // COLLECT_CHECKPOINT
                 if due or len(self.replay) >= steps or not more:
                     # Before anything is saved: a run that failed without a checkpoint may be changed.
-                    self.check_lengths(self.experiment, int(self.replay.lengths().max()))
+                    lengths.check(self.experiment, int(self.replay.lengths().max()))
                 if due or interrupts.requested:
                     self.save()
                 if interrupts.requested:
                     raise KeyboardInterrupt
+        lengths.tell_of_short_ones(self.experiment, self.replay.lengths())
         if len(self.replay) < steps:
             print(f"the logged data are used up: {len(self.replay.episodes)} episodes, {len(self.replay):,} steps of "
                   f"pretrain.env_steps={steps:,}")  # fmt: skip
