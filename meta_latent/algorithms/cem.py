@@ -5,7 +5,7 @@ sequences of actions, imagine where they lead, refit the Gaussian that they are 
 times over; take the first action of its mean; plan anew at the next step. The control that says what a learned policy
 is worth on the same model, heads and learned reward. Deviations: transition heads take turns, candidate by candidate,
 and expected next latents are used, where one model is sampled; the reward is an ensemble's, learned on the target
-(`policies.reward_heads`); later rewards may be discounted.
+(`policies.reward_heads`), and so are ends, once an episode has ended for good; later rewards may be discounted.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import torch
 from meta_latent.algorithms.registry import Algorithm
 from meta_latent.models.losses import METRICS as MODEL_METRICS
 from meta_latent.ops.imagination import imagine
+from meta_latent.policies.continuation import METRICS as TARGET_METRICS
 from meta_latent.policies.latent_agent import LatentParts
 from meta_latent.policies.simulators import LatentSimulators, RewardConfig
 from meta_latent.ranges import count, nonnegative, share
@@ -77,16 +78,16 @@ class CEM(LatentSimulators):
         steps = imagine(self.model, self.model.unpack(starts), lambda k, _: plans[:, k], head, plans.shape[1])
         states = torch.stack([self.reward.state(step.next_latent) for step in steps], 1)
         discounts = self.planning.discount ** torch.arange(plans.shape[1], device=self.device)
-        return self.reward.estimate(states, plans) @ discounts
+        rewards = self.reward.estimate(states, plans)
+        if self.cache.ends:  # a step counts with the probability that it is taken at all
+            goes_on = self.continuation.estimate(states, plans)
+            rewards[:, 1:] *= goes_on[:, :-1].cumprod(1)
+        return rewards @ discounts
 
 
 ALGORITHM = Algorithm(
     config=CEMConfig,
     build=lambda config, setting: CEM(config, setting.latent_parts()),
     starts=("pretrained", "scratch"),
-    metrics={
-        "reward_loss": "squared error of the reward heads on observed latents",
-        "reward_loss_imagined": "the same on latents unrolled with the logged actions",
-        **MODEL_METRICS,
-    },
+    metrics=TARGET_METRICS | MODEL_METRICS,
 )

@@ -29,9 +29,10 @@ from meta_latent.nets import MLP, update_target
 from meta_latent.ops.imagination import imagine
 from meta_latent.ops.returns import lambda_returns
 from meta_latent.policies.actors import Draw, GaussianActor, Temperature
-from meta_latent.policies.continuation import Continuation
+from meta_latent.policies.continuation import METRICS as TARGET_METRICS
+from meta_latent.policies.continuation import Continuation, fit_rewards_and_ends
 from meta_latent.policies.latent_agent import LatentAgent, LatentParts
-from meta_latent.policies.reward_heads import RewardHeads, even, reward_errors, window_states
+from meta_latent.policies.reward_heads import RewardHeads, even
 from meta_latent.ranges import between, count, nonnegative, positive, share, whole
 from meta_latent.rng import Streams
 from meta_latent.types import Averages, Metrics
@@ -137,14 +138,7 @@ class IVG(LatentAgent):
         `horizon` steps and on observed ones.
         """
         windows = self.cache.windows(self.config.reward_batch_size, self.config.horizon, rng.numpy("reward"))
-        states = window_states(self.model, windows, even(len(windows.rows), self.model))
-        imagined, observed = reward_errors(self.reward, states, windows)
-        self.optimise("reward", (imagined + observed) / 2, self.config.gradient_clip)
-        metrics = {"reward_loss": float(observed.detach()), "reward_loss_imagined": float(imagined.detach())}
-        if self.cache.ends:
-            error = self.continuation.error(states, windows)
-            metrics["continuation_loss"] = self.optimise("continuation", error, self.config.gradient_clip)
-        return metrics
+        return fit_rewards_and_ends(self, windows, self.config.gradient_clip)
 
     def follow_value_gradient(self, rng: Streams) -> Metrics:
         """One update of policy and value on imagined trajectories; the model is differentiated through, not
@@ -192,9 +186,7 @@ ALGORITHM = Algorithm(
     build=lambda config, setting: IVG(config, setting.latent_parts()),
     starts=("pretrained", "pretrained+data", "policy", "scratch", "scratch+data"),
     metrics={
-        "reward_loss": "squared error of the reward heads on observed latents",
-        "reward_loss_imagined": "the same on latents unrolled with the logged actions",
-        "continuation_loss": "cross-entropy of where episodes end, in nats; once one has ended for good",
+        **TARGET_METRICS,
         "imagined_return": "mean return in imagination, with the entropy bonus; a step counts as often as it is taken",
         "imagined_reward": "mean reward of an imagined step",
         "value_loss": "squared error of the value on imagined latents",

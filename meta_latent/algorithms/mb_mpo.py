@@ -32,6 +32,7 @@ from meta_latent.models.dynamics_ensemble import DynamicsConfig, DynamicsEnsembl
 from meta_latent.models.losses import METRICS as MODEL_METRICS
 from meta_latent.ops.inner_loop import InnerLoop
 from meta_latent.ops.trust_region import TrustRegionConfig
+from meta_latent.policies.continuation import METRICS as TARGET_METRICS
 from meta_latent.policies.policy_search import PolicyConfig, PolicySearch, Rollouts
 from meta_latent.policies.simulators import LatentSimulators, RewardConfig, StateSimulators
 from meta_latent.policies.surrogate import METRICS as STEP_METRICS
@@ -188,9 +189,7 @@ def _algorithm(variant: Callable[[MBMPOConfig], MBMPOConfig]) -> Algorithm:
             "imagined_return_adapted": "return in the simulators after it",
             "plasticity": "how far the inner step moves the policy (KL in nats, mean over imagined states)",
             "disagreement": "standard deviation of the next states that the models predict, as the policy reads them",
-            "reward_loss": "squared error of the reward heads on observed latents",
-            "reward_loss_imagined": "the same on latents unrolled with the logged actions",
-            **STEP_METRICS, **DYNAMICS_METRICS, **MODEL_METRICS,
+            **TARGET_METRICS, **STEP_METRICS, **DYNAMICS_METRICS, **MODEL_METRICS,
         },
         needs=frozenset({"functions"}),
         sees=frozenset({"index"}),

@@ -6,6 +6,8 @@ import torch
 from torch.nn import functional
 
 from meta_latent.nets import MLP
+from meta_latent.policies.reward_heads import even, reward_errors, window_states
+from meta_latent.types import Metrics
 
 
 class Continuation(MLP):
@@ -35,3 +37,25 @@ class Continuation(MLP):
 
     def _logits(self, state: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
         return self(torch.cat([state, action], -1))[..., 0]
+
+
+def fit_rewards_and_ends(agent, windows, clip: float) -> Metrics:
+    """One update of a `LatentAgent`'s networks `reward` (`RewardHeads`) and, once an episode that it caches has ended
+    for good, `continuation`, on latents unrolled along windows (B, H + 1, ...) and on observed ones.
+    """
+    states = window_states(agent.model, windows, even(len(windows.rows), agent.model))
+    imagined, observed = reward_errors(agent.networks["reward"], states, windows)
+    agent.optimise("reward", (imagined + observed) / 2, clip)
+    metrics = {"reward_loss": float(observed.detach()), "reward_loss_imagined": float(imagined.detach())}
+    if agent.cache.ends:
+        error = agent.networks["continuation"].error(states, windows)
+        metrics["continuation_loss"] = agent.optimise("continuation", error, clip)
+    return metrics
+
+
+METRICS = {
+    "reward_loss": "squared error of the reward heads on observed latents",
+    "reward_loss_imagined": "the same on latents unrolled with the logged actions",
+    "continuation_loss": "cross-entropy of where episodes end, in nats; once one has ended for good",
+}
+"""What `fit_rewards_and_ends` measures."""

@@ -12,10 +12,11 @@ from typing import Any
 import torch
 
 from meta_latent.errors import UserError
+from meta_latent.policies.continuation import Continuation, fit_rewards_and_ends
 from meta_latent.policies.latent_agent import LatentAgent, LatentParts
-from meta_latent.policies.reward_heads import RewardHeads, even, reward_errors, window_states
+from meta_latent.policies.reward_heads import RewardHeads
 from meta_latent.ranges import count, nonnegative, positive, whole
-from meta_latent.rng import Streams
+from meta_latent.rng import Streams, seeded_construction
 from meta_latent.types import Averages, Metrics, Step
 
 
@@ -162,10 +163,11 @@ class RewardConfig:
 
 
 class LatentSimulators(LatentAgent):
-    """The transition heads of a latent state model, with a reward that is learned on the target.
+    """The transition heads of a latent state model, with rewards and ends that are learned on the target.
 
-    Simulated task n, of any multiple of K, is head n mod K; expected next latents, no ends. Imagining starts from
-    replayed latents. As `transfer.adaptation` says, the heads keep learning.
+    Simulated task n, of any multiple of K, is head n mod K; expected next latents. Once an episode of the target has
+    ended for good, a step ends an imagined one where it is more likely than not to. Imagining starts from replayed
+    latents. As `transfer.adaptation` says, the heads keep learning.
 
     Args:
         config: of the reward. parts: what the start brings.
@@ -176,7 +178,10 @@ class LatentSimulators(LatentAgent):
         model = self.model
         self.config, self.feature_size = config, model.feature_size + model.relation_size
         self.reward = RewardHeads(config.heads, model, config.hidden, config.layers, config.pessimism)
-        self.own({"reward": self.reward}, {"reward": config.learning_rate}, {"reward": config.weight_decay})
+        with seeded_construction(0):  # draws of its own: what is built after it is what it would be without
+            self.continuation = Continuation(model, config.hidden, config.layers)
+        networks = {"reward": self.reward, "continuation": self.continuation}
+        self.own(networks, dict.fromkeys(networks, config.learning_rate), {"reward": config.weight_decay})
         self._routes: dict[tuple[int, int], Any] = {}
 
     @property
@@ -191,14 +196,11 @@ class LatentSimulators(LatentAgent):
         return self.update(replay, rng)
 
     def improve(self, steps: int, first: bool, rng: Streams, metrics: Averages) -> None:
-        """Updates of the reward for new steps."""
+        """Updates of rewards and ends for new steps."""
         config = self.config
         for _ in range(self.due("improve", config.updates_per_step, steps) + config.first_updates * first):
             windows = self.cache.windows(config.batch_size, config.horizon, rng.numpy("reward"))
-            states = window_states(self.model, windows, even(len(windows.rows), self.model))
-            imagined, observed = reward_errors(self.reward, states, windows)
-            self.optimise("reward", (imagined + observed) / 2, clip=10.0)
-            metrics.add({"reward_loss": float(observed.detach()), "reward_loss_imagined": float(imagined.detach())})
+            metrics.add(fit_rewards_and_ends(self, windows, clip=10.0))
             self.updates += 1
 
     def see(self, replay) -> None:
@@ -224,9 +226,12 @@ class LatentSimulators(LatentAgent):
             self._routes[shape] = self.model.route(head)
         latent, action = self.model.unpack(states.flatten(0, 1)), actions.flatten(0, 1)
         following = self.model.transition(latent, action, self._routes[shape]).mean()
-        reward = self.reward.estimate(self.reward.state(following), action)
-        ended = torch.zeros(shape, dtype=torch.bool, device=states.device)
-        return self.model.pack(following).unflatten(0, shape), reward.unflatten(0, shape), ended
+        state = self.reward.state(following)
+        reward, ended = self.reward.estimate(state, action), torch.zeros(len(action), dtype=torch.bool)
+        if self.cache.ends:
+            ended = self.continuation.estimate(state, action) < 0.5
+        found = self.model.pack(following), reward, ended.to(states.device)
+        return tuple(value.unflatten(0, shape) for value in found)
 
     def features(self, states: torch.Tensor) -> torch.Tensor:
         """What a policy reads of states (..., Z + M): the model's features and relations."""

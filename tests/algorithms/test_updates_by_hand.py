@@ -11,13 +11,15 @@ import numpy as np
 import pytest
 import torch
 
+from meta_latent.algorithms.cem import CEM, CEMConfig
 from meta_latent.algorithms.ivg import IVG, IVGConfig
 from meta_latent.algorithms.sac import SAC, SACConfig
 from meta_latent.data.latents import LatentCache
 from meta_latent.data.replay import ReplayConfig, SequenceReplay
 from meta_latent.policies.latent_agent import AdaptationConfig, LatentParts
+from meta_latent.policies.simulators import RewardConfig
 from meta_latent.rng import Streams, seeded_construction
-from meta_latent.types import Spec
+from meta_latent.types import Averages, Spec
 
 PUSH = 0.5
 SPEC = Spec({}, proprio=1, action_size=1)
@@ -407,3 +409,33 @@ def test_the_policy_follows_the_gradient_through_where_it_ends():
     moved = ascent(update)
     numeric = differences(update, lambda metrics: metrics["imagined_return"], len(moved))
     assert torch.allclose(moved, numeric, rtol=1e-4, atol=1e-7) and numeric.abs().max() > 1e-3
+
+
+PLANNER = CEMConfig(horizon=3, discount=0.5, reward=RewardConfig(heads=2, layers=0, pessimism=0.0, horizon=4))
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_plan_is_paid_as_long_as_it_is_likely_to_go_on_once_an_end_was_seen(terminal):
+    agent = make(CEM, PLANNER, cached(PLACES, ACTIONS, REWARDS, terminal))
+    constant(agent.networks["reward"], 1.0)
+    linear(agent.networks["continuation"], -2.0, 0.5, 0.3)
+    plans = torch.tensor([[0.5, -1.0, 1.0], [0.0, 0.2, -0.4]], dtype=torch.float64)[..., None]
+    starts = torch.tensor([[0.1], [0.7]], dtype=torch.float64)
+    places = starts + PUSH * plans[..., 0].cumsum(1)
+    goes_on = (-2 * places + 0.5 * plans[..., 0] + 0.3).sigmoid()
+    likely = torch.cat([torch.ones(2, 1), goes_on[:, :-1]], 1).cumprod(1) if terminal else torch.ones(2, 3)
+    wanted = (likely * torch.tensor([1, 0.5, 0.25])).sum(1)
+    torch.testing.assert_close(agent.returns(starts, plans), wanted.double())
+
+
+def test_planners_learn_where_episodes_end_and_what_ends_pay():
+    config = dataclasses.replace(PLANNER.reward, batch_size=300, learning_rate=0.02, weight_decay=0.0)
+    agent, at = make(CEM, dataclasses.replace(PLANNER, reward=config), ending([6] * 50)), torch.zeros(1, 1)
+    said = []
+    for step in range(300):
+        metrics = Averages()
+        agent.improve(1, False, Streams(step), metrics)
+        paid = agent.reward.each(at, at).mean().item()
+        said.append((1 - agent.continuation.estimate(at, at).item(), paid))
+    assert {"reward_loss", "reward_loss_imagined", "continuation_loss"} <= metrics.means().keys()
+    np.testing.assert_allclose(np.mean(said[-150:], 0), 1 / 6, rtol=0.15)

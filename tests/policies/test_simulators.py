@@ -141,14 +141,21 @@ def latents():
                             pack=lambda latent: latent.sample)  # fmt: skip
     model.transition = lambda latent, action, head: Latent(sample=latent.sample + head[:, None] + 1)
     simulators = object.__new__(LatentSimulators)
-    simulators.model, simulators._routes = model, {}
+    simulators.model, simulators._routes, simulators.cache = model, {}, SimpleNamespace(ends=False)
     simulators.reward = SimpleNamespace(state=lambda latent: latent.sample, estimate=lambda state, action: state[:, 0])
+    simulators.continuation = SimpleNamespace(estimate=lambda state, action: (state[:, 0] < 2) * 0.9)
     return simulators
 
 
 def test_task_n_goes_through_head_n_mod_k_and_is_paid_for_what_it_reaches(latents):
     following, rewards, ended = latents.step(torch.zeros(4, 3, 1), torch.zeros(4, 3, 1))
     assert following[..., 0].tolist() == rewards.tolist() == [[1] * 3, [2] * 3] * 2 and not ended.any()
+
+
+def test_a_step_ends_what_is_imagined_where_it_is_likely_to_once_an_end_was_seen(latents):
+    latents.cache.ends = True
+    _, rewards, ended = latents.step(torch.zeros(4, 3, 1), torch.zeros(4, 3, 1))
+    assert ended.tolist() == [[False] * 3, [True] * 3] * 2 and rewards.tolist() == [[1] * 3, [2] * 3] * 2
 
 
 def test_every_episode_is_filtered_on_its_own(latents):
