@@ -163,7 +163,7 @@ def speedup(
     learner_low, learner_high = learner.median()
     if not np.isfinite(learner_high):
         at_best = np.median(np.where(learner.unfinished, learner.lower, learner.upper))
-        missed = "the learner's median run did not reach the threshold"
+        missed = "the median run of the arm that is asked about did not reach the threshold"
         return Ratio(None, reason=UNFINISHED if np.isfinite(at_best) else missed)
     if max(learner_high, resolution) <= 0.0:
         return Ratio(None, reason="the threshold held before the first step; a ratio needs the evaluation interval")

@@ -227,6 +227,24 @@ def test_of_several_targets_those_held_from_the_first_evaluation_on_are_named(tm
     )
 
 
+LOW = [(steps, 0.1) for steps in range(100, 1001, 100)]
+
+
+def test_where_neither_median_run_arrives_it_is_not_said_that_one_is_no_faster(tmp_path):
+    known = (
+        "hether a/pretrained reaches score 0.8 in fewer environment steps than a/scratch is not known: the median run"
+    )
+    for root, at in (("nobody", 9999), ("base", 300)):
+        held(tmp_path / root, "a/pretrained", 300, seeds=1, compared_with="a/scratch")
+        for seed in (1, 2):
+            write_cell(tmp_path / root, "t", "a/pretrained", seed, LOW, facts=new_facts, compared_with="a/scratch")
+        held(tmp_path / root, "a/scratch", at)
+    assert build(tmp_path / "nobody", resamples=50)["lead"] == f"W{known} of neither did."
+    assert "did not reach score 0.8 in fewer" in build(tmp_path / "base", resamples=50)["lead"]
+    write_cell(tmp_path / "nobody", "t", "a/scratch", 3, LOW[:5], facts=new_facts, status="interrupted")
+    assert build(tmp_path / "nobody", resamples=50)["lead"].startswith(f"So far, w{known}")
+
+
 def test_where_the_base_is_there_at_its_first_evaluation_no_gain_is_known(tmp_path):
     held(tmp_path, "a/scratch", 100)
     held(tmp_path, "a/pretrained", 400, compared_with="a/scratch")

@@ -61,6 +61,9 @@ def _of_pair(report: dict[str, Any], arm: str, base: str) -> str:
         why = f"{base} was there at its first evaluation"
         return f"Whether {arm} reaches {place} in fewer {unit} than {base} is not known: {why}."
     so_far = "So far, " * _is_open(report, asked, (arm, base))
+    if not faster and not any(_arrived(t["arms"][one], t) for t in asked.values() for one in (arm, base)):
+        known = f"hether {arm} reaches {place} in fewer {unit} than {base} is not known: the median run of neither did"
+        return f"{so_far}{'w' if so_far else 'W'}{known}."
     if not faster:
         anywhere = "" if len(asked) == 1 else " on any target"
         return f"{so_far}{arm} did not reach {place} in fewer {unit} than {base}{anywhere}."
@@ -76,6 +79,11 @@ def _at_once(targets: dict[str, Any], arm: str, faster: Sequence[str]) -> str:
     if len(targets) == 1:
         return ", and held it from its first evaluation on" * bool(found)
     return f"; on {listed(found)} it held it from its first evaluation on" if found else ""
+
+
+def _arrived(entry: dict[str, Any], target: dict[str, Any]) -> bool:
+    """Whether the median run of an arm reached the target's first threshold."""
+    return entry["medians"]["steps_to_thresholds"][level(target["thresholds"][0])][1] is not None
 
 
 def _bounded(median: Sequence[float | None]) -> bool:
