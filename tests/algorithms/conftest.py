@@ -7,6 +7,7 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
+from sketches import sketched  # noqa: F401 - a fixture
 
 import task_suites
 from meta_latent.algorithms import registry
