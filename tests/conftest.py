@@ -3,6 +3,7 @@ usual, which a background job of a shell, and all that it starts, would ignore. 
 installed are skipped.
 """
 
+import gc
 import os
 import signal
 import sys
@@ -19,6 +20,12 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 def pytest_addoption(parser):
     """`--device=cuda`: the tests of tests/algorithms let agents learn there."""
     parser.addoption("--device", default="cpu", help="of the agents in tests/algorithms: cpu, cuda or cuda:N")
+
+
+def pytest_collection_finish(session):
+    """What importing and collecting made stays to the end: the garbage collector need not look through it."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_runtest_setup(item):
