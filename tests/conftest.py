@@ -22,10 +22,15 @@ def pytest_addoption(parser):
     parser.addoption("--device", default="cpu", help="of the agents in tests/algorithms: cpu, cuda or cuda:N")
 
 
-def pytest_collection_finish(session):
-    """What importing and collecting made stays to the end: the garbage collector need not look through it."""
-    gc.collect()
-    gc.freeze()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """What importing and collecting make stays to the end: the garbage collector need never look through it."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_runtest_setup(item):
