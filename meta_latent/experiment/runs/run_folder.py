@@ -262,8 +262,11 @@ def installed(packages: Iterable[str]) -> dict[str, str]:
     return found
 
 
+@functools.cache
 def commit() -> str | None:
-    """Git commit of this source, with "+changes" if files differ from it; None outside git."""
+    """Git commit of this source when the process first asked, with "+changes" if files differ from it; None outside
+    git.
+    """
     folder = Path(meta_latent.__file__).resolve().parent
     git = ["git", "-C", str(folder)]
     try:
