@@ -16,7 +16,8 @@ TORCH := $(shell grep '^torch==' $(CONSTRAINTS))
 LEARN2LEARN := learn2learn==0.2.0
 
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check
-PYTEST = OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(WORKERS)
+# A file's tests stay in one process, which makes what they share once.
+PYTEST = OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadfile
 
 .PHONY: setup test test-slow test-baselines test-offline test-all test-floors test-not-slow docs lint demo clean
 

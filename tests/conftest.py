@@ -3,6 +3,7 @@ usual, which a background job of a shell, and all that it starts, would ignore. 
 installed are skipped.
 """
 
+import gc
 import os
 import signal
 import sys
@@ -19,6 +20,17 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 def pytest_addoption(parser):
     """`--device=cuda`: the tests of tests/algorithms let agents learn there."""
     parser.addoption("--device", default="cpu", help="of the agents in tests/algorithms: cpu, cuda or cuda:N")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """What importing and collecting make stays to the end: the garbage collector need never look through it."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_runtest_setup(item):

@@ -7,6 +7,7 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
+from sketches import sketched  # noqa: F401 - a fixture
 
 import task_suites
 from meta_latent.algorithms import registry
@@ -22,10 +23,12 @@ from meta_latent.experiment.settings.suites import bind_target
 from task_suites.toy.lqr import Lqr
 
 SMALL = {
-    "batch_size": 8, "channels": (4,), "embedding": 8, "epochs": 2, "first_updates": 2, "hidden": 16, "layers": 1,
-    "memory": 8, "minibatches": 2, "reward_batch_size": 8, "steps_per_round": 50, "updates_per_step": 0.06,
+    "batch_size": 8, "candidates": 8, "channels": (4,), "elites": 3, "embedding": 8, "epochs": 2, "first_updates": 2,
+    "hidden": 16, "horizon": 3, "iterations": 2, "layers": 1, "look": 2, "looked_at": 4, "max_epochs": 3,
+    "memory": 8, "minibatches": 2, "outer_steps": 4, "particles": 6, "reward_batch_size": 8, "steps_per_round": 50,
+    "transitions": 64, "updates_per_step": 0.06,
 }  # fmt: skip
-"""Values for settings of these names, whichever algorithm has them."""
+"""Values for settings of these names, whichever algorithm or part of one has them."""
 LEARNING = [
     "pretrain.env_steps=150", "pretrain.joint_updates=2", "pretrain.filter_updates=2",
     "pretrain.transition_updates=2", "pretrain.policy_updates=2", "transfer.warmup_episodes=1",
@@ -44,8 +47,14 @@ MANY = {"suite": "toy/hidden_goal", "tasks": 3, "test_tasks": 2, "episodes_per_t
 
 def settings(name):
     """Small settings of the algorithm called `name`."""
-    fields = {field.name for field in dataclasses.fields(registry.get(name).config)}
-    return {key: list(v) if isinstance(v, tuple) else v for key, v in SMALL.items() if key in fields}
+    return small(registry.get(name).config())
+
+
+def small(config):
+    """Those of SMALL that `config` and its parts have."""
+    values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    found = {key: list(v) if isinstance(v, tuple) else v for key, v in SMALL.items() if key in values}
+    return found | {key: inside for key, v in values.items() if dataclasses.is_dataclass(v) and (inside := small(v))}
 
 
 class Bench:

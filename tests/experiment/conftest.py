@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from sketches import sketched  # noqa: F401 - a fixture
 
 from meta_latent.algorithms import registry
 from meta_latent.experiment.learning import cells

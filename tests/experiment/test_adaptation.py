@@ -127,6 +127,7 @@ def contents(root):
     return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in root.rglob("*") if path.is_file()}
 
 
+@pytest.mark.drawn
 def test_seeds_are_pooled_arms_stand_side_by_side_and_runs_stay_as_they_are(runs, capsys):
     path, root = runs("counter/scratch", "silent/scratch", seeds=(0, 1))
     before = contents(root)

@@ -231,6 +231,7 @@ def images(figure):
     return [(axes, image) for axes in figure.axes for image in axes.images]
 
 
+@pytest.mark.drawn
 def test_a_strip_has_scenes_maps_of_one_scale_the_goal_and_the_path():
     one = belief().at([0, 3, 5])
     figure = belief_figures.strip(one)
@@ -250,6 +251,7 @@ def test_a_strip_has_scenes_maps_of_one_scale_the_goal_and_the_path():
     assert curve.lines[1].get_xdata().tolist() == [0, 3, 5]
 
 
+@pytest.mark.drawn
 def test_a_strip_does_without_scenes_goal_and_what_is_told():
     figure = belief_figures.strip(belief(False, goal=None, told={}).at([0, 3]))
     assert len(images(figure)) == 3 and not any(axes.get_xlabel().startswith("observation") for axes in figure.axes)

@@ -11,6 +11,8 @@ from meta_latent.experiment.report.figures import curve_figures, drawing, time_f
 from meta_latent.ops import learning_speed as ls
 from meta_latent.ops.learning_curve import Curve
 
+pytestmark = pytest.mark.drawn
+
 
 def curve(scores, every=100):
     steps = every * np.arange(len(scores))

@@ -14,6 +14,7 @@ def target(**arms):
     return {"arms": {arm: {"metrics": metrics} for arm, metrics in arms.items()}}
 
 
+@pytest.mark.drawn
 def test_seeds_are_thin_and_their_median_goes_as_far_as_all_of_them(monkeypatch):
     drawn, phase = [], plasticity.phase
     monkeypatch.setattr(plasticity, "phase", lambda *args: drawn.append(phase(*args)) or drawn[-1])

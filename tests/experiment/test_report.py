@@ -338,6 +338,7 @@ def test_wrong_input_is_one_line(tmp_path, monkeypatch):
     assert report.find("runs/demo/transfer/t/ivg") == Path("runs/demo") == report.find("demo")
 
 
+@pytest.mark.drawn
 def test_several_runs_give_the_gain_against_pretraining(tmp_path, capsys):
     for name, steps in (("little", 100), ("much", 900)):
         write_pretraining(tmp_path / name, env_steps=steps)

@@ -16,6 +16,7 @@ import pytest
 import yaml
 from fabricated_runs import new_facts, ramp, write_cell, write_pretraining
 from PIL import Image
+from sketches import empty_figures
 
 import task_suites
 from meta_latent import cli
@@ -43,10 +44,8 @@ def keep_settings(folder, suite="toy/lqr", **algorithm):
     (folder / "config.yaml").write_text(yaml.safe_dump(settings))
 
 
-@pytest.fixture(scope="module")
-def many(tmp_path_factory):
+def large(root):
     """Five arms on two targets, three seeds, two thresholds: the pages of the largest presets."""
-    root = tmp_path_factory.mktemp("runs") / "many"
     write_pretraining(root, held_out={"open_loop_r2": 0.7, "positions_1_minus_r2": 0.1, "mine": 3.0})
     for target in ("near", "far"):
         for k, arm in enumerate(ARMS):
@@ -60,6 +59,13 @@ def many(tmp_path_factory):
                 folder = write_cell(root, target, arm, seed, rows, facts=new_facts, evaluation=solved, **facts)
                 keep_settings(folder, horizon=5 + k)
     return root, build(root, resamples=50)
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """A large run, and its report with empty figures."""
+    with empty_figures():
+        return large(tmp_path_factory.mktemp("runs") / "many")
 
 
 class Elements(HTMLParser):
@@ -421,8 +427,14 @@ def test_text_is_told_from_its_ground_and_lines_from_theirs(many, scheme):
     assert all(contrast(colours[name], colours["paper"]) >= 3 for name in arms)
 
 
-def test_pages_are_light_enough_to_mail(many, tmp_path):
-    assert len(page_of(many[0]).encode()) < LARGEST_PAGE
+@pytest.mark.slow
+@pytest.mark.drawn
+def test_pages_are_light_enough_to_mail(tmp_path):
+    page = page_of(large(tmp_path)[0])
+    assert "<svg></svg>" not in page and len(page.encode()) < LARGEST_PAGE
+
+
+def test_pictures_that_would_make_a_page_heavy_are_linked(tmp_path):
     folder = write_pretraining(tmp_path)
     (folder / "images").mkdir()
     noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3)).astype(np.uint8)
@@ -439,9 +451,10 @@ def test_pages_are_light_enough_to_mail(many, tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium, to lay the page out")
 @pytest.mark.parametrize("width", [390, 1280])
-def test_the_page_does_not_scroll_sideways(many, tmp_path, width):
+@pytest.mark.drawn
+def test_the_page_does_not_scroll_sideways(tmp_path, width):
     """Laid out by a browser inside a frame of that width, offline."""
-    inner = html.escape(page_of(many[0]))
+    inner = html.escape(page_of(large(tmp_path / "many")[0]))
     frame = f'<iframe id="f" style="border:0;width:{width}px;height:800px" srcdoc="{inner}"></iframe>'
     script = """<script>onload = () => {
       const root = document.getElementById("f").contentDocument.documentElement;

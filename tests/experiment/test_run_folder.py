@@ -1,6 +1,7 @@
 """Run folders: the lock, the config check, and the record of how a run ended."""
 
 import errno
+import importlib.metadata
 import json
 import os
 import subprocess
@@ -210,16 +211,25 @@ def test_the_commit_is_ours_or_none(tmp_path, monkeypatch):
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("")
     monkeypatch.setattr(run_folder.meta_latent, "__file__", str(package / "__init__.py"))
-    assert run_folder.commit() is None
+    commit = run_folder.commit.__wrapped__  # without its memory
+    assert commit() is None
     git("init")
     git("commit", "--allow-empty", "-m", "somebody else's repository")
-    assert run_folder.commit() is None
+    assert commit() is None
     git("add", ".")
     git("commit", "-m", "ours")
-    clean = run_folder.commit()
+    clean = commit()
     assert len(clean) == 40
     (package / "__init__.py").write_text("changed = 1")
-    assert run_folder.commit() == f"{clean}+changes"
+    assert commit() == f"{clean}+changes"
+
+
+def test_a_process_asks_for_commit_and_versions_once(monkeypatch):
+    before = run_folder.commit(), run_folder.versions()
+    monkeypatch.setattr(subprocess, "run", None)
+    monkeypatch.setattr(importlib.metadata, "version", None)
+    run_folder.versions()["numpy"] = "a copy"
+    assert (run_folder.commit(), run_folder.versions()) == before
 
 
 def test_unknown_status(tmp_path):

@@ -168,6 +168,7 @@ def test_one_model_and_few_seeds_are_warned_of(tmp_path):
     assert any("only 2 seeds" in text for text in warnings)
 
 
+@pytest.mark.drawn
 def test_the_page_and_its_figures(result, tmp_path):
     page = (tmp_path / "sweep.html").read_text()
     assert page.count("<svg") == 4 and "http" not in page.replace("http://www.w3.org", "")

@@ -3,10 +3,13 @@
 import json
 
 import numpy as np
+import pytest
 
 from meta_latent.experiment.report.figures import drawing, trial_figures
 from meta_latent.experiment.report.reading import adaptations
 from meta_latent.experiment.report.statistics.numbers import Bootstrap
+
+pytestmark = pytest.mark.drawn
 
 
 def adaptation(episodes=3, learned=2, seeds=2, tasks=2, steps=(2, 3, 3), cleared=True, **arm):
@@ -99,5 +102,7 @@ def test_what_is_told_has_vertical_lines_only_where_they_belong():
 
 def test_all_figures_of_an_adaptation():
     made, told = adaptation(seeds=1, tasks=1)
-    kinds = [kind for kind, _, _ in trial_figures.figures_of(made, told, {"x/scratch": 0})]
+    found = trial_figures.figures_of(made, told, {"x/scratch": 0})
+    kinds = [kind for kind, _, _ in found]
     assert kinds == ["return_by_episode", "reward_by_step", "success_by_step", "inspected_spread"]
+    assert all("<path" in drawing.inline_svg(figure, kind) for kind, figure, _ in found)

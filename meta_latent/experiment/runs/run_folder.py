@@ -3,6 +3,7 @@
 import contextlib
 import datetime
 import fcntl
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -242,6 +243,11 @@ def refuse_difference(
 
 def versions() -> dict[str, str]:
     """Versions of Python, this package and the installed packages that results depend on."""
+    return dict(_versions())
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
     return {"python": platform.python_version(), "meta_latent": meta_latent.__version__, **installed(_PACKAGES)}
 
 
@@ -256,8 +262,11 @@ def installed(packages: Iterable[str]) -> dict[str, str]:
     return found
 
 
+@functools.cache
 def commit() -> str | None:
-    """Git commit of this source, with "+changes" if files differ from it; None outside git."""
+    """Git commit of this source when the process first asked, with "+changes" if files differ from it; None outside
+    git.
+    """
     folder = Path(meta_latent.__file__).resolve().parent
     git = ["git", "-C", str(folder)]
     try:

@@ -4,6 +4,8 @@ OmegaConf reads the YAML, merges the sources and resolves `${...}`; `structure.p
 dataclasses.
 """
 
+import copy
+import functools
 import io
 import os
 import re
@@ -82,11 +84,22 @@ def merged(
     for key, value, origin in parsed:
         tree = merge.override(tree, schema, key, value, origin)
     _check_references(tree, tree, "")
+    if _is_plain(tree):
+        return copy.deepcopy(tree), merge.origin
     try:
         resolved = OmegaConf.to_container(OmegaConf.create(tree), resolve=True)
     except OmegaConfBaseException as error:
         raise UserError(f"cannot resolve the configuration: {str(error).splitlines()[0]}") from error
     return resolved, merge.origin
+
+
+def _is_plain(node: Any) -> bool:
+    """Whether OmegaConf, which takes half of the time of loading, would make an equal copy of `node`."""
+    if type(node) is dict:
+        return all(type(name) is str and _is_plain(item) for name, item in node.items())
+    if type(node) is list:
+        return all(map(_is_plain, node))
+    return node is None or type(node) in (bool, int, float) or (type(node) is str and "${" not in node)
 
 
 def _check_references(node: Any, tree: Mapping, key: str) -> None:
@@ -277,13 +290,19 @@ def parse_override(override: str) -> tuple[str, Any]:
     if not equals or not all(key.strip().split(".")):
         raise UserError(f"override {override!r} is not of the form key=value")
     try:
-        if _has_comment(text):
-            return key.strip(), text.strip()
-        value = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))["value"]
+        value = copy.deepcopy(_value_of(text))
     except (OmegaConfBaseException, yaml.YAMLError, ValueError, RecursionError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"override {override!r}: the value is not valid YAML ({reason})") from error
     return key.strip(), value
+
+
+@functools.lru_cache(maxsize=1024)
+def _value_of(text: str) -> Any:
+    """The value of an override; not to be changed, as it is kept: cells and sweeps parse the same ones again."""
+    if _has_comment(text):
+        return text.strip()
+    return OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))["value"]
 
 
 def _has_comment(text: str) -> bool:
@@ -301,8 +320,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Content of a YAML file that holds a mapping. Raises `UserError` naming the file if it is unreadable."""
     try:
         text = files.read_bytes(path).decode()
-        _check_depth(text)
-        content = OmegaConf.to_container(OmegaConf.load(io.StringIO(text)))
+        content = copy.deepcopy(_content_of(text))
     except FileNotFoundError as error:
         raise UserError(f"there is no configuration file {path}") from error
     except (OSError, ValueError, RecursionError, yaml.YAMLError, OmegaConfBaseException) as error:
@@ -311,6 +329,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path} should hold a mapping of keys to values, got {type(content).__name__}")
     return content
+
+
+@functools.lru_cache(maxsize=64)
+def _content_of(text: str) -> Any:
+    """What a YAML holds; not to be changed, as it is kept: cells and sweeps read the same files again."""
+    _check_depth(text)
+    return OmegaConf.to_container(OmegaConf.load(io.StringIO(text)))
 
 
 def _check_depth(text: str) -> None:
