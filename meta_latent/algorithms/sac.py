@@ -2,8 +2,10 @@
 
 Haarnoja et al., "Soft Actor-Critic Algorithms and Applications", 2018 (arXiv 1812.05905), with twin critics
 and a tuned temperature. The control for IVG: the same model, encoder training and features, but rewards and
-values learned from replayed transitions alone, no imagination. Deviations: n-step returns without correction
-(`steps`); evaluated is a running average of the policy, as in IVG.
+values learned from replayed transitions alone, no imagination. Published are one-step returns of transitions drawn
+uniformly, bootstrapped unless the state reached is terminal. Deviations: n-step returns without correction (`steps`),
+from every transition alike; an episode's end cuts them short, and a time limit is bootstrapped from the last state,
+discounted by the steps until there. Evaluated is a running average of the policy, as in IVG.
 """
 
 from __future__ import annotations
@@ -29,9 +31,9 @@ class SACConfig:
     """Hyper-parameters.
 
     Attributes:
-        discount: of later rewards, per step. steps: n of the n-step returns.
+        discount: of later rewards, per step. steps: n of the n-step returns, fewer where the episode ends before.
         temperature: first weight of the entropy bonus. target_entropy: nats per action value that it is tuned to hold.
-        batch_size: windows per update. updates_per_step: updates per environment step.
+        batch_size: transitions per update. updates_per_step: updates per environment step.
         first_updates: updates when learning starts. hidden: width of critics and policy. layers: their hidden layers.
         learning_rate: of critics and policy. temperature_learning_rate: of the weight of the entropy bonus.
         target_rate: how fast the target critics follow. average_rate: how fast the policy's running average follows,
@@ -94,13 +96,13 @@ class SAC(LatentAgent):
         bootstrapped through).
         """
         config = self.config
-        windows = self.cache.windows(config.batch_size, config.steps, rng.numpy("replay"))
-        features = self.features(self.model.unpack(windows.packed))
-        now, after = features[:, 0], features[:, -1]
+        windows = self.cache.windows(config.batch_size, config.steps, rng.numpy("replay"), cut=True)
+        now, after = self.features(self.model.unpack(windows.packed[:, :: config.steps])).unbind(1)  # first, last
+        taken = windows.rows.diff() > 0  # (n, steps): none after the episode's end
         powers = config.discount ** torch.arange(config.steps, device=now.device)
-        reward = (windows.rewards[:, 1:] * powers).sum(1)
+        reward = (windows.rewards[:, 1:] * taken * powers).sum(1)
         batch = SoftBatch(now, after, after, windows.actions[:, 1], reward, ~windows.terminal[:, -1],
-                            config.discount**config.steps)  # fmt: skip
+                            config.discount ** taken.sum(1))  # fmt: skip
         measured = self.learned.update(batch, rng.torch("replay"))
         self.average_policy(config.average_rate)
         return measured

@@ -141,21 +141,26 @@ class LatentCache(_OfEpisodes):
         """Whether an episode that is held ended for good."""
         return bool(self.flat()[4].any())
 
-    def windows(self, batch_size: int, horizon: int, rng: np.random.Generator) -> LatentWindows:
-        """Windows of H + 1 within one episode each, uniform over all. UserError: all episodes are shorter."""
+    def windows(self, batch_size: int, horizon: int, rng: np.random.Generator, cut: bool = False) -> LatentWindows:
+        """Windows of H + 1 within one episode each, uniform over all. UserError: all episodes are shorter.
+
+        cut: windows begin with any transition, uniform over all; those that an episode's end cuts short repeat its last
+        frame, as their `rows` tell. Their weights are 1.
+        """
         lengths = np.array(self.lengths)
         episode, offset = draw_windows(
             lengths,
-            horizon + 1,
+            2 if cut else horizon + 1,
             batch_size,
             rng,
-            "lower learner.horizon, or what the algorithm unrolls (such as its horizon or steps under algorithms.NAME)",
+            "lower learner.horizon, or what the algorithm unrolls (such as its horizon under algorithms.NAME)",
         )
-        start = (lengths.cumsum() - lengths)[episode] + offset
-        rows = torch.from_numpy(start[:, None] + np.arange(horizon + 1))
+        ends = lengths.cumsum()
+        start = (ends - lengths)[episode] + offset
+        rows = torch.from_numpy(np.minimum(start[:, None] + np.arange(horizon + 1), ends[episode, None] - 1))
         *columns, mask = self.flat()
         rows, weights = rows.to(mask.device), torch.ones(rows.shape)
-        if self.ends:
+        if self.ends and not cut:
             weights = 1 / torch.from_numpy(multiplicity(lengths[episode], horizon + 1, offset))
         weights = weights.to(columns[3])
         return LatentWindows(*(column[rows] for column in columns), mask[rows[:, 0]], rows, weights)

@@ -33,7 +33,7 @@ class SoftBatch:
         now, after: (n, F) features before and after; gradients of the critics' error reach what made `now`.
         target_after: (n, F) what the target critics read instead of `after`.
         action: (n, A). reward: (n,) between the two, of several steps where `discount` is of several.
-        alive: (n,) whether anything comes after. discount: of what does.
+        alive: (n,) whether anything comes after. discount: of what does, one number or (n,).
         beside: what is minimised beside the critics' error by whatever learns with it.
     """
 
@@ -43,7 +43,7 @@ class SoftBatch:
     action: torch.Tensor
     reward: torch.Tensor
     alive: torch.Tensor
-    discount: float
+    discount: torch.Tensor | float
     beside: torch.Tensor | float = 0.0
 
 

@@ -302,8 +302,8 @@ def test_sac_improves():
 
 
 def test_sac_targets_stop_at_terminal_states_only():
-    """With a critic that says 10 everywhere and no entropy, the target is r1 + g r2 + g^2 10, without 10 if
-    terminal.
+    """With a critic that says 10 everywhere and no entropy, the target is r1 + g r2 + g^2 10, or r1 + g 10 at the end,
+    without 10 if terminal.
     """
     agent = make(SAC, SACConfig(steps=2, discount=0.5, temperature=1e-9, batch_size=512, hidden=8))
     for critic in (agent.critic, agent.target_critic):
@@ -320,8 +320,9 @@ def test_sac_targets_stop_at_terminal_states_only():
         agent.cache._flat = (states, memories, actions, rewards, torch.full_like(terminal, flag), mask)
         seen.clear()
         agent.soft_update(Streams(0))
-        windows = agent.cache.windows(512, 2, Streams(0).numpy("replay"))
-        target = windows.rewards[:, 1] + 0.5 * windows.rewards[:, 2] + (0 if flag else 0.25 * 10)
+        windows = agent.cache.windows(512, 2, Streams(0).numpy("replay"), cut=True)
+        two = windows.rows[:, 2] > windows.rows[:, 1]
+        target = windows.rewards[:, 1] + 0.5 * windows.rewards[:, 2] * two + (0 if flag else 0.5 ** (1 + two) * 10)
         expected[flag] = (10 - target).square().mean().item()
         assert seen["critic"] == pytest.approx(expected[flag], rel=1e-4)
     assert expected[False] != expected[True]

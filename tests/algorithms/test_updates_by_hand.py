@@ -262,11 +262,11 @@ def test_sac_follows_the_gradient_of_value_and_entropy():
     assert not torch.allclose(moved, only_value, rtol=1e-2)
 
 
-@pytest.mark.parametrize(("terminal", "ahead"), [(True, 0.0), (False, 0.125 * (10.0 + 0.5 * 2.0))])
+@pytest.mark.parametrize(("terminal", "ahead"), [(True, 0.0), (False, 10.0 + 0.5 * 2.0)])
 def test_sac_targets_over_a_terminal_state_and_over_a_time_limit(terminal, ahead):
-    """Three rewards at discount 1/2, then the smaller slow critic (10) and the bonus, unless it is over."""
+    """The rewards to the end at discount 1/2, then the smaller slow critic (10) and the bonus, unless it is over."""
     cache = cached([0.1, 0.2, 0.3, 0.4], [0.0, 0.5, 0.5, 0.5], [0.0, 1.0, 2.0, 4.0], terminal)
-    config = SACConfig(layers=0, steps=3, discount=0.5, batch_size=4, temperature=0.5)
+    config = SACConfig(layers=0, steps=3, discount=0.5, batch_size=16, temperature=0.5)
     agent = make(SAC, config, cache)
     agent.actor.sample = lambda features, rng: (  # always this action, of log density -2
         0.5 + 0.0 * agent.actor(features)[0],
@@ -275,9 +275,58 @@ def test_sac_targets_over_a_terminal_state_and_over_a_time_limit(terminal, ahead
     for critic, biases in ((agent.networks["target_critic"], (10.0, 12.0)), (agent.networks["critic"], (7.0, -3.0))):
         linear(critic.first, 0.0, 0.0, biases[0])
         linear(critic.second, 0.0, 0.0, biases[1])
-    target = 1.0 + 0.5 * 2.0 + 0.25 * 4.0 + ahead
-    wanted = ((7.0 - target) ** 2 + (-3.0 - target) ** 2) / 2
-    assert agent.soft_update(Streams(0))["critic_loss"] == pytest.approx(wanted)
+    targets = np.array([1 + 2 / 2 + 4 / 4 + ahead / 8, 2 + 4 / 2 + ahead / 4, 4 + ahead / 2])
+    errors = ((7.0 - targets) ** 2 + (-3.0 - targets) ** 2) / 2
+    begun = cache.windows(16, 3, Streams(0).numpy("replay"), cut=True).rows[:, 0]
+    assert agent.soft_update(Streams(0))["critic_loss"] == pytest.approx(errors[begun].mean())
+
+
+class Chain(Line):
+    """Four places, each a feature of its own, so that critics without hidden layers are tables."""
+
+    feature_size = 4
+
+    def features(self, latent):
+        return torch.nn.functional.one_hot(latent.sample[..., 0].long(), 4).to(latent.sample)
+
+
+@pytest.mark.parametrize("steps", [1, 3, 9])
+@pytest.mark.parametrize("terminal", [True, False])
+def test_sac_learns_what_every_state_is_worth_up_to_an_episodes_end(terminal, steps):
+    """The step that stays in the last place ends the episode for good, or would be taken for ever."""
+    rewards = np.array([0.0, 1.0, -2.0, 3.0, -4.0])
+    truth = [rewards[4] * (1 if terminal else 2)]  # 1 + 1/2 + 1/4 + ... = 2
+    for reward in rewards[3:0:-1]:
+        truth.insert(0, reward + 0.5 * truth[0])
+    config = SACConfig(
+        layers=0, steps=steps, discount=0.5, batch_size=32, temperature=1e-12, target_rate=1.0, gradient_clip=1e9
+    )
+    cache = cached([0.0, 1.0, 2.0, 3.0, 3.0], np.zeros(5), rewards, terminal)
+    with seeded_construction(0):
+        agent = SAC(config, LatentParts(Chain(), None, AdaptationConfig(), cache))
+    for network in (agent.critic.first, agent.critic.second, agent.target_critic.first, agent.target_critic.second):
+        constant(network, 0.0)
+    agent.optimisers["critic"] = torch.optim.SGD(agent.critic.parameters(), 1.0)
+    streams = Streams(0)
+    for _ in range(120):
+        agent.soft_update(streams)
+    found = agent.critic(torch.eye(4), torch.zeros(4, 1)).detach().numpy()
+    np.testing.assert_allclose(found, np.stack([truth, truth], 1), atol=1e-3)
+
+
+def test_sac_draws_every_transition_of_an_episode_as_often():
+    agent = make(SAC, SACConfig(layers=0, steps=3, discount=0.5, batch_size=8000), cached(PLACES, ACTIONS, REWARDS))
+    batches = []
+    agent.learned = SimpleNamespace(update=lambda batch, draws: batches.append(batch))
+    agent.soft_update(Streams(0))
+    (batch,) = batches
+    drawn = np.abs(batch.now.numpy() - PLACES).argmin(1)
+    counts = np.bincount(drawn, minlength=9)
+    assert counts[8] == 0 and np.abs(counts[:8] - 1000).max() < 5 * (8000 / 8 * 7 / 8) ** 0.5
+    reached = np.minimum(drawn + 3, 8)
+    np.testing.assert_allclose(batch.action[:, 0], ACTIONS[drawn + 1], rtol=1e-6)
+    np.testing.assert_allclose(batch.after[:, 0], PLACES[reached], rtol=1e-6)
+    np.testing.assert_allclose(batch.discount, 0.5 ** (reached - drawn))
 
 
 def constant(network, value):

@@ -66,6 +66,21 @@ def test_windows_of_latents_stay_within_episodes(model, size):
     check_counts(step, episode, windows.weights, size)
 
 
+@pytest.mark.parametrize("size", [2, 4, 16])
+def test_windows_that_ends_cut_short_begin_with_any_transition_and_repeat_the_last_state(model, size):
+    cache = LatentCache()
+    cache.extend(model, filled())
+    windows = cache.windows(6000, size - 1, np.random.default_rng(0), cut=True)
+    step, episode = windows.samples[..., -4].round().long(), windows.samples[..., -3].round().long()
+    ends = torch.tensor(LENGTHS)[episode]
+    check(torch.stack([step[:, 0], step[:, 0] + 1], 1), episode[:, :2], 2)
+    assert (
+        torch.equal(step, torch.minimum(step[:, :1] + torch.arange(size), ends)) and (episode == episode[:, :1]).all()
+    )
+    assert torch.equal(windows.rows.diff() > 0, step[:, 1:] > step[:, :-1]) and (windows.weights == 1).all()
+    assert torch.equal(windows.terminal, (step == ends) & (episode % 2 == 1))
+
+
 def test_where_no_episode_ends_for_good_all_steps_weigh_1(model):
     replay = SequenceReplay(SPEC, ReplayConfig(), heads=2)
     made = suite(5)
