@@ -25,11 +25,11 @@ def paid(task_index, inputs, action):
     return torch.stack([SUITE.reward(TASKS[int(k)], inputs[b], action[b]) for b, k in enumerate(task_index)])
 
 
-def build(training=None, seed=0, **config):
+def build(training=None, seed=0, dynamics=(0,) * 30, **config):
     small = {"hidden": 24, "batch_size": 6, "transitions": 60, "latent": 3, "first_updates": 2,
              "updates_per_step": 0.0} | config  # fmt: skip
     setting = Setting(SPEC, "scratch", "cpu", 0, len(TASKS), torch.zeros(len(TASKS), 0), STEPS, 2, 1000,
-                      Functions(paid, None, False, training), None)  # fmt: skip
+                      Functions(paid, None, False, training), None, dynamics)  # fmt: skip
     with seeded_construction(derive(seed, "agent")):
         return PEARL(PEARLConfig(**small), setting)
 
@@ -135,6 +135,18 @@ def test_without_relabelling_each_task_learns_from_its_own():
     assert {tuple(x.tolist()) for x in steps.reward_inputs[:, 1]} <= stored
     owed = paid(steps.task_index, steps.reward_inputs[:, 1:], steps.action[:, 1:])
     torch.testing.assert_close(steps.reward[:, 1:], owed)
+
+
+@pytest.mark.parametrize("numbers", [(), tuple(k % 2 for k in range(30)), (0,) * 30])
+def test_relabelled_contexts_learn_from_transitions_of_their_own_dynamics(numbers):
+    agent, replay = build(relabel=0.7, dynamics=numbers), filled()
+    contexts, steps = agent.draw(replay, replay, np.random.default_rng(0))
+    own, each = contexts.task_index.repeat_interleave(10), torch.arange(60) // 10
+    numbers = torch.tensor(numbers or range(30))
+    assert torch.equal(numbers[steps.task_index], numbers[own])
+    others = (steps.task_index != own)[each < 4]
+    assert bool(others.any()) == (len(set(numbers.tolist())) < 30)  # what tasks share is pooled
+    assert torch.equal(steps.task_index[each >= 4], own[each >= 4])
 
 
 def test_relabelled_contexts_and_their_transitions_are_paid_as_the_same_task():

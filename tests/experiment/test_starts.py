@@ -7,7 +7,7 @@ import torch
 from meta_latent.algorithms.registry import Algorithm, Arm
 from meta_latent.errors import UserError
 from meta_latent.experiment.learning import cell_settings
-from meta_latent.experiment.learning.starts import functions_of, latent_parts, with_part
+from meta_latent.experiment.learning.starts import functions_of, latent_parts, setting_of, with_part
 from meta_latent.experiment.pretraining import logged_data, model_folder
 from meta_latent.experiment.settings import config, suites
 from meta_latent.experiment.settings.arms import adaptation_of, strays
@@ -41,6 +41,16 @@ def test_a_task_that_there_is_not_is_refused(target):
     for index in (-1, 5):
         with pytest.raises(ValueError, match="there are 5 tasks"):
             functions_of(target).reward(torch.tensor([index]), torch.zeros(1, 2), torch.zeros(1, 2))
+
+
+@pytest.mark.parametrize(("suite", "numbers"), [
+    ("toy/hidden_goal", (0, 0, 0, 0)),
+    ("toy/rotated_actuators", (0, 1, 2, 3)),
+])  # fmt: skip
+def test_it_is_known_which_tasks_differ_in_dynamics(suite, numbers):
+    chosen = config.load(ExperimentConfig, [], [f"transfer.targets={{t: {{suite: {suite}, tasks: 4, test_tasks: 2}}}}"])
+    setting = setting_of(chosen, suites.bind_target(chosen, "t"), Arm.parse("pearl/scratch"), 0, None)
+    assert setting.dynamics == numbers
 
 
 def distribution(more=""):
