@@ -8,8 +8,8 @@ that are learned from, from recent trials. z is drawn when an episode begins and
 
 Deviations. Contexts: beginnings of whole trials, of any length down to none, as they are met in tests (PEARL: a fixed
 number of recent transitions); the prior is a factor of every belief; most contexts, with the transitions learned from,
-which are those of all tasks with the same dynamics, are paid as a random training task pays (`relabel`; 0: as
-published, each task learns from its own). Critics: twins with target networks and a tuned temperature, no value
+which are those of all tasks with the same dynamics, are paid and end as those of a random training task (`relabel`; 0:
+as published, each task learns from its own). Critics: twins with target networks and a tuned temperature, no value
 network; bootstrapped through time limits; pictures are embedded by an encoder that learns with them; rewards are not
 scaled by 5, so that the KL's weight is smaller than 0.1. Options, off as published: `reward_weight`, that z is to tell
 the rewards of other frames of its context (as VariBAD, Zintgraf et al. 2020, arXiv 1910.08348; gradients reach the
@@ -51,7 +51,7 @@ class PEARLConfig:
         first_updates: of them when learning starts.
         batch_size: contexts per update. transitions: per update, the same number for every context's task.
         recent: trials, the last ones, that contexts are drawn from. relabel: share of contexts that are paid as a
-            random training task pays, with transitions of any task of the same dynamics.
+            random training task pays, with transitions of any task of the same dynamics, which end as it does too.
         latent: size of z. hold: z is held through an episode, else it follows the belief at every step.
         divergence_weight: of the belief's KL from the prior. reward_weight: of rewards predicted from z.
         reward_frames: how many of them each belief predicts.
@@ -189,7 +189,7 @@ class PEARL(SoftAgent):
 
     def draw(self, replay, recent, draws: np.random.Generator) -> tuple[SequenceBatch, SequenceBatch]:
         """Contexts (B, T) of recent trials, and as many pairs of frames (n, 2) for each, in this order: of its own task
-        or, where both are paid as another, of all tasks with its dynamics, which nothing can make another's.
+        or, where both are paid, and end, as another, of all tasks with its dynamics, which nothing can make another's.
         """
         config = self.config
         contexts = recent.trials(config.batch_size, self.episodes, draws)
@@ -203,9 +203,13 @@ class PEARL(SoftAgent):
         steps = parts[0]
         for part in parts[1:]:
             steps = steps.joined(part)
-        learned = self.functions.training_reward or self.functions.reward
-        contexts = _paid(self.functions.reward, tasks, contexts)
-        return contexts.to(self.device), _paid(learned, tasks.repeat(each), steps).to(self.device)
+        contexts, which = _paid(self.functions.reward, tasks, contexts), tasks.repeat(each)
+        steps = _paid(self.functions.training_reward or self.functions.reward, which, steps)
+        if moved:
+            ends, rows = steps.is_terminal.clone(), slice(moved * each)
+            ends[rows] = self.functions.terminated(which[rows], steps.reward_inputs[rows], steps.action[rows])
+            steps = replace(steps, is_terminal=ends)
+        return contexts.to(self.device), steps.to(self.device)
 
     def learn(self, contexts: SequenceBatch, steps: SequenceBatch, rng: Streams) -> Metrics:
         """One update of everything: critics and encoders, then policy and temperature."""

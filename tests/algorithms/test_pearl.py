@@ -25,11 +25,16 @@ def paid(task_index, inputs, action):
     return torch.stack([SUITE.reward(TASKS[int(k)], inputs[b], action[b]) for b, k in enumerate(task_index)])
 
 
+def ended(task_index, inputs, action):
+    """A task ends within 0.9 m of its goal."""
+    return paid(task_index, inputs, action) > -0.9
+
+
 def build(training=None, seed=0, dynamics=(0,) * 30, **config):
     small = {"hidden": 24, "batch_size": 6, "transitions": 60, "latent": 3, "first_updates": 2,
              "updates_per_step": 0.0} | config  # fmt: skip
     setting = Setting(SPEC, "scratch", "cpu", 0, len(TASKS), torch.zeros(len(TASKS), 0), STEPS, 2, 1000,
-                      Functions(paid, None, False, training), None, dynamics)  # fmt: skip
+                      Functions(paid, ended, False, training), None, dynamics)  # fmt: skip
     with seeded_construction(derive(seed, "agent")):
         return PEARL(PEARLConfig(**small), setting)
 
@@ -159,6 +164,15 @@ def test_relabelled_contexts_and_their_transitions_are_paid_as_the_same_task():
     expected = -(steps.reward_inputs[:, 1] - goals[task].repeat_interleave(10, 0)).norm(dim=-1)
     torch.testing.assert_close(steps.reward[:, 1], expected, atol=1e-5, rtol=0)
     assert len(set(task.tolist())) > 1 and not steps.reward[steps.is_first].any()  # resets pay nothing
+
+
+def test_relabelled_transitions_end_as_the_task_does_that_they_are_paid_as():
+    agent, replay = build(relabel=0.7), filled()
+    steps = agent.draw(replay, replay, np.random.default_rng(0))[1]
+    assert not replay.transitions().terminal.any()  # none ended as it was played
+    said, owed = steps.is_terminal[:, 1], steps.reward[:, 1] > -0.9
+    assert torch.equal(said[:40], owed[:40]) and 0 < int(said.sum()) < 40
+    assert owed[40:].any() and not said[40:].any()  # what is not relabelled ends as it did
 
 
 def test_critics_may_learn_from_other_rewards_than_contexts_show():
