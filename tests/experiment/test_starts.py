@@ -1,9 +1,13 @@
 """What an algorithm may be built from: rewards and ends of many tasks at once."""
 
+import inspect
+import re
+
 import numpy as np
 import pytest
 import torch
 
+from meta_latent.algorithms import registry
 from meta_latent.algorithms.registry import Algorithm, Arm
 from meta_latent.errors import UserError
 from meta_latent.experiment.learning import cell_settings
@@ -11,7 +15,7 @@ from meta_latent.experiment.learning.starts import functions_of, latent_parts, s
 from meta_latent.experiment.pretraining import logged_data, model_folder
 from meta_latent.experiment.settings import config, suites
 from meta_latent.experiment.settings.arms import adaptation_of, strays
-from meta_latent.experiment.settings.schema import ExperimentConfig
+from meta_latent.experiment.settings.schema import ExperimentConfig, TargetConfig
 from meta_latent.models.config import CoreConfig, EncoderConfig, ModelConfig
 from meta_latent.models.latent_state_model import LatentStateModel
 from meta_latent.ranges import count
@@ -87,6 +91,16 @@ def test_training_options_that_change_more_than_rewards_or_nothing_are_refused(o
     goals = f"transfer.targets={{t: {{suite: toy/hidden_goal, tasks: 5, test_tasks: 2, training_options: {options}}}}}"
     with pytest.raises(UserError, match=words):
         suites.bind_target(config.load(ExperimentConfig, [], [goals]), "t")
+
+
+def test_the_settings_name_all_who_heed_training_options():
+    heed = {name for name in registry.names() if "training_reward" in source_of(name)}
+    said = re.search(r"Of ([\w,\s]+) and\s+(\w+); other algorithms", TargetConfig.__doc__)
+    assert heed == {*re.split(r",\s+", said[1]), said[2]}
+
+
+def source_of(algorithm):
+    return inspect.getsource(inspect.getmodule(registry.get(algorithm).config))
 
 
 def test_training_options_take_a_distribution():

@@ -74,8 +74,8 @@ class TargetConfig(TaskConfig):
         thresholds: scores that count, instead of the experiment's: raw ones, where the task has no references.
         warmup_episodes: instead of the experiment's: a family needs some of each task.
         training_options: further options of the suite, under which policies are trained: with {sparse: false}, agents
-            see and are tested on sparse rewards, and critics learn from dense ones (MELD's recipe). Of meld, slac and
-            no_carry; other algorithms learn from what they are shown.
+            see and are tested on sparse rewards, and critics learn from dense ones (MELD's recipe). Of meld, slac,
+            no_carry and pearl; other algorithms learn from what they are shown.
     """
 
     tasks: int = ranges.count(1)
