@@ -68,6 +68,7 @@ class Setting:
         functions: rewards and ends, for algorithms that need "functions", else None.
         latent_parts: model, learner, cache, source data as `start` says; made when called.
         dynamics: of each task, a number that those share whose scene and dynamics are the same; (): none do.
+        rewards: of each task, a number that those share which pay the same; (): none do.
     """
 
     spec: Spec
@@ -82,6 +83,7 @@ class Setting:
     functions: Functions | None
     latent_parts: Callable[[], LatentParts]
     dynamics: tuple[int, ...] = ()
+    rewards: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

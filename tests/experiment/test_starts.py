@@ -47,14 +47,14 @@ def test_a_task_that_there_is_not_is_refused(target):
             functions_of(target).reward(torch.tensor([index]), torch.zeros(1, 2), torch.zeros(1, 2))
 
 
-@pytest.mark.parametrize(("suite", "numbers"), [
-    ("toy/hidden_goal", (0, 0, 0, 0)),
-    ("toy/rotated_actuators", (0, 1, 2, 3)),
+@pytest.mark.parametrize(("suite", "dynamics", "rewards"), [
+    ("toy/hidden_goal", (0, 0, 0, 0), (0, 1, 2, 3)),
+    ("toy/rotated_actuators", (0, 1, 2, 3), (0, 0, 0, 0)),
 ])  # fmt: skip
-def test_it_is_known_which_tasks_differ_in_dynamics(suite, numbers):
+def test_it_is_known_which_tasks_differ_in_dynamics_and_which_in_rewards(suite, dynamics, rewards):
     chosen = config.load(ExperimentConfig, [], [f"transfer.targets={{t: {{suite: {suite}, tasks: 4, test_tasks: 2}}}}"])
     setting = setting_of(chosen, suites.bind_target(chosen, "t"), Arm.parse("pearl/scratch"), 0, None)
-    assert setting.dynamics == numbers
+    assert (setting.dynamics, setting.rewards) == (dynamics, rewards)
 
 
 def distribution(more=""):

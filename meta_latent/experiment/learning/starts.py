@@ -70,6 +70,7 @@ def setting_of(
         functions=functions_for(target, arm),
         latent_parts=lambda: latent_parts(experiment, spec, arm, pretrained),
         dynamics=_numbered((bound.task.parameters, bound.task.dynamics) for bound in target.tasks),
+        rewards=_numbered((bound.task.parameters, bound.task.reward) for bound in target.tasks),
     )
 
 
