@@ -34,7 +34,7 @@ from meta_latent.ops.inner_loop import InnerLoop
 from meta_latent.ops.trust_region import TrustRegionConfig
 from meta_latent.policies.continuation import METRICS as TARGET_METRICS
 from meta_latent.policies.policy_search import PolicyConfig, PolicySearch, Rollouts
-from meta_latent.policies.simulators import LatentSimulators, RewardConfig, StateSimulators
+from meta_latent.policies.simulators import LatentSimulators, RewardConfig, StateSimulators, check_learned_rewards
 from meta_latent.policies.surrogate import METRICS as STEP_METRICS
 from meta_latent.policies.surrogate import ProximalConfig, Surrogate
 from meta_latent.ranges import count, nonnegative, whole
@@ -174,6 +174,7 @@ def simulators_of(config: MBMPOConfig, setting: Setting) -> StateSimulators | La
                         "algorithms.mb_mpo.models.members to a divisor, or own_tasks=false")  # fmt: skip
     if setting.tasks > config.tasks:
         raise UserError(f"algorithms.mb_mpo.tasks={config.tasks} is less than the {setting.tasks} training tasks")
+    check_learned_rewards(config.models, setting.rewards or range(setting.tasks), owned)
     size = setting.spec.proprio
     ensemble = DynamicsEnsemble(config.models, size, setting.spec.action_size).to(setting.device)
     return StateSimulators(ensemble, size, setting.functions, setting.tasks, owned)

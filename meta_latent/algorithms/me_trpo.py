@@ -23,7 +23,7 @@ from meta_latent.models.dynamics_ensemble import DynamicsConfig, DynamicsEnsembl
 from meta_latent.ops.inner_loop import InnerLoop
 from meta_latent.ops.trust_region import TrustRegionConfig
 from meta_latent.policies.policy_search import PolicyConfig, PolicySearch
-from meta_latent.policies.simulators import StateSimulators
+from meta_latent.policies.simulators import StateSimulators, check_learned_rewards
 from meta_latent.policies.surrogate import METRICS as STEP_METRICS
 from meta_latent.policies.surrogate import ProximalConfig, Surrogate
 from meta_latent.ranges import count, share
@@ -63,6 +63,7 @@ class METRPO(PolicySearch):
         if setting.tasks > config.models.members:
             raise UserError(f"{setting.tasks} training tasks need as many models, one to imagine each in: raise "
                             f"models.members={config.models.members} of me_trpo or me_ppo")  # fmt: skip
+        check_learned_rewards(config.models, setting.rewards or range(setting.tasks), owned=False)
         ensemble = DynamicsEnsemble(config.models, spec.proprio, spec.action_size).to(device)
         simulators = StateSimulators(ensemble, spec.proprio, setting.functions, setting.tasks, owned=False)
         super().__init__(config.policy, simulators, spec.action_size, setting.tasks, setting.max_episode_steps)

@@ -8,17 +8,19 @@ that are learned from, from recent trials. z is drawn when an episode begins and
 
 Deviations. Contexts: beginnings of whole trials, of any length down to none, as they are met in tests (PEARL: a fixed
 number of recent transitions); the prior is a factor of every belief; most contexts, with the transitions learned from,
-are paid as a random training task pays (`relabel`; 0: as published, each task learns from its own). Critics: twins with
-target networks and a tuned temperature, no value network; bootstrapped through time limits; pictures are embedded by an
-encoder that learns with them; rewards are not scaled by 5, so that the KL's weight is smaller than 0.1. Options, off
-as published: `reward_weight`, that z is to tell the rewards of other frames of its context (as VariBAD, Zintgraf et al.
-2020, arXiv 1910.08348; gradients reach the context encoder); `hold=false`, that z follows the belief at every step of
-an episode, by the noise that was drawn when it began. Evaluated is a running average of the policy, by a draw of z.
+which are those of all tasks with the same dynamics, are paid and end as those of a random training task (`relabel`; 0:
+as published, each task learns from its own). Critics: twins with target networks and a tuned temperature, no value
+network; bootstrapped through time limits; pictures are embedded by an encoder that learns with them; rewards are not
+scaled by 5, so that the KL's weight is smaller than 0.1. Options, off as published: `reward_weight`, that z is to tell
+the rewards of other frames of its context (as VariBAD, Zintgraf et al. 2020, arXiv 1910.08348; gradients reach the
+context encoder); `hold=false`, that z follows the belief at every step of an episode, by the noise that was drawn when
+it began. Evaluated is a running average of the policy, by a draw of z.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 import numpy as np
 import torch
@@ -48,8 +50,8 @@ class PEARLConfig:
         steps_per_round: environment steps between updates. updates_per_step: updates per environment step.
         first_updates: of them when learning starts.
         batch_size: contexts per update. transitions: per update, the same number for every context's task.
-        recent: trials, the last ones, that contexts are drawn from. relabel: share of contexts, with their
-            transitions, that are paid as a random training task pays.
+        recent: trials, the last ones, that contexts are drawn from. relabel: share of contexts that are paid as a
+            random training task pays, with transitions of any task of the same dynamics, which end as it does too.
         latent: size of z. hold: z is held through an episode, else it follows the belief at every step.
         divergence_weight: of the belief's KL from the prior. reward_weight: of rewards predicted from z.
         reward_frames: how many of them each belief predicts.
@@ -139,6 +141,7 @@ class PEARL(SoftAgent):
         critic = Critic(config, setting.spec)
         super().__init__("pearl", config, critic, critic.size, setting.spec.action_size, setting.device, averaged=True)
         self.tasks, self.functions, self.episodes = setting.tasks, setting.functions, setting.episodes_per_trial
+        self.dynamics = np.array(setting.dynamics or range(setting.tasks))
 
     # Acting
 
@@ -185,20 +188,28 @@ class PEARL(SoftAgent):
         return self.learn(*self.draw(replay, recent, rng.numpy("update")), rng)
 
     def draw(self, replay, recent, draws: np.random.Generator) -> tuple[SequenceBatch, SequenceBatch]:
-        """Contexts (B, T) of recent trials, and as many pairs of frames (n, 2) of each one's task, in this order."""
+        """Contexts (B, T) of recent trials, and as many pairs of frames (n, 2) for each, in this order: of its own task
+        or, where both are paid, and end, as another, of all tasks with its dynamics, which nothing can make another's.
+        """
         config = self.config
         contexts = recent.trials(config.batch_size, self.episodes, draws)
         each = max(1, config.transitions // config.batch_size)
         tasks, moved = contexts.task_index.numpy().copy(), round(config.relabel * config.batch_size)
+        runs = [(number, len(list(run))) for number, run in groupby(self.dynamics[tasks[:moved]])]
         tasks[:moved] = draws.integers(self.tasks, size=moved)
-        parts = [replay.sequences(moved * each, 2, draws)] if moved else []
+        parts = [replay.view(np.flatnonzero(self.dynamics == number)).sequences(count * each, 2, draws)
+                 for number, count in runs]  # fmt: skip
         parts += [replay.view([task]).sequences(each, 2, draws) for task in tasks[moved:]]
         steps = parts[0]
         for part in parts[1:]:
             steps = steps.joined(part)
-        learned = self.functions.training_reward or self.functions.reward
-        contexts = _paid(self.functions.reward, tasks, contexts)
-        return contexts.to(self.device), _paid(learned, tasks.repeat(each), steps).to(self.device)
+        contexts, which = _paid(self.functions.reward, tasks, contexts), tasks.repeat(each)
+        steps = _paid(self.functions.training_reward or self.functions.reward, which, steps)
+        if moved:
+            ends, rows = steps.is_terminal.clone(), slice(moved * each)
+            ends[rows] = self.functions.terminated(which[rows], steps.reward_inputs[rows], steps.action[rows])
+            steps = replace(steps, is_terminal=ends)
+        return contexts.to(self.device), steps.to(self.device)
 
     def learn(self, contexts: SequenceBatch, steps: SequenceBatch, rng: Streams) -> Metrics:
         """One update of everything: critics and encoders, then policy and temperature."""

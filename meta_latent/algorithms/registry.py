@@ -67,6 +67,8 @@ class Setting:
         max_episode_steps, episodes_per_trial: of these tasks. budget: in units of `clock`.
         functions: rewards and ends, for algorithms that need "functions", else None.
         latent_parts: model, learner, cache, source data as `start` says; made when called.
+        dynamics: of each task, a number that those share whose scene and dynamics are the same; (): none do.
+        rewards: of each task, a number that those share which pay the same; (): none do.
     """
 
     spec: Spec
@@ -80,6 +82,8 @@ class Setting:
     budget: int
     functions: Functions | None
     latent_parts: Callable[[], LatentParts]
+    dynamics: tuple[int, ...] = ()
+    rewards: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -204,10 +204,17 @@ class LatentAgent(BaseAgent):
             if self.source is not None:
                 batch = batch.joined(self.source.sequences(config.batch_size - own, config.length, rng.numpy("model")))
             metrics.add(self.learner.joint(batch.to(self.model.device), rng.torch("model")))
+        if first:
+            self._standardise(replay, rng)
         if due + first:
             self.cache.clear()
             if self.source is not None:
                 self.source.clear()
+
+    def _standardise(self, replay, rng: Streams) -> None:
+        """Fit the scale of embeddings, as pretraining does after its joint updates; no draws where there is none."""
+        if self.model.config.encoder.standardise:
+            self.learner.standardise(replay.sequences(CALIBRATION, 2, rng.numpy("model")))
 
     def due(self, name: str, rate: float, steps: int) -> int:
         """Whole updates that `rate` per step owes after `steps` more; the fraction is carried over, per `name`."""

@@ -6,6 +6,7 @@ of a latent state model, whose transition heads are the simulators. Whatever has
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -136,6 +137,19 @@ class StateSimulators(ObservedStates):
         """Continue from `state()`."""
         self.ensemble.load_state(state)
         self._of = -1
+
+
+def check_learned_rewards(config: Any, rewards: Sequence[int], owned: bool) -> None:
+    """Raise UserError if one of the models of states would learn what tasks pay that do not pay the same.
+
+    config: a `DynamicsConfig`. rewards: of each training task, a number that tasks share which pay the same. owned: see
+        `StateSimulators`.
+    """
+    learned = [rewards[k :: config.members] if owned else rewards for k in range(config.members)]
+    if config.learned_reward and any(len(set(one)) > 1 for one in learned):
+        raise UserError(f"models.learned_reward=true: a model learns one reward, and the {len(rewards)} training tasks "
+                        "pay differently: set it to false, which takes the suite's own rewards, or, of mb_mpo, "
+                        f"models.members={len(rewards)} and own_tasks=true: a model for each task")  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -25,11 +25,16 @@ def paid(task_index, inputs, action):
     return torch.stack([SUITE.reward(TASKS[int(k)], inputs[b], action[b]) for b, k in enumerate(task_index)])
 
 
-def build(training=None, seed=0, **config):
+def ended(task_index, inputs, action):
+    """A task ends within 0.9 m of its goal."""
+    return paid(task_index, inputs, action) > -0.9
+
+
+def build(training=None, seed=0, dynamics=(0,) * 30, **config):
     small = {"hidden": 24, "batch_size": 6, "transitions": 60, "latent": 3, "first_updates": 2,
              "updates_per_step": 0.0} | config  # fmt: skip
     setting = Setting(SPEC, "scratch", "cpu", 0, len(TASKS), torch.zeros(len(TASKS), 0), STEPS, 2, 1000,
-                      Functions(paid, None, False, training), None)  # fmt: skip
+                      Functions(paid, ended, False, training), None, dynamics)  # fmt: skip
     with seeded_construction(derive(seed, "agent")):
         return PEARL(PEARLConfig(**small), setting)
 
@@ -137,6 +142,18 @@ def test_without_relabelling_each_task_learns_from_its_own():
     torch.testing.assert_close(steps.reward[:, 1:], owed)
 
 
+@pytest.mark.parametrize("numbers", [(), tuple(k % 2 for k in range(30)), (0,) * 30])
+def test_relabelled_contexts_learn_from_transitions_of_their_own_dynamics(numbers):
+    agent, replay = build(relabel=0.7, dynamics=numbers), filled()
+    contexts, steps = agent.draw(replay, replay, np.random.default_rng(0))
+    own, each = contexts.task_index.repeat_interleave(10), torch.arange(60) // 10
+    numbers = torch.tensor(numbers or range(30))
+    assert torch.equal(numbers[steps.task_index], numbers[own])
+    others = (steps.task_index != own)[each < 4]
+    assert bool(others.any()) == (len(set(numbers.tolist())) < 30)  # what tasks share is pooled
+    assert torch.equal(steps.task_index[each >= 4], own[each >= 4])
+
+
 def test_relabelled_contexts_and_their_transitions_are_paid_as_the_same_task():
     agent, replay = build(relabel=1.0), filled()
     contexts, steps = agent.draw(replay, replay, np.random.default_rng(0))
@@ -147,6 +164,15 @@ def test_relabelled_contexts_and_their_transitions_are_paid_as_the_same_task():
     expected = -(steps.reward_inputs[:, 1] - goals[task].repeat_interleave(10, 0)).norm(dim=-1)
     torch.testing.assert_close(steps.reward[:, 1], expected, atol=1e-5, rtol=0)
     assert len(set(task.tolist())) > 1 and not steps.reward[steps.is_first].any()  # resets pay nothing
+
+
+def test_relabelled_transitions_end_as_the_task_does_that_they_are_paid_as():
+    agent, replay = build(relabel=0.7), filled()
+    steps = agent.draw(replay, replay, np.random.default_rng(0))[1]
+    assert not replay.transitions().terminal.any()  # none ended as it was played
+    said, owed = steps.is_terminal[:, 1], steps.reward[:, 1] > -0.9
+    assert torch.equal(said[:40], owed[:40]) and 0 < int(said.sum()) < 40
+    assert owed[40:].any() and not said[40:].any()  # what is not relabelled ends as it did
 
 
 def test_critics_may_learn_from_other_rewards_than_contexts_show():

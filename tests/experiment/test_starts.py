@@ -1,17 +1,21 @@
 """What an algorithm may be built from: rewards and ends of many tasks at once."""
 
+import inspect
+import re
+
 import numpy as np
 import pytest
 import torch
 
+from meta_latent.algorithms import registry
 from meta_latent.algorithms.registry import Algorithm, Arm
 from meta_latent.errors import UserError
 from meta_latent.experiment.learning import cell_settings
-from meta_latent.experiment.learning.starts import functions_of, latent_parts, with_part
+from meta_latent.experiment.learning.starts import functions_of, latent_parts, setting_of, with_part
 from meta_latent.experiment.pretraining import logged_data, model_folder
 from meta_latent.experiment.settings import config, suites
 from meta_latent.experiment.settings.arms import adaptation_of, strays
-from meta_latent.experiment.settings.schema import ExperimentConfig
+from meta_latent.experiment.settings.schema import ExperimentConfig, TargetConfig
 from meta_latent.models.config import CoreConfig, EncoderConfig, ModelConfig
 from meta_latent.models.latent_state_model import LatentStateModel
 from meta_latent.ranges import count
@@ -41,6 +45,16 @@ def test_a_task_that_there_is_not_is_refused(target):
     for index in (-1, 5):
         with pytest.raises(ValueError, match="there are 5 tasks"):
             functions_of(target).reward(torch.tensor([index]), torch.zeros(1, 2), torch.zeros(1, 2))
+
+
+@pytest.mark.parametrize(("suite", "dynamics", "rewards"), [
+    ("toy/hidden_goal", (0, 0, 0, 0), (0, 1, 2, 3)),
+    ("toy/rotated_actuators", (0, 1, 2, 3), (0, 0, 0, 0)),
+])  # fmt: skip
+def test_it_is_known_which_tasks_differ_in_dynamics_and_which_in_rewards(suite, dynamics, rewards):
+    chosen = config.load(ExperimentConfig, [], [f"transfer.targets={{t: {{suite: {suite}, tasks: 4, test_tasks: 2}}}}"])
+    setting = setting_of(chosen, suites.bind_target(chosen, "t"), Arm.parse("pearl/scratch"), 0, None)
+    assert (setting.dynamics, setting.rewards) == (dynamics, rewards)
 
 
 def distribution(more=""):
@@ -77,6 +91,16 @@ def test_training_options_that_change_more_than_rewards_or_nothing_are_refused(o
     goals = f"transfer.targets={{t: {{suite: toy/hidden_goal, tasks: 5, test_tasks: 2, training_options: {options}}}}}"
     with pytest.raises(UserError, match=words):
         suites.bind_target(config.load(ExperimentConfig, [], [goals]), "t")
+
+
+def test_the_settings_name_all_who_heed_training_options():
+    heed = {name for name in registry.names() if "training_reward" in source_of(name)}
+    said = re.search(r"Of ([\w,\s]+) and\s+(\w+); other algorithms", TargetConfig.__doc__)
+    assert heed == {*re.split(r",\s+", said[1]), said[2]}
+
+
+def source_of(algorithm):
+    return inspect.getsource(inspect.getmodule(registry.get(algorithm).config))
 
 
 def test_training_options_take_a_distribution():

@@ -83,6 +83,18 @@ def test_fractions_of_updates_are_carried_over(calls, stage):
     assert done == [1, 3, 4, 6]
 
 
+@pytest.mark.parametrize("wanted", [True, False])
+def test_embeddings_are_standardised_after_the_first_joint_updates_where_the_model_says_so(wanted):
+    encoder = EncoderConfig(kind="conv", channels=(4,), embedding=3, standardise=wanted)
+    with seeded_construction(0):
+        model = LatentStateModel(SPEC, dataclasses.replace(MODEL, encoder=encoder))
+        parts = LatentParts(model, ModelLearner(model, LEARNER), AdaptationConfig(first_joint=5), LatentCache())
+        agent = SAC(SACConfig(hidden=4, batch_size=4, steps=1, first_updates=0, updates_per_step=0.0), parts)
+    agent.update(grow(empty(), episodes=3), Streams(0))
+    spread = agent.cache.flat()[0].std(0)
+    assert bool(((spread - 1).abs() < 0.2).all()) == wanted
+
+
 def test_updates_are_owed_under_any_name_each_with_its_own_fraction():
     agent, other = make(), make()
     assert [agent.due("mine", 0.5, 3), agent.due("yours", 0.25, 2)] == [1, 0]

@@ -7,9 +7,12 @@ import pytest
 import torch
 
 import task_suites
-from meta_latent.algorithms.registry import Functions
+from meta_latent.algorithms.mb_mpo import MBMPO, MBMPOConfig
+from meta_latent.algorithms.me_trpo import METRPO, METRPOConfig
+from meta_latent.algorithms.registry import Functions, Setting
 from meta_latent.data.replay import ReplayConfig, SequenceReplay
 from meta_latent.errors import UserError
+from meta_latent.models.dynamics_ensemble import DynamicsConfig
 from meta_latent.policies.simulators import LatentSimulators, ObservedStates, StateSimulators
 from meta_latent.rng import Streams
 from meta_latent.types import Spec, Step
@@ -115,6 +118,30 @@ def test_learned_rewards_are_asked_for_at_the_origin_too():
     simulators = StateSimulators(truth, 2, functions(invariant=(0,)), tasks=1, owned=False)
     _, rewards, _ = simulators.step(torch.tensor([[[7.0, 3.0]]]), torch.tensor([[[1.0, 1.0]]]))
     assert [x.tolist() for x in asked[0]] == [[[[0, 3]]], [[[1, 1]]], [[[1, 4]]]] and rewards.tolist() == [[5]]
+
+
+@pytest.mark.parametrize(("algorithm", "more"), [
+    (MBMPO, {"own_tasks": True}), (MBMPO, {"own_tasks": False}), (MBMPO, {}), (METRPO, {}),
+])  # fmt: skip
+def test_a_learned_reward_is_that_of_tasks_that_pay_the_same(algorithm, more):
+    def build(members, rewards, learned=True):
+        models = DynamicsConfig(members=members, hidden=4, layers=1, learned_reward=learned)
+        setting = Setting(Spec({}, 2, 2, 2), "scratch", "cpu", 0, 4, torch.zeros(4, 0), 5, 1, 100, functions(), None,
+                          rewards=rewards)  # fmt: skip
+        if algorithm is MBMPO:
+            return MBMPO(MBMPOConfig(tasks=4, models=models, **more), setting)
+        return METRPO(METRPOConfig(models=models), setting, "trpo")
+
+    apart = algorithm is MBMPO and more.get("own_tasks", True)
+    members = 2 if algorithm is MBMPO else 4
+    for rewards in ((), (0, 0, 1, 1)):
+        with pytest.raises(UserError, match="4 training tasks pay differently: set it to false"):
+            build(members, rewards)
+    build(members, (0, 0, 0, 0))
+    build(members, (), learned=False)
+    if apart:  # a model for each task, or for those that pay the same
+        build(4, (0, 1, 2, 3))
+        build(2, (0, 1, 0, 1))
 
 
 def test_after_loading_starts_are_looked_for_again():

@@ -14,7 +14,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -69,7 +69,15 @@ def setting_of(
         budget=experiment.transfer.budget(target.name, str(arm)),
         functions=functions_for(target, arm),
         latent_parts=lambda: latent_parts(experiment, spec, arm, pretrained),
+        dynamics=_numbered((bound.task.parameters, bound.task.dynamics) for bound in target.tasks),
+        rewards=_numbered((bound.task.parameters, bound.task.reward) for bound in target.tasks),
     )
+
+
+def _numbered(values: Iterable[Hashable]) -> tuple[int, ...]:
+    """A number for each of `values`, which equal ones share."""
+    numbers: dict[Hashable, int] = {}
+    return tuple(numbers.setdefault(value, len(numbers)) for value in values)
 
 
 def functions_for(target: BoundTarget, arm: Arm) -> Functions | None:
