@@ -92,7 +92,7 @@ def test_embeddings_are_standardised_after_the_first_joint_updates_where_the_mod
         agent = SAC(SACConfig(hidden=4, batch_size=4, steps=1, first_updates=0, updates_per_step=0.0), parts)
     agent.update(grow(empty(), episodes=3), Streams(0))
     spread = agent.cache.flat()[0].std(0)
-    assert bool(((spread - 1).abs() < 0.2).all()) == wanted
+    assert bool((spread > 0.3).all()) == wanted and bool((spread < 0.1).any()) != wanted
 
 
 def test_updates_are_owed_under_any_name_each_with_its_own_fraction():
