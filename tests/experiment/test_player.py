@@ -147,3 +147,4 @@ def test_the_page_runs(tmp_path, monkeypatch):
         exec(block, names)  # noqa: S102
     assert names["pictures"].shape == (4, 16, 16, 3) and np.isfinite(names["paid"])
     assert os.path.isdir("runs/toy/transfer/goal/ivg/pretrained/0")
+    assert names["curve"][-1][1] > 0.5 and Path("curve.png").is_file()  # it learned, and drew so
