@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 import numpy as np
 import torch
 
+from meta_latent.data.answers import acted
 from meta_latent.errors import UserError
 from meta_latent.protocols import Agent
 from meta_latent.rng import Streams
@@ -76,6 +77,6 @@ class Player:
         told = reward if "reward" in self._sees and not first else None
         step = Step.of(observation, action, reward=told, is_first=first, is_task_first=self._is_task_first,
                        task=self._told, **ends)  # fmt: skip
-        action, self._carry = self.agent.act(step, self._carry, self._rng, self.explore)
+        action, self._carry = acted(self.agent, step, self._carry, self._rng, self.explore)
         self._is_first = self._is_task_first = False
         return action
