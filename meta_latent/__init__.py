@@ -54,8 +54,7 @@ def load(path: str | Path, device: str = "cpu") -> LatentStateModel | Agent:
 
     if saved.is_cell(path):
         return saved.load_agent(path, device)
-    if not Path(path).is_dir():
-        raise UserError(f"there is no folder {path}")
+    model_folder.refuse_other_folder(Path(path))
     if not (Path(path) / model_folder.CARD).is_file():
         raise UserError(f"{path} is neither a model (the folder model/ of a pretraining; {model_folder.CARD} is "
                         "missing) nor a run (runs/NAME/transfer/TARGET/ALGORITHM/START/SEED)")  # fmt: skip

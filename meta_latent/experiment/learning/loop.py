@@ -105,13 +105,12 @@ class Learning:
         first, each = self.collector.steps(answers.wanted(self.agent) or 0)
         steps = first + math.ceil(max(0, self.budget - first) / each) * each
         size = in_megabytes(predicted_bytes(Spec.of(self.target.distribution), steps))
-        asked = "" if steps == self.budget else f" ({self.budget:,} asked for)"
+        asked = "" if steps == self.budget else f" ({self.budget:,} were asked for)"
         about = "about " if each < self.interval and self.interval % each else ""
-        random = f" after {first:,} random ones" if first else ""
+        random = f"{first:,} random steps, then " if first else ""
         return (
-            f"at most {steps:,} steps{asked} in rounds of {each:,}"
-            f"{random}, an evaluation {about}every {max(self.interval, each):,}, where no episode ends early; "
-            f"{size} of replay"
+            f"{random}rounds of {each:,} steps up to {steps:,}{asked}, an evaluation {about}every "
+            f"{max(self.interval, each):,}; rounds are shorter where episodes end early; {size} of replay"
         )
 
     # The loop
