@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from meta_latent.errors import RunError, UserError
+from meta_latent.ranges import checked_seed
 
 if TYPE_CHECKING:  # imported inside the functions otherwise: `import meta_latent` stays fast
     from meta_latent.data.player import Player
@@ -53,8 +54,7 @@ def load(path: str | Path, device: str = "cpu") -> LatentStateModel | Agent:
 
     if saved.is_cell(path):
         return saved.load_agent(path, device)
-    if not Path(path).is_dir():
-        raise UserError(f"there is no folder {path}")
+    model_folder.refuse_other_folder(Path(path))
     if not (Path(path) / model_folder.CARD).is_file():
         raise UserError(f"{path} is neither a model (the folder model/ of a pretraining; {model_folder.CARD} is "
                         "missing) nor a run (runs/NAME/transfer/TARGET/ALGORITHM/START/SEED)")  # fmt: skip
@@ -78,7 +78,7 @@ def player(run: str | Path, device: str = "cpu", explore: bool = False, seed: in
     from meta_latent.data.player import Player
     from meta_latent.experiment.learning import saved
 
-    cell = saved.of_folder(run, device)
+    seed, cell = checked_seed(seed), saved.of_folder(run, device)
     task = cell.target.test_tasks[0]
     return Player(cell.load(), task.distribution, task.task, cell.arm.entry.sees, explore, seed)
 
@@ -101,6 +101,7 @@ def pretrain(config: ExperimentConfig) -> Path:
     """Pretrain (or resume, or skip what is done); returns the model folder. Raises UserError, RunError."""
     from meta_latent.experiment.pretraining import pretrain as stage
 
+    checked_seed(config.seed)  # of a config that was changed in Python
     return stage.pretrain(config)
 
 
@@ -111,6 +112,7 @@ def transfer(config: ExperimentConfig, target: str, arm: str, seed: int = 0) -> 
     """
     from meta_latent.experiment.learning import cells as stage
 
+    seed = checked_seed(seed)
     stage.run_cell(config, target, arm, seed)
     return stage.cell_folder(config, target, arm, seed)
 
@@ -135,8 +137,9 @@ def evaluate(
 
     from meta_latent.experiment.commands import evaluate as evaluation
 
+    fresh = None if fresh is None else checked_seed(fresh, "fresh")
     fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
-    fields |= {"target": target, "arm": arm, "run_seed": seed}
+    fields |= {"target": target, "arm": arm, "run_seed": checked_seed(seed)}
     return evaluation.evaluate(evaluation.EvaluateConfig(**fields, episodes=episodes, video=video, fresh=fresh))
 
 
@@ -161,7 +164,7 @@ def adapt(
     from meta_latent.experiment.learning import selected
 
     fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
-    fields |= {"target": target, "arm": arm, "run_seed": seed}
+    fields |= {"target": target, "arm": arm, "run_seed": None if seed is None else checked_seed(seed)}
     settings = adaptation.AdaptConfig(**fields, **options)
     return adaptation.adapt(selected.of_experiment(settings), settings)
 

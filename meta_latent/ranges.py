@@ -7,9 +7,12 @@ Loading a configuration holds every value against them; a dataclass built in Pyt
 from __future__ import annotations
 
 import dataclasses
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass
 from typing import Any, Protocol
+
+from meta_latent.errors import UserError
 
 _LIMITS, _FILLED_IN = "limits", "filled in"
 
@@ -59,6 +62,10 @@ class Range:
         kind = "a whole number" if self.is_whole else "a number"
         low = f"above {_short(self.least)}" if self.above else f"from {_short(self.least)}"
         return f"{kind} {low} to {'below ' if self.below else ''}{_short(self.most)}"
+
+
+SEEDS = Range(0, 2**63 - 1, is_whole=True)
+"""What 63 bits hold."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +177,15 @@ def whole(default: Any = MISSING, most: int = 10**9) -> Any:
 
 def seed(default: Any = MISSING) -> Any:
     """A seed: a whole number from 0 on that 63 bits hold."""
-    return whole(default, 2**63 - 1)
+    return limited(SEEDS, default)
+
+
+def checked_seed(value: Any, key: str = "seed") -> int:
+    """A seed that Python was given, by no configuration: a whole number, numpy's too. Raises UserError."""
+    try:
+        return SEEDS.read(operator.index(None if isinstance(value, bool) else value))
+    except (TypeError, Outside) as error:
+        raise UserError(f"{key}={value!r} should be {SEEDS}; of several seeds each is a call of its own") from error
 
 
 def counts(default: Sequence[int], most: int = 10**9, may_be_empty: bool = False) -> Any:
@@ -180,7 +195,7 @@ def counts(default: Sequence[int], most: int = 10**9, may_be_empty: bool = False
 
 def seeds(default: Sequence[int]) -> Any:
     """A list of different seeds."""
-    return limited(Items(Range(0, 2**63 - 1, is_whole=True), may_repeat=False), default)
+    return limited(Items(SEEDS, may_repeat=False), default)
 
 
 def numbers(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium
@@ -96,7 +97,10 @@ class Observer:
                 if not (isinstance(part, Box) and part.dtype == np.uint8 and part.shape[2:] == (3,)):
                     raise SuiteError(f"{name}: {key} is {part}; expected uint8 (height, width, 3)")
                 found[key] = part
-            elif not part.is_np_flattenable or _holds_picture(part):
+            elif _holds(part, _looks_like_picture):
+                raise SuiteError(f"{name}: {key} is {part}, which looks like a picture: give uint8 in [0, 255]; "
+                                 "flatten what is none")  # fmt: skip
+            elif not part.is_np_flattenable or _holds(part, _is_picture):
                 raise SuiteError(
                     f"{name}: its observations are {part}; expected numbers, a picture, or a Dict with the "
                     "keys image_CAMERA and proprio"
@@ -187,7 +191,12 @@ def _is_picture(space: gymnasium.Space) -> bool:
     return isinstance(space, Box) and space.dtype == np.uint8 and len(space.shape) > 1
 
 
-def _holds_picture(space: gymnasium.Space) -> bool:
+def _looks_like_picture(space: gymnasium.Space) -> bool:
+    is_bounded = isinstance(space, Box) and space.dtype.kind == "f" and space.is_bounded()
+    return is_bounded and space.shape[2:] == (3,) and min(space.shape[:2]) >= 8
+
+
+def _holds(space: gymnasium.Space, what: Callable[[gymnasium.Space], bool]) -> bool:
     parts = getattr(space, "spaces", ())
     parts = parts.values() if isinstance(parts, dict) else parts
-    return _is_picture(space) or any(map(_holds_picture, parts))
+    return what(space) or any(_holds(part, what) for part in parts)

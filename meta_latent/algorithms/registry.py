@@ -247,7 +247,7 @@ class Arm:
         """The arm "ALGORITHM/START". Raises UserError listing what there is."""
         algorithm, _, start = text.partition("/")
         if algorithm not in _ENTRIES:
-            raise _no_arm(text, [str(arm) for arm in arms()], "choose from")
+            raise _no_arm(text, [str(arm) for arm in arms()], "imports=[my_package] registers your own; choose from")
         starts = get(algorithm).starts
         if start not in starts:
             raise _no_arm(text, [f"{algorithm}/{known}" for known in starts], f"those of {algorithm} are")

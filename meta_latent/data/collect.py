@@ -13,7 +13,8 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from meta_latent.errors import UserError
+from meta_latent.data.answers import acted
+from meta_latent.errors import RunError, UserError
 from meta_latent.ranges import nonnegative, numbers
 from meta_latent.rng import Streams
 from meta_latent.types import Step
@@ -212,7 +213,7 @@ def play(
         while alive.any():
             if watch is not None and alive[0]:
                 watch(rows)
-            chosen, after = actor.act(history[-1].step(show, task, index), carry, rng, explore)
+            chosen, after = acted(actor, history[-1].step(show, task, index), carry, rng, explore)
             # Of a single episode nothing comes after the end that a carry could matter for.
             carry = after if episodes == 1 or alive.all() else select(torch.from_numpy(alive), after, carry)
             history.append(_next(rows, chosen, alive))
@@ -222,7 +223,7 @@ def play(
             watch(rows)
         success[:, e] = _gathered([h.info["success"] for h in history], lengths)
         if e + 1 < episodes:
-            _, carry = actor.act(_last(history, lengths).step(show, task, index), carry, rng, explore)
+            _, carry = acted(actor, _last(history, lengths).step(show, task, index), carry, rng, explore)
         if keep:
             _split(history, lengths, kept, None if keep is True else keep)
     return Played(returns, success, tuple(map(tuple, kept)) if keep else ())
@@ -291,4 +292,4 @@ def select(mask: torch.Tensor, new: Any, old: Any) -> Any:
         return type(new)(*rows) if hasattr(new, "_fields") else type(new)(rows)
     if new is None:
         return None
-    raise TypeError(f"a carry holds tensors in dicts, tuples, lists and dataclasses, got {type(new).__name__}")
+    raise RunError(f"a carry holds tensors in dicts, tuples, lists and dataclasses, got {type(new).__name__}")

@@ -7,10 +7,11 @@ from collections.abc import Collection, Mapping
 import numpy as np
 import torch
 
+from meta_latent.data.answers import acted
 from meta_latent.errors import UserError
 from meta_latent.protocols import Agent
 from meta_latent.rng import Streams
-from meta_latent.types import Step
+from meta_latent.types import Spec, Step
 
 
 class Player:
@@ -40,6 +41,7 @@ class Player:
         self, agent: Agent, distribution, task, sees: Collection[str] = (), explore: bool = False, seed: int = 0
     ):
         self.agent, self.distribution, self.task, self.explore = agent, distribution, task, explore
+        self._spec = Spec.of(distribution)
         self._sees, self._rng = frozenset(sees), Streams(seed)
         self._told = torch.from_numpy(distribution.task_vector(task))[None] if "task" in self._sees else None
         self.begin()
@@ -58,7 +60,7 @@ class Player:
     def act(self, observation: Mapping[str, np.ndarray], reward: float | None = None) -> np.ndarray:
         """The action (A,) in [-1, 1] for an observation of one environment; reward: the one that came with it.
 
-        Raises UserError where the agent sees rewards and is given none.
+        Raises UserError for an observation of another shape, and where the agent sees rewards and is given none.
         """
         if "reward" in self._sees and not self._is_first and reward is None:
             raise UserError("this agent infers its task from rewards: act(observation, reward)")
@@ -71,11 +73,13 @@ class Player:
         self._shown(observation, reward, is_last=True, is_terminal=terminated)
 
     def _shown(self, observation, reward: float | None, **ends: bool) -> torch.Tensor:
+        if reason := self._spec.misfit(observation):
+            raise UserError(f"the observation does not fit {self.distribution.name}: {reason}")
         first = self._is_first
         action = torch.zeros(1, self.distribution.action_space.shape[0]) if first else self._action
         told = reward if "reward" in self._sees and not first else None
         step = Step.of(observation, action, reward=told, is_first=first, is_task_first=self._is_task_first,
                        task=self._told, **ends)  # fmt: skip
-        action, self._carry = self.agent.act(step, self._carry, self._rng, self.explore)
+        action, self._carry = acted(self.agent, step, self._carry, self._rng, self.explore)
         self._is_first = self._is_task_first = False
         return action

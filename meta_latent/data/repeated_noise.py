@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from meta_latent.data.answers import acted
 from meta_latent.data.collect import Actor
 from meta_latent.rng import Streams
 from meta_latent.types import Step
@@ -42,7 +43,7 @@ class RepeatedNoise:
 
     def act(self, step: Step, carry: dict, rng: Streams, explore: bool) -> tuple[torch.Tensor, dict]:
         """Actions (B, A), and the carry; nothing is held over the beginning of an episode."""
-        action, of_actor = self.actor.act(step, carry["actor"], rng, explore)
+        action, of_actor = acted(self.actor, step, carry["actor"], rng, explore)
         which, value, left = carry["which"], carry["value"], torch.where(step.is_first, 0, carry["left"])
         if explore:
             draws, (rows, size) = rng.numpy("stray"), action.shape

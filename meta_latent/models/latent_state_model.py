@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -159,8 +160,13 @@ class LatentStateModel(nn.Module):
     def encode(self, episode: Mapping[str, Any], rewards: bool = False) -> Latent:
         """The latents (T + 1, ...) of an episode: arrays with leading T + 1, as `data.collect.play_episode` gives them.
 
-        rewards: read them too (`reward`, where `reward_present` is 1), as agents that infer tasks do.
+        rewards: read them too (`reward`, where `reward_present` is 1), as agents that infer tasks do. Raises UserError
+        for arrays that are missing or of another shape.
         """
+        spec = self.spec
+        arrays = {"action": (spec.action_size,), "proprio": (spec.proprio,), "reward": (), "reward_present": ()}
+        if reason := spec.misfit(episode, arrays):
+            raise UserError(f"the episode does not fit the model: {reason}")
         images = {c: torch.as_tensor(episode[f"image_{c}"]).to(self.device) for c in self.spec.images}
         values = {name: torch.as_tensor(episode[name]).to(self.device, torch.float32)
                   for name in ("proprio", "action", "reward", "reward_present")}  # fmt: skip
@@ -173,8 +179,14 @@ class LatentStateModel(nn.Module):
     @torch.no_grad()
     def imagine(self, latent: Latent, actions: torch.Tensor, head: int = 0) -> Latent:
         """What one head expects after actions (B, H, A) from a latent (B, ...): latents (B, H, ...). `ops.imagination`
-        has the loop with gradients, several heads and policies.
+        has the loop with gradients, several heads and policies. Raises UserError for actions of another shape.
         """
+        shape, given, size = tuple(latent.sample.shape), tuple(np.shape(actions)), self.spec.action_size
+        if len(shape) != 2:
+            raise UserError(f"latents of shape {shape}, expected (B, {self.latent_size}): one is latents[t : t + 1]")
+        if len(given) != 3 or (given[0], given[2]) != (shape[0], size):
+            raise UserError(f"actions of shape {given}, expected ({shape[0]}, H, {size}): rows, steps, action values")
+        actions = torch.as_tensor(actions, dtype=torch.float32, device=self.device)
         heads = torch.full((len(actions),), head, device=self.device)
         steps = imagine(self, latent, lambda k, _: actions[:, k], heads, actions.shape[1])
         ahead = [step.next_latent for step in steps]

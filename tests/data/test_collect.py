@@ -10,7 +10,7 @@ import torch
 import task_suites
 from meta_latent.data.collect import play, select
 from meta_latent.data.replay import ReplayConfig, SequenceReplay
-from meta_latent.errors import UserError
+from meta_latent.errors import RunError, UserError
 from meta_latent.rng import Streams
 from meta_latent.types import Spec
 from task_suites import Rows
@@ -154,7 +154,7 @@ def test_carries_of_every_shape_are_selected_by_row():
     got = select(mask, whole, {"a": (old, [old, None])})
     assert got["a"][1][1] is None and torch.equal(got["a"][0], torch.tensor([[1.0] * 3, [0.0] * 3]))
     assert torch.equal(got["a"][1][0], got["a"][0])
-    with pytest.raises(TypeError, match="a carry holds tensors in dicts, tuples, lists and dataclasses, got int"):
+    with pytest.raises(RunError, match="a carry holds tensors in dicts, tuples, lists and dataclasses, got int"):
         select(mask, {"a": 1}, {"a": 2})
 
 

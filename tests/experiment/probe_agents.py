@@ -68,7 +68,7 @@ class Counter(Probe):
 
     def act(self, step, carry, rng, explore):
         frames = carry["frames"] + 1
-        return torch.stack([frames / 40, torch.zeros(len(frames))], -1), {"frames": frames}
+        return torch.stack([(frames / 40).clamp_max(1), torch.zeros(len(frames))], -1), {"frames": frames}
 
 
 class Turner(Probe):

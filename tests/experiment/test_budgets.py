@@ -59,12 +59,12 @@ def test_a_target_can_name_its_own_arms():
 
 @pytest.mark.parametrize(("arm", "budget", "interval", "said", "evaluated"), [
     ("sac/scratch", 45, 20,
-     "at most 50 steps (45 asked for) in rounds of 10 after 10 random ones, an evaluation every 20,", [20, 40, 50]),
+     "10 random steps, then rounds of 10 steps up to 50 (45 were asked for), an evaluation every 20;", [20, 40, 50]),
     ("sac/scratch", 60, 15,
-     "at most 60 steps in rounds of 10 after 10 random ones, an evaluation about every 15,", [20, 30, 50, 60]),
+     "10 random steps, then rounds of 10 steps up to 60, an evaluation about every 15;", [20, 30, 50, 60]),
     ("trpo/scratch", 90, 15,
-     "at most 120 steps (90 asked for) in rounds of 40, an evaluation every 40,", [40, 80, 120]),
-    ("trpo/scratch", 120, 80, "at most 120 steps in rounds of 40, an evaluation every 80,", [80, 120]),
+     "rounds of 40 steps up to 120 (90 were asked for), an evaluation every 40;", [40, 80, 120]),
+    ("trpo/scratch", 120, 80, "rounds of 40 steps up to 120, an evaluation every 80;", [80, 120]),
 ])  # fmt: skip
 def test_a_run_says_what_will_happen(toy, tmp_path, capsys, monkeypatch, arm, budget, interval, said, evaluated):
     """Data come in rounds of whole episodes, here of 10 steps each, and evaluations after rounds."""
@@ -75,7 +75,7 @@ def test_a_run_says_what_will_happen(toy, tmp_path, capsys, monkeypatch, arm, bu
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(transfer, "deferred", toy.StopAfter(0))
         toy.transfer(*settings)
-    assert f"{said} where no episode ends early; " in capsys.readouterr().out
+    assert f"{said} rounds are shorter where episodes end early; " in capsys.readouterr().out
     folder = toy.transfer(*settings)
     first = 40 if arm == "trpo/scratch" else 10
     assert capsys.readouterr().out.startswith(f"goes on after {first} of {budget} steps\n")

@@ -72,7 +72,7 @@ def test_another_value_than_the_default_stays_refused(tmp_path):
     before = (tmp_path / "config.yaml").read_bytes()
     with pytest.raises(UserError, match="with model.encoder.pictured=False, but this command says .*pictured=True"):
         RunFolder(tmp_path, narrowed("model.encoder.pictured=true"), completed=cell_settings.completed)
-    with pytest.raises(UserError, match="model.encoder.pictured=nothing"):
+    with pytest.raises(UserError, match=r"model.encoder.pictured=\(not set\)"):
         RunFolder(tmp_path, narrowed())
     assert (tmp_path / "config.yaml").read_bytes() == before
 

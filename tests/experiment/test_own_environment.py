@@ -98,7 +98,7 @@ def test_very_short_episodes_are_measured_too(toy, tmp_path):
 def test_too_few_held_out_episodes_say_so(toy, tmp_path, capsys):
     toy.pretrain(tmp_path, "pretrain.held_out=0.01")
     said = capsys.readouterr().out
-    assert "held out: 2 of at least 4 episodes, so that nothing was measured; raise pretrain.env_steps" in said
+    assert "2 episodes are held out, 4 are needed: nothing was measured; raise pretrain.env_steps" in said
 
 
 def test_without_a_terminal_every_stage_is_a_line(toy, tmp_path, capsys):

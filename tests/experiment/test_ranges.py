@@ -8,8 +8,10 @@ import typing
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pytest
 
+import meta_latent
 from meta_latent import ranges
 from meta_latent.algorithms import registry
 from meta_latent.errors import UserError
@@ -226,3 +228,20 @@ def test_defaults_are_copied_for_every_instance():
     ExperimentConfig().transfer.targets["one"] = TaskConfig("toy/lqr")
     assert ExperimentConfig().transfer.targets == {}
     assert SourceConfig("toy/lqr").split == "train"  # fields keep their order and their own defaults
+
+
+@pytest.mark.parametrize("wrong", [[0, 1], -1, "0", 1.5, True, 2**63])
+def test_python_refuses_what_is_no_seed(tmp_path, wrong):
+    made = meta_latent.configure("toy", f"out={tmp_path}")
+    for call in (
+        lambda: meta_latent.transfer(made, "goal", "sac/scratch", seed=wrong),
+        lambda: meta_latent.evaluate(made, "goal", "sac/scratch", seed=wrong),
+        lambda: meta_latent.evaluate(made, "goal", "sac/scratch", fresh=wrong),
+        lambda: meta_latent.adapt(made, "goal", "sac/scratch", seed=wrong),
+        lambda: meta_latent.player(tmp_path, seed=wrong),
+        lambda: meta_latent.pretrain(dataclasses.replace(made, seed=wrong)),
+    ):
+        with pytest.raises(UserError, match=rf"(seed|fresh)={re.escape(repr(wrong))} should be a whole number from 0"):
+            call()
+    assert not list(tmp_path.iterdir())
+    assert type(ranges.checked_seed(np.int64(3))) is int

@@ -208,7 +208,7 @@ def flipped(folder):
 
 
 DAMAGES = {
-    "missing": (shutil.rmtree, "is not a model folder"),
+    "missing": (shutil.rmtree, "there is no folder"),
     "no weights": (lambda folder: (folder / "model.safetensors").unlink(), "model.safetensors is missing"),
     "truncated card": (truncated("model.json"), "damaged"),
     "not an object": (lambda folder: (folder / "model.json").write_text("[1]"), "damaged"),

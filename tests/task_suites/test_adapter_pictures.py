@@ -40,6 +40,8 @@ IMAGE = Box(0, 255, (8, 6, 3), np.uint8)
         (Box(0, 255, (3, 8, 8), np.uint8), "image_observation is"),
         (Box(0, 255, (8, 8), np.uint8), "image_observation is"),
         (gymnasium.spaces.Dict({"camera": IMAGE, "state": Box(0, 1, (2,))}), "keys image_CAMERA"),
+        (Box(0, 1, (16, 16, 3), np.float32), r"which looks like a picture: give uint8 in \[0, 255\]"),
+        (gymnasium.spaces.Dict({"camera": Box(0, 1, (8, 8, 3)), "state": Box(0, 1, (2,))}), "looks like a picture"),
         (gymnasium.spaces.Dict({}), "nothing would be observed"),
     ],
 )

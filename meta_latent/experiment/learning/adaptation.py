@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from meta_latent import ranges
+from meta_latent.data.answers import acted
 from meta_latent.data.collect import Played, select
 from meta_latent.data.segments import predicted_bytes
 from meta_latent.errors import UserError
@@ -72,7 +73,7 @@ class Cleared:
         if inner.any():
             carry = select(inner, self.agent.begin_task(len(inner)), carry)
             step = dataclasses.replace(step, is_task_first=step.is_task_first | inner)
-        return self.agent.act(step, carry, rng, explore)
+        return acted(self.agent, step, carry, rng, explore)
 
     def adapt(self, trial: Any, rng: Streams) -> Cleared:
         """Itself: what the trial tells is forgotten."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from meta_latent.data import answers
 from meta_latent.data.collect import Actor, play
 from meta_latent.data.repeated_noise import RepeatedNoise
 from meta_latent.experiment.learning.environments import Environments
@@ -68,7 +69,7 @@ class Collector:
 
         The first round is the random episodes alone.
         """
-        wanted = agent.wants()
+        wanted = answers.wanted(agent)
         if wanted is None:
             return
         if self.episodes < self.config.warmup_episodes:

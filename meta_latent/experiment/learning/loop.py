@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import math
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from tqdm import tqdm
 
 from meta_latent.algorithms.registry import Arm
+from meta_latent.data import answers
 from meta_latent.data.collect import Noise
 from meta_latent.data.replay import SequenceReplay
 from meta_latent.data.segments import in_megabytes, predicted_bytes
@@ -100,16 +102,15 @@ class Learning:
 
     def _plan(self) -> str:
         """What will happen, in a line: data come in whole rounds, and only then is there an evaluation."""
-        first, each = self.collector.steps(self.agent.wants() or 0)
+        first, each = self.collector.steps(answers.wanted(self.agent) or 0)
         steps = first + math.ceil(max(0, self.budget - first) / each) * each
         size = in_megabytes(predicted_bytes(Spec.of(self.target.distribution), steps))
-        asked = "" if steps == self.budget else f" ({self.budget:,} asked for)"
+        asked = "" if steps == self.budget else f" ({self.budget:,} were asked for)"
         about = "about " if each < self.interval and self.interval % each else ""
-        random = f" after {first:,} random ones" if first else ""
+        random = f"{first:,} random steps, then " if first else ""
         return (
-            f"at most {steps:,} steps{asked} in rounds of {each:,}"
-            f"{random}, an evaluation {about}every {max(self.interval, each):,}, where no episode ends early; "
-            f"{size} of replay"
+            f"{random}rounds of {each:,} steps up to {steps:,}{asked}, an evaluation {about}every "
+            f"{max(self.interval, each):,}; rounds are shorter where episodes end early; {size} of replay"
         )
 
     # The loop
@@ -134,8 +135,7 @@ class Learning:
                 idle = idle + 1 if self._place() == before else 0
                 dry = dry + 1 if self._now() == before[0] and self.clock == "env_steps" else 0
                 if idle == IDLE_ROUNDS or dry == DRY_ROUNDS:
-                    raise RunError(f"{self.arm} asks for no data any more: its `wants` stays None; an algorithm that "
-                                   "learns from logged data is registered with needs={'data'}")  # fmt: skip
+                    raise RunError(f"{self.arm} {self._stuck()}")
                 due = self._due()
                 if due:
                     # The clock of a learning curve stands still while it is measured.
@@ -148,21 +148,30 @@ class Learning:
                     self.saved.save()
                     raise KeyboardInterrupt
 
+    def _stuck(self) -> str:
+        if self.clock == "updates":
+            return "makes no update any more: `update` has to count self.updates up"
+        return ("asks for no data any more: its `wants` stays None; an algorithm that learns from logged data is "
+                "registered with needs={'data'}")  # fmt: skip
+
     def _collect(self) -> None:
         if self.clock == "env_steps":
             self.collector.round(self.agent, self.replay, self.streams)
-        elif self.agent.wants() is not None:  # the logged data are somebody's, to be read only
+        elif answers.wanted(self.agent) is not None:  # the logged data are somebody's, to be read only
             raise RunError(f"{self.arm} learns from logged data and wants environment steps: its `wants` has to be "
                            "None")  # fmt: skip
 
     def _update(self) -> None:
         begun = time.monotonic()
-        metrics = self.agent.update(self.replay, self.streams)
+        metrics = answers.measured(self.agent, self.replay, self.streams)
         self.progress["update_seconds"] += time.monotonic() - begun
         unknown = sorted(metrics.keys() - self.arm.entry.metrics.keys())
         if unknown:
             raise RunError(f"{self.arm.algorithm} measures {', '.join(unknown)}, which its registration does not "
                            "declare; add it to Algorithm(metrics=...)")  # fmt: skip
+        for name, value in metrics.items():
+            if not math.isfinite(value):
+                warnings.warn(f"{self.arm.algorithm} measures {name}={value}: the log has no number then", stacklevel=2)
         self.averages.add(metrics)
 
     def _now(self) -> int:
@@ -172,7 +181,7 @@ class Learning:
         return self.replay.env_steps, self.agent.updates
 
     def _between_updates(self) -> bool:
-        return self.clock == "updates" or self.agent.wants() is not None
+        return self.clock == "updates" or answers.wanted(self.agent) is not None
 
     def _due(self) -> bool:
         crossed = self._now() // self.interval > self.progress["evaluated"] // self.interval
@@ -200,6 +209,9 @@ class Learning:
 
     def _evaluate(self, bar) -> None:
         score = self.evaluation.score(self.agent)
+        if not self.agent.updates and (self.progress["evaluated"] or self._now() >= self.budget):
+            warnings.warn(f"{self.arm} has made no update, so that its evaluations count for nothing: `update` has to "
+                          "count self.updates up, and the budget to hold one", stacklevel=2)  # fmt: skip
         self.progress["evaluated"] = self._now()
         if self.agent.updates:  # what was never updated has learned nothing: no threshold is its own
             self.progress["scores"] = [*self.progress["scores"], score.score]

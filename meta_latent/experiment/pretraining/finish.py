@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from meta_latent import files
+from meta_latent.errors import counted
 from meta_latent.experiment.pretraining import held_out, model_folder, source_data
 from meta_latent.experiment.runs.run_folder import RunFolder
 
@@ -44,8 +45,9 @@ def write(run: Pretraining, clocks: dict) -> None:
     facts["scripted"] = [dataclasses.asdict(outcome) for outcome in scripted]
     files.atomic_write_bytes(run.folder.path(FACTS), files.to_json(facts, indent=1))
     measured = held_out.describe(metrics)
-    few = f"{len(held)} of at least {MEASURED_FROM} episodes, so that nothing was measured"
-    print(f"held out: {measured or f'{few}; raise pretrain.env_steps or pretrain.held_out'}")
+    few = f"{counted(len(held), 'episode')} {'is' if len(held) == 1 else 'are'} held out, {MEASURED_FROM} are needed"
+    print(f"held out: {measured}" if measured else f"{few}: nothing was measured; raise pretrain.env_steps or "
+          "pretrain.held_out")  # fmt: skip
     for outcome in scripted:
         if outcome.solvable and not outcome.solved:
             print(f"warning: none of the {outcome.episodes} scripted episodes of the source that pays {outcome.pays!r} "

@@ -90,13 +90,22 @@ def _write_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> str:
     return files.sha256(path)
 
 
+def refuse_other_folder(folder: Path) -> None:
+    """Raise UserError if there is no `folder`, or if the model lies in its folder model/."""
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder}")
+    if not (folder / CARD).is_file() and (folder / "model" / CARD).is_file():
+        raise UserError(f"{folder} holds a model, in {folder / 'model'}: name that folder")
+
+
 def read_card(folder: Path | str) -> dict:
     """The checked content of `model.json`.
 
-    Raises UserError if the folder is no model, was truncated or edited, or is of another format.
+    Raises UserError if the folder is not there or no model, was truncated or edited, or is of another format.
     """
     folder = Path(folder)
     files.recover_folder(folder)
+    refuse_other_folder(folder)
     card_path, weights = folder / CARD, folder / WEIGHTS
     for path in (card_path, weights):
         if not path.is_file():

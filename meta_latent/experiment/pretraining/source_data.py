@@ -12,6 +12,7 @@ import numpy as np
 from meta_latent import files
 from meta_latent.data.replay import ReplayConfig, SequenceReplay
 from meta_latent.errors import UserError
+from meta_latent.experiment.pretraining.model_folder import refuse_other_folder
 from meta_latent.types import Spec
 
 NAME = "source.json"
@@ -52,6 +53,7 @@ def read_card(model_folder: Path) -> dict:
     """
     path = Path(model_folder) / NAME
     if not path.is_file():
+        refuse_other_folder(Path(model_folder))
         raise UserError(
             f"{path} is missing: this model does not say where its source data is, so arms with +data "
             "cannot use it; pretrain again or leave those arms out"

@@ -202,11 +202,11 @@ def in_use(folder: Path | str) -> bool:
 
 
 def first_difference(before: Any, now: Any, may_differ: tuple[str, ...] = ()) -> tuple[str, Any, Any] | None:
-    """First dotted key at which two nested dicts differ, and both values ("nothing" if absent), or None."""
+    """First dotted key at which two nested dicts differ, and both values ("(not set)" if absent), or None."""
     old, new = dict(_leaves(before)), dict(_leaves(now))
     for key in [*new, *(key for key in old if key not in new)]:
         if not _allowed(key, may_differ) and (key not in old or key not in new or not _same(old[key], new[key])):
-            return key, old.get(key, "nothing"), new.get(key, "nothing")
+            return key, old.get(key, "(not set)"), new.get(key, "(not set)")
     return None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from meta_latent.algorithms import registry
 from meta_latent.algorithms.registry import Arm
 from meta_latent.errors import UserError
 from meta_latent.experiment.runs.run_folder import filled_in
@@ -48,7 +49,10 @@ def completed(stored: dict) -> dict:
 
 
 def experiment_of(stored: dict[str, Any], device: str) -> ExperimentConfig:
-    """The experiment of one cell, from what its folder says that it depends on."""
+    """The experiment of one cell, from what its folder says that it depends on.
+
+    Raises UserError where its algorithm is not registered.
+    """
     target, arm, transfer = stored["target"], stored["arm"], dict(stored["transfer"])
     for name in ("budget_env_steps", "budget_updates"):
         if name in transfer:
@@ -57,4 +61,12 @@ def experiment_of(stored: dict[str, Any], device: str) -> ExperimentConfig:
     transfer["adaptation"] = {arm: transfer["adaptation"]}
     keys = ("name", "imports", "suite", "random", "model", "learner", "algorithms")
     values = {key: stored[key] for key in keys} | {"transfer": transfer, "device": device}
-    return config.load(ExperimentConfig, [values])
+    try:
+        return config.load(ExperimentConfig, [values])
+    except UserError as error:
+        if (algorithm := str(arm).partition("/")[0]) in registry.names():
+            raise
+        raise UserError(
+            f"the run of {arm} was made by the algorithm {algorithm!r}, which is not registered here: import the "
+            "package that registers it (imports=[my_package] on the command line)"
+        ) from error

@@ -17,6 +17,9 @@ def import_packages(names: Iterable[str]) -> None:
         if os.getcwd() not in sys.path:
             # A console script's path lacks it. Last: a file of the user's called queue.py replaces no module.
             sys.path.append(os.getcwd())
+        if name.endswith(".py"):
+            module = name[:-3].replace(os.sep, ".")
+            raise UserError(f"imports: {name!r} is a file; a module is named without .py: {module}")
         if not all(name.split(".")):
             raise UserError(f"imports: {name!r} is not a module's full name, such as my_package")
         try:

@@ -5,7 +5,7 @@ others.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from meta_latent import ranges
 from meta_latent.algorithms import registry
@@ -314,6 +314,8 @@ class ExperimentConfig:
             data and warm-up alike. algorithms: settings of the algorithms, by name. imports: packages that
             register more tasks and algorithms.
     """
+
+    MEANT: ClassVar = {"algorithm": "arm"} | {key: f"transfer.{key}" for key in ("arms", "seeds", "targets")}
 
     name: str = names.folder_name("experiment")
     seed: int = ranges.seed(0)

@@ -72,7 +72,9 @@ def build(schema: type, values: Mapping[str, Any], origin: Origin, key: str = ""
             with faults.noted():
                 where = _join(key, name)
                 if name not in fields:
-                    raise UserError(f"unknown key {where!r} (in {origin(where)}){nearest(str(name), fields, key)}")
+                    meant = getattr(schema, "MEANT", {}).get(name)
+                    hint = nearest(meant, [meant]) if meant else nearest(str(name), fields, key)
+                    raise UserError(f"unknown key {where!r} (in {origin(where)}){hint}")
                 built[name] = _setting(fields[name], value, hints[name], origin, where)
         for name in (name for name in values if name not in built):  # a misspelt key means the field it is near to
             wrong |= {name, *difflib.get_close_matches(str(name), fields, n=1)}
@@ -125,7 +127,8 @@ def convert(value: Any, expected: Any, origin: Origin, key: str) -> Any:
         return _convert_keyed(value, marker, origin, key)
     if (kind or expected) in (dict, Mapping):
         if not isinstance(value, Mapping):
-            raise _mismatch(value, expected, origin, key)
+            hint = f", such as {{default: {value}}}" if arguments[1:] == (int,) and isinstance(value, int) else ""
+            raise _mismatch(value, expected, origin, key, hint)
         inner, items = arguments[1] if arguments else Any, {}
         with Faults() as faults:
             for name, item in value.items():
@@ -275,8 +278,7 @@ def _choose(structured: list[Any], value: Mapping[str, Any], origin: Origin, key
     """The dataclass of a union whose Literal fields (the field that names the kind) accept `value`."""
     if len(structured) == 1:
         return structured[0]
-    kinds: list[Any] = []
-    discriminator = ""
+    kinds, discriminator = [], ""
     for schema in structured:
         if _fits(schema, value):
             return schema

@@ -116,7 +116,9 @@ def _opened(
             raise UserError(f"{key}: {text}") from error
         blamed = min(named, key=named.__getitem__)  # what else it names is what there is to choose from
         said = text.removeprefix(blamed) if text.startswith(f"{blamed} ") else f": {text}"
-        raise UserError(f"{places[blamed]}{said}") from error
+        given = places[blamed].removesuffix(f".{blamed}")
+        out = f"; {given}={{}} takes out what is set there" if text.endswith("there is none") else ""
+        raise UserError(f"{places[blamed]}{said}{out}") from error
 
 
 @dataclasses.dataclass(frozen=True)

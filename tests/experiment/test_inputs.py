@@ -1,0 +1,133 @@
+"""What Python and the command line are given, and what they say of it."""
+
+import types
+
+import gymnasium
+import numpy as np
+import probe_agents
+import pytest
+import torch
+
+import meta_latent
+from meta_latent.algorithms import registry
+from meta_latent.data.player import Player
+from meta_latent.errors import UserError
+from meta_latent.experiment.pretraining import model_folder, source_data
+from meta_latent.experiment.settings import config, experiments, extensions, suites
+from meta_latent.experiment.settings.schema import ExperimentConfig
+from meta_latent.models.config import CoreConfig, EncoderConfig, EnsembleConfig, ModelConfig
+from meta_latent.models.latent_state_model import LatentStateModel
+from meta_latent.types import Spec
+
+SPEC = Spec({"top": (16, 16, 3)}, 3, 2)
+SEEN = {"image_top": np.zeros((16, 16, 3), np.uint8), "proprio": np.zeros(3, np.float32)}
+EPISODE = {key: np.stack([value] * 5) for key, value in SEEN.items()} | {
+    "action": np.zeros((5, 2)), "reward": np.zeros(5), "reward_present": np.zeros(5)}  # fmt: skip
+WRONG = [
+    ({"image_top": np.zeros((32, 32, 3), np.uint8)}, r"image_top is uint8 of shape \(.*32, 32, 3\), expected uint8"),
+    ({"image_top": np.zeros((16, 16, 3))}, "image_top is float64 of shape"),
+    ({"proprio": np.zeros(4)}, r"proprio is float64 of shape \(.*4,?\), expected numbers of shape \(.*3,?\)"),
+    ({"proprio": np.full(3, np.nan)}, "proprio holds numbers that are not finite"),
+    ({"proprio": np.array(list("abc"))}, "proprio is <U1"),
+    ({"image_top": None}, "it has no image_top, expected .*image_top"),
+]
+
+
+def changed(values, change, of=lambda value: value):
+    """`values` with a change; None: without that key."""
+    new = values | {key: value if value is None else of(value) for key, value in change.items()}
+    return {key: value for key, value in new.items() if value is not None}
+
+
+@pytest.mark.parametrize(("change", "words"), WRONG)
+def test_observations_of_another_shape_are_refused(change, words):
+    assert SPEC.misfit(SEEN) is SPEC.misfit({**SEEN, "image_other": 3}) is None
+    box = gymnasium.spaces.Box
+    shown = gymnasium.spaces.Dict({"image_top": box(0, 255, (16, 16, 3), np.uint8), "proprio": box(-1, 1, (3,))})
+    room = types.SimpleNamespace(name="mine/room", observation_space=shown, action_space=box(-1, 1, (2,)),
+                                 reward_input_names=())  # fmt: skip
+    player = Player(probe_agents.Probe(), room, None)
+    for call in (player.act, lambda observation: player.end(observation, 0.0)):
+        with pytest.raises(UserError, match=f"the observation does not fit mine/room: {words}"):
+            call(changed(SEEN, change))
+    with pytest.raises(UserError, match="got ndarray, expected a mapping with"):
+        player.act(np.zeros(4))
+    assert np.array_equal(player.act(SEEN), [0.5, 0.5])
+
+
+@pytest.fixture(scope="module")
+def model():
+    """A small model of `SPEC`."""
+    sizes = CoreConfig(memory=6, hidden=8), EnsembleConfig(2, 8, 1)
+    return LatentStateModel(SPEC, ModelConfig(EncoderConfig(channels=(4, 4), keypoints=3), *sizes, head_hidden=8))
+
+
+@pytest.mark.parametrize(("change", "words"), WRONG)
+def test_episodes_of_another_shape_are_refused(model, change, words):
+    with pytest.raises(UserError, match=f"the episode does not fit the model: {words}"):
+        model.encode(changed(EPISODE, change, lambda value: np.stack([value] * 5)))
+
+
+def test_actions_of_another_shape_are_refused(model):
+    latents = model.encode(EPISODE)
+    with pytest.raises(UserError, match="it has no action, reward, reward_present, expected"):
+        model.encode(SEEN)
+    ahead = model.imagine(latents[2:4], np.zeros((2, 3, 2)))  # numpy's numbers will do
+    assert torch.equal(ahead.sample, model.imagine(latents[2:4], torch.zeros(2, 3, 2)).sample)
+    for wrong in (torch.zeros(3, 2), torch.zeros(1, 3, 2), torch.zeros(2, 3, 4), "ab", None):
+        with pytest.raises(UserError, match=r"actions of shape \(.*\), expected \(2, H, 2\)"):
+            model.imagine(latents[2:4], wrong)
+    with pytest.raises(
+        UserError, match=r"latents of shape \(\d+,\), expected \(B, \d+\): one is latents\[t : t \+ 1\]"
+    ):
+        model.imagine(latents[2], torch.zeros(1, 3, 2))
+
+
+def test_a_run_of_an_algorithm_that_is_not_registered_says_so(probes, tmp_path):
+    _, (folder,) = probe_agents.learned(tmp_path, "silent/scratch", target=probe_agents.ONE)
+    del registry._ENTRIES["silent"]
+    for opened in (meta_latent.load, meta_latent.player):
+        said = "the run of silent/scratch was made by the algorithm 'silent', which is not registered here: import"
+        with pytest.raises(UserError, match=said):
+            opened(folder)
+
+
+@pytest.mark.parametrize(("given", "said"), [
+    ("seeds=[0,1]", "unknown key 'seeds' .*; did you mean 'transfer.seeds'"),
+    ("algorithm=ivg", "unknown key 'algorithm' .*; did you mean 'arm'"),
+    ("transfer.budget_env_steps=500", r"should be a mapping, each value int, such as \{default: 500\}"),
+    ("imports=[my_planner.py]", "'my_planner.py' is a file; a module is named without .py: my_planner"),
+    ("transfer.arms=[qwerty/start]", r"there is no arm 'qwerty/start'; imports=\[my_package\] registers your own"),
+])  # fmt: skip
+def test_what_is_meant_is_named(given, said):
+    with pytest.raises(UserError, match=said):
+        experiments.load(ExperimentConfig, "toy", [given])
+
+
+def test_folders_are_told_from_those_beside_them(tmp_path):
+    (tmp_path / "0" / "model").mkdir(parents=True)
+    (tmp_path / "0" / "model" / "model.json").write_text("{}")
+    for read in (model_folder.read_card, source_data.read_card, meta_latent.load):
+        with pytest.raises(UserError, match="/0 holds a model, in .*/0/model: name that folder"):
+            read(tmp_path / "0")
+        with pytest.raises(UserError, match="there is no folder .*/gone"):
+            read(tmp_path / "gone")
+
+
+def test_options_that_no_suite_takes_say_how_to_take_them_out(monkeypatch):
+    monkeypatch.setattr(suites.task_suites, "names", lambda: ["toy/lqr"])
+    monkeypatch.setattr(suites.task_suites, "get", refusing)
+    made = config.load(ExperimentConfig, [], ["suite.image_size=16"])
+    for options, key in (({}, "suite"), ({"image_size": 8}, "task.options")):
+        wanted = types.SimpleNamespace(suite="toy/lqr", options=options)
+        with pytest.raises(UserError, match=rf"^{key}.image_size: .* there is none; {key}={{}} takes out"):
+            suites.bind(made, wanted)
+
+
+def refusing(name, **options):
+    raise suites.task_suites.SuiteError(f"unknown option of {name} 'image_size': there is none")
+
+
+def test_a_module_s_name_is_no_file_s():
+    with pytest.raises(UserError, match="named without .py: my.planner"):
+        extensions.import_packages(["my/planner.py"])
