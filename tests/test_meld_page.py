@@ -74,3 +74,21 @@ def test_pretraining_pays_as_the_page_says():
 def test_the_belief_survives_the_reset_as_the_page_says():
     around = [RUNS["preset_seed_0"]["counterfactual_error"][at] for at in (25, 26, 27)]
     assert "is {:.2f} before it, {:.2f} at it and {:.2f} a step later".format(*around) in PAGE
+
+
+def test_the_cheetah_is_what_was_measured():
+    arms = json.loads((ROOT / "docs" / "results" / "meld_cheetah.json").read_text())["report"]["targets"]["velocity"]
+    ends = {name: sorted(run[1] for run in found["returns_by_episode"]) for name, found in arms["arms"].items()}
+    ours, blind = ends["meld/scratch"], ends["slac/scratch"]
+    assert f"of {ours[-1]:.1f} to {ours[0]:.1f} against {blind[-1]:.1f} to {blind[0]:.1f}, on speeds" in PAGE
+    assert f"knows the speed has {arms['scripted_optimum']:.1f} on this scale" in PAGE
+
+    def held(curve):
+        return next((a for (a, x), (_, y) in zip(curve, curve[1:], strict=False) if min(x, y) >= 0.8), None)
+
+    at = sorted(map(held, arms["arms"]["meld/scratch"]["curve"]))
+    assert "is held from {:,}, {:,} and {:,} steps on, by SLAC never".format(*at) in PAGE
+    assert max(score for curve in arms["arms"]["slac/scratch"]["curve"] for _, score in curve) < 0.8
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    assert f"(a return of {ours[1]:.1f} of {arms['scripted_optimum']:.1f})" in readme
+    assert f"({blind[1]:.1f}; medians of three seeds, 24,000 steps" in readme
