@@ -139,7 +139,7 @@ class LatentCache(_OfEpisodes):
     @property
     def ends(self) -> bool:
         """Whether an episode that is held ended for good."""
-        return bool(self.flat()[4].any())
+        return self.episodes > 0 and bool(self.flat()[4].any())
 
     def windows(self, batch_size: int, horizon: int, rng: np.random.Generator, cut: bool = False) -> LatentWindows:
         """Windows of H + 1 within one episode each, uniform over all. UserError: all episodes are shorter.

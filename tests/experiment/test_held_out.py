@@ -146,7 +146,7 @@ def behaviours(toy, folder, *overrides):
     experiment = toy.experiment(folder, *overrides)
     sources = [bind(experiment, source) for source in experiment.pretrain.sources]
     with RunFolder(folder / "run", {}) as run:
-        running = Pretraining(experiment, sources, common_spec(sources), run, lambda *_: None)
+        running = Pretraining(experiment, sources, common_spec(sources), run)
         return [running.collector.behaviour(sources[i % len(sources)], i) for i in range(40)]
 
 
@@ -242,7 +242,7 @@ def outcomes(toy, folder, *overrides):
     experiment = toy.experiment(folder, "pretrain.scripted=0.5", "pretrain.env_steps=400", *overrides)
     sources = [bind(experiment, source) for source in experiment.pretrain.each_source]
     with RunFolder(folder / "run", {}) as run:
-        running = Pretraining(experiment, sources, common_spec(sources), run, lambda *_: None)
+        running = Pretraining(experiment, sources, common_spec(sources), run)
         for _ in range(20):
             running.collector.episode(running.replay, running.collector.behaviour, Streams(0))
         running.collector.close()

@@ -139,6 +139,6 @@ def test_an_environment_that_cannot_draw_costs_the_film_only():
 
 def test_a_target_with_too_short_episodes_names_the_keys(tmp_path, command):
     target = "transfer.targets={t: {suite: mine/pole, split: train}}"
-    cell = (target, "target=t", "arm=sac/scratch", "run_seed=0")
-    status, said = command("transfer", "toy", f"out={tmp_path}", *cell, "algorithms.sac.steps=600")
+    cell = (target, "target=t", "arm=ivg/scratch", "run_seed=0")
+    status, said = command("transfer", "toy", f"out={tmp_path}", *cell, "algorithms.ivg.horizon=600")
     assert status == 2 and "windows take 601: lower learner.horizon" in said

@@ -140,6 +140,7 @@ def test_encode_filters_and_imagine_goes_on(toy_model):
     assert not torch.equal(ahead.sample, model.imagine(latents[2:3], actions, head=0).sample)
 
 
+@pytest.mark.drawn
 def test_the_page_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names: dict = {}
