@@ -171,6 +171,16 @@ class SequenceReplay:
             segment.arrays["task_index"] = np.zeros(segment.steps, np.int32)
         self.episodes = [replace(episode, task=0) for episode in self.episodes]
 
+    def beyond_ends(self, terminated: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> int:
+        """How many steps end an episode by `terminated` (reward_inputs (n, R), action (n, A)), and go on here."""
+        count = 0
+        for segment in self.segments:
+            keys = "reward_inputs", "action", "reward_present", "flags"
+            inputs, action, present, flags = (segment.read(key, 0, segment.steps) for key in keys)
+            goes_on = (present > 0) & (flags >> FLAGS.index("is_terminal") & 1 == 0)
+            count += int((np.asarray(terminated(inputs, action)) & goes_on).sum())
+        return count
+
     def lengths(self) -> np.ndarray:
         """Observations per episode held, (episodes,) int64: T + 1 for an episode of T steps."""
         return np.array([e.length for e in self.episodes], np.int64)

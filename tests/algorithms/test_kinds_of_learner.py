@@ -10,6 +10,7 @@ from torch import nn
 import meta_latent
 from meta_latent.algorithms import registry
 from meta_latent.algorithms.registry import Algorithm, register
+from meta_latent.data.replay import SequenceReplay
 from meta_latent.errors import RunError, UserError
 from meta_latent.policies.base_agent import BaseAgent
 from meta_latent.ranges import count, positive
@@ -167,6 +168,12 @@ def test_logged_data_are_never_written_to(bench, tmp_path):
         bench.cell(experiment, "greedy/scratch")
     bench.cell(bench.experiment(tmp_path, "cloner/scratch"), "cloner/scratch")
     assert {path: path.read_bytes() for path in source.rglob("*") if path.is_file()} == before
+
+
+def test_logged_data_that_go_on_where_the_task_ends_are_refused(bench, tmp_path, monkeypatch):
+    monkeypatch.setattr(SequenceReplay, "beyond_ends", lambda replay, terminated: len(replay))
+    with pytest.raises(UserError, match="target target: .* logged steps would have ended an episode of its task"):
+        bench.cell(bench.experiment(tmp_path, "cloner/scratch"), "cloner/scratch")
 
 
 def test_a_cell_knows_its_logged_data_by_their_checksum(bench, tmp_path):

@@ -87,6 +87,7 @@ class Learning:
             card = source_data.read_card(Path(folder))
             replay = source_data.open_replay(Path(folder), spec, card["heads"], len(card["state"]["episodes"]))
             bound = self.target.tasks[0]  # the logged rewards are those of the tasks that were played
+            source_data.refuse_beyond_ends(replay, bound, f"target {self.target.name}")
             replay.relabel(lambda inputs, action: bound.distribution.reward(bound.task, inputs, action))
             return replay
         return SequenceReplay(spec, self.config.replay, self.folder.path("replay"), self.agent.heads)

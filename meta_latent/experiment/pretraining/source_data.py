@@ -13,12 +13,16 @@ from meta_latent import files
 from meta_latent.data.replay import ReplayConfig, SequenceReplay
 from meta_latent.errors import UserError
 from meta_latent.experiment.pretraining.model_folder import refuse_other_folder
+from meta_latent.experiment.settings.suites import BoundTask
 from meta_latent.types import Spec
 
 NAME = "source.json"
 FORMAT = 1
 ALL = sys.maxsize
 """As many episodes as there are."""
+
+BEYOND = 0.01
+"""Share of steps beyond an end that is let pass: stored inputs are rounded, and an end may lie on a border."""
 
 
 def describe(replay: SequenceReplay, model_folder: Path) -> dict:
@@ -109,3 +113,15 @@ def open_replay(model_folder: Path, spec: Spec, heads: int, episodes: int) -> Se
                         ) from error  # fmt: skip
     held = len(replay.episodes)
     return replay.subset(np.unique(np.linspace(0, held - 1, min(episodes, held)).round().astype(int)))
+
+
+def refuse_beyond_ends(replay: SequenceReplay, bound: BoundTask, what: str) -> None:
+    """Raise UserError, naming `what` is to learn it, where episodes of the replay go on where `bound`'s task would have
+    ended them for good: what it pays can be computed again, what would have come of an end cannot.
+    """
+    beyond = replay.beyond_ends(lambda inputs, action: bound.distribution.terminated(bound.task, inputs, action))
+    if beyond > BEYOND * len(replay):
+        raise UserError(
+            f"{what}: {beyond:,} of {len(replay):,} logged steps would have ended an episode of its task "
+            f"({bound.in_words()}), and the data go on, as those of another task: give it data that end as its own do"
+        )

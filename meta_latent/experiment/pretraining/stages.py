@@ -18,7 +18,7 @@ from tqdm import tqdm
 from meta_latent.data.latents import LatentCache, embed_episode
 from meta_latent.data.replay import SequenceReplay
 from meta_latent.errors import UserError
-from meta_latent.experiment.pretraining import finish, lengths
+from meta_latent.experiment.pretraining import finish, lengths, source_data
 from meta_latent.experiment.pretraining.source_policy import SourcePolicy
 from meta_latent.experiment.pretraining.source_rewards import SourceRewards
 from meta_latent.experiment.pretraining.sources import ActorOf, SourceCollector
@@ -122,6 +122,8 @@ class Pretraining:
                 if interrupts.requested:
                     raise KeyboardInterrupt
         lengths.tell_of_short_ones(self.experiment, self.replay.lengths())
+        if self.policy is not None:  # before the long stages
+            source_data.refuse_beyond_ends(self.replay, self.policy.source, "pretrain.policy_source")
         if len(self.replay) < steps:
             print(f"the logged data are used up: {len(self.replay.episodes)} episodes, {len(self.replay):,} steps of "
                   f"pretrain.env_steps={steps:,}")  # fmt: skip
