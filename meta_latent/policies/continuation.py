@@ -1,4 +1,4 @@
-"""Where episodes of a target end for good, learned on the latents of a model."""
+"""Where episodes of a target end for good, learned on the latents of a model; and an update of that and of rewards."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from meta_latent.experiment.learning.adaptation import Cleared
 from meta_latent.experiment.report.figures import trial_figures
 from meta_latent.experiment.report.reading import adaptations
 from meta_latent.experiment.runs import run_folder
-from meta_latent.experiment.settings import structure
+from meta_latent.experiment.settings import type_hints
 from meta_latent.experiment.settings.schema import ExperimentConfig
 from meta_latent.rng import Streams
 from meta_latent.types import Step
@@ -362,8 +362,8 @@ def test_from_python(runs, undrawn):
 @pytest.mark.parametrize("command", ["adapt", "evaluate"])
 def test_help_names_each_key_of_the_command(capsys, command):
     schemas = {"adapt": (AdaptConfig, FolderConfig), "evaluate": (EvaluateConfig,)}[command]
-    shared = {field.name for field in structure.settings_of(ExperimentConfig)} - {"target", "arm", "run_seed"}
-    own = {field.name for schema in schemas for field in structure.settings_of(schema)} - shared
+    shared = {field.name for field in type_hints.settings_of(ExperimentConfig)} - {"target", "arm", "run_seed"}
+    own = {field.name for schema in schemas for field in type_hints.settings_of(schema)} - shared
     assert set(cli._KEYS[command]) == own
     assert cli.main([command, "--help"]) == 0
     said = capsys.readouterr().out

@@ -8,7 +8,7 @@ import pytest
 
 from meta_latent.errors import UserError
 from meta_latent.experiment.settings import config
-from meta_latent.experiment.settings.structure import Keyed
+from meta_latent.experiment.settings.type_hints import Keyed
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from meta_latent.algorithms import registry
 from meta_latent.errors import UserError
 from meta_latent.experiment.commands.adapt import AdaptConfig, FolderConfig
 from meta_latent.experiment.commands.evaluate import EvaluateConfig
-from meta_latent.experiment.settings import config, structure
+from meta_latent.experiment.settings import config, structure, type_hints
 from meta_latent.experiment.settings.schema import ExperimentConfig, SourceConfig, TaskConfig
 
 NONSENSE = ["-1", "0", ".nan", ".inf", "-.inf", "1e30", "-1e30", "1e400", "9" * 400, "word"]
@@ -34,9 +34,9 @@ def schemas(root: type) -> list[type]:
     found = [root]
     for schema in found:
         hints = typing.get_type_hints(schema, include_extras=True)
-        for setting in structure.settings_of(schema):
+        for setting in type_hints.settings_of(schema):
             inside = members(hints[setting.name])
-            for marker in [part for part in inside if isinstance(part, structure.Keyed)]:
+            for marker in [part for part in inside if isinstance(part, type_hints.Keyed)]:
                 inside += [marker.schema_of(name) for name in marker.choices()]
             inside = [part for part in inside if isinstance(part, type) and dataclasses.is_dataclass(part)]
             found += [part for part in inside if part not in found]
@@ -48,7 +48,7 @@ def unlimited(root: type) -> list[str]:
     problems = []
     for schema in schemas(root):
         hints = typing.get_type_hints(schema, include_extras=True)
-        for setting in structure.settings_of(schema):
+        for setting in type_hints.settings_of(schema):
             inside = members(hints[setting.name])
             needs = {int, float, complex} & {part for part in inside if isinstance(part, type)}
             needs |= {list, tuple} & {typing.get_origin(part) or part for part in inside if part is not Any}

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from meta_latent.algorithms import registry
 from meta_latent.algorithms.registry import Algorithm, Arm
 from meta_latent.errors import UserError
-from meta_latent.experiment.settings import config, listing, structure
+from meta_latent.experiment.settings import config, listing, structure, type_hints
 
 _WIDTH, _INDENT = 110, "    "
 _COLUMNS = ("algorithm", "arms", "sees", "needs", "clock", "extra")
@@ -97,7 +97,7 @@ def _listed(names: Iterable[str]) -> str:
 def _settings(schema: type) -> list[str]:
     """Two lines per setting: default and range, then what it means where the docstring says."""
     hints, meant, lines = typing.get_type_hints(schema, include_extras=True), listing.meanings(schema), []
-    for field in structure.settings_of(schema):
+    for field in type_hints.settings_of(schema):
         default = field.default if field.default is not dataclasses.MISSING else field.default_factory()
         shown = json.dumps(structure.plain(default), default=str)
         lines.append(f"{_INDENT}{field.name + ' = ' + shown:34} {listing.expected(field, hints[field.name])}")

@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 import meta_latent
 from meta_latent import files
 from meta_latent.errors import UserError
-from meta_latent.experiment.settings import extensions, structure
+from meta_latent.experiment.settings import extensions, structure, type_hints
 
 Schema = TypeVar("Schema")
 BASE = "from"
@@ -62,7 +62,7 @@ def load_with_origins(
     resolved, origin = merged(schema, sources, overrides)
     if isinstance(imports := resolved.get("imports"), list) and imports:
         extensions.import_packages(map(str, imports))
-        # Once more: what was imported may have registered the types of keys (`structure.Keyed`).
+        # Once more: what was imported may have registered the types of keys (`type_hints.Keyed`).
         resolved, origin = merged(schema, sources, overrides)
     return structure.build(schema, resolved, origin), origin
 
@@ -80,7 +80,7 @@ def merged(
     parsed = [(*parse_override(override), _COMMAND_LINE) if isinstance(override, str) else (*override, _PAIR)
               for override in overrides]  # fmt: skip
     # Stable: files first, so that `model.latent_size=20 model=small` means the same in either order.
-    parsed.sort(key=lambda item: not _names_file(item[1], structure.type_at(schema, item[0])))
+    parsed.sort(key=lambda item: not _names_file(item[1], type_hints.type_at(schema, item[0])))
     for key, value, origin in parsed:
         tree = merge.override(tree, schema, key, value, origin)
     _check_references(tree, tree, "")
@@ -191,13 +191,13 @@ class _Merge:
         """`value` merged onto `base`, after the files it names were read; neither is changed."""
         if _names_file(value, expected):
             return self._file(value, expected, key)
-        empties = isinstance(value, Mapping) and not value and structure.is_open_mapping(expected)
+        empties = isinstance(value, Mapping) and not value and type_hints.is_open_mapping(expected)
         if empties or not isinstance(value, Mapping):
             self._forget(key)
             self._origins[key] = origin
         if isinstance(value, list | tuple):
             return [
-                self.onto(None, v, structure.type_of(expected, str(i)), _join(key, i), origin)
+                self.onto(None, v, type_hints.type_of(expected, str(i)), _join(key, i), origin)
                 for i, v in enumerate(value)
             ]
         if not isinstance(value, Mapping):
@@ -205,15 +205,15 @@ class _Merge:
         value = dict(value)
         if empties:
             return {}
-        if structure.holds_mapping(expected) and isinstance(value.get(BASE), str):
+        if type_hints.holds_mapping(expected) and isinstance(value.get(BASE), str):
             base = self._file(value.pop(BASE), expected, key)
         if not isinstance(base, Mapping) or structure.kind_changes(expected, base, value):
             self._forget(key)
             base = structure.defaults(expected, value)
         result = dict(base)
         for name, item in value.items():
-            inner = structure.type_of(expected, str(name))
-            if item is None and structure.is_entry(expected, inner):
+            inner = type_hints.type_of(expected, str(name))
+            if item is None and type_hints.is_entry(expected, inner):
                 result = self._without(result, str(name), key, origin)
             else:
                 result[str(name)] = self.onto(result.get(str(name)), item, inner, _join(key, name), origin)
@@ -238,7 +238,7 @@ class _Merge:
         return self._override(tree, schema, "", head, rest, value)
 
     def _override(self, node: Any, expected: Any, above: str, head: str, rest: str, value: Any) -> Any:
-        key, inner = _join(above, head), structure.type_of(expected, head)
+        key, inner = _join(above, head), type_hints.type_of(expected, head)
         is_item = isinstance(node, list) and head.isdigit() and int(head) < len(node)
         if isinstance(node, list) and not is_item:
             raise UserError(
@@ -251,7 +251,7 @@ class _Merge:
             if not isinstance(old, Mapping | list):
                 raise UserError(f"override {_join(key, rest)}: {key} is the single value {old!r} and has no keys")
             new = self._override(old, inner, key, next_head, next_rest, value)
-        elif value is None and structure.is_entry(expected, inner):
+        elif value is None and type_hints.is_entry(expected, inner):
             return self._without(node or {}, head, above, self._place)
         else:
             new = self.onto(old, value, inner, key, self._place)
@@ -279,7 +279,7 @@ def _group(key: str) -> str:
 
 
 def _names_file(value: Any, expected: Any) -> bool:
-    return isinstance(value, str) and not value.startswith("${") and structure.holds_mapping(expected)
+    return isinstance(value, str) and not value.startswith("${") and type_hints.holds_mapping(expected)
 
 
 def parse_override(override: str) -> tuple[str, Any]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from meta_latent.experiment.settings import structure
+from meta_latent.experiment.settings import structure, type_hints
 from meta_latent.experiment.settings.structure import DEFAULTS, Origin
 from meta_latent.ranges import Items, Range, Registered, limits_of
 
@@ -45,7 +45,7 @@ def settings(instance: Any, key: str = "") -> Iterator[Setting]:
     """Every setting within a config instance, in the order of its fields; `key`: where it stands."""
     meant = meanings(type(instance))
     hints = typing.get_type_hints(type(instance), include_extras=True)
-    for field in structure.settings_of(type(instance)):
+    for field in type_hints.settings_of(type(instance)):
         value, where = getattr(instance, field.name), f"{key}.{field.name}".strip(".")
         inside = _within(value)
         if inside:
@@ -91,7 +91,7 @@ def expected(field: dataclasses.Field, hint: Any) -> str:
         return str(limits)
     if isinstance(limits, Items) and limits.each is not None:
         return f"a list, each item {limits.each}" + (", or empty" if limits.may_be_empty else "")
-    return structure.describe(hint)
+    return type_hints.describe(hint)
 
 
 def meanings(schema: type) -> dict[str, str]:

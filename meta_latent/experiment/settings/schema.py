@@ -14,7 +14,8 @@ from meta_latent.data.collect import NoiseConfig
 from meta_latent.data.replay import ReplayConfig
 from meta_latent.errors import UserError
 from meta_latent.experiment.settings import names
-from meta_latent.experiment.settings.structure import Contradictions, Keyed, nearest
+from meta_latent.experiment.settings.structure import Contradictions, nearest
+from meta_latent.experiment.settings.type_hints import Keyed
 from meta_latent.models.config import ModelConfig
 from meta_latent.models.learner import LearnerConfig
 from meta_latent.policies.latent_agent import AdaptationConfig

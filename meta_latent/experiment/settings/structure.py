@@ -2,7 +2,6 @@
 
 import dataclasses
 import difflib
-import functools
 import re
 import sys
 import types
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from meta_latent.errors import Faults, UserError
+from meta_latent.experiment.settings.type_hints import Keyed, describe, hints_of, marker_of, members_of, settings_of
 from meta_latent.ranges import Outside, is_filled_in, limits_of
 
 DEFAULTS = "the defaults"
@@ -20,25 +20,6 @@ Origin = Callable[[str], str]
 """Says where the value at a dotted key came from, such as a file's path."""
 PREPARE = "prepare"
 """Key of a field's metadata: a function that turns short forms of its plain value into the full one."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Keyed:
-    """Marks a mapping whose value type follows from its key: `Annotated[dict[str, Any], Keyed(schema_of)]`.
-
-    schema_of: key -> dataclass; raises `KeyError(*choices)` for an unknown key. Values are as strict as any
-        other; a key that nobody mentions gets no entry, so its reader takes the dataclass's own defaults.
-    """
-
-    schema_of: Callable[[str], type]
-
-    def choices(self) -> tuple[str, ...]:
-        """The known keys."""
-        try:
-            self.schema_of("")
-        except KeyError as error:
-            return tuple(map(str, error.args))
-        return ()
 
 
 class Contradictions(ValueError):
@@ -64,7 +45,7 @@ def build(schema: type, values: Mapping[str, Any], origin: Origin, key: str = ""
     """
     if not isinstance(values, Mapping):
         raise _mismatch(values, schema, origin, key)
-    hints = _hints(schema)
+    hints = hints_of(schema)
     fields = {field.name: field for field in settings_of(schema)}
     built, wrong, made = {}, set(), None
     with Faults() as faults:
@@ -97,11 +78,6 @@ def build(schema: type, values: Mapping[str, Any], origin: Origin, key: str = ""
     return made
 
 
-def settings_of(schema: type) -> list[dataclasses.Field]:
-    """Fields that a configuration may set: all but those that code fills in (`ranges.filled_in`)."""
-    return [field for field in dataclasses.fields(schema) if field.init and not is_filled_in(field)]
-
-
 def _has_default(field: dataclasses.Field) -> bool:
     return not field.default is field.default_factory is dataclasses.MISSING
 
@@ -123,7 +99,7 @@ def convert(value: Any, expected: Any, origin: Origin, key: str) -> Any:
         return build(expected, value, origin, key)
     if (kind or expected) in (list, tuple, Sequence):
         return _convert_sequence(value, expected, origin, key)
-    if marker := _marker(expected):
+    if marker := marker_of(expected):
         return _convert_keyed(value, marker, origin, key)
     if (kind or expected) in (dict, Mapping):
         if not isinstance(value, Mapping):
@@ -152,7 +128,7 @@ def plain(value: Any) -> Any:
 
 def defaults(expected: Any, value: Mapping[str, Any]) -> dict[str, Any]:
     """Plain defaults of the dataclass that `value` will become under `expected`; {} if it is none."""
-    structured = [member for member in _members(expected) if dataclasses.is_dataclass(member)]
+    structured = [member for member in members_of(expected) if dataclasses.is_dataclass(member)]
     if len(structured) > 1:
         structured = [schema for schema in structured if _fits(schema, value)]
     if len(structured) != 1:
@@ -168,35 +144,8 @@ def defaults(expected: Any, value: Mapping[str, Any]) -> dict[str, Any]:
 
 def kind_changes(expected: Any, before: Mapping[str, Any], value: Mapping[str, Any]) -> bool:
     """Whether `value` names another dataclass of a union than `before`, whose keys then count no longer."""
-    names = {name for member in _members(expected) if dataclasses.is_dataclass(member) for name in _kind(member)}
+    names = {name for member in members_of(expected) if dataclasses.is_dataclass(member) for name in _kind(member)}
     return any(name in value and name in before and value[name] != before[name] for name in names)
-
-
-def type_at(schema: Any, key: str) -> Any:
-    """Type that `schema` expects at a dotted key; Any where unknown (`build` reports unknown keys later)."""
-    for name in key.split(".") if key else []:
-        schema = type_of(schema, name)
-    return schema
-
-
-def holds_mapping(expected: Any) -> bool:
-    """Whether values of this type are mappings and never strings, so that a string can name a file."""
-    members = _members(expected)
-    if str in members or Any in members or any(typing.get_origin(member) is typing.Literal for member in members):
-        return False
-    return is_open_mapping(expected) or any(map(dataclasses.is_dataclass, members))
-
-
-def is_open_mapping(expected: Any) -> bool:
-    """Whether values of this type are mappings with keys of the user's choice."""
-    return any(
-        _marker(member) or (typing.get_origin(member) or member) in (dict, Mapping) for member in _members(expected)
-    )
-
-
-def is_entry(expected: Any, inner: Any) -> bool:
-    """Whether a value of type `inner` in one of type `expected` has a key of the user's choice, and is never null."""
-    return is_open_mapping(expected) and not {Any, object, type(None)}.intersection(_members(inner))
 
 
 def nearest(name: str, choices: Iterable[str], above: str = "") -> str:
@@ -206,28 +155,6 @@ def nearest(name: str, choices: Iterable[str], above: str = "") -> str:
     if close:
         return f"; did you mean {_join(above, close[0])!r}?"
     return f"; choose from {', '.join(choices)}" if choices else ""
-
-
-def describe(expected: Any) -> str:
-    """Type in words for an error message."""
-    if typing.get_origin(expected) is typing.Literal:
-        return "one of " + ", ".join(repr(choice) for choice in typing.get_args(expected))
-    members = _members(expected)
-    if len(members) > 1:
-        return " or ".join(describe(member) for member in members)
-    if expected is type(None):
-        return "null"
-    if dataclasses.is_dataclass(expected):
-        return f"a mapping with the keys {', '.join(field.name for field in settings_of(expected))}"
-    kind, arguments = typing.get_origin(expected) or expected, typing.get_args(expected)
-    if is_open_mapping(expected):
-        typed = kind is not typing.Annotated and len(arguments) > 1 and arguments[1] is not Any
-        return f"a mapping, each value {describe(arguments[1])}" if typed else "a mapping"
-    if kind in (list, tuple, Sequence):
-        if kind is tuple and arguments and arguments[-1] is not Ellipsis:
-            return f"a list of {len(arguments)}: {', '.join(map(describe, arguments))}"
-        return f"a list, each item {describe(arguments[0])}" if arguments else "a list"
-    return expected.__name__ if isinstance(expected, type) and not typing.get_args(expected) else str(expected)
 
 
 def _setting(field: dataclasses.Field, value: Any, expected: Any, origin: Origin, key: str) -> Any:
@@ -258,7 +185,7 @@ def _shown(value: Any) -> str:
 
 
 def _convert_union(value: Any, expected: Any, origin: Origin, key: str) -> Any:
-    members = _members(expected)
+    members = members_of(expected)
     if value is None and type(None) in members:
         return None
     exact = [member for member in members if type(value) is member]
@@ -278,7 +205,8 @@ def _choose(structured: list[Any], value: Mapping[str, Any], origin: Origin, key
     """The dataclass of a union whose Literal fields (the field that names the kind) accept `value`."""
     if len(structured) == 1:
         return structured[0]
-    kinds, discriminator = [], ""
+    kinds: list[Any] = []
+    discriminator = ""
     for schema in structured:
         if _fits(schema, value):
             return schema
@@ -294,7 +222,7 @@ def _choose(structured: list[Any], value: Mapping[str, Any], origin: Origin, key
 
 def _kind(schema: Any) -> dict[str, Any]:
     """Fields of a dataclass that allow one value only, such as `kind: Literal["sac"]`, with that value."""
-    choices = {name: typing.get_args(hint) for name, hint in _hints(schema).items()
+    choices = {name: typing.get_args(hint) for name, hint in hints_of(schema).items()
                if typing.get_origin(hint) is typing.Literal}  # fmt: skip
     return {name: options[0] for name, options in choices.items() if len(options) == 1}
 
@@ -357,43 +285,6 @@ def _mismatch(value: Any, expected: Any, origin: Origin, key: str, hint: str = "
     quote = f"; quote it: '{key}=\"{value}\"'" if expected is str and isinstance(value, int | float) else ""
     got = f"{key or 'the configuration'}={value!r} (in {origin(key)})"
     return UserError(f"{got} should be {describe(expected)}{hint}{quote}")
-
-
-def type_of(schema: Any, name: str) -> Any:
-    """`type_at` of one field, key or place, whose name may hold dots."""
-    for member in _members(schema):
-        kind, arguments = typing.get_origin(member) or member, typing.get_args(member)
-        if dataclasses.is_dataclass(member):
-            hints = _hints(member)
-            if name in hints:
-                return hints[name]
-        elif marker := _marker(member):
-            try:
-                return marker.schema_of(name)
-            except KeyError:
-                return Any
-        elif kind in (dict, Mapping) and arguments:
-            return arguments[1]
-        elif kind in (list, tuple, Sequence) and arguments and name.isdigit():
-            is_fixed = kind is tuple and arguments[-1] is not Ellipsis
-            return (arguments[int(name)] if int(name) < len(arguments) else Any) if is_fixed else arguments[0]
-    return Any
-
-
-@functools.cache
-def _hints(schema: type) -> dict[str, Any]:
-    return typing.get_type_hints(schema, include_extras=True)
-
-
-def _marker(expected: Any) -> Keyed | None:
-    """The `Keyed` of an annotated mapping; None for every other type."""
-    if typing.get_origin(expected) is not typing.Annotated:
-        return None
-    return next((item for item in typing.get_args(expected)[1:] if isinstance(item, Keyed)), None)
-
-
-def _members(expected: Any) -> tuple[Any, ...]:
-    return typing.get_args(expected) if typing.get_origin(expected) in (typing.Union, types.UnionType) else (expected,)
 
 
 def _join(key: str, name: object) -> str:
