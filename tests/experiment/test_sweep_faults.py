@@ -112,7 +112,7 @@ def wait_for_work(process, path, seconds):
 
 @pytest.mark.parametrize("seed", range(2))
 def test_kills_at_random_moments_lose_nothing_and_repeat_nothing(toy, parts, expected, seed):
-    rng, before, kills = random.Random(seed), {}, 0
+    rng, before, hit = random.Random(seed), {}, 0
     for _ in range(ROUNDS):
         with start(parts) as process:
             wait_for_work(process, parts, 12)
@@ -122,7 +122,6 @@ def test_kills_at_random_moments_lose_nothing_and_repeat_nothing(toy, parts, exp
             running = children(process.pid)
             victims = rng.choice([[process.pid], [process.pid, *running], running, running[:1]])
             for pid in victims:
-                kills += 1
                 os.kill(pid, signal.SIGKILL)
             if process.pid not in victims:  # the sweep takes the cells of dead workers over; then it dies too
                 time.sleep(rng.uniform(0, 2))
@@ -130,9 +129,8 @@ def test_kills_at_random_moments_lose_nothing_and_repeat_nothing(toy, parts, exp
             process.communicate()
         now = saved(parts)
         assert before.items() <= now.items()  # what had finished was not touched again
-        before = now
-    print(f"{kills} processes killed")
-    assert kills >= 10
+        before, hit = now, hit + (len(now) < len(expected))
+    assert hit >= 2  # rounds whose kills left work; how many there are depends on the machine's speed
     status, output = finish(parts)
     assert status == 0, output
     assert before.items() <= saved(parts).items()
