@@ -200,6 +200,20 @@ def test_a_whole_cell(bench, tmp_path, arm):
     assert checkpoint.load(folder / "checkpoints")["agent"]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("arm", ARMS)
+def test_given_more_budget_it_ends_as_if_it_had_had_it_from_the_start(bench, tmp_path, frozen, arm):
+    def agent(out, budget):
+        clock = Arm.parse(arm).entry.clock
+        folder = bench.cell(bench.experiment(tmp_path / out, arm, f"transfer.budget_{clock}.default={budget}"), arm)
+        found = frozen(checkpoint.load(folder / "checkpoints")["agent"])
+        return found, json.loads((folder / "run.json").read_text())[clock]
+
+    less, more, whole = agent("parts", 100), agent("parts", 200), agent("whole", 200)
+    assert less[1] < more[1] and less[0] != more[0]
+    assert more == whole
+
+
 @pytest.mark.parametrize("arm", ARMS)
 def test_a_target_that_lacks_what_it_needs_is_refused_by_name(bench, tmp_path, unpaid, arm):
     """Data that are missing, or that nobody would read; a reward that cannot be computed; a core without density."""

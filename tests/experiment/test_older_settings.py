@@ -14,7 +14,8 @@ from meta_latent.experiment.report.gain import gain_points
 from meta_latent.experiment.report.reading import settings_shown
 from meta_latent.experiment.report.reading.sources import read_run
 from meta_latent.experiment.report.statistics.numbers import Bootstrap
-from meta_latent.experiment.runs.run_folder import RunFolder, filled_in, settings_sha256
+from meta_latent.experiment.runs.latitude import filled_in, settings_sha256
+from meta_latent.experiment.runs.run_folder import RunFolder
 from meta_latent.experiment.settings import config, experiments, sweep
 from meta_latent.experiment.settings.schema import ExperimentConfig
 
@@ -61,17 +62,17 @@ def test_a_cell_of_an_older_version_is_the_same_run_where_a_new_key_is_at_its_de
     old = without(wanted, key)
     assert cell_settings.completed(old) == wanted
     RunFolder(tmp_path, old).close()
-    RunFolder(tmp_path, wanted, completed=cell_settings.completed).close()
+    RunFolder(tmp_path, wanted, latitude=cell_settings.LATITUDE).close()
     assert config.read_yaml(tmp_path / "config.yaml") == wanted  # from now on it says so
 
 
 def test_another_value_than_the_default_stays_refused(tmp_path):
     old = without(narrowed(), "model.encoder.pictured")
-    with RunFolder(tmp_path, old, completed=cell_settings.completed):
+    with RunFolder(tmp_path, old, latitude=cell_settings.LATITUDE):
         pass
     before = (tmp_path / "config.yaml").read_bytes()
     with pytest.raises(UserError, match="with model.encoder.pictured=False, but this command says .*pictured=True"):
-        RunFolder(tmp_path, narrowed("model.encoder.pictured=true"), completed=cell_settings.completed)
+        RunFolder(tmp_path, narrowed("model.encoder.pictured=true"), latitude=cell_settings.LATITUDE)
     with pytest.raises(UserError, match=r"model.encoder.pictured=\(not set\)"):
         RunFolder(tmp_path, narrowed())
     assert (tmp_path / "config.yaml").read_bytes() == before

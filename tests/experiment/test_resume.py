@@ -5,6 +5,7 @@ import shutil
 import pytest
 
 from meta_latent import files
+from meta_latent.errors import UserError
 from meta_latent.experiment.learning import cells as transfer
 from meta_latent.experiment.pretraining import pretrain
 from meta_latent.experiment.runs import checkpoint, run_folder
@@ -88,6 +89,25 @@ def test_transfer_interrupted_after_every_episode(toy, toy_model, tmp_path, monk
     )
     assert count == (8 if "transfer.budget_env_steps.default=200" in more else 4)  # episodes of 25 steps
     assert toy.first_difference(toy.outcome(whole), toy.outcome(folder)) is None
+
+
+@pytest.mark.parametrize("arm", [ARMS[0], *(pytest.param(arm, marks=pytest.mark.slow) for arm in ARMS[1:])])
+def test_a_finished_run_that_is_given_more_budget_ends_as_if_it_had_had_it_from_the_start(
+    toy, toy_model, tmp_path, capsys, arm
+):
+    def learn(out, budget):
+        more = (f"transfer.budget_env_steps.default={budget}", "transfer.evaluation.interval_env_steps=50")
+        return toy.transfer(tmp_path / out, arm, f"pretrained={toy_model / 'model'}", *more)
+
+    whole, less = learn("whole", 100), toy.outcome(learn("more", 50))
+    capsys.readouterr()
+    folder = learn("more", 100)
+    assert capsys.readouterr().out.startswith("goes on after 50 of 100 steps\n")
+    assert toy.first_difference(toy.outcome(whole), toy.outcome(folder)) is None
+    assert toy.outcome(folder)["metrics"][: len(less["metrics"])] == less["metrics"]
+    assert run_folder.read_record(folder)["budget"] == 100
+    with pytest.raises(UserError, match="a run may get more, but not less"):
+        learn("more", 50)
 
 
 def test_eviction_keeps_the_capacity_and_counts_all_steps(toy, toy_model, tmp_path):

@@ -14,6 +14,7 @@ import pytest
 from meta_latent import files
 from meta_latent.errors import RunError, UserError
 from meta_latent.experiment.runs import run_folder
+from meta_latent.experiment.runs.latitude import Latitude
 from meta_latent.experiment.runs.run_folder import RunFolder
 
 CONFIG = {"seed": 1, "model": {"sizes": [1, 2]}, "device": "cpu"}
@@ -80,10 +81,36 @@ def test_the_first_differing_key_is_named_with_both_values(tmp_path):
 
 def test_allowed_differences(tmp_path):
     RunFolder(tmp_path, CONFIG).close()
-    RunFolder(tmp_path, {**CONFIG, "device": "cuda"}, may_differ=("device",)).close()
+    RunFolder(tmp_path, {**CONFIG, "device": "cuda"}, latitude=Latitude(("device",))).close()
     assert "cuda" in (tmp_path / "config.yaml").read_text()
     with pytest.raises(UserError, match=r"devices=\(not set\)"):
-        RunFolder(tmp_path, {**CONFIG, "devices": 2}, may_differ=("device",))
+        RunFolder(tmp_path, {**CONFIG, "devices": 2}, latitude=Latitude(("device",)))
+
+
+def test_what_may_grow_goes_on_with_a_finished_run(tmp_path, monkeypatch):
+    def opened(steps, latitude=Latitude(may_grow=("of.steps",)), **more):  # noqa: B008
+        return RunFolder(tmp_path, {**CONFIG, "of": {"steps": steps}, **more}, latitude=latitude)
+
+    with opened(5) as folder:
+        folder.finish("done")
+    with opened(5) as folder:
+        assert folder.done
+    for wrong in ({"steps": None}, {"steps": 6, "seed": 2}):
+        with pytest.raises(UserError, match="give the same value"):
+            opened(**wrong)
+    with pytest.raises(UserError, match=r"of\.steps=5, .* says of\.steps=4; a run may get more, but not less"):
+        opened(4)
+    with pytest.raises(UserError, match=r"of\.steps=6; give the same value"):
+        opened(6, Latitude())
+    before, written, write = record(tmp_path), [], files.atomic_write_bytes
+    assert before["status"] == "done"
+    monkeypatch.setattr(files, "atomic_write_bytes", lambda path, data: written.append(path.name) or write(path, data))
+    with opened(6) as folder:
+        assert not folder.done and record(tmp_path)["status"] == "running"
+        assert record(tmp_path)["settings_sha256"] != before["settings_sha256"]
+    assert written[:2] == ["run.json", "config.yaml"]  # a kill between the two leaves no finished run of 6 steps
+    with opened(6) as folder:
+        assert not folder.done
 
 
 def test_dataclass_config_survives_its_round_trip(tmp_path):
@@ -100,6 +127,7 @@ def test_nan_equals_nan_in_a_config(tmp_path):
 
 HOLDER = """
 import sys
+from meta_latent.experiment.runs.latitude import Latitude
 from meta_latent.experiment.runs.run_folder import RunFolder
 with RunFolder(sys.argv[1], {"seed": 1, "model": {"sizes": [1, 2]}, "device": "cpu"}):
     print("locked", flush=True)

@@ -7,13 +7,15 @@ from pathlib import Path
 
 from meta_latent.algorithms.registry import Arm
 from meta_latent.experiment.pretraining import model_folder, source_data
-from meta_latent.experiment.runs.run_folder import settings_sha256
+from meta_latent.experiment.runs.latitude import Latitude, settings_sha256
 from meta_latent.experiment.runs.stored_cell import completed, without_files
 from meta_latent.experiment.settings import config
 from meta_latent.experiment.settings.schema import ExperimentConfig
 
 MAY_DIFFER = ("name", "device", "imports")
 """Keys that a resumed cell may change: none says what is learned."""
+LATITUDE = Latitude(MAY_DIFFER, ("transfer.budget_env_steps", "transfer.budget_updates"), completed)
+"""A cell may be given more budget as well: nothing that it does hangs on when it is to end."""
 
 
 def narrowed(

@@ -15,23 +15,22 @@ from tqdm import tqdm
 
 from meta_latent.algorithms.registry import Arm
 from meta_latent.errors import Faults, RunError, UserError
-from meta_latent.experiment.learning.cell_settings import MAY_DIFFER, checksum_of, completed, narrowed, settings_of
+from meta_latent.experiment.learning.cell_settings import LATITUDE, checksum_of, narrowed, settings_of
 from meta_latent.experiment.learning.loop import Learning
 from meta_latent.experiment.learning.starts import functions_for
 from meta_latent.experiment.pretraining import model_folder, pretrain
 from meta_latent.experiment.runs import checkpoint
 from meta_latent.experiment.runs.devices import repeatable
 from meta_latent.experiment.runs.interrupts import deferred
+from meta_latent.experiment.runs.latitude import filled_in
 from meta_latent.experiment.runs.processes import Cell, command
 from meta_latent.experiment.runs.run_folder import (
     CHECKPOINT,
     CONFIG,
     RunFolder,
-    filled_in,
     has_finished,
     holder,
     in_use,
-    refuse_difference,
 )
 from meta_latent.experiment.runs.scheduler import Event, Policy, run_cells
 from meta_latent.experiment.settings import config, experiments, listing
@@ -57,9 +56,10 @@ def run_cell(experiment: ExperimentConfig, target: str, arm: str, seed: int) -> 
     pretrained = pretrain.model_path(experiment) if parsed.needs_model else None
     settings = narrowed(experiment, target, parsed, seed, pretrained)
     folder = cell_folder(experiment, target, parsed, seed)
-    with RunFolder(folder, settings, seed=seed, may_differ=MAY_DIFFER, completed=completed) as opened:
+    with RunFolder(folder, settings, seed=seed, latitude=LATITUDE) as opened:
         if not opened.done:
-            opened.finish("running", **starting_model(pretrained))
+            budget = experiment.transfer.budget(target, str(parsed))
+            opened.finish("running", budget=budget, **starting_model(pretrained))
             with repeatable(experiment.device), deferred() as interrupts:
                 Learning(experiment, bound, parsed, seed, pretrained, opened).run(interrupts)
 
@@ -261,7 +261,7 @@ def _refuse_other_settings(experiment: ExperimentConfig) -> None:
         if stored:
             wanted = _settings(narrowed(experiment, target, arm, seed, None, whole))
             advice = "nothing was started; give the same value, or choose another folder with out="
-            refuse_difference(folder, stored, wanted, MAY_DIFFER, advice, completed)
+            LATITUDE.refuse(folder, stored, wanted, advice)
 
 
 def _stored(folder: Path) -> dict:

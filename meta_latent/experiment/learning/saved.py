@@ -11,7 +11,7 @@ from meta_latent.errors import UserError, counted
 from meta_latent.experiment.learning import cell_settings, cells, starts
 from meta_latent.experiment.pretraining import model_folder, pretrain
 from meta_latent.experiment.runs import checkpoint
-from meta_latent.experiment.runs.run_folder import CHECKPOINT, CONFIG, read_record, refuse_difference
+from meta_latent.experiment.runs.run_folder import CHECKPOINT, CONFIG, read_record
 from meta_latent.experiment.runs.stored_cell import experiment_of
 from meta_latent.experiment.settings import config
 from meta_latent.experiment.settings.schema import ExperimentConfig
@@ -130,5 +130,5 @@ def of_experiment(
     pretrained = pretrain.model_path(experiment) if arm.needs_model else None
     wanted = cell_settings.narrowed(experiment, target, arm, seed, pretrained)
     stored = config.read_yaml(folder / CONFIG)
-    refuse_difference(folder, stored, wanted, cell_settings.MAY_DIFFER, advice, cell_settings.completed)
+    cell_settings.LATITUDE.refuse(folder, stored, wanted, advice)
     return SavedCell(folder, experiment, bound, arm, seed, pretrained)

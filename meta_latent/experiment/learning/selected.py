@@ -13,6 +13,7 @@ from meta_latent.errors import UserError
 from meta_latent.experiment.learning import cell_settings, saved
 from meta_latent.experiment.learning.saved import SavedCell
 from meta_latent.experiment.runs import run_folder
+from meta_latent.experiment.runs.latitude import first_difference
 from meta_latent.experiment.settings import config
 from meta_latent.experiment.settings.schema import ExperimentConfig
 from meta_latent.experiment.settings.suites import BoundTarget, bind_target
@@ -119,7 +120,7 @@ def _refuse_mixture(folders: Sequence[Path]) -> None:
         shared = {key: stored[key] for key in ("task", "suite")}
         for what, settings in (("target", shared), (stored["arm"], stored)):
             other, before = first.setdefault(what, (folder, settings))
-            difference = run_folder.first_difference(before, settings, (*cell_settings.MAY_DIFFER, "seed"))
+            difference = first_difference(before, settings, (*cell_settings.MAY_DIFFER, "seed"))
             if difference:
                 key, was, now = difference
                 raise UserError(f"{other} has {key}={was}, {folder} has {key}={now}: they are not to be pooled; choose "

@@ -20,8 +20,9 @@ from meta_latent.algorithms.registry import Arm
 from meta_latent.errors import UserError
 from meta_latent.experiment.learning import cell_settings, cells
 from meta_latent.experiment.pretraining import model_folder, pretrain
+from meta_latent.experiment.runs.latitude import settings_sha256
 from meta_latent.experiment.runs.processes import Cell, command
-from meta_latent.experiment.runs.run_folder import CONFIG, has_finished, is_of, read_record, settings_sha256
+from meta_latent.experiment.runs.run_folder import CONFIG, has_finished, is_of, read_record
 from meta_latent.experiment.settings import config, experiments
 from meta_latent.experiment.settings.schema import ExperimentConfig
 from meta_latent.experiment.settings.sweep import SweepConfig, Variant

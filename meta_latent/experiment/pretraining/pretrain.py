@@ -11,6 +11,7 @@ from meta_latent.experiment.pretraining.stages import Pretraining
 from meta_latent.experiment.runs import run_folder
 from meta_latent.experiment.runs.devices import repeatable
 from meta_latent.experiment.runs.interrupts import deferred
+from meta_latent.experiment.runs.latitude import Latitude, settings_sha256
 from meta_latent.experiment.runs.run_folder import RunFolder, read_record
 from meta_latent.experiment.runs.stored_pretraining import completed, narrowed
 from meta_latent.experiment.settings import experiments
@@ -21,6 +22,7 @@ from task_suites import SuiteError
 
 MAY_DIFFER = ("device", "pretrain.num_workers")
 """Keys that a resumed pretraining may change."""
+LATITUDE = Latitude(MAY_DIFFER, completed=completed)
 MADE_BY = "meta-latent pretrain with the same NAME and options"
 
 
@@ -49,7 +51,7 @@ def has_finished(experiment: ExperimentConfig) -> bool:
 
 def settings_of(narrow: dict) -> str:
     """What `run.json` says of a pretraining's settings (`settings_sha256`). narrow: `narrowed`."""
-    return run_folder.settings_sha256(narrow, MAY_DIFFER)
+    return settings_sha256(narrow, MAY_DIFFER)
 
 
 def checksum_of(stored: dict) -> str:
@@ -101,7 +103,7 @@ def pretrain(experiment: ExperimentConfig) -> Path:
     bound, spec = checked(experiment)
     steps = experiment.pretrain.env_steps
     folder, settings = folder_of(experiment), narrowed(experiment)
-    with RunFolder(folder, settings, seed=experiment.seed, may_differ=MAY_DIFFER, completed=completed) as opened:
+    with RunFolder(folder, settings, seed=experiment.seed, latitude=LATITUDE) as opened:
         if not opened.done:
             if not experiments.path_of(experiment).is_file():  # what `transfer` wrote says more
                 experiments.write(experiment)

@@ -4,9 +4,7 @@ import contextlib
 import datetime
 import fcntl
 import functools
-import hashlib
 import importlib.metadata
-import json
 import os
 import platform
 import subprocess
@@ -22,6 +20,7 @@ from meta_latent import files
 from meta_latent.errors import RunError, UserError
 from meta_latent.experiment.runs import checkpoint
 from meta_latent.experiment.runs.devices import machine
+from meta_latent.experiment.runs.latitude import NO_LATITUDE, Latitude, settings_sha256
 from meta_latent.experiment.settings.config import read_yaml, to_dict
 
 CONFIG = "config.yaml"
@@ -31,7 +30,6 @@ CHECKPOINT = "checkpoints"
 WRITTEN = (".yaml", ".json", ".jsonl", ".log")
 """Endings of the files that a run writes, beside those in its folders."""
 STATUSES = ("running", "done", "failed", "interrupted")
-Completed = Callable[[dict[str, Any]], dict[str, Any]]
 _PACKAGES = ("torch", "numpy", "gymnasium", "mujoco", "metaworld", "omegaconf", "safetensors")
 
 
@@ -47,8 +45,8 @@ class RunFolder:
     message.
 
     path: made if missing. config: dataclass instance or nested dict, resolved. seed: recorded in `run.json`.
-    may_differ: dotted keys (and all below them) that a resumed run may change, such as "device".
-    completed: adds to a stored config the keys that an older version did not write, see `filled_in`.
+    latitude: what a run that goes on may have otherwise than it stored; one that had finished and is given more to do
+    has not finished.
     A run that failed before it saved a checkpoint may be begun again with another config.
     Raises `UserError` if another process holds the folder (naming its pid), if its config differs (naming
     the first differing key and both values), if the folder cannot be written, or if what it writes is a link that leads
@@ -56,17 +54,16 @@ class RunFolder:
     """
 
     def __init__(
-        self, path: Path | str, config: Any, *, seed: int | None = None, may_differ: tuple[str, ...] = (),
-        completed: Completed = lambda stored: stored,
+        self, path: Path | str, config: Any, *, seed: int | None = None, latitude: Latitude = NO_LATITUDE
     ):  # fmt: skip
         self.root = Path(path)
         self.config = config if isinstance(config, dict) else to_dict(config)
-        self._settings_sha256 = settings_sha256(self.config, may_differ)
+        self._settings_sha256 = settings_sha256(self.config, latitude.may_differ)
         with _writable(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
             self._lock = _lock(self.root)
             try:
-                self._open(seed, may_differ, completed)
+                self._open(seed, latitude)
             except BaseException:
                 self.close()
                 raise
@@ -108,24 +105,25 @@ class RunFolder:
         finally:
             self.close()
 
-    def _open(self, seed: int | None, may_differ: tuple[str, ...], completed: Completed) -> None:
+    def _open(self, seed: int | None, latitude: Latitude) -> None:
         for entry in self.root.iterdir():
             if entry.is_dir() or entry.suffix in WRITTEN or entry.name == LOCK:  # notes of the user's stay theirs
                 files.refuse_links(entry, self.root)
         files.remove_leftovers(self.root)
         self.record = read_record(self.root)
-        self._check_config(may_differ, completed)
+        self._take_config(latitude)
         self.done = self.record.get("status") == "done"
         if not self.done:
             self._start(seed)
 
-    def _check_config(self, may_differ: tuple[str, ...], completed: Completed) -> None:
+    def _take_config(self, latitude: Latitude) -> None:
         path = self.root / CONFIG
         failed = self.record.get("status") == "failed"
         if path.exists() and (not failed or checkpoint.exists(self.root / CHECKPOINT)):
-            refuse_difference(
-                self.root, read_yaml(path), self.config, may_differ,
-                "give the same value, or choose another folder with out=", completed)  # fmt: skip
+            stored = read_yaml(path)
+            latitude.refuse(self.root, stored, self.config, "give the same value, or choose another folder with out=")
+            if latitude.grows(stored, self.config):
+                self.finish("running")  # first: what is to do more must at no moment look as if it had done that
         files.atomic_write_bytes(path, OmegaConf.to_yaml(OmegaConf.create(self.config)).encode())
 
     def _start(self, seed: int | None) -> None:
@@ -180,12 +178,6 @@ def is_of(folder: Path | str, settings: str, checksum_of: Callable[[dict], str],
     return path.is_file() and checksum_of(read_yaml(path)) == settings
 
 
-def settings_sha256(config: dict[str, Any], may_differ: tuple[str, ...] = ()) -> str:
-    """What two runs have in common exactly if they may be one: of a nested config, without what `may_differ`."""
-    leaves = [(key, value) for key, value in _leaves(config) if not _allowed(key, may_differ)]
-    return hashlib.sha256(json.dumps(sorted(leaves, key=lambda leaf: leaf[0]), default=str).encode()).hexdigest()
-
-
 def in_use(folder: Path | str) -> bool:
     """Whether a process holds the run folder `folder`. Neither makes nor changes anything."""
     try:
@@ -199,46 +191,6 @@ def in_use(folder: Path | str) -> bool:
     finally:
         os.close(descriptor)
     return False
-
-
-def first_difference(before: Any, now: Any, may_differ: tuple[str, ...] = ()) -> tuple[str, Any, Any] | None:
-    """First dotted key at which two nested dicts differ, and both values ("(not set)" if absent), or None."""
-    old, new = dict(_leaves(before)), dict(_leaves(now))
-    for key in [*new, *(key for key in old if key not in new)]:
-        if not _allowed(key, may_differ) and (key not in old or key not in new or not _same(old[key], new[key])):
-            return key, old.get(key, "(not set)"), new.get(key, "(not set)")
-    return None
-
-
-def filled_in(stored: Any, whole: Any) -> Any:
-    """`stored` with what it lacks of `whole`, the same config with every key that this version has; nothing that
-    `stored` says is changed.
-
-    A key that was added since is at its default there, and a default does what was done before there was the key: a run
-    that lacks it is that of a command which leaves it alone, and of no command that sets it to something else. What
-    another version does differently with the same keys, no config tells; `run.json` names the commit.
-    """
-    if isinstance(stored, dict) and isinstance(whole, dict):
-        filled = {key: filled_in(stored.get(key, item), item) for key, item in whole.items()}
-        return dict.fromkeys(whole) | stored | filled  # in the order of `whole`
-    if isinstance(stored, list) and isinstance(whole, list) and len(stored) == len(whole):
-        return [filled_in(*pair) for pair in zip(stored, whole, strict=True)]
-    return stored
-
-
-def refuse_difference(
-    folder: Path, stored: Any, wanted: Any, may_differ: tuple[str, ...], advice: str, completed: Completed
-) -> None:
-    """Raise UserError if a run's stored config is another one, naming the key, both values and what to do.
-
-    completed: adds what an older version did not store.
-    """
-    if first_difference(stored, wanted, may_differ) is None:
-        return
-    difference = first_difference(completed(stored), wanted, may_differ)
-    if difference is not None:
-        key, before, now = difference
-        raise UserError(f"{folder} holds a run with {key}={before}, but this command says {key}={now}; {advice}")
 
 
 def versions() -> dict[str, str]:
@@ -343,25 +295,6 @@ def _claim(descriptor: int, folder: Path) -> None:
         ) from None
     os.ftruncate(descriptor, 0)
     os.write(descriptor, str(os.getpid()).encode())
-
-
-def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict) and value:
-        for name, item in value.items():
-            yield from _leaves(item, f"{key}.{name}" if key else str(name))
-    elif isinstance(value, list | tuple) and value:
-        for i, item in enumerate(value):
-            yield from _leaves(item, f"{key}[{i}]")
-    else:
-        yield key, list(value) if isinstance(value, tuple) else value
-
-
-def _allowed(key: str, may_differ: tuple[str, ...]) -> bool:
-    return any(key == name or key.startswith((f"{name}.", f"{name}[")) for name in may_differ)
-
-
-def _same(a: Any, b: Any) -> bool:
-    return a == b or (a != a and b != b)  # NaN equals itself here
 
 
 def _now() -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from meta_latent.algorithms import registry
 from meta_latent.algorithms.registry import Arm
 from meta_latent.errors import UserError
-from meta_latent.experiment.runs.run_folder import filled_in
+from meta_latent.experiment.runs.latitude import filled_in
 from meta_latent.experiment.settings import config
 from meta_latent.experiment.settings.arms import adaptation_of, strays
 from meta_latent.experiment.settings.schema import ExperimentConfig

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from meta_latent.errors import UserError
-from meta_latent.experiment.runs.run_folder import filled_in
+from meta_latent.experiment.runs.latitude import filled_in
 from meta_latent.experiment.settings import config
 from meta_latent.experiment.settings.schema import ExperimentConfig
 from meta_latent.experiment.settings.structure import plain
