@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # imported inside the functions otherwise: `import meta_laten
     from meta_latent.data.player import Player
     from meta_latent.experiment.commands import adapt as adaptation
     from meta_latent.experiment.commands.evaluate import Result
+    from meta_latent.experiment.learning.checking import Checked
     from meta_latent.experiment.settings.schema import ExperimentConfig
     from meta_latent.models.latent_state_model import LatentStateModel
     from meta_latent.protocols import Agent
@@ -31,6 +32,7 @@ __all__ = [
     "RunError",
     "UserError",
     "adapt",
+    "check",
     "configure",
     "evaluate",
     "export",
@@ -95,6 +97,21 @@ def configure(source: str | Path | dict[str, Any], *overrides: str) -> Experimen
     if isinstance(source, dict):
         return config.load(ExperimentConfig, [source], list(overrides))
     return experiments.load(ExperimentConfig, str(source), overrides)
+
+
+def check(config: ExperimentConfig) -> list[Checked]:
+    """Try what the runs of an experiment would do, in a minute, and write nothing: its suites, whether its arms act,
+    learn and go on from a checkpoint bit for bit; of each its `faults`, [] where nothing
+    is wrong, and what was `warned` of.
+
+    Raises UserError for what `transfer` refuses.
+    """
+    import tempfile
+
+    from meta_latent.experiment.learning import checking
+
+    with tempfile.TemporaryDirectory(prefix="meta-latent-check-") as folder:
+        return list(checking.check(config, Path(folder)))
 
 
 def pretrain(config: ExperimentConfig) -> Path:

@@ -11,6 +11,7 @@ Every distribution is also registered with Gymnasium: `gymnasium.make("task_suit
 """
 
 from task_suites.adapter import gymnasium_task
+from task_suites.checks import faults
 from task_suites.distribution import ScriptedPolicy, TaskDistribution, as_distractors
 from task_suites.errors import SuiteError
 from task_suites.locomotion import TASKS as LOCOMOTION_TASKS
@@ -34,6 +35,7 @@ __all__ = [
     "TaskDistribution",
     "TaskVector",
     "as_distractors",
+    "faults",
     "get",
     "gymnasium_id",
     "gymnasium_task",

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 
 import gymnasium
-import numpy as np
 import pytest
 import torch
 from sketches import sketched  # noqa: F401 - a fixture
@@ -12,7 +11,7 @@ from sketches import sketched  # noqa: F401 - a fixture
 import task_suites
 from meta_latent.algorithms import registry
 from meta_latent.algorithms.registry import Arm
-from meta_latent.experiment.learning import cell_settings, cells
+from meta_latent.experiment.learning import cell_settings, cells, checking
 from meta_latent.experiment.learning.loop import Learning
 from meta_latent.experiment.pretraining import pretrain
 from meta_latent.experiment.runs.devices import repeatable
@@ -117,19 +116,6 @@ class Bench:
         return cells.cell_folder(experiment, "target", arm, 0)
 
 
-def frozen(value):
-    """A nested state or carry as comparable values, tensors and arrays as bytes."""
-    if dataclasses.is_dataclass(value):
-        value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    if isinstance(value, dict):
-        return {str(k): frozen(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [frozen(item) for item in value]
-    if isinstance(value, torch.Tensor):
-        value = value.detach().cpu().numpy()
-    return (str(value.dtype), value.shape, value.tobytes()) if isinstance(value, np.ndarray) else value
-
-
 @pytest.fixture(scope="session")
 def bench(tmp_path_factory, request):
     """See `Bench`."""
@@ -137,10 +123,10 @@ def bench(tmp_path_factory, request):
     return Bench(tmp_path_factory.mktemp("models"), request.config.getoption("--device"))
 
 
-@pytest.fixture(scope="session", name="frozen")
-def frozen_fixture():
-    """See `frozen`."""
-    return frozen
+@pytest.fixture(scope="session")
+def frozen():
+    """See `checking.frozen`."""
+    return checking.frozen
 
 
 class Unpaid(Lqr):

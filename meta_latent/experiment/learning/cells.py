@@ -196,7 +196,7 @@ def schedule(experiment: ExperimentConfig, name: str, overrides: list[str], befo
         elif any(arm.needs_model for arm in arms):
             with faults.noted():
                 pretrain.model_path(experiment, _pretraining(name, overrides))
-        bound = _check_all(experiment, faults)
+        bound = check_all(experiment, faults)
     for target in bound:
         _say_what_counts(experiment, target)
     _refuse_other_settings(experiment)
@@ -233,7 +233,7 @@ def _pretraining(name: str, overrides: Iterable[str]) -> str:
     return shlex.join(["meta-latent", "pretrain", name, *kept])
 
 
-def _check_all(experiment: ExperimentConfig, faults: Faults) -> list[BoundTarget]:
+def check_all(experiment: ExperimentConfig, faults: Faults) -> list[BoundTarget]:
     """The targets that are learned; what keeps an arm from one of them is noted."""
     pairs, found = [(target, Arm.parse(arm)) for target, arm in chosen_pairs(experiment)], []
     with faults.noted():

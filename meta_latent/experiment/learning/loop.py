@@ -129,8 +129,7 @@ class Learning:
                   desc=str(self.arm), disable=None) as bar:  # fmt: skip
             while not self._finished():
                 before = self._place()
-                self._collect()
-                self._update()
+                self.round()
                 self.timer.read()
                 bar.update(self._now() - bar.n)
                 idle = idle + 1 if self._place() == before else 0
@@ -148,6 +147,11 @@ class Learning:
                 if interrupts.requested:
                     self.saved.save()
                     raise KeyboardInterrupt
+
+    def round(self) -> None:
+        """Play what the agent wants, and let it learn. Raises RunError for answers that break its contract."""
+        self._collect()
+        self._update()
 
     def _stuck(self) -> str:
         if self.clock == "updates":
@@ -181,15 +185,16 @@ class Learning:
     def _place(self) -> tuple[int, int]:
         return self.replay.env_steps, self.agent.updates
 
-    def _between_updates(self) -> bool:
+    def between_updates(self) -> bool:
+        """Whether data are wanted again: no update goes on in slices."""
         return self.clock == "updates" or answers.wanted(self.agent) is not None
 
     def _due(self) -> bool:
         crossed = self._now() // self.interval > self.progress["evaluated"] // self.interval
-        return self._between_updates() and (crossed or self._now() >= self.budget)
+        return self.between_updates() and (crossed or self._now() >= self.budget)
 
     def _finished(self) -> bool:
-        spent = self._now() >= self.budget and self._between_updates() and self.progress["evaluated"] >= self.budget
+        spent = self._now() >= self.budget and self.between_updates() and self.progress["evaluated"] >= self.budget
         return spent or self.stopped_at is not None
 
     @property

@@ -1,0 +1,31 @@
+"""`meta-latent check NAME`: what a long run would stumble over, tried in a minute: suites, arms, checkpoints."""
+
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from meta_latent.errors import RunError, counted, visible
+from meta_latent.experiment.learning import checking
+from meta_latent.experiment.settings import experiments
+from meta_latent.experiment.settings.schema import ExperimentConfig
+
+
+def run(name: str, overrides: list[str], write: Callable[[str], object] = print) -> None:
+    """Try what the experiment `name` with `overrides` ("a.b=1") would run, and `write` a line of each part.
+
+    Raises RunError if something is wrong.
+    """
+    experiment = experiments.load(ExperimentConfig, name, overrides)
+    begun, parts = time.monotonic(), []
+    with tempfile.TemporaryDirectory(prefix="meta-latent-check-") as folder:
+        for part in checking.check(experiment, Path(folder)):
+            seconds, begun = time.monotonic() - begun, time.monotonic()
+            parts.append(part)
+            mark = "wrong" if part.faults else "ok"
+            write(f"{mark:7}{part.subject:34} {part.tried}  ({seconds:.0f} s)")
+            for line in (*part.faults, *(f"warned of: {warning}" for warning in part.warned)):
+                write(f"       - {visible(line)}")
+    wrong = [part.subject for part in parts if part.faults]
+    if wrong:
+        raise RunError(f"{counted(len(wrong), 'part')} of {len(parts)} have faults: {', '.join(wrong)}")

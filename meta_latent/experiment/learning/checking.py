@@ -1,0 +1,229 @@
+"""A learner tried before a long run: does it act and learn repeatably, and go on from a checkpoint bit for bit?"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import traceback
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import meta_latent
+import task_suites
+from meta_latent.algorithms.registry import Arm
+from meta_latent.data.collect import play
+from meta_latent.errors import Faults, RunError, UserError
+from meta_latent.experiment.learning import cells, starts
+from meta_latent.experiment.learning.cell_settings import narrowed
+from meta_latent.experiment.learning.loop import Learning
+from meta_latent.experiment.pretraining import pretrain
+from meta_latent.experiment.runs.devices import repeatable
+from meta_latent.experiment.runs.run_folder import RunFolder
+from meta_latent.experiment.settings.schema import ExperimentConfig
+from meta_latent.experiment.settings.suites import BoundTarget
+from meta_latent.rng import Streams
+
+ROUNDS, LIMIT = 2, 200
+"""Rounds with updates before the checkpoint and after it, and rounds in which the first of them has to come."""
+_PACKAGE = Path(meta_latent.__file__).parent
+TINY = {"joint_updates": 2, "filter_updates": 2, "transition_updates": 2, "policy_updates": 2}
+"""What a pretraining that stands in for the real one does at most."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What was tried, such as "suite toy/puck" or "new_place ivg/scratch", how, what is wrong with it, and what was
+    warned of meanwhile.
+    """
+
+    subject: str
+    tried: str
+    faults: list[str] = field(default_factory=list)
+    warned: list[str] = field(default_factory=list)
+
+
+def check(experiment: ExperimentConfig, folder: Path) -> Iterator[Checked]:
+    """Try the suites of the targets and each chosen arm on its target; writes into `folder` alone.
+
+    Of a pretraining that has not been done, one of a few updates is made in its place. Raises UserError as `transfer`
+    does before its first step.
+    """
+    pairs = [(target, Arm.parse(arm)) for target, arm in cells.chosen_pairs(experiment)]
+    with Faults() as faults:
+        bound = {target.name: target for target in cells.check_all(experiment, faults)}
+    yield from _suites(bound.values())
+    pretrained, model = None, None
+    if any(arm.needs_model for _, arm in pairs):
+        pretrained, model = _model(experiment, folder)
+        yield model
+    experiment = dataclasses.replace(experiment, out=str(folder), pretrained=pretrained and str(pretrained))
+    for target, arm in pairs:
+        if arm.needs_model and pretrained is None:
+            yield Checked(f"{target} {arm}", "not tried: there is no model", ["needs the pretrained model"])
+        else:
+            yield _arm(experiment, bound[target], arm, pretrained if arm.needs_model else None)
+
+
+def _suites(targets: Iterable[BoundTarget]) -> Iterator[Checked]:
+    seen = set()
+    for target in targets:
+        suite = target.distribution
+        if repr(suite) not in seen:
+            seen.add(repr(suite))
+            tasks = [target.tasks[0].task, target.test_tasks[0].task]
+            with _noted(Checked(f"suite {suite.name}", "seeds, spaces, rewards, success, ends")) as checked:
+                checked.faults.extend(task_suites.faults(suite, list(dict.fromkeys(tasks))))
+            yield checked
+
+
+def _model(experiment: ExperimentConfig, folder: Path) -> tuple[Path | None, Checked]:
+    """The model that arms start from: the experiment's, or one that has hardly been trained."""
+    with contextlib.suppress(UserError):
+        found = pretrain.model_path(experiment)
+        return found, Checked("model", f"the one in {found}")
+    settings = experiment.pretrain
+    longest = max(source.distribution.max_episode_steps for source in pretrain.checked(experiment)[0])
+    few = {name: min(value, getattr(settings, name)) for name, value in TINY.items()}
+    steps = min(settings.env_steps, 4 * longest * len(settings.each_source))
+    tiny = dataclasses.replace(settings, env_steps=steps, on_policy=0.0, held_out=0.0, **few)
+    own = dataclasses.replace(experiment, pretrain=tiny, out=str(folder / "pretraining"))
+    with _noted(Checked("model", "a pretraining of a few updates")) as checked, _quiet():
+        path = pretrain.pretrain(own)
+    return (None if checked.faults else path), checked
+
+
+def _arm(experiment: ExperimentConfig, target: BoundTarget, arm: Arm, pretrained: Path | None) -> Checked:
+    tried = "acts, learns and goes on from a checkpoint, bit for bit"
+    with _noted(Checked(f"{target.name} {arm}", tried)) as checked:
+        checked.faults.extend(_learned(experiment, target, arm, pretrained))
+    return checked
+
+
+def _learned(experiment: ExperimentConfig, target: BoundTarget, arm: Arm, pretrained: Path | None) -> list[str]:
+    """Learn to the first update, save, go on; then go on once more from what was saved, and compare."""
+    folder = cells.cell_folder(experiment, target.name, arm, 0)
+    settings = narrowed(experiment, target.name, arm, 0, pretrained)
+
+    @contextlib.contextmanager
+    def opened() -> Iterator[Learning]:
+        with repeatable(experiment.device), RunFolder(folder, settings, seed=0) as run, _quiet():
+            learning = Learning(experiment, target, arm, 0, pretrained, run)
+            with contextlib.closing(learning.collector), contextlib.closing(learning.evaluation):
+                yield learning
+
+    with opened() as learning:
+        _to_update(learning)
+        found = _acts(learning)
+        learning.evaluation.repeats = 1
+        learning.evaluation.score(learning.agent)
+        learning.saved.save()
+        whole = _go_on(learning)
+    with opened() as learning:
+        again = _go_on(learning)
+    for k, (first, second) in enumerate(zip(whole, again, strict=True)):
+        difference = first_difference(first, second)
+        if difference:
+            return [*found, f"from a checkpoint it goes on otherwise: {difference} after {k} more rounds: "
+                            "state() and load_state have to hold all that acting and learning depend on, and all "
+                            "randomness has to come from `rng`"]  # fmt: skip
+    return found
+
+
+def _to_update(learning: Learning) -> None:
+    for _ in range(LIMIT):
+        learning.round()
+        if learning.agent.updates and learning.between_updates():
+            return
+    raise RunError(f"{type(learning.agent).__name__}.update made no update in {LIMIT} rounds: it has to count "
+                   "self.updates up")  # fmt: skip
+
+
+def _go_on(learning: Learning) -> list[dict]:
+    """Now and after each of the next rounds, all that the following ones depend on, and how the agent acts."""
+    found = [_stand(learning)]
+    for _ in range(ROUNDS):
+        learning.round()
+        found.append(_stand(learning))
+    return found
+
+
+def _stand(learning: Learning) -> dict:
+    return frozen({"agent.state()": learning.agent.state(), "random streams": learning.streams.state(),
+                   "steps": learning.replay.env_steps, "actions": _actions(learning, explore=False)})  # fmt: skip
+
+
+def _actions(learning: Learning, explore: bool) -> list:
+    """Of two episodes, always the same ones if the agent is."""
+    bound, sees = learning.target.tasks[0], learning.arm.entry.sees
+    task = starts.task_vectors([bound]).expand(2, -1) if "task" in sees else None
+    with contextlib.closing(bound.distribution.make_vector([bound.task] * 2)) as rows:
+        played = play(rows, learning.agent, np.array([[0], [1]]), Streams(0), explore=explore, show=sees, task=task,
+                      index=torch.zeros(2, dtype=torch.long), keep=True)  # fmt: skip
+    return frozen([episode["action"] for trial in played.episodes for episode in trial])
+
+
+def _acts(learning: Learning) -> list[str]:
+    """Acting is a function of what is seen, the carry and the streams, and changes nothing."""
+    agent, kind, found = learning.agent, type(learning.agent).__name__, []
+    before = frozen(agent.state())
+    for explore in (False, True):
+        if _actions(learning, explore) != _actions(learning, explore):
+            found.append(f"{kind}.act(explore={explore}) does something else when the same episodes are played again "
+                         "with the same streams: draw from `rng`, and remember in the carry")  # fmt: skip
+    if frozen(agent.state()) != before:
+        found.append(f"{kind}.act changes the agent: what is remembered of a trial belongs into the carry")
+    return found
+
+
+@contextlib.contextmanager
+def _noted(checked: Checked) -> Iterator[Checked]:
+    """Adds what is raised inside, with the place in somebody's code where it was, and what this package warns of."""
+    try:
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            yield checked
+    except (UserError, RunError, task_suites.SuiteError) as error:
+        checked.faults.append(str(error))
+    except Exception as error:  # somebody's code
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        checked.faults.append(f"{type(error).__name__}: {error} ({last.filename}:{last.lineno}, in {last.name})")
+    ours = (str(warning.message) for warning in told if Path(warning.filename).is_relative_to(_PACKAGE))
+    checked.warned.extend(dict.fromkeys(ours))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """What a run says of itself would be taken for what the check says."""
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+        yield
+
+
+def frozen(value: Any) -> Any:
+    """A nested state as comparable values, tensors and arrays as bytes."""
+    if dataclasses.is_dataclass(value):
+        value = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(key): frozen(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [frozen(item) for item in value]
+    if isinstance(value, torch.Tensor):
+        value = value.detach().cpu().numpy()
+    return (str(value.dtype), value.shape, value.tobytes()) if isinstance(value, np.ndarray) else value
+
+
+def first_difference(a: Any, b: Any, place: str = "") -> str | None:
+    """The first place at which two `frozen` states differ, or None."""
+    if isinstance(a, dict) and isinstance(b, dict) and a.keys() == b.keys():
+        pairs = [(a[key], b[key], f"{place}.{key}" if place else key) for key in a]
+    elif isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
+        pairs = [(x, y, f"{place}[{i}]") for i, (x, y) in enumerate(zip(a, b, strict=True))]
+    else:
+        return None if a == b or (a != a and b != b) else f"{place} differs"
+    return next((found for pair in pairs if (found := first_difference(*pair))), None)

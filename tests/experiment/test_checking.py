@@ -1,0 +1,144 @@
+"""`meta-latent check` finds what would spoil a long run, and says nothing where nothing is wrong."""
+
+import json
+import re
+
+import probe_agents
+import pytest
+import torch
+
+import meta_latent
+from meta_latent import cli
+from meta_latent.algorithms.registry import Algorithm, register
+from meta_latent.policies.base_agent import BaseAgent
+
+
+class Learner(BaseAgent):
+    """Moves by a number that every update draws anew, with noise of its own where it explores."""
+
+    def __init__(self, settings, setting):
+        self.mean = torch.zeros(2)
+
+    def begin_task(self, batch_size):
+        return {"seen": torch.zeros(batch_size)}
+
+    def act(self, step, carry, rng, explore):
+        action = self.mean.expand(len(step.reward), 2)
+        if explore:
+            action = action + 0.1 * self.noise(rng)
+        return action.clamp(-1, 1), {"seen": carry["seen"] + 1}
+
+    def noise(self, rng):
+        return torch.randn(2, generator=rng.torch("explore"))
+
+    def update(self, replay, rng):
+        self.updates += 1
+        self.mean = 0.2 * torch.randn(2, generator=rng.torch("update"))
+        return {"loss": 0.5}
+
+    def state(self):
+        return super().state() | {"mean": self.mean}
+
+    def load_state(self, state):
+        super().load_state(state)
+        self.mean = state["mean"]
+
+
+class Global(Learner):
+    def noise(self, rng):
+        return torch.randn(2)
+
+
+class Dropout(Learner):
+    def update(self, replay, rng):
+        super().update(replay, rng)
+        self.mean = 0.2 * torch.rand(2)
+        return {}
+
+
+class Forgetful(Learner):
+    def state(self):
+        return BaseAgent.state(self)
+
+    def load_state(self, state):
+        BaseAgent.load_state(self, state)
+
+
+class Remembering(Learner):
+    def act(self, step, carry, rng, explore):
+        self.mean = self.mean * 0.9
+        return super().act(step, carry, rng, explore)
+
+
+class Infinite(Learner):
+    def update(self, replay, rng):
+        return super().update(replay, rng) | {"loss": float("nan")}
+
+
+class Idle(Learner):
+    def update(self, replay, rng):
+        return {}
+
+
+class Broken(Learner):
+    def update(self, replay, rng):
+        return self.nothing
+
+
+@pytest.fixture
+def checked(probes, monkeypatch):
+    """Checks one of these agents on a toy task; its faults."""
+    monkeypatch.setattr("meta_latent.experiment.learning.checking.LIMIT", 3)
+
+    def check(agent):
+        register("mine", Algorithm(probe_agents.Settings, agent, metrics={"loss": "a number"}, warmup=False))
+        transfer = {"targets": {"goal": probe_agents.ONE}, "arms": ["mine/scratch"]}
+        suite, learner = meta_latent.check(meta_latent.configure({"name": "mine", "transfer": transfer}))
+        assert (suite.subject, suite.faults) == ("suite toy/hidden_goal", [])
+        assert learner.subject == "goal mine/scratch"
+        return learner.faults + [f"warned: {line}" for line in learner.warned]
+
+    return check
+
+
+def test_a_learner_that_keeps_the_contract_passes(checked):
+    assert checked(Learner) == []
+
+
+@pytest.mark.parametrize(("agent", "words"), [
+    (Global, r"^Global\.act\(explore=True\) does something else .* draw from `rng`"),
+    (Dropout, r"^from a checkpoint it goes on otherwise: agent\.state\(\)\.mean differs after 1 more rounds: "),
+    (Forgetful, r"^from a checkpoint it goes on otherwise: actions\[0\].* differs after 0 more rounds: "),
+    (Remembering, r"^Remembering\.act\(explore=False\) does something else .* remember in the carry"),
+    (Infinite, r"^warned: mine measures loss=nan"),
+    (Idle, r"^Idle\.update made no update in 3 rounds: it has to count self\.updates up"),
+    (Broken, r"^AttributeError: 'Broken' object has no attribute 'nothing' \(.*test_checking\.py:\d+, in update\)"),
+])  # fmt: skip
+def test_a_mistake_is_named(checked, agent, words):
+    found = checked(agent)
+    assert any(re.search(words, fault) for fault in found), found
+
+
+def test_acting_that_changes_the_agent_is_named(checked):
+    assert any("act changes the agent" in fault for fault in checked(Remembering))
+
+
+def test_the_command_trains_a_model_in_passing_and_writes_nothing(toy, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = ["toy", *toy.small, "transfer.arms=[ivg/pretrained, sac/scratch]", "out=runs"]
+    assert cli.main(["check", *words]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[:7].strip() for line in lines] == ["ok"] * 4
+    assert "model" in lines[1] and "a pretraining of a few updates" in lines[1]
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command_ends_with_1_and_names_the_parts(probes, tmp_path, monkeypatch, capsys):
+    register("mine", Algorithm(probe_agents.Settings, Global, metrics={"loss": "a number"}, warmup=False))
+    path = tmp_path / "mine.yaml"
+    transfer = {"targets": {"goal": probe_agents.ONE}, "arms": ["mine/scratch"]}
+    path.write_text(json.dumps({"name": "mine", "transfer": transfer}))  # JSON is YAML
+    assert cli.main(["check", str(path)]) == 1
+    said = capsys.readouterr()
+    assert "wrong  goal mine/scratch" in said.out and "       - Global.act" in said.out
+    assert "1 part of 2 have faults: goal mine/scratch" in said.err

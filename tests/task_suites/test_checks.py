@@ -1,0 +1,174 @@
+"""`task_suites.faults` finds what an environment of one's own may get wrong, and nothing in suites that are right."""
+
+import re
+
+import gymnasium
+import numpy as np
+import pytest
+
+import task_suites
+from task_suites import Reward, Task, TaskDistribution, registry
+
+
+class Walk(gymnasium.Env):
+    """A number that actions move; `steps` of an episode."""
+
+    def __init__(self, suite, task):
+        self.suite, self.task = suite, task
+        self.observation_space, self.action_space = suite.observation_space, suite.action_space
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.place, self.time = np.array([self.np_random.uniform(-1, 1)], np.float32), 0
+        return self.seen(), self.info()
+
+    def step(self, action):
+        self.place, self.time = self.place + np.asarray(action, np.float32), self.time + 1
+        last = self.time >= self.suite.max_episode_steps
+        return self.seen(), float(-abs(self.place[0])), bool(self.place[0] > 1), last, self.info()
+
+    def seen(self):
+        return {"proprio": self.place.copy()}
+
+    def info(self):
+        return {"reward_inputs": self.place.copy(), "success": bool(abs(self.place[0]) < 0.1), "task": self.task}
+
+
+class Family(TaskDistribution):
+    """Walks; `change`: attributes that are otherwise."""
+
+    name, family, max_episode_steps = "mine/walk", "mine", 5
+    observation_space = gymnasium.spaces.Dict({"proprio": gymnasium.spaces.Box(-np.inf, np.inf, (1,), np.float32)})
+    action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+    reward_input_names = ("place",)
+    environment = Walk
+
+    def __init__(self):
+        self.options = {}
+
+    def tasks(self, split):
+        return (Task("mine", Reward("near"), {"number": float(split == "test")}),)
+
+    def make(self, task):
+        return self.environment(self, task)
+
+    def reward(self, task, inputs, action):
+        return -abs(inputs[..., 0])
+
+    def success(self, task, inputs):
+        return abs(inputs[..., 0]) < 0.1
+
+    def terminated(self, task, inputs, action):
+        return inputs[..., 0] > 1
+
+    def scripted(self, task):
+        raise task_suites.SuiteError("there is none")
+
+
+def walking(**changes):
+    return {"environment": type("Changed", (Walk,), changes)}
+
+
+def by_global_numbers(self, *, seed=None, options=None):
+    Walk.reset(self, seed=seed)
+    self.place = np.random.uniform(-1, 1, 1).astype(np.float32)
+    return self.seen(), self.info()
+
+
+def endless(self, action):
+    return (*Walk.step(self, action)[:2], False, False, self.info())
+
+
+def short(self, action):
+    observation, reward, terminated, _, info = Walk.step(self, action)
+    return observation, reward, terminated, self.time >= 3, info
+
+
+WRONG = {
+    "global generator": (walking(reset=by_global_numbers), "seed and actions gave another proprio .*, after reset"),
+    "not in the space": (walking(seen=lambda self: {"proprio": self.place.astype(np.float64)}),
+                         r"observation 0 is not in observation_space: .*float64\(1,\)"),
+    "not finite": (walking(seen=lambda self: {"proprio": self.place * np.float32("inf")}), "observation 0 .* finite"),
+    "shared memory": (walking(step=lambda self, action: (self.kept(action), *Walk.step(self, 0 * action)[1:]),
+                              kept=lambda self, action: self.__dict__.setdefault("one", {"proprio": self.place})),
+                      "an observation changes with the next one"),
+    "another reward": ({"reward": lambda self, task, inputs, action: -abs(inputs[..., 0]) + 1},
+                       "reward computed from reward_inputs is .* the environment said"),
+    "not for arrays": ({"reward": lambda self, task, inputs, action: -abs(float(inputs[0]))},
+                       "reward of whole arrays, here .* fails with TypeError"),
+    "mean over steps": ({"reward": lambda self, task, inputs, action: -abs(inputs[..., 0]).mean()},
+                        r"reward of inputs \(\d, 1\) has the shape \(\), expected \(\d,\)"),
+    "not for leading axes": ({"reward": lambda self, task, inputs, action: -abs(inputs[:, 0])},
+                             r"reward of inputs \(1, \d, 1, 1\) has the shape"),
+    "numpy alone": ({"success": lambda self, task, inputs: np.abs(np.asarray(inputs))[..., 0] < 0.1},
+                    "success of torch tensors is no tensor but ndarray"),
+    "numpy functions": ({"reward": lambda self, task, inputs, action: -np.linalg.norm(inputs[..., :1], axis=-1)},
+                        "reward of torch tensors is no tensor"),
+    "another success": ({"success": lambda self, task, inputs: inputs[..., 0] < 9}, "success computed .* said False"),
+    "ends unsaid": ({"terminated": TaskDistribution.terminated}, "terminated computed .* is False .* said True"),
+    "endless": (walking(step=endless) | {"terminated": TaskDistribution.terminated},
+                "an episode goes on after max_episode_steps=5"),
+    "cut off": (walking(step=short), "an episode is truncated after 3 steps, max_episode_steps is 5"),
+    "both splits": ({"tasks": lambda self, split: (Task("mine", Reward("near")),)}, r"1 task\(s\) are in both splits"),
+    "no tasks": ({"tasks": lambda self, split: ()}, "it has no tasks"),
+    "refuses": (walking(reset=lambda self, **given: Walk.reset(self, seed=1) if not given else self.refuse(),
+                        refuse=lambda self: (_ for _ in ()).throw(task_suites.SuiteError("no picture"))), "no picture"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_what_is_wrong_is_named(what):
+    pytest.importorskip("torch")
+    changes, words = WRONG[what]
+    found = [fault for seed in range(4) for fault in task_suites.faults(type("Mine", (Family,), changes)(), seed=seed)]
+    assert any(re.search(words, fault) for fault in found), found
+    assert not any("\n" in fault for fault in found)
+    if what != "shared memory":  # rewards are then of other places, too
+        assert len(set(re.sub(r"[-\d.]+", "", fault) for fault in found)) <= 2, found
+
+
+def test_nothing_is_said_of_what_is_right():
+    assert all(task_suites.faults(Family(), seed=seed) == [] for seed in range(4))
+
+
+@pytest.mark.parametrize("name", ["toy/lqr", "toy/counting", "toy/hidden_goal", "toy/puck", "locomotion/hopper_run"])
+def test_nothing_is_said_of_suites_that_are_here(name):
+    assert task_suites.faults(task_suites.get(name)) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", task_suites.names())
+def test_nothing_is_said_of_any(name):
+    small = {
+        "meld": {"image_size": 32},
+        "metaworld": {"image_size": 32, "antialias": False},
+        "tabletop": {"image_size": 32},
+    }
+    assert task_suites.faults(task_suites.get(name, **small.get(name.split("/")[0], {}))) == []
+
+
+class Unseeded(gymnasium.Wrapper):
+    """Its episodes begin anywhere, whatever the seed."""
+
+    def reset(self, *, seed=None, options=None):
+        self.env.reset(seed=seed)
+        self.unwrapped.state = np.random.uniform(-1, 1, 2)
+        return self.unwrapped._get_obs(), {}
+
+
+def test_environments_that_were_adapted(monkeypatch):
+    monkeypatch.setattr(registry, "_ENTRIES", dict(registry._ENTRIES))
+    made = {"mine/right": "Pendulum-v1", "mine/wrong": lambda: Unseeded(gymnasium.make("Pendulum-v1"))}
+    try:
+        for name, make in made.items():
+            task_suites.gymnasium_task(
+                name, make, max_episode_steps=20, tasks={"train": [{"goal": 1.0}], "test": [{"goal": 2.0}]},
+                reward=lambda inputs, action, goal: -abs(inputs[..., 0] - goal),
+                reward_inputs=lambda env: env.state, reward_input_names=("angle", "speed"),
+            )  # fmt: skip
+        assert task_suites.faults(task_suites.get("mine/right")) == []
+        (found,) = task_suites.faults(task_suites.get("mine/wrong"))
+        assert "the same seed and actions gave another proprio in a second environment, after reset" in found
+    finally:
+        for name in made:
+            gymnasium.registry.pop(task_suites.gymnasium_id(name), None)
