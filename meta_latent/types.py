@@ -215,8 +215,12 @@ class SequenceBatch(Step):
         return replace(self, reward=hidden, reward_present=hidden.clone())
 
     def joined(self, other: SequenceBatch) -> SequenceBatch:
-        """The sequences of both, one after the other; `frames` then belong to two replays."""
-        pairs = {f.name: (getattr(self, f.name), getattr(other, f.name)) for f in fields(self)}
+        """The sequences of both, one after the other; `frames` then belong to two replays. Trials of one that are
+        shorter than those of the other are padded with zeros.
+        """
+        longest = max(self.reward.shape[1], other.reward.shape[1])
+        mine, theirs = self._padded(longest), other._padded(longest)
+        pairs = {f.name: (getattr(mine, f.name), getattr(theirs, f.name)) for f in fields(self)}
         return SequenceBatch(
             **{
                 name: {c: torch.cat([mine[c], theirs[c]]) for c in mine}
@@ -226,6 +230,21 @@ class SequenceBatch(Step):
                 if mine is not None
             }
         )
+
+    def _padded(self, length: int) -> SequenceBatch:
+        """The same trials with zeros behind them, up to `length` steps."""
+        missing = length - self.reward.shape[1]
+        if not missing:
+            return self
+
+        def padded(name: str, value: Any) -> Any:
+            if value is None or name in ("head_mask", "task_index"):
+                return value
+            if isinstance(value, dict):
+                return {key: padded(name, item) for key, item in value.items()}
+            return torch.cat([value, value.new_zeros(len(value), missing, *value.shape[2:])], 1)
+
+        return replace(self, **{f.name: padded(f.name, getattr(self, f.name)) for f in fields(self)})
 
 
 @dataclass(frozen=True)

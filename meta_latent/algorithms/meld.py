@@ -10,7 +10,8 @@ Deviations from MELD's code: the core is the shared model's (`models.core`), and
 the counterfactual reward term (`models.counterfactual`; `counterfactual_weight=0` leaves it out); the critic reads the
 reward that the action led to, where MELD's reads the one before; bootstrapped through time limits; trials are
 replayed as they were played (`recombine`: MELD's way, any episodes of a task); rewards and ends of most replayed
-trials are recomputed for another training task (`relabel`); where `filter` and not `joint` of `transfer.adaptation`
+trials are recomputed for another training task (`relabel`); with source data (+data), half of every batch are source
+episodes that are paid and end as of a training task; where `filter` and not `joint` of `transfer.adaptation`
 says how the model learns, the encoder does not and embeddings are cached; evaluated is a running average of the policy.
 """
 
@@ -49,7 +50,8 @@ class MELDConfig:
 
     Attributes:
         steps_per_round: environment steps between updates. updates_per_step: of policy and critics, per environment
-            step. first_updates: of them when learning starts. batch_size: trials per update.
+            step. first_updates: of them when learning starts; source_updates: so many more where there are source data.
+            batch_size: trials per update.
         pixel_batch_size: trials per update of the model on pixels. transitions: of a batch of trials, per update of
             policy and critics. relabel: share of replayed trials that are paid, and end, as of another task.
         recombine: trials of any episodes of a task, instead of those that followed each other.
@@ -68,6 +70,7 @@ class MELDConfig:
     steps_per_round: int = whole(200)
     updates_per_step: float = nonnegative(0.15, most=1000)
     first_updates: int = whole(1)
+    source_updates: int = whole(0)
     batch_size: int = count(32, most=100_000)
     pixel_batch_size: int = count(32, most=100_000)
     transitions: int = count(512, most=1_000_000)
@@ -113,7 +116,7 @@ class MELD(LatentAgent):
         self.weights = replace(
             model.config.loss, reward=config.reward_weight, counterfactual=config.counterfactual_weight,
             counterfactual_frames=config.counterfactual_frames)  # fmt: skip
-        self.seen = EmbeddingCache()
+        self.seen, self.source_seen = EmbeddingCache(), EmbeddingCache()
         self.critic = Twin(inputs + actions, config.hidden, config.layers)
         self.target_critic = deepcopy(self.critic)
         self.temperature = Temperature(config.temperature, config.target_entropy * actions)
@@ -178,7 +181,8 @@ class MELD(LatentAgent):
         trials, belief = self.infer("", replay, rng, metrics)
         if self.config.standardise:
             self.scales.fit(self.parameters_of(belief)[trials.valid])
-        for _ in range(self.config.first_updates):
+        more = 0 if self.source is None else self.config.source_updates
+        for _ in range(self.config.first_updates + more):
             self.improve(*self.infer("", replay, rng, metrics), rng, metrics)
 
     def _check_rewards(self, paid: torch.Tensor) -> None:
@@ -199,16 +203,32 @@ class MELD(LatentAgent):
         trials, shown = self.draw(replay, rng, pixels=stage == "joint")
         if stage == "joint":
             measured, belief = self.learner.trials(trials, shown, self.weights, rng.torch("model"))
-            self.seen.clear()
+            self._forget_embeddings()
         else:
-            self.seen.extend(self.model, replay)
-            embeddings = self.seen.embeddings(trials.frames)
+            embeddings = self._embeddings(trials, replay)
             if not stage:
                 with torch.no_grad():
                     return trials, self.model.filter(embeddings, shown.action, shown.reward, shown.reward_present)
             measured, belief = self.learner.trials(trials, shown, self.weights, rng.torch("model"), embeddings)
         metrics.add(measured)
         return trials, belief
+
+    def _embeddings(self, trials: SequenceBatch, replay) -> torch.Tensor:
+        """(B, T, Z) of trials that were drawn."""
+        self.seen.extend(self.model, replay)
+        if self.source is None:
+            return self.seen.embeddings(trials.frames)
+        self.source_seen.extend(self.model, self.source.replay)
+        own = self._own(len(trials.frames))
+        return torch.cat([self.seen.embeddings(trials.frames[:own]), self.source_seen.embeddings(trials.frames[own:])])
+
+    def _forget_embeddings(self) -> None:
+        self.seen.clear()
+        self.source_seen.clear()
+
+    def _own(self, count: int) -> int:
+        """How many of so many trials are the target's; the others, which come after them, are of the sources."""
+        return count if self.source is None else count // 2
 
     def draw(self, replay, rng: Streams, pixels: bool) -> tuple[SequenceBatch, SequenceBatch]:
         """Whole trials, most of them paid and ended as another training task would have done, with the rewards that are
@@ -217,9 +237,12 @@ class MELD(LatentAgent):
         config, draws = self.config, rng.numpy("trials")
         count = config.pixel_batch_size if pixels else config.batch_size
         mixed = config.recombine or not self.remembers_trials
-        trials = replay.trials(count, self.episodes, draws, mixed, images=pixels)
+        own = self._own(count)
+        trials = replay.trials(own, self.episodes, draws, mixed, images=pixels)
+        if self.source is not None:
+            trials = trials.joined(self.source.replay.trials(count - own, self.episodes, draws, True, images=pixels))
         tasks, reward, ends = trials.task_index.numpy().copy(), trials.reward.clone(), trials.is_terminal.clone()
-        chosen = np.flatnonzero(draws.random(count) < config.relabel)
+        chosen = np.flatnonzero((draws.random(count) < config.relabel) | (np.arange(count) >= own))
         if len(chosen):
             tasks[chosen] = draws.integers(self.tasks, size=len(chosen))
             reward[chosen] = self._paid(self.functions.reward, tasks, trials, chosen)
@@ -306,15 +329,15 @@ class MELD(LatentAgent):
     def load_state(self, state: dict) -> None:
         """Continue from `state()`; embeddings are computed again."""
         super().load_state(state)
-        self.seen.clear()
+        self._forget_embeddings()
 
 
-def entry(reads_rewards: bool, remembers_trials: bool) -> Algorithm:
-    """What is registered of MELD, or of what it is without one of its parts."""
+def entry(reads_rewards: bool, remembers_trials: bool, data: bool = False) -> Algorithm:
+    """What is registered of MELD, or of what it is without one of its parts; data: with arms on source data."""
     return Algorithm(
         config=MELDConfig,
         build=lambda config, setting: MELD(config, setting, reads_rewards, remembers_trials),
-        starts=("scratch", "pretrained", "encoder", "sequence"),
+        starts=("scratch", "pretrained", "encoder", "sequence", *(("scratch+data", "pretrained+data") if data else ())),
         metrics=MODEL_METRICS | METRICS,
         inspects={
             "counterfactual_error": "unexplained share (1 - R^2) of the rewards of all of the trial's frames",
@@ -326,6 +349,6 @@ def entry(reads_rewards: bool, remembers_trials: bool) -> Algorithm:
     )
 
 
-ALGORITHM = entry(reads_rewards=True, remembers_trials=True)
+ALGORITHM = entry(reads_rewards=True, remembers_trials=True, data=True)
 SLAC = entry(reads_rewards=False, remembers_trials=True)
 NO_CARRY = entry(reads_rewards=True, remembers_trials=False)

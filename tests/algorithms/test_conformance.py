@@ -55,6 +55,8 @@ def counting(bench, arm):
     """The counting task as a target that fits the arm; another one where it shows too little of its state."""
     if "states" in registry.get(arm.partition("/")[0]).needs:
         return {"suite": "toy/rotated_actuators", "options": {"episode_steps": 6}}
+    if Arm.parse(arm).with_data and "functions" in registry.get(arm.partition("/")[0]).needs:
+        return {"suite": "toy/counting", "options": {"episode_steps": 6}}  # source episodes end as the target's do
     needs_data = "data" in registry.get(arm.partition("/")[0]).needs
     return COUNTING | ({"data": str(bench.model("toy/counting"))} if needs_data else {})
 
@@ -223,7 +225,7 @@ def test_a_target_that_lacks_what_it_needs_is_refused_by_name(bench, tmp_path, u
         wrong["data"] = str(bench.model("toy/lqr"))
     with pytest.raises(UserError, match=f"^{arm}.*transfer.targets.target.data".replace("+", r"\+")):
         bench.cell(bench.experiment(tmp_path, arm, target=wrong), arm)
-    if "functions" in parsed.entry.needs and parsed.from_scratch:
+    if "functions" in parsed.entry.needs and not parsed.needs_model:
         with pytest.raises(UserError, match="target target has no reward function"):
             bench.cell(bench.experiment(tmp_path, arm, target={"suite": "mine/unpaid"}), arm)
     if "density" in parsed.entry.needs and parsed.from_scratch:

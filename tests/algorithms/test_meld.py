@@ -14,6 +14,7 @@ from meta_latent.algorithms.registry import Functions, Setting
 from meta_latent.data.collect import Noise, NoiseConfig, play
 from meta_latent.data.latents import LatentCache, embed_episode
 from meta_latent.data.replay import ReplayConfig, SequenceReplay
+from meta_latent.data.source import SourceData
 from meta_latent.errors import UserError
 from meta_latent.models.config import CoreConfig, EncoderConfig, EnsembleConfig, ModelConfig
 from meta_latent.models.latent_state_model import LatentStateModel
@@ -39,7 +40,7 @@ def never(task_index, inputs, action):
 
 
 def build(adaptation=None, model=None, reads_rewards=True, remembers_trials=True, rewards=None, training=None, seed=0,
-          **config):  # fmt: skip
+          source=None, **config):  # fmt: skip
     made = model
     if not isinstance(model, ModelConfig):
         made = ModelConfig(EncoderConfig("conv", channels=(4,), embedding=5), CoreConfig("deterministic", 6, 4),
@@ -49,7 +50,7 @@ def build(adaptation=None, model=None, reads_rewards=True, remembers_trials=True
     def parts():
         latent_model = LatentStateModel(SPEC, made)
         return LatentParts(latent_model, ModelLearner(latent_model, LearnerConfig()), adaptation, LatentCache(),
-                           rewards=rewards)  # fmt: skip
+                           None if source is None else SourceData(source, 1), rewards=rewards)  # fmt: skip
 
     setting = Setting(SPEC, "scratch", "cpu", 0, len(TASKS), torch.zeros(len(TASKS), 0), STEPS, EPISODES, 1000,
                       Functions(paid, never, False, training), parts)  # fmt: skip
@@ -58,14 +59,15 @@ def build(adaptation=None, model=None, reads_rewards=True, remembers_trials=True
         return MELD(MELDConfig(**small), setting, reads_rewards, remembers_trials)
 
 
-def filled(actor=None, trials=10, episodes=EPISODES):
-    replay, seeds = SequenceReplay(SPEC, ReplayConfig()), np.arange(trials * episodes).reshape(trials, episodes)
+def filled(actor=None, trials=10, episodes=EPISODES, first=0):
+    """Episodes from seed `first` on; from 100 on they are stored as those of other tasks, who pay something else."""
+    replay, seeds = SequenceReplay(SPEC, ReplayConfig()), np.arange(trials * episodes).reshape(trials, episodes) + first
     which = [k % len(TASKS) for k in range(trials)]
     rows = SUITE.make_vector([TASKS[k] for k in which])
     found = play(rows, actor or Noise(2, NoiseConfig()), seeds, Streams(1), explore=True, show={"reward"}, keep=True)
     for k, trial in zip(which, found.episodes, strict=True):
         for episode in trial:
-            replay.add_episode(episode, None, k)
+            replay.add_episode(episode | {"reward": 0 * episode["reward"]} if first else episode, None, k + first)
     return replay
 
 
@@ -291,6 +293,48 @@ def test_relabelled_trials_end_where_the_other_task_ends():
     arrives = trials.reward_present > 0
     assert torch.equal(trials.is_terminal[arrives], trials.reward[arrives] > -0.5)
     assert trials.is_terminal[arrives].any() and not trials.is_terminal[arrives].all()
+
+
+# Source data
+
+
+@pytest.mark.parametrize("pixels", [False, True])
+def test_half_of_every_batch_are_source_episodes_paid_as_a_training_task_pays(pixels):
+    source = filled(trials=5, first=100)
+    agent, own = build(source=source, relabel=0.0, batch_size=40, pixel_batch_size=40), filled()
+    trials, shown = agent.draw(own, Streams(0), pixels)
+    mine, played = trials.task_index < len(TASKS), {}
+    assert mine.tolist() == [True] * 20 + [False] * 20
+    every = torch.stack([paid([k] * 40, trials.reward_inputs, trials.action) for k in range(len(TASKS))])
+    as_task = (every * trials.reward_present - trials.reward).abs().amax(-1) < 1e-5
+    assert (as_task.sum(0) == 1).all() and (as_task[:, 20:].sum(1) > 0).all()  # each as one task, and all come up
+    assert torch.equal(as_task.int().argmax(0)[:20], trials.task_index[:20])  # nothing was relabelled of its own
+    assert torch.equal(shown.reward, trials.reward)
+    for name, replay in (("own", own), ("source", source)):
+        arrays = [replay.read(i) for i in range(len(replay.episodes))]
+        played[name] = {bytes(e["reward_inputs"]) for e in arrays}
+    for row, trial in enumerate(trials.reward_inputs.numpy()):
+        assert bytes(trial[: STEPS + 1].copy()) in played["own" if row < 20 else "source"]
+
+
+def test_source_embeddings_are_those_of_source_frames():
+    agent, own = build(source=filled(trials=5, first=100), batch_size=12), filled()
+    trials, _ = agent.draw(own, Streams(0), pixels=False)
+    found = agent._embeddings(trials, own)
+    for replay, rows in ((own, range(6)), (agent.source.replay, range(6, 12))):
+        wanted = torch.cat([embed_episode(agent.model, replay, replay.read(i)) for i in range(len(replay.episodes))])
+        for row in rows:
+            torch.testing.assert_close(found[row], wanted[trials.frames[row]])
+    agent._forget_embeddings()
+    assert agent.seen.episodes == agent.source_seen.episodes == 0
+
+
+@pytest.mark.parametrize(("source", "updates"), [(True, 12), (False, 5)])
+def test_source_data_are_worth_updates_before_the_first_step_of_the_policy(source, updates):
+    agent = build(AdaptationConfig(transition=0.0), source=filled(trials=5) if source else None, first_updates=5,
+                  source_updates=7)  # fmt: skip
+    agent.update(filled(), Streams(0))
+    assert agent.updates == updates
 
 
 def test_the_scale_of_rewards_is_that_of_those_that_are_learned_from():

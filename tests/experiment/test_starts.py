@@ -12,7 +12,7 @@ from meta_latent.algorithms.registry import Algorithm, Arm
 from meta_latent.errors import UserError
 from meta_latent.experiment.learning import cell_settings
 from meta_latent.experiment.learning.starts import functions_of, latent_parts, setting_of, with_part
-from meta_latent.experiment.pretraining import logged_data, model_folder
+from meta_latent.experiment.pretraining import logged_data
 from meta_latent.experiment.settings import config, suites
 from meta_latent.experiment.settings.arms import adaptation_of, strays
 from meta_latent.experiment.settings.schema import ExperimentConfig, TargetConfig
@@ -146,10 +146,10 @@ def test_whatever_is_new_of_a_model_learns_unless_somebody_says_otherwise():
     assert adaptation_of(given, Arm("meld", "encoder")).filter == 0
 
 
-def test_only_a_core_that_read_rewards_knows_their_scale(toy_model):
-    folder, experiment = toy_model / "model", config.load(ExperimentConfig, [], [])
+def test_only_a_core_that_read_rewards_knows_their_scale(toy, toy_model):
+    folder, experiment = toy_model / "model", toy.experiment(toy_model)
     for start, known in (("pretrained", True), ("sequence", True), ("encoder", False)):
-        parts = latent_parts(experiment, model_folder.load(folder).spec, Arm("meld", start), folder)
+        parts = latent_parts(experiment, suites.bind_target(experiment, "goal"), Arm("meld", start), folder)
         assert (parts.rewards is not None) == known, start
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -18,7 +17,7 @@ from meta_latent.errors import Faults, RunError, UserError
 from meta_latent.experiment.learning.cell_settings import LATITUDE, checksum_of, narrowed, settings_of
 from meta_latent.experiment.learning.loop import Learning
 from meta_latent.experiment.learning.starts import functions_for
-from meta_latent.experiment.pretraining import model_folder, pretrain
+from meta_latent.experiment.pretraining import model_folder, pretrain, source_data
 from meta_latent.experiment.runs import checkpoint
 from meta_latent.experiment.runs.devices import repeatable
 from meta_latent.experiment.runs.interrupts import deferred
@@ -38,7 +37,7 @@ from meta_latent.experiment.settings.schema import ExperimentConfig
 from meta_latent.experiment.settings.structure import build, nearest, plain
 from meta_latent.experiment.settings.suites import BoundTarget, bind_target
 from meta_latent.models.config import ModelConfig
-from task_suites import SuiteError, Task
+from task_suites import SuiteError
 
 
 def cell_folder(experiment: ExperimentConfig, target: str, arm: str | Arm, seed: int) -> Path:
@@ -81,26 +80,10 @@ def check(experiment: ExperimentConfig, target: BoundTarget, arm: Arm) -> None:
         raise UserError(f"target {target.name}: logged data are of one task; leave out tasks or data")
     functions_for(target, arm)
     if data:
-        _check_paid_anew(target, data)
+        source_data.refuse_unknown_rewards(target, Path(data))
     elif "functions" in arm.entry.needs:
         _check_relabelling(target, f"algorithms.{arm.algorithm}.relabel",
                            getattr(experiment.settings_of(arm.algorithm), "relabel", 0.0))  # fmt: skip
-
-
-def _check_paid_anew(target: BoundTarget, data: str) -> None:
-    """Raise UserError if source episodes of the model in `data` cannot be paid as the target's task pays."""
-    bound = target.tasks[0]
-    if bound.distribution.recomputes(bound.task):
-        return
-    for source in model_folder.read_card(data).get("sources", ()):
-        own = "data" not in source and source["suite"] == bound.distribution.name
-        played = Task.from_json(json.dumps(source["task"])) if own else None
-        if not bound.distribution.recomputes(bound.task, played):
-            raise UserError(
-                f"target {target.name}: its logged data are paid anew, but what it pays ({bound.in_words()}) is known "
-                f"in its own episodes alone, not in those of {source['suite']}: give it a reward that can be computed "
-                "for any, or data of its task"
-            )
 
 
 def _check_relabelling(target: BoundTarget, key: str, share: float) -> None:

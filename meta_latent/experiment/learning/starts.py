@@ -9,7 +9,8 @@
 | policy | the pretrained one, and its source policy | the same, fine-tuning that policy |
 | ...+data | as before | source episodes stand in model batches and imagination starts too |
 
-`transfer.adaptation` changes what learns. Rewards of source episodes are never used.
+`transfer.adaptation` changes what learns. Rewards that source episodes were paid are never used; `meld` pays them anew,
+as its training tasks pay.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def setting_of(
         episodes_per_trial=target.episodes_per_trial,
         budget=experiment.transfer.budget(target.name, str(arm)),
         functions=functions_for(target, arm),
-        latent_parts=lambda: latent_parts(experiment, spec, arm, pretrained),
+        latent_parts=lambda: latent_parts(experiment, target, arm, pretrained),
         dynamics=_numbered((bound.task.parameters, bound.task.dynamics) for bound in target.tasks),
         rewards=_numbered((bound.task.parameters, bound.task.reward) for bound in target.tasks),
     )
@@ -94,9 +95,9 @@ def functions_for(target: BoundTarget, arm: Arm) -> Functions | None:
     return found
 
 
-def latent_parts(experiment: ExperimentConfig, spec: Spec, arm: Arm, pretrained: Path | None) -> LatentParts:
+def latent_parts(experiment: ExperimentConfig, target: BoundTarget, arm: Arm, pretrained: Path | None) -> LatentParts:
     """Model, learner, cache and source data of an arm. Raises UserError: see `build`."""
-    transfer, rewards = experiment.transfer, None
+    spec, transfer, rewards = Spec.of(target.distribution), experiment.transfer, None
     if arm.from_scratch:
         model = LatentStateModel(spec, experiment.model).to(experiment.device)
     else:
@@ -114,6 +115,9 @@ def latent_parts(experiment: ExperimentConfig, spec: Spec, arm: Arm, pretrained:
     if arm.with_data:
         frozen = adaptation.joint == 0 and adaptation.first_joint == 0
         replay = source_data.open_replay(pretrained, spec, model.heads, transfer.source_episodes)
+        if "functions" in arm.entry.needs:  # source episodes are paid as the target's tasks pay
+            source_data.refuse_unknown_rewards(target, pretrained)
+            source_data.refuse_beyond_ends(replay, target.tasks[0], f"target {target.name}")
         source = SourceData(replay, len(replay.episodes) if frozen else transfer.source_episodes_at_once)
     if arm.start.startswith("policy"):
         stored = model_folder.load_policy(pretrained, experiment.device)

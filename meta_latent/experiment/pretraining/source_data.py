@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import sys
 from pathlib import Path
@@ -12,9 +13,11 @@ import numpy as np
 from meta_latent import files
 from meta_latent.data.replay import ReplayConfig, SequenceReplay
 from meta_latent.errors import UserError
+from meta_latent.experiment.pretraining.model_folder import read_card as read_model_card
 from meta_latent.experiment.pretraining.model_folder import refuse_other_folder
-from meta_latent.experiment.settings.suites import BoundTask
+from meta_latent.experiment.settings.suites import BoundTarget, BoundTask
 from meta_latent.types import Spec
+from task_suites import Task
 
 NAME = "source.json"
 FORMAT = 1
@@ -113,6 +116,23 @@ def open_replay(model_folder: Path, spec: Spec, heads: int, episodes: int) -> Se
                         ) from error  # fmt: skip
     held = len(replay.episodes)
     return replay.subset(np.unique(np.linspace(0, held - 1, min(episodes, held)).round().astype(int)))
+
+
+def refuse_unknown_rewards(target: BoundTarget, model_folder: Path) -> None:
+    """Raise UserError if source episodes of the model cannot be paid as the tasks of the target pay."""
+    for bound in (*target.tasks, *target.training_tasks):
+        suite = bound.distribution
+        if suite.recomputes(bound.task):
+            continue
+        for source in read_model_card(model_folder).get("sources", ()):
+            own = "data" not in source and source["suite"] == suite.name
+            played = Task.from_json(json.dumps(source["task"])) if own else None
+            if not suite.recomputes(bound.task, played):
+                raise UserError(
+                    f"target {target.name}: logged data and source episodes are paid anew, but what it pays "
+                    f"({bound.in_words()}) is known in its own episodes alone, not in those of {source['suite']}: give "
+                    "it a reward that can be computed for any, or data of its task"
+                )
 
 
 def refuse_beyond_ends(replay: SequenceReplay, bound: BoundTask, what: str) -> None:
