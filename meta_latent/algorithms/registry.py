@@ -64,7 +64,8 @@ class Setting:
         spec: shapes. start: what the arm starts from. device: of the networks. seed: of the run.
         tasks: how many tasks there are; a replay's task_index is 0 to tasks - 1. task_vectors: (tasks, P)
             float32, the numbers that tell them apart (for algorithms that see "task").
-        max_episode_steps, episodes_per_trial: of these tasks. budget: in units of `clock`.
+        max_episode_steps, episodes_per_trial: of these tasks. budget: in units of `clock`; a run may be given more
+            later, so it may size buffers, and nothing learned may hang on it.
         functions: rewards and ends, for algorithms that need "functions", else None.
         latent_parts: model, learner, cache, source data as `start` says; made when called.
         dynamics: of each task, a number that those share whose scene and dynamics are the same; (): none do.
