@@ -88,15 +88,16 @@ def _model(experiment: ExperimentConfig, folder: Path) -> tuple[Path | None, Che
     with contextlib.suppress(UserError):
         found = pretrain.model_path(experiment)
         return found, Checked("model", f"the one in {found}")
-    settings = experiment.pretrain
-    longest = max(source.distribution.max_episode_steps for source in pretrain.checked(experiment)[0])
-    few = {name: min(value, getattr(settings, name)) for name, value in TINY.items()}
-    steps = min(settings.env_steps, 4 * longest * len(settings.each_source))
-    tiny = dataclasses.replace(settings, env_steps=steps, on_policy=0.0, held_out=0.0, **few)
-    own = dataclasses.replace(experiment, pretrain=tiny, out=str(folder / "pretraining"))
+    settings, path = experiment.pretrain, None
     with _noted(Checked("model", "a pretraining of a few updates")) as checked, _quiet():
-        path = pretrain.pretrain(own)
-    return (None if checked.faults else path), checked
+        sources = pretrain.checked(experiment)[0]
+        episodes = max(4, 2 * settings.episodes_per_trial * len(sources))
+        longest = max(source.distribution.max_episode_steps for source in sources)
+        few = {name: min(value, getattr(settings, name)) for name, value in TINY.items()}
+        steps = min(settings.env_steps, episodes * longest)
+        tiny = dataclasses.replace(settings, env_steps=steps, on_policy=0.0, held_out=0.0, **few)
+        path = pretrain.pretrain(dataclasses.replace(experiment, pretrain=tiny, out=str(folder / "pretraining")))
+    return path, checked
 
 
 def _arm(experiment: ExperimentConfig, target: BoundTarget, arm: Arm, pretrained: Path | None) -> Checked:
