@@ -1,9 +1,11 @@
-"""Specs: what fits what."""
+"""Specs: what fits what; batches: how they join."""
 
 import dataclasses
 
+import torch
+
 import task_suites
-from meta_latent.types import Spec
+from meta_latent.types import SequenceBatch, Spec
 
 SPEC = Spec({"top": (16, 16, 3)}, 4, 2, 4)
 
@@ -23,3 +25,22 @@ def test_a_mismatch_names_the_field_and_both_values():
 def test_reward_inputs_may_differ():
     assert SPEC.mismatch(SPEC) is None
     assert SPEC.mismatch(dataclasses.replace(SPEC, reward_inputs=9)) is None
+
+
+def trials(count, length):
+    """Trials of so many steps, all ones."""
+    ones, flag = torch.ones(count, length), torch.ones(count, length, dtype=torch.bool)
+    return SequenceBatch(
+        {"top": torch.ones(count, length, 2, 2, 3, dtype=torch.uint8)}, ones[..., None], ones[..., None], ones, ones,
+        flag, flag, flag, flag, ones[..., None], None, torch.arange(count), torch.ones(count, 3), flag.long(), flag,
+    )  # fmt: skip
+
+
+def test_shorter_trials_are_padded_where_they_join_longer_ones():
+    for first, second in ((trials(2, 3), trials(1, 5)), (trials(2, 5), trials(1, 3)), (trials(2, 4), trials(1, 4))):
+        both, lengths = first.joined(second), [first.reward.shape[1]] * 2 + [second.reward.shape[1]]
+        assert both.task_index.tolist() == [0, 1, 0] and both.head_mask.shape == (3, 3)
+        assert both.images["top"].shape == (3, max(lengths), 2, 2, 3)
+        for row, length in enumerate(lengths):
+            for values in (both.images["top"], both.reward, both.action, both.frames, both.valid, both.is_first):
+                assert values[row, :length].all() and not values[row, length:].any()

@@ -1,5 +1,6 @@
 """Exact resume: however a run was stopped, the same command ends with the same bits."""
 
+import json
 import shutil
 
 import pytest
@@ -93,16 +94,21 @@ def test_transfer_interrupted_after_every_episode(toy, toy_model, tmp_path, monk
 
 @pytest.mark.parametrize("arm", [ARMS[0], *(pytest.param(arm, marks=pytest.mark.slow) for arm in ARMS[1:])])
 def test_a_finished_run_that_is_given_more_budget_ends_as_if_it_had_had_it_from_the_start(
-    toy, toy_model, tmp_path, capsys, arm
+    toy, toy_model, tmp_path, capsys, monkeypatch, arm
 ):
     def learn(out, budget):
         more = (f"transfer.budget_env_steps.default={budget}", "transfer.evaluation.interval_env_steps=50")
         return toy.transfer(tmp_path / out, arm, f"pretrained={toy_model / 'model'}", *more)
 
     whole, less = learn("whole", 100), toy.outcome(learn("more", 50))
-    capsys.readouterr()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(transfer, "deferred", toy.StopAfter(0))
+        learn("more", 100)
+    assert capsys.readouterr().out.count("goes on after 50 of 100 steps\n") == 1
+    (record,) = (json.loads(path.read_text()) for path in (tmp_path / "more").rglob("run.json"))
+    assert (record["status"], record["budget"]) == ("interrupted", 100)
     folder = learn("more", 100)
-    assert capsys.readouterr().out.startswith("goes on after 50 of 100 steps\n")
+    assert capsys.readouterr().out.startswith("goes on after 75 of 100 steps\n")
     assert toy.first_difference(toy.outcome(whole), toy.outcome(folder)) is None
     assert toy.outcome(folder)["metrics"][: len(less["metrics"])] == less["metrics"]
     assert run_folder.read_record(folder)["budget"] == 100

@@ -14,7 +14,7 @@ from meta_latent.algorithms.registry import Arm
 from meta_latent.data.collect import Noise, NoiseConfig, play_episode
 from meta_latent.data.replay import ReplayConfig, SequenceReplay
 from meta_latent.errors import UserError
-from meta_latent.experiment.learning import cells
+from meta_latent.experiment.learning import cells, starts
 from meta_latent.experiment.pretraining import logged_data, pretrain
 from meta_latent.experiment.pretraining.model_folder import load
 from meta_latent.experiment.pretraining.source_rewards import SourceRewards
@@ -233,3 +233,17 @@ def test_a_targets_logged_data_are_not_paid_as_it_pays_where_nobody_knows(toy, s
 
     assert not said("reach_goal")
     assert "what it pays (reach: Meta-World's second reward, 0 to 10) is known in its own episodes alone" in said("v2")
+
+
+def test_source_episodes_are_not_paid_as_a_target_pays_where_nobody_knows(toy, simulated, tmp_path):
+    """An agent that pays source episodes as its training tasks pay asks before it begins."""
+
+    def parts(reward):
+        suite = f"suite: metaworld/mt1, split: train, options: {{state: true, episode_steps: 12, reward: {reward}}}"
+        chosen = toy.experiment(tmp_path, "suite={}", f"transfer.targets.goal={{{suite}}}")
+        target = bind_target(chosen, "goal")
+        return starts.latent_parts(chosen, target, Arm("meld", "pretrained+data"), simulated / "model")
+
+    assert len(parts("reach_goal").source.replay) > 0
+    with pytest.raises(UserError, match="what it pays .* is known in its own episodes alone"):
+        parts("v2")
