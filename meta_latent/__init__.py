@@ -100,9 +100,8 @@ def configure(source: str | Path | dict[str, Any], *overrides: str) -> Experimen
 
 
 def check(config: ExperimentConfig) -> list[Checked]:
-    """Try what the runs of an experiment would do, in a minute, and write nothing: its suites, whether its arms act,
-    learn and go on from a checkpoint bit for bit; of each its `faults`, [] where nothing
-    is wrong, and what was `warned` of.
+    """Try what the runs of an experiment would do, and write nothing: its suites, and whether its arms act, learn and
+    go on from a checkpoint bit for bit; of each its `faults`, [] where nothing is wrong, and what was `warned` of.
 
     Raises UserError for what `transfer` refuses.
     """

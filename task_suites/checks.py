@@ -8,8 +8,9 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gymnasium
@@ -25,7 +26,7 @@ _ROUNDING = 1e-5
 
 @dataclass(frozen=True)
 class _Episode:
-    """T actions, T + 1 observations and infos, T rewards and ends, of a task."""
+    """T actions, T + 1 observations, as they were returned and as they were then, and infos, T rewards and ends."""
 
     task: Task
     actions: np.ndarray
@@ -33,6 +34,7 @@ class _Episode:
     infos: list[dict[str, Any]]
     rewards: list[float]
     ends: list[tuple[bool, bool]]
+    copies: list[dict[str, np.ndarray]]
 
     @property
     def inputs(self) -> np.ndarray:
@@ -73,80 +75,119 @@ def _of_tasks(suite: TaskDistribution) -> Iterator[str]:
 
 
 def _of_task(suite: TaskDistribution, task: Task, seed: int, steps: int) -> Iterator[str]:
-    """Faults on one task; after one of playing, nothing can be said of rewards."""
+    """Faults on one task; of one that cannot be played, nothing else can be said."""
     try:
-        episode = _played(suite, suite.make(task), task, seed, steps)
-        again = _played(suite, suite.make(task), task, seed, steps)
+        env = suite.make(task)
+        first, again = (_played(suite, env, task, seed, steps) for _ in range(2))
+        other = _played(suite, suite.make(task), task, seed, steps)
+        whole = _played(suite, suite.make(task), task, seed, suite.max_episode_steps + 1)
     except SuiteError as error:
         yield str(error)
         return
-    broken = list(_of_observations(suite, episode))
-    yield from broken or _of_seeds(episode, again)
+    except _Broken as error:
+        yield str(error)
+        return
+    except Exception as error:  # somebody's code
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        yield f"{type(error).__name__}: {error} ({place.filename}:{place.lineno}, in {place.name})"
+        return
+    yield from (
+        list(_of_observations(suite, first))
+        or list(_of_seeds(first, again, "when it was reset to it again"))
+        or list(_of_seeds(first, other, "in a second environment"))
+    )
     for name, call, expected in (
-        ("reward", lambda inputs, actions: suite.reward(task, inputs, actions), episode.rewards),
-        ("success", lambda inputs, actions: suite.success(task, inputs), [i["success"] for i in episode.infos[1:]]),
-        ("terminated", lambda inputs, actions: suite.terminated(task, inputs, actions), [e[0] for e in episode.ends]),
+        ("reward", lambda inputs, actions: suite.reward(task, inputs, actions), first.rewards),
+        ("success", lambda inputs, actions: suite.success(task, inputs), [i["success"] for i in first.infos[1:]]),
+        ("terminated", lambda inputs, actions: suite.terminated(task, inputs, actions), [e[0] for e in first.ends]),
     ):
-        yield from _of_function(name, call, episode, expected)
-    yield from _of_the_end(suite, task, seed)
+        yield from _of_function(name, call, first, expected)
+    yield from _of_the_end(suite, whole)
+
+
+class _Broken(Exception):
+    """What an environment answered, which is not what one answers."""
 
 
 def _played(suite: TaskDistribution, env: gymnasium.Env, task: Task, seed: int, steps: int) -> _Episode:
-    """An episode of random actions, or its first `steps`; the environment is closed."""
+    """An episode of random actions, or its first `steps`."""
     rng = np.random.default_rng(seed)
-    observation, info = env.reset(seed=seed)
-    found = _Episode(task, rng.uniform(-1, 1, (steps, *suite.action_space.shape)).astype(np.float32),
-                     [observation], [info], [], [])  # fmt: skip
-    for action in found.actions:
-        observation, reward, terminated, truncated, info = env.step(action)
+    actions = rng.uniform(-1, 1, (steps, *suite.action_space.shape)).astype(np.float32)
+    observation, info = _answer(env.reset(seed=seed), "reset", "observation, info")
+    found = _Episode(task, actions, [observation], [_info(suite, info, "reset")], [], [], [_copied(observation)])
+    for action in actions.copy():
+        answer = _answer(env.step(action), "step", "observation, reward, terminated, truncated, info")
+        observation, reward, terminated, truncated, info = answer
         found.observations.append(observation)
-        found.infos.append(info)
-        found.rewards.append(reward)
+        found.copies.append(_copied(observation))
+        found.infos.append(_info(suite, info, "step"))
+        found.rewards.append(float(reward))
         found.ends.append((bool(terminated), bool(truncated)))
         if terminated or truncated:
             break
-    env.close()
-    return _Episode(task, found.actions[: len(found.rewards)], found.observations, found.infos, found.rewards,
-                    found.ends)  # fmt: skip
+    return replace(found, actions=actions[: len(found.rewards)])
+
+
+def _answer(answer: Any, method: str, names: str) -> tuple:
+    if not isinstance(answer, tuple) or len(answer) != names.count(",") + 1:
+        said = f"{len(answer)} values" if isinstance(answer, tuple) else type(answer).__name__
+        raise _Broken(f"{method} returned {said}, expected ({names})")
+    return answer
+
+
+def _info(suite: TaskDistribution, info: Any, method: str) -> dict[str, Any]:
+    """A copy of what was said beside an observation, which may be a view of what moves."""
+    missing = [key for key in ("reward_inputs", "success") if key not in info]
+    if missing:
+        raise _Broken(f"info of {method} has no {' and no '.join(missing)}")
+    inputs, count = np.array(info["reward_inputs"]), len(suite.reward_input_names)
+    if inputs.shape != (count,):
+        raise _Broken(f"info of {method}: reward_inputs has the shape {inputs.shape}, reward_input_names are {count}")
+    return {"reward_inputs": inputs, "success": bool(info["success"])}
+
+
+def _copied(observation: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {key: np.array(value) for key, value in observation.items()}
 
 
 def _of_observations(suite: TaskDistribution, episode: _Episode) -> Iterator[str]:
-    for t, (observation, info) in enumerate(zip(episode.observations, episode.infos, strict=True)):
+    for t, (observation, info) in enumerate(zip(episode.copies, episode.infos, strict=True)):
         if not suite.observation_space.contains(observation):
-            shown = {key: f"{np.asarray(value).dtype}{np.shape(value)}" for key, value in observation.items()}
+            shown = {key: f"{value.dtype}{value.shape}" for key, value in observation.items()}
             yield f"observation {t} is not in observation_space: {shown}, expected {suite.observation_space}"
             return
         if not all(np.isfinite(value).all() for value in (*observation.values(), info["reward_inputs"])):
             yield f"observation {t} or its reward_inputs are not finite"
             return
-    rewards = np.array(episode.rewards, np.float64)
+    rewards = np.array(episode.rewards)
     if not np.isfinite(rewards).all():
-        yield f"reward {int(np.flatnonzero(~np.isfinite(rewards))[0])} of an episode is not finite"
-    arrays = [value for observation in episode.observations for value in observation.values()]
-    if any(np.shares_memory(a, b) for a, b in zip(arrays, arrays[len(episode.observations[0]) :], strict=False)):
-        yield "an observation changes with the next one, as both share their memory: return copies"
+        yield f"reward {int(np.flatnonzero(~np.isfinite(rewards))[0]) + 1} of an episode is not finite"
+    if any(not np.array_equal(now[key], then[key])
+           for now, then in zip(episode.observations, episode.copies, strict=True) for key in now):  # fmt: skip
+        yield "an observation changes after it was returned, as a later one is written into its memory: return copies"
 
 
-def _of_seeds(first: _Episode, again: _Episode) -> Iterator[str]:
+def _of_seeds(first: _Episode, again: _Episode, where: str) -> Iterator[str]:
     """An episode is to follow from seed and actions."""
-    pairs = zip(first.observations, again.observations, strict=False)
-    for t, (a, b) in enumerate(pairs):
-        for key in a:
-            if not np.array_equal(a[key], b[key]):
+    for t, (a, b) in enumerate(zip(first.copies, again.copies, strict=False)):
+        pairs = {key: (a[key], b[key]) for key in a}
+        pairs["reward_inputs"] = (first.infos[t]["reward_inputs"], again.infos[t]["reward_inputs"])
+        for key, values in pairs.items():
+            if not np.array_equal(*values):
                 when = "after reset" if t == 0 else f"after step {t}"
-                yield (f"the same seed and actions gave another {key} in a second environment, {when}: draw from "
-                       "self.np_random, which reset(seed=...) seeds, and from no global generator")  # fmt: skip
+                yield (f"the same seed and actions gave another {key} {where}, {when}: draw from self.np_random, which "
+                       "reset(seed=...) seeds, not from a global one, and let reset forget the rest")  # fmt: skip
                 return
-    if first.rewards != again.rewards:
-        yield "the same seed and actions gave other rewards in a second environment"
+    if (first.rewards, first.ends) != (again.rewards, again.ends):
+        yield f"the same seed and actions gave other rewards or ends {where}"
 
 
 def _of_function(name: str, call: Callable, episode: _Episode, expected: Sequence[Any]) -> Iterator[str]:
     """Whether what the suite computes from inputs is what the environment said, however the arrays are shaped."""
     inputs, actions, wanted = episode.inputs, episode.actions, np.array(expected)
     scale = max(1.0, float(np.abs(wanted).max()))
-    for shape, view in (("(T,)", ()), ("(1, T, 1)", None)):
-        shaped = (inputs, actions) if view == () else (inputs[None, :, None], actions[None, :, None])
+    led = {"(T,)": (inputs, actions), "(1, T, 1)": (inputs[None, :, None], actions[None, :, None])}
+    for shape, shaped in led.items():
         try:
             answer = np.asarray(call(*shaped))
         except Exception as error:  # somebody's code
@@ -182,15 +223,9 @@ def _of_tensors(
         yield f"{name} of torch tensors is another one than that of numpy arrays"
 
 
-def _of_the_end(suite: TaskDistribution, task: Task, seed: int) -> Iterator[str]:
+def _of_the_end(suite: TaskDistribution, episode: _Episode) -> Iterator[str]:
     """The time limit is `max_episode_steps`, and nothing else cuts an episode off."""
-    limit = suite.max_episode_steps
-    try:
-        episode = _played(suite, suite.make(task), task, seed, limit + 1)
-    except SuiteError as error:
-        yield f"an episode cannot be played to its end: {error}"
-        return
-    count, (terminated, truncated) = len(episode.rewards), episode.ends[-1]
+    limit, count, (terminated, truncated) = suite.max_episode_steps, len(episode.rewards), episode.ends[-1]
     if not (terminated or truncated) or count > limit:
         yield f"an episode goes on after max_episode_steps={limit}"
     elif truncated and not terminated and count < limit:

@@ -80,6 +80,37 @@ class Idle(Learner):
         return {}
 
 
+class Momentum(Learner):
+    """Learns in every fifth round; what it remembers is in no checkpoint."""
+
+    def __init__(self, settings, setting):
+        super().__init__(settings, setting)
+        self.rounds, self.momentum = 0, torch.zeros(2)
+
+    def update(self, replay, rng):
+        self.rounds += 1
+        if self.rounds % 5:
+            return {}
+        self.momentum = self.momentum + 0.1
+        super().update(replay, rng)
+        self.mean = self.mean + self.momentum
+        return {}
+
+    def state(self):
+        return super().state() | {"rounds": self.rounds}
+
+    def load_state(self, state):
+        super().load_state(state)
+        self.rounds = state["rounds"]
+
+
+class Unmeasured(Learner):
+    """Keeps a number that it has not measured yet."""
+
+    def state(self):
+        return super().state() | {"best": float("nan")}
+
+
 class Broken(Learner):
     def update(self, replay, rng):
         return self.nothing
@@ -88,7 +119,7 @@ class Broken(Learner):
 @pytest.fixture
 def checked(probes, monkeypatch):
     """Checks one of these agents on a toy task; its faults."""
-    monkeypatch.setattr("meta_latent.experiment.learning.checking.LIMIT", 3)
+    monkeypatch.setattr("meta_latent.experiment.learning.checking.LIMIT", 9)
 
     def check(agent):
         register("mine", Algorithm(probe_agents.Settings, agent, metrics={"loss": "a number"}, warmup=False))
@@ -101,17 +132,36 @@ def checked(probes, monkeypatch):
     return check
 
 
-def test_a_learner_that_keeps_the_contract_passes(checked):
-    assert checked(Learner) == []
+@pytest.mark.parametrize("agent", [Learner, Unmeasured])
+def test_a_learner_that_keeps_the_contract_passes(checked, agent):
+    assert checked(agent) == []
+
+
+def test_every_kind_of_task_of_the_targets_is_tried(probes, tmp_path):
+    kinds = [probe_agents.ONE | {"options": probe_agents.ONE["options"] | {"reward": reward}}
+             for reward in ("dense", "sparse", "dense")]  # fmt: skip
+    chosen = meta_latent.configure({"name": "kinds", "out": str(tmp_path), "transfer": {
+        "targets": {f"t{k}": kind for k, kind in enumerate(kinds)}, "arms": ["counter/scratch"]}})  # fmt: skip
+    tried = [part for part in meta_latent.check(chosen) if part.subject.startswith("suite ")]
+    assert len(tried) == len({part.tried for part in tried}) == 2 and not list(tmp_path.iterdir())
+
+
+def test_what_transfer_refuses_is_refused(probes, tmp_path):
+    transfer = {"targets": {"goal": probe_agents.ONE}, "arms": ["ivg/pretrained"]}
+    for settings, words in (({"pretrained": str(tmp_path / "none"), "transfer": transfer}, "there is no folder"),
+                            ({"transfer": {"targets": {}}}, "transfer.targets is empty")):  # fmt: skip
+        with pytest.raises(meta_latent.UserError, match=words):
+            meta_latent.check(meta_latent.configure({"name": "mine", **settings}))
 
 
 @pytest.mark.parametrize(("agent", "words"), [
     (Global, r"^Global\.act\(explore=True\) does something else .* draw from `rng`"),
-    (Dropout, r"^from a checkpoint it goes on otherwise: agent\.state\(\)\.mean differs after 1 more rounds: "),
-    (Forgetful, r"^from a checkpoint it goes on otherwise: actions\[0\].* differs after 0 more rounds: "),
+    (Dropout, r"^from a checkpoint it goes on otherwise: agent\.state\(\)\.mean differs after 1 more updates: "),
+    (Forgetful, r"^from a checkpoint it goes on otherwise: actions\[0\].* differs after 0 more updates: "),
     (Remembering, r"^Remembering\.act\(explore=False\) does something else .* remember in the carry"),
     (Infinite, r"^warned: mine measures loss=nan"),
-    (Idle, r"^Idle\.update made no update in 3 rounds: it has to count self\.updates up"),
+    (Idle, r"^Idle\.update made no update in 9 rounds: if .* it has to count self\.updates up"),
+    (Momentum, r"^from a checkpoint it goes on otherwise: agent\.state\(\)\.mean differs after 1 more updates: "),
     (Broken, r"^AttributeError: 'Broken' object has no attribute 'nothing' \(.*test_checking\.py:\d+, in update\)"),
 ])  # fmt: skip
 def test_a_mistake_is_named(checked, agent, words):

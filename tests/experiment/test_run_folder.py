@@ -4,6 +4,7 @@ import errno
 import importlib.metadata
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import pytest
 
 from meta_latent import files
 from meta_latent.errors import RunError, UserError
-from meta_latent.experiment.runs import run_folder
+from meta_latent.experiment.runs import checkpoint, run_folder
 from meta_latent.experiment.runs.latitude import Latitude
 from meta_latent.experiment.runs.run_folder import RunFolder
 
@@ -87,30 +88,58 @@ def test_allowed_differences(tmp_path):
         RunFolder(tmp_path, {**CONFIG, "devices": 2}, latitude=Latitude(("device",)))
 
 
-def test_what_may_grow_goes_on_with_a_finished_run(tmp_path, monkeypatch):
-    def opened(steps, latitude=Latitude(may_grow=("of.steps",)), **more):  # noqa: B008
-        return RunFolder(tmp_path, {**CONFIG, "of": {"steps": steps}, **more}, latitude=latitude)
+@pytest.fixture
+def finished(tmp_path):
+    """Opens a run of 5 steps that has finished, with its checkpoint, with other numbers of steps."""
+
+    def opened(steps, latitude=Latitude(may_grow=("of.steps",)), at=tmp_path / "run", **more):  # noqa: B008
+        return RunFolder(at, {**CONFIG, "of": {"steps": steps}, **more}, seed=3, latitude=latitude)
 
     with opened(5) as folder:
-        folder.finish("done")
-    with opened(5) as folder:
+        checkpoint.save(folder.path(run_folder.CHECKPOINT), {"at": 5})
+        folder.finish("done", steps=5)
+    return opened
+
+
+def test_what_may_grow_goes_on_with_a_finished_run(finished, tmp_path, monkeypatch):
+    with finished(5) as folder:
         assert folder.done
     for wrong in ({"steps": None}, {"steps": 6, "seed": 2}):
         with pytest.raises(UserError, match="give the same value"):
-            opened(**wrong)
+            finished(**wrong)
     with pytest.raises(UserError, match=r"of\.steps=5, .* says of\.steps=4; a run may get more, but not less"):
-        opened(4)
+        finished(4)
     with pytest.raises(UserError, match=r"of\.steps=6; give the same value"):
-        opened(6, Latitude())
-    before, written, write = record(tmp_path), [], files.atomic_write_bytes
-    assert before["status"] == "done"
+        finished(6, Latitude())
+    before, written, write = record(tmp_path / "run"), [], files.atomic_write_bytes
     monkeypatch.setattr(files, "atomic_write_bytes", lambda path, data: written.append(path.name) or write(path, data))
-    with opened(6) as folder:
-        assert not folder.done and record(tmp_path)["status"] == "running"
-        assert record(tmp_path)["settings_sha256"] != before["settings_sha256"]
+    with finished(6) as folder:
+        assert not folder.done and not written
+        folder.begin(budget=6)
+        now = record(tmp_path / "run")
+        assert (now["status"], now["budget"], now["seed"]) == ("running", 6, 3) and "steps" not in now
+        assert now["settings_sha256"] != before["settings_sha256"] and now["started"] == before["started"]
     assert written[:2] == ["run.json", "config.yaml"]  # a kill between the two leaves no finished run of 6 steps
-    with opened(6) as folder:
+    with finished(6) as folder:
         assert not folder.done
+
+
+def test_a_finished_run_that_cannot_go_on_is_left_as_it_was(finished, tmp_path):
+    files_ = [tmp_path / "run" / name for name in ("run.json", "config.yaml")]
+    before = [path.read_bytes() for path in files_]
+    for error in (UserError("the replay is gone"), KeyboardInterrupt()):
+        with pytest.raises(type(error)), finished(6):
+            raise error  # before `begin`
+        assert [path.read_bytes() for path in files_] == before
+    (tmp_path / "link").symlink_to(tmp_path / "run")
+    with pytest.raises(UserError, match="is a link to a run of .*, which is not given more through it"):
+        finished(6, at=tmp_path / "link")
+    shutil.rmtree(tmp_path / "run" / run_folder.CHECKPOINT)
+    with pytest.raises(UserError, match="holds a finished run without its checkpoint, which cannot go on"):
+        finished(6)
+    assert [path.read_bytes() for path in files_] == before
+    with finished(5) as folder:
+        assert folder.done
 
 
 def test_dataclass_config_survives_its_round_trip(tmp_path):

@@ -173,6 +173,19 @@ class TestPlan:
         sweep_plan.write_links([x, y])
         assert not y.folder.exists() and [sweep_plan.Finished()(one) for one in (x, y)] == [True, False]
 
+    def test_a_run_that_another_variant_gives_more_budget_is_no_longer_shared(self, tmp_path):
+        (both,) = self.variants(tmp_path, x=3, y=3)
+        sweep_plan.write_links([both])
+        self.finish(both)
+        source = {"name": "s", "out": str(tmp_path), "transfer": {"arms": ["ivg/scratch"], "seeds": [0]}}
+        same, more = {"algorithms.ivg.horizon": 3}, {"transfer.budget_env_steps.default": 777}
+        found = sweep.Sweep(source | {"sweep": {"of": "toy", "variants": {"x": same | more, "y": same}}})
+        (x, y) = found.planned
+        assert y.folder.is_symlink() and sweep_plan.borrowed(found.planned) == {y.cell.name}
+        assert not found.done  # else y's place would hold a run of x's budget
+        sweep_plan.write_links(found.planned)
+        assert x.folder.is_dir() and not y.folder.exists()
+
     def test_a_stale_run_is_not_taken_for_one_that_is_equal_now(self, tmp_path):
         for one in self.variants(tmp_path, x=3, y=5):
             self.finish(one)

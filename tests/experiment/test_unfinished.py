@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from fabricated_runs import ramp, write_cell
+from fabricated_runs import new_facts, ramp, write_cell
 
 from meta_latent.experiment.report.build import build
 from meta_latent.experiment.report.figures.pictures import time_rows
@@ -156,3 +156,18 @@ def test_of_an_experiment_all_cells_are_counted_those_too_that_have_not_begun(tm
     assert "later, sac/scratch: not run with seed 0, 1." in result["warnings"]
     assert "have not begun" in (tmp_path / "report.html").read_text()
     assert standing([{"status": "done"}]) == ""
+
+
+def test_runs_of_unequal_budgets_are_compared_within_what_all_of_them_had(tmp_path):
+    """As where giving them more was interrupted. Equal learners are equally fast."""
+    for arm, base, longer in (("ivg/scratch", "sac/scratch", range(5)), ("sac/scratch", None, [0])):
+        for seed, full_at in enumerate((500, 900, 900, 2000, 2000)):
+            budget = 1000 if seed in longer else 500
+            rows = ramp(full_at, stop=False, budget=budget)
+            write_cell(tmp_path, "t", arm, seed, rows, facts=new_facts, budget=budget, compared_with=base)
+    result = build(tmp_path, resamples=50)
+    assert result["targets"]["t"]["arms"]["sac/scratch"]["budgets"] == [1000, 500, 500, 500, 500]
+    (place,) = result["aggregate"]["ivg/scratch"]["by_threshold"]
+    assert place["probability_of_being_faster"] == 0.5
+    told = [text for text in result["warnings"] if "unequal lengths" in text]
+    assert len(told) == 1 and told[0].startswith("t, sac/scratch: runs of 500 and 1,000 env_steps: ")

@@ -14,8 +14,9 @@ from meta_latent.experiment.settings.schema import ExperimentConfig
 
 MAY_DIFFER = ("name", "device", "imports")
 """Keys that a resumed cell may change: none says what is learned."""
+THE_SAME = Latitude(MAY_DIFFER, completed=completed)
 LATITUDE = Latitude(MAY_DIFFER, ("transfer.budget_env_steps", "transfer.budget_updates"), completed)
-"""A cell may be given more budget as well: nothing that it does hangs on when it is to end."""
+"""A cell may be given more budget as well: nothing that our algorithms do hangs on when a run is to end."""
 
 
 def narrowed(

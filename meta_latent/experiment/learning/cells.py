@@ -57,10 +57,10 @@ def run_cell(experiment: ExperimentConfig, target: str, arm: str, seed: int) -> 
     folder = cell_folder(experiment, target, parsed, seed)
     with RunFolder(folder, settings, seed=seed, latitude=LATITUDE) as opened:
         if not opened.done:
-            budget = experiment.transfer.budget(target, str(parsed))
-            opened.finish("running", budget=budget, **starting_model(pretrained))
             with repeatable(experiment.device), deferred() as interrupts:
-                Learning(experiment, bound, parsed, seed, pretrained, opened).run(interrupts)
+                learning = Learning(experiment, bound, parsed, seed, pretrained, opened)
+                opened.begin(budget=learning.budget, **starting_model(pretrained))
+                learning.run(interrupts)
 
 
 def starting_model(pretrained: Path | None) -> dict:

@@ -23,18 +23,24 @@ from meta_latent.errors import Faults, RunError, UserError
 from meta_latent.experiment.learning import cells, starts
 from meta_latent.experiment.learning.cell_settings import narrowed
 from meta_latent.experiment.learning.loop import Learning
-from meta_latent.experiment.pretraining import pretrain
+from meta_latent.experiment.pretraining import model_folder, pretrain
 from meta_latent.experiment.runs.devices import repeatable
 from meta_latent.experiment.runs.run_folder import RunFolder
+from meta_latent.experiment.settings.arms import adaptation_of
 from meta_latent.experiment.settings.schema import ExperimentConfig
 from meta_latent.experiment.settings.suites import BoundTarget
 from meta_latent.rng import Streams
 
-ROUNDS, LIMIT = 2, 200
-"""Rounds with updates before the checkpoint and after it, and rounds in which the first of them has to come."""
+AFTER, LIMIT = 2, 200
+"""Rounds with updates that follow the checkpoint, and in how many rounds the next one has to come."""
 _PACKAGE = Path(meta_latent.__file__).parent
-TINY = {"joint_updates": 2, "filter_updates": 2, "transition_updates": 2, "policy_updates": 2}
-"""What a pretraining that stands in for the real one does at most."""
+FEW = {
+    **dict.fromkeys(("joint_updates", "filter_updates", "transition_updates", "policy_updates"), 2),
+    **dict.fromkeys(("first_joint", "first_filter", "first_transition", "first_updates", "source_updates"), 2),
+    **dict.fromkeys(("joint", "filter", "transition", "updates_per_step"), 0.1),
+    **dict.fromkeys(("outer_steps", "max_epochs"), 3),
+}
+"""How often is learned at most, by the names of settings: as often as the experiment says would take its time."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,8 @@ def check(experiment: ExperimentConfig, folder: Path) -> Iterator[Checked]:
     Of a pretraining that has not been done, one of a few updates is made in its place. Raises UserError as `transfer`
     does before its first step.
     """
+    if not experiment.transfer.targets:
+        raise UserError("transfer.targets is empty: there is nothing to try; name one or more tasks")
     pairs = [(target, Arm.parse(arm)) for target, arm in cells.chosen_pairs(experiment)]
     with Faults() as faults:
         bound = {target.name: target for target in cells.check_all(experiment, faults)}
@@ -63,7 +71,8 @@ def check(experiment: ExperimentConfig, folder: Path) -> Iterator[Checked]:
     if any(arm.needs_model for _, arm in pairs):
         pretrained, model = _model(experiment, folder)
         yield model
-    experiment = dataclasses.replace(experiment, out=str(folder), pretrained=pretrained and str(pretrained))
+    experiment = dataclasses.replace(_seldom(experiment, pairs), out=str(folder),
+                                     pretrained=pretrained and str(pretrained))  # fmt: skip
     for target, arm in pairs:
         if arm.needs_model and pretrained is None:
             yield Checked(f"{target} {arm}", "not tried: there is no model", ["needs the pretrained model"])
@@ -71,31 +80,54 @@ def check(experiment: ExperimentConfig, folder: Path) -> Iterator[Checked]:
             yield _arm(experiment, bound[target], arm, pretrained if arm.needs_model else None)
 
 
+def _seldom(experiment: ExperimentConfig, pairs: Iterable[tuple[str, Arm]]) -> ExperimentConfig:
+    """The same experiment, whose learners and models learn `FEW` times."""
+    algorithms = {arm.algorithm: _few(experiment.settings_of(arm.algorithm)) for _, arm in pairs}
+    adaptation = {str(arm): _few(adaptation_of(experiment, arm)) for _, arm in pairs}
+    transfer = dataclasses.replace(experiment.transfer, adaptation=adaptation)
+    return dataclasses.replace(experiment, algorithms={**experiment.algorithms, **algorithms}, transfer=transfer)
+
+
+def _few(settings: Any) -> Any:
+    """Settings, and those that are part of them, with the numbers that `FEW` names."""
+    found = {}
+    for part in dataclasses.fields(settings):
+        value = getattr(settings, part.name)
+        if dataclasses.is_dataclass(value):
+            found[part.name] = _few(value)
+        elif part.name in FEW and isinstance(value, int | float) and value > FEW[part.name]:
+            found[part.name] = FEW[part.name]
+    return dataclasses.replace(settings, **found)
+
+
 def _suites(targets: Iterable[BoundTarget]) -> Iterator[Checked]:
+    """The first task of each kind that targets have, once."""
     seen = set()
     for target in targets:
-        suite = target.distribution
-        if repr(suite) not in seen:
-            seen.add(repr(suite))
-            tasks = [target.tasks[0].task, target.test_tasks[0].task]
-            with _noted(Checked(f"suite {suite.name}", "seeds, spaces, rewards, success, ends")) as checked:
-                checked.faults.extend(task_suites.faults(suite, list(dict.fromkeys(tasks))))
+        for bound in (target.tasks[:1], target.test_tasks[:1], target.training_tasks[:1]):
+            key = [(repr(one.distribution), one.distribution.max_episode_steps, one.task) for one in bound]
+            if not bound or key[0] in seen:
+                continue
+            seen.add(key[0])
+            tried = f"seeds, spaces, rewards, success, ends of {bound[0].in_words()}"
+            with _noted(Checked(f"suite {bound[0].distribution.name}", tried)) as checked:
+                checked.faults.extend(task_suites.faults(bound[0].distribution, [bound[0].task]))
             yield checked
 
 
 def _model(experiment: ExperimentConfig, folder: Path) -> tuple[Path | None, Checked]:
     """The model that arms start from: the experiment's, or one that has hardly been trained."""
-    with contextlib.suppress(UserError):
+    if experiment.pretrained or pretrain.has_finished(experiment):
         found = pretrain.model_path(experiment)
+        model_folder.read_card(found)
         return found, Checked("model", f"the one in {found}")
     settings, path = experiment.pretrain, None
     with _noted(Checked("model", "a pretraining of a few updates")) as checked, _quiet():
         sources = pretrain.checked(experiment)[0]
         episodes = max(4, 2 * settings.episodes_per_trial * len(sources))
         longest = max(source.distribution.max_episode_steps for source in sources)
-        few = {name: min(value, getattr(settings, name)) for name, value in TINY.items()}
         steps = min(settings.env_steps, episodes * longest)
-        tiny = dataclasses.replace(settings, env_steps=steps, on_policy=0.0, held_out=0.0, **few)
+        tiny = dataclasses.replace(_few(settings), env_steps=steps, on_policy=0.0, held_out=0.0)
         path = pretrain.pretrain(dataclasses.replace(experiment, pretrain=tiny, out=str(folder / "pretraining")))
     return path, checked
 
@@ -131,26 +163,28 @@ def _learned(experiment: ExperimentConfig, target: BoundTarget, arm: Arm, pretra
     for k, (first, second) in enumerate(zip(whole, again, strict=True)):
         difference = first_difference(first, second)
         if difference:
-            return [*found, f"from a checkpoint it goes on otherwise: {difference} after {k} more rounds: "
+            return [*found, f"from a checkpoint it goes on otherwise: {difference} after {k} more updates: "
                             "state() and load_state have to hold all that acting and learning depend on, and all "
                             "randomness has to come from `rng`"]  # fmt: skip
     return found
 
 
 def _to_update(learning: Learning) -> None:
+    """Until there is another update, and data are wanted again."""
+    before = learning.agent.updates
     for _ in range(LIMIT):
         learning.round()
-        if learning.agent.updates and learning.between_updates():
+        if learning.agent.updates > before and learning.between_updates():
             return
-    raise RunError(f"{type(learning.agent).__name__}.update made no update in {LIMIT} rounds: it has to count "
-                   "self.updates up")  # fmt: skip
+    raise RunError(f"{type(learning.agent).__name__}.update made no update in {LIMIT} rounds: if it was to make one, "
+                   "it has to count self.updates up")  # fmt: skip
 
 
 def _go_on(learning: Learning) -> list[dict]:
-    """Now and after each of the next rounds, all that the following ones depend on, and how the agent acts."""
+    """Now and after each of the next updates, all that the following ones depend on, and how the agent acts."""
     found = [_stand(learning)]
-    for _ in range(ROUNDS):
-        learning.round()
+    for _ in range(AFTER):
+        _to_update(learning)
         found.append(_stand(learning))
     return found
 
@@ -175,10 +209,10 @@ def _acts(learning: Learning) -> list[str]:
     agent, kind, found = learning.agent, type(learning.agent).__name__, []
     before = frozen(agent.state())
     for explore in (False, True):
-        if _actions(learning, explore) != _actions(learning, explore):
+        if first_difference(_actions(learning, explore), _actions(learning, explore)):
             found.append(f"{kind}.act(explore={explore}) does something else when the same episodes are played again "
                          "with the same streams: draw from `rng`, and remember in the carry")  # fmt: skip
-    if frozen(agent.state()) != before:
+    if first_difference(before, frozen(agent.state())):
         found.append(f"{kind}.act changes the agent: what is remembered of a trial belongs into the carry")
     return found
 
@@ -193,7 +227,9 @@ def _noted(checked: Checked) -> Iterator[Checked]:
     except (UserError, RunError, task_suites.SuiteError) as error:
         checked.faults.append(str(error))
     except Exception as error:  # somebody's code
-        last = traceback.extract_tb(error.__traceback__)[-1]
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [f for f in frames if "site-packages" not in f.filename and not Path(f.filename).is_relative_to(_PACKAGE)]
+        last = (own or frames)[-1]
         checked.faults.append(f"{type(error).__name__}: {error} ({last.filename}:{last.lineno}, in {last.name})")
     ours = (str(warning.message) for warning in told if Path(warning.filename).is_relative_to(_PACKAGE))
     checked.warned.extend(dict.fromkeys(ours))

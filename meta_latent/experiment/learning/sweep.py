@@ -61,7 +61,8 @@ class Sweep:
         _refuse_experiment(self.config)
         self.planned = sweep_plan.plan(self.config, self.variants)
         self.finished = Finished()
-        self.done = {one.cell.name for one in self.planned if self.finished(one)}
+        not_own = sweep_plan.borrowed(self.planned)
+        self.done = {one.cell.name for one in self.planned if one.cell.name not in not_own and self.finished(one)}
         self.ledger = Ledger(self.config.root / LEDGER)
 
     @property

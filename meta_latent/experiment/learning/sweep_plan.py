@@ -69,6 +69,15 @@ def plan(sweep: SweepConfig, variants: Sequence[Variant]) -> list[Planned]:
     return [*pretrainings.values(), *found.values()]
 
 
+def borrowed(planned: Sequence[Planned]) -> set[str]:
+    """Names of the cells in whose place a link leads to a run that is another cell's: of an earlier grid or budget,
+    where the two were equal.
+    """
+    owners = {one.folder.resolve(): one for one in planned if _holds_run(one.folder)}
+    links = [one for one in planned if one.folder.is_symlink()]
+    return {one.cell.name for one in links if owners.get(one.folder.resolve(), one).settings != one.settings}
+
+
 def _holds_run(folder: Path) -> bool:
     return folder.is_dir() and not folder.is_symlink()
 
@@ -144,8 +153,9 @@ def write_experiments(planned: Sequence[Planned]) -> None:
 
 def write_links(planned: Sequence[Planned]) -> None:
     """Link to shared runs from where every variant looks for them; a folder that is there already stays."""
+    not_own = borrowed(planned)
     for one in planned:
-        if one.folder.is_symlink() and not _is_of(one.folder, one):  # of an earlier grid, where the two were equal
+        if one.cell.name in not_own or (one.folder.is_symlink() and not _is_of(one.folder, one)):
             one.folder.unlink()
         for link in one.links:
             to = os.path.relpath(one.folder, link.parent)

@@ -41,12 +41,12 @@ class RunFolder:
                 ...
                 folder.finish("done", env_steps=1000)
 
-    Leaving the block on Ctrl-C records the status "interrupted", on another exception "failed" with its
-    message.
+    A finished run that is given more to do (`latitude`) stays on the disk as it was until `begin`, so that one that
+    cannot be loaded loses nothing. Leaving the block on Ctrl-C records the status "interrupted", on another exception
+    "failed" with its message.
 
     path: made if missing. config: dataclass instance or nested dict, resolved. seed: recorded in `run.json`.
-    latitude: what a run that goes on may have otherwise than it stored; one that had finished and is given more to do
-    has not finished.
+    latitude: what a run that goes on may have otherwise than it stored.
     A run that failed before it saved a checkpoint may be begun again with another config.
     Raises `UserError` if another process holds the folder (naming its pid), if its config differs (naming
     the first differing key and both values), if the folder cannot be written, or if what it writes is a link that leads
@@ -58,12 +58,12 @@ class RunFolder:
     ):  # fmt: skip
         self.root = Path(path)
         self.config = config if isinstance(config, dict) else to_dict(config)
-        self._settings_sha256 = settings_sha256(self.config, latitude.may_differ)
+        self._settings_sha256, self._seed = settings_sha256(self.config, latitude.may_differ), seed
         with _writable(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
             self._lock = _lock(self.root)
             try:
-                self._open(seed, latitude)
+                self._open(latitude)
             except BaseException:
                 self.close()
                 raise
@@ -74,6 +74,17 @@ class RunFolder:
         with files.full_disk_named(result):
             result.parent.mkdir(parents=True, exist_ok=True)
         return result
+
+    def begin(self, **facts: Any) -> None:
+        """Record that the run goes on, and what is known of it by now; a finished one that is given more to do is not
+        a finished one from here on.
+        """
+        if self._grows:
+            # The record first: at no moment may it look as if what is still to do had been done.
+            self.record, self._grows = {key: self.record[key] for key in ("started",) if key in self.record}, False
+            self._start()
+            self._write_config()
+        self.finish("running", **facts)
 
     def finish(self, status: str, **facts: Any) -> None:
         """Record `status` (one of `STATUSES`) and further JSON-able facts in `run.json`.
@@ -95,7 +106,7 @@ class RunFolder:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         try:
-            if kind is not None and not self.done:
+            if kind is not None and not self.done and not self._grows:
                 if issubclass(kind, KeyboardInterrupt):
                     self.finish("interrupted")
                 else:
@@ -105,32 +116,45 @@ class RunFolder:
         finally:
             self.close()
 
-    def _open(self, seed: int | None, latitude: Latitude) -> None:
+    def _open(self, latitude: Latitude) -> None:
         for entry in self.root.iterdir():
             if entry.is_dir() or entry.suffix in WRITTEN or entry.name == LOCK:  # notes of the user's stay theirs
                 files.refuse_links(entry, self.root)
         files.remove_leftovers(self.root)
         self.record = read_record(self.root)
-        self._take_config(latitude)
-        self.done = self.record.get("status") == "done"
-        if not self.done:
-            self._start(seed)
+        finished = self.record.get("status") == "done"
+        self._grows = self._refuse_other_config(latitude) and finished
+        self.done = finished and not self._grows
+        if not self._grows:
+            self._write_config()
+            if not self.done:
+                self._start()
 
-    def _take_config(self, latitude: Latitude) -> None:
-        path = self.root / CONFIG
-        failed = self.record.get("status") == "failed"
-        if path.exists() and (not failed or checkpoint.exists(self.root / CHECKPOINT)):
-            stored = read_yaml(path)
-            latitude.refuse(self.root, stored, self.config, "give the same value, or choose another folder with out=")
-            if latitude.grows(stored, self.config):
-                self.finish("running")  # first: what is to do more must at no moment look as if it had done that
-        files.atomic_write_bytes(path, OmegaConf.to_yaml(OmegaConf.create(self.config)).encode())
+    def _refuse_other_config(self, latitude: Latitude) -> bool:
+        """Whether the run has more to do now than it had before."""
+        path, saved = self.root / CONFIG, checkpoint.exists(self.root / CHECKPOINT)
+        if not path.exists() or (self.record.get("status") == "failed" and not saved):
+            return False
+        stored = read_yaml(path)
+        latitude.refuse(self.root, stored, self.config, "give the same value, or choose another folder with out=")
+        if not latitude.grows(stored, self.config):
+            return False
+        if self.root.is_symlink():
+            raise UserError(f"{self.root} is a link to a run of {self.root.resolve().parent}, which is not given more "
+                            "through it; remove the link, and the run is made here")  # fmt: skip
+        if self.record.get("status") == "done" and not saved:
+            raise UserError(f"{self.root} holds a finished run without its checkpoint, which cannot go on: give the "
+                            "same budget, or choose another folder with out=")  # fmt: skip
+        return True
 
-    def _start(self, seed: int | None) -> None:
+    def _write_config(self) -> None:
+        files.atomic_write_bytes(self.root / CONFIG, OmegaConf.to_yaml(OmegaConf.create(self.config)).encode())
+
+    def _start(self) -> None:
         started = self.record.get("started", _now())
         self.record.pop("error", None)
         self.record.update(
-            status="running", seed=seed, command=sys.argv, pid=os.getpid(), started=started, updated=_now(),
+            status="running", seed=self._seed, command=sys.argv, pid=os.getpid(), started=started, updated=_now(),
             settings_sha256=self._settings_sha256, versions=versions(), commit=commit(),
             machine=machine(str(self.config.get("device", "cpu"))),
         )  # fmt: skip

@@ -229,10 +229,10 @@ def _at(arm: str, base: str | None, place: int, targets: dict[str, Any]) -> dict
 
 
 def _negated_times(target: dict[str, Any], arm: str, other: str, at: str) -> np.ndarray:
-    """Minus the time to threshold ``at`` within the two arms' common budget, -inf = not reached; runs cut
-    short left out.
+    """Minus the time to threshold ``at`` within the budget that all runs of the two arms had, -inf = not reached; runs
+    cut short left out.
     """
-    common = min(target["arms"][name]["budget"] for name in (arm, other))
+    common = min(budget for name in (arm, other) for budget in target["arms"][name]["budgets"])
     entry, values = target["arms"][arm], []
     for time, scores in zip(entry["steps_to_thresholds"][at], entry["curve"]["score"], strict=True):
         watched = entry["curve"][target["clock"]][np.isfinite(scores)][-1]

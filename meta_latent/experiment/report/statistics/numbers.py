@@ -176,6 +176,7 @@ def _arm(question: Question, arm: str, cells: Sequence[Cell], draw: Bootstrap) -
     result: dict[str, Any] = {
         "seeds": [int(c.seed) if c.seed.isdecimal() else c.seed for c in cells],
         "budget": budget_of(cells),
+        "budgets": [c.budget or budget_of(cells) for c in cells],
         "stopped_at": [curve.stopped_at for curve in curves],
         "unfinished": [curve.unfinished for curve in curves],
         "curve": _curve_table(cells),
@@ -305,6 +306,7 @@ def target_numbers(
             _compare(question, results[arm], (arm, base), arms[arm], arms[base], draw)
     warnings += _few_seeds(question.target, results)
     warnings += [text for arm in names for text in _unfinished(question, arm, results[arm])]
+    warnings += [text for arm in names for text in _of_other_lengths(question, arm, results[arm])]
     warnings += [text for arm in names for text in _not_reached(question, arm, results[arm])]
     warnings += [text for arm in names for text in _at_first(question, arm, results[arm])]
     facts = dataclasses.asdict(question) | {"normalised": question.normalised}
@@ -334,6 +336,15 @@ def _unfinished(question: Question, arm: str, result: dict[str, Any]) -> list[st
     which = f"{sum(cut)} of {len(cut)} runs {'is' if sum(cut) == 1 else 'are'} unfinished"
     return [f"{question.target}, {arm}: {which}; from the last evaluation on nothing is known of them, and they are "
             "left out of what they cannot tell."]  # fmt: skip
+
+
+def _of_other_lengths(question: Question, arm: str, result: dict[str, Any]) -> list[str]:
+    budgets = sorted(set(result["budgets"]))
+    if len(budgets) == 1:
+        return []
+    shown = " and ".join(f"{budget:,.0f}" for budget in budgets)
+    return [f"{question.target}, {arm}: runs of {shown} {question.clock}: final scores of unequal lengths stand side "
+            "by side; the command that gave some of them more budget goes on with the others."]  # fmt: skip
 
 
 def _not_reached(question: Question, arm: str, result: dict[str, Any]) -> list[str]:
