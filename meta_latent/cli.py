@@ -25,7 +25,7 @@ DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
 _EXPERIMENTS = {
     "pretrain": "pretrain a latent state model on a distribution of tasks",
     "transfer": "learn target tasks, from a pretrained model and from scratch",
-    "check": "try in a minute what the runs of an experiment would do: its suites, arms and checkpoints",
+    "check": "try what the runs of an experiment would do: its suites, its arms, their checkpoints",
     "evaluate": "score a saved agent, or film it",
     "adapt": "play trials of the test tasks with trained agents: what they gain from episode to episode",
     "demo": "pretrain, transfer and report in minutes on a CPU",

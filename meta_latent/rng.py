@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import random
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -82,3 +84,13 @@ class Streams:
             self.numpy(name).bit_generator.state = value
         for name, value in state["torch"].items():
             self.torch(name).set_state(value)
+
+
+def global_states() -> dict[str, Any]:
+    """Where the global generators of torch, numpy and Python stand, which no checkpoint keeps: who drew from them?"""
+    name, keys, *rest = np.random.get_state()
+    return {
+        "torch": torch.get_rng_state().numpy().tobytes(),
+        "numpy": (name, keys.tobytes(), *rest),
+        "Python": random.getstate(),
+    }

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-import sys
+import importlib
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -47,7 +47,7 @@ def faults(suite: TaskDistribution, tasks: Sequence[Task] | None = None, seed: i
 
     Tried are: what `reset` makes of a seed, spaces and types, the time limit, and whether rewards, success and ends
     that the suite computes from `reward_inputs` are those of the environment, for whole arrays at once, and for torch
-    tensors where torch has been imported.
+    tensors where torch is installed.
 
     tasks: those that are played; None: the first of each split. steps: of an episode at most, beside one that is played
     to its end.
@@ -208,9 +208,10 @@ def _of_function(name: str, call: Callable, episode: _Episode, expected: Sequenc
 def _of_tensors(
     name: str, call: Callable, inputs: np.ndarray, actions: np.ndarray, wanted: np.ndarray
 ) -> Iterator[str]:
-    """The same of torch tensors, which models imagine in, where torch has been imported: suites do without."""
-    torch = sys.modules.get("torch")
-    if torch is None:
+    """The same of torch tensors, which models imagine in, where torch is installed."""
+    try:
+        torch = importlib.import_module("torch")  # by name: suites do without, and this is asked for
+    except ModuleNotFoundError:
         return
     try:
         answer = call(torch.as_tensor(inputs), torch.as_tensor(actions))

@@ -176,8 +176,8 @@ class OwnTasks(TaskDistribution):
             else:
                 return
         raise SuiteError(
-            f"{self.name}: {what} of shape {shapes}: {wrong}; expected (2, 3): functions are vectorised "
-            "over leading dimensions, for numpy and torch"
+            f"{self.name}: {what} of shape {shapes}: {wrong}; expected {type(arrays[0]).__name__} (2, 3): functions "
+            "are vectorised over leading dimensions, for numpy and torch"
         )
 
     def tasks(self, split: str) -> tuple[Task, ...]:

@@ -43,7 +43,16 @@ def test_the_pilots_of_the_preset_are_what_their_runs_say():
           if name.startswith(("average", "pretrained_updates_1"))}  # fmt: skip
     assert f"seed 10 then holds -45 from {at['average_0.003']:,} steps on" in PAGE
     assert f"with half the learning rate from {at['average_0.003_half_rate']:,}." in PAGE
-    assert f"{at['pretrained_updates_1']:,} with 1 and 60." in PAGE
+
+
+def test_what_source_episodes_bring_is_what_was_measured():
+    names = ("source_data_4000_updates", "source_data_12000_updates", "average_0.003")
+    curves = [[(steps, second) for steps, _, second in RUNS[name]["curve"] if steps <= 5000] for name in names]
+    told = [[f"{second:.1f}" for _, second in curve] for curve in curves]
+    more, most, none = (f"{', '.join(values[:-1])} and {values[-1]}" for values in told)
+    assert f"seed 10, one run each: {more} after 1,500 to 5,000 steps with `source_updates=4000`, {most} after" in PAGE
+    assert f"with 12,000; without them {none}. It begins higher, and holds -45 no earlier" in PAGE
+    assert held(curves[0]) == held(curves[2]) == 4000 and held(curves[1]) is None
 
 
 def test_pretraining_pays_as_the_page_says():

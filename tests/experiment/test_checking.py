@@ -64,6 +64,21 @@ class Forgetful(Learner):
         BaseAgent.load_state(self, state)
 
 
+class Late(Learner):
+    """Does not count on."""
+
+    def state(self):
+        return {"mean": self.mean}
+
+    def load_state(self, state):
+        self.mean = state["mean"]
+
+
+class Fails(Learner):
+    def load_state(self, state):
+        self.best = state["best"]
+
+
 class Remembering(Learner):
     def act(self, step, carry, rng, explore):
         self.mean = self.mean * 0.9
@@ -156,12 +171,15 @@ def test_what_transfer_refuses_is_refused(probes, tmp_path):
 
 @pytest.mark.parametrize(("agent", "words"), [
     (Global, r"^Global\.act\(explore=True\) does something else .* draw from `rng`"),
-    (Dropout, r"^from a checkpoint it goes on otherwise: agent\.state\(\)\.mean differs after 1 more updates: "),
-    (Forgetful, r"^from a checkpoint it goes on otherwise: actions\[0\].* differs after 0 more updates: "),
+    (Dropout, r"^from a checkpoint it goes on otherwise: agent\.state\(\)\.mean differs 1 updates later: "),
+    (Dropout, "^Dropout draws from the global generator of torch: "),
+    (Late, r"^from a checkpoint it goes on otherwise: updates differs 0 updates later: "),
+    (Fails, r"^Fails\.load_state raised KeyError: 'best' \(.*test_checking\.py:\d+, in load_state\)"),
+    (Forgetful, r"^from a checkpoint it goes on otherwise: actions\[0\].* differs 0 updates later: "),
     (Remembering, r"^Remembering\.act\(explore=False\) does something else .* remember in the carry"),
     (Infinite, r"^warned: mine measures loss=nan"),
     (Idle, r"^Idle\.update made no update in 9 rounds: if .* it has to count self\.updates up"),
-    (Momentum, r"^from a checkpoint it goes on otherwise: agent\.state\(\)\.mean differs after 1 more updates: "),
+    (Momentum, r"^from a checkpoint it goes on otherwise: agent\.state\(\)\.mean differs 1 updates later: "),
     (Broken, r"^AttributeError: 'Broken' object has no attribute 'nothing' \(.*test_checking\.py:\d+, in update\)"),
 ])  # fmt: skip
 def test_a_mistake_is_named(checked, agent, words):
@@ -191,4 +209,4 @@ def test_the_command_ends_with_1_and_names_the_parts(probes, tmp_path, monkeypat
     assert cli.main(["check", str(path)]) == 1
     said = capsys.readouterr()
     assert "wrong  goal mine/scratch" in said.out and "       - Global.act" in said.out
-    assert "1 part of 2 have faults: goal mine/scratch" in said.err
+    assert "faults in 1 of 2 parts: goal mine/scratch" in said.err

@@ -112,8 +112,18 @@ def test_a_finished_run_that_is_given_more_budget_ends_as_if_it_had_had_it_from_
     assert toy.first_difference(toy.outcome(whole), toy.outcome(folder)) is None
     assert toy.outcome(folder)["metrics"][: len(less["metrics"])] == less["metrics"]
     assert run_folder.read_record(folder)["budget"] == 100
-    with pytest.raises(UserError, match="a run may get more, but not less"):
+    with pytest.raises(UserError, match="it may get more, and not less than 100: "):
         learn("more", 50)
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(KeyboardInterrupt),
+    ):
+        patch.setattr(transfer, "deferred", toy.StopAfter(0))
+        learn("more", 1_000_000)
+    assert run_folder.read_record(folder)["status"] == "interrupted"
+    with pytest.raises(UserError, match="it may get more, and not less than 100: "):
+        learn("more", 75)
+    assert toy.outcome(learn("more", 125))["record"]["env_steps"] == run_folder.read_record(folder)["budget"] == 125
 
 
 def test_eviction_keeps_the_capacity_and_counts_all_steps(toy, toy_model, tmp_path):

@@ -107,7 +107,7 @@ def test_what_may_grow_goes_on_with_a_finished_run(finished, tmp_path, monkeypat
     for wrong in ({"steps": None}, {"steps": 6, "seed": 2}):
         with pytest.raises(UserError, match="give the same value"):
             finished(**wrong)
-    with pytest.raises(UserError, match=r"of\.steps=5, .* says of\.steps=4; a run may get more, but not less"):
+    with pytest.raises(UserError, match=r"of\.steps=5, .* says of\.steps=4; it may get more, and not less than 5: "):
         finished(4)
     with pytest.raises(UserError, match=r"of\.steps=6; give the same value"):
         finished(6, Latitude())

@@ -15,7 +15,7 @@ from meta_latent import cli, files
 from meta_latent.errors import RunError, UserError
 from meta_latent.experiment.learning import cells, sweep, sweep_plan
 from meta_latent.experiment.pretraining import pretrain
-from meta_latent.experiment.runs import run_folder
+from meta_latent.experiment.runs import checkpoint, run_folder
 from meta_latent.experiment.runs.ledger import Ledger
 from meta_latent.experiment.runs.processes import Cell
 from meta_latent.experiment.runs.scheduler import Event, Policy, run_cells
@@ -185,6 +185,20 @@ class TestPlan:
         assert not found.done  # else y's place would hold a run of x's budget
         sweep_plan.write_links(found.planned)
         assert x.folder.is_dir() and not y.folder.exists()
+
+    def test_less_budget_than_a_run_had_is_refused_before_anything_is_written(self, tmp_path):
+        def source(budget):
+            given = {"x": {"transfer.budget_env_steps.default": budget}}
+            return {"name": "s", "out": str(tmp_path), "sweep": {"of": "toy", "variants": given},
+                    "transfer": {"arms": ["ivg/scratch"], "seeds": [0]}}  # fmt: skip
+
+        (one,) = sweep.Sweep(source(200)).planned
+        self.finish(one)
+        (one.folder / "config.yaml").write_text(json.dumps(one.narrow))  # JSON is YAML
+        checkpoint.save(one.folder / "checkpoints", {"at": 200})
+        with pytest.raises(UserError, match="it may get more, and not less than 200: nothing was started"):
+            sweep.run(source(100))
+        assert not (tmp_path / "s" / "x" / "experiment.yaml").exists()
 
     def test_a_stale_run_is_not_taken_for_one_that_is_equal_now(self, tmp_path):
         for one in self.variants(tmp_path, x=3, y=5):

@@ -1,4 +1,4 @@
-"""`meta-latent check NAME`: what a long run would stumble over, tried in a minute: suites, arms, checkpoints."""
+"""`meta-latent check NAME`: what a long run would stumble over, tried before it: suites, arms, checkpoints."""
 
 import tempfile
 import time
@@ -28,4 +28,4 @@ def run(name: str, overrides: list[str], write: Callable[[str], object] = print)
                 write(f"       - {visible(line)}")
     wrong = [part.subject for part in parts if part.faults]
     if wrong:
-        raise RunError(f"{counted(len(wrong), 'part')} of {len(parts)} have faults: {', '.join(wrong)}")
+        raise RunError(f"faults in {len(wrong)} of {counted(len(parts), 'part')}: {', '.join(wrong[:4])}")

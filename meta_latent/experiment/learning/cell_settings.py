@@ -7,15 +7,29 @@ from pathlib import Path
 
 from meta_latent.algorithms.registry import Arm
 from meta_latent.experiment.pretraining import model_folder, source_data
+from meta_latent.experiment.runs import metrics
 from meta_latent.experiment.runs.latitude import Latitude, settings_sha256
+from meta_latent.experiment.runs.run_folder import read_record
 from meta_latent.experiment.runs.stored_cell import completed, without_files
 from meta_latent.experiment.settings import config
 from meta_latent.experiment.settings.schema import ExperimentConfig
 
 MAY_DIFFER = ("name", "device", "imports")
 """Keys that a resumed cell may change: none says what is learned."""
-THE_SAME = Latitude(MAY_DIFFER, completed=completed)
-LATITUDE = Latitude(MAY_DIFFER, ("transfer.budget_env_steps", "transfer.budget_updates"), completed)
+BUDGETS = ("transfer.budget_env_steps", "transfer.budget_updates")
+
+
+def spent(folder: Path, key: str) -> float | None:
+    """How much of the budget `key` a run had used at its last evaluation; None: it has finished."""
+    if read_record(folder).get("status") == "done":
+        return None
+    evaluations = metrics.read(folder, "evaluation") if (folder / metrics.FILE).is_file() else ()
+    return max((row.get(key.removeprefix("transfer.budget_"), 0) for row in evaluations), default=0)
+
+
+SCORED = Latitude((*MAY_DIFFER, *BUDGETS), completed=completed)
+"""An agent is scored whatever its budget was."""
+LATITUDE = Latitude(MAY_DIFFER, BUDGETS, completed, spent)
 """A cell may be given more budget as well: nothing that our algorithms do hangs on when a run is to end."""
 
 

@@ -161,8 +161,15 @@ def _chosen(experiment: ExperimentConfig, key: str, every: Iterable) -> list:
     if wanted is None:
         return every
     if wanted not in every:
-        raise UserError(f"there is no {key}={wanted}{nearest(str(wanted), map(str, every))}")
+        also = f'; set "transfer.arms=[{wanted}]" to add it' if _is_registered(key, wanted) else ""
+        raise UserError(f"there is no {key}={wanted} here{also or nearest(str(wanted), map(str, every))}")
     return [wanted]
+
+
+def _is_registered(key: str, wanted: str) -> bool:
+    with contextlib.suppress(UserError):
+        return key == "arm" and bool(Arm.parse(wanted))
+    return False
 
 
 def schedule(experiment: ExperimentConfig, name: str, overrides: list[str], before: tuple[Cell, ...] = ()) -> None:
@@ -239,12 +246,16 @@ def _refuse_other_settings(experiment: ExperimentConfig) -> None:
     """
     whole = config.to_dict(experiment)
     for target, arm, seed in _chosen_cells(experiment):
-        folder = cell_folder(experiment, target, arm, seed)
-        stored = _stored(folder)
-        if stored:
-            wanted = _settings(narrowed(experiment, target, arm, seed, None, whole))
-            advice = "nothing was started; give the same value, or choose another folder with out="
-            LATITUDE.refuse(folder, stored, wanted, advice)
+        refuse_other_settings(cell_folder(experiment, target, arm, seed),
+                              narrowed(experiment, target, arm, seed, None, whole))  # fmt: skip
+
+
+def refuse_other_settings(folder: Path, narrow: dict) -> None:
+    """Raise UserError if the run in `folder` has learned something with other settings than `narrow`."""
+    stored = _stored(folder)
+    if stored:
+        advice = "nothing was started; give the same value, or choose another folder with out="
+        LATITUDE.refuse(folder, stored, _settings(narrow), advice)
 
 
 def _stored(folder: Path) -> dict:

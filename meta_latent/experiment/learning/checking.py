@@ -24,15 +24,16 @@ from meta_latent.experiment.learning import cells, starts
 from meta_latent.experiment.learning.cell_settings import narrowed
 from meta_latent.experiment.learning.loop import Learning
 from meta_latent.experiment.pretraining import model_folder, pretrain
+from meta_latent.experiment.runs import checkpoint
 from meta_latent.experiment.runs.devices import repeatable
 from meta_latent.experiment.runs.run_folder import RunFolder
 from meta_latent.experiment.settings.arms import adaptation_of
 from meta_latent.experiment.settings.schema import ExperimentConfig
 from meta_latent.experiment.settings.suites import BoundTarget
-from meta_latent.rng import Streams
+from meta_latent.rng import Streams, global_states
 
-AFTER, LIMIT = 2, 200
-"""Rounds with updates that follow the checkpoint, and in how many rounds the next one has to come."""
+UPDATES, LIMIT = 3, 200
+"""Rounds with updates before the checkpoint and after it, and in how many rounds the next one has to come."""
 _PACKAGE = Path(meta_latent.__file__).parent
 FEW = {
     **dict.fromkeys(("joint_updates", "filter_updates", "transition_updates", "policy_updates"), 2),
@@ -66,7 +67,11 @@ def check(experiment: ExperimentConfig, folder: Path) -> Iterator[Checked]:
     pairs = [(target, Arm.parse(arm)) for target, arm in cells.chosen_pairs(experiment)]
     with Faults() as faults:
         bound = {target.name: target for target in cells.check_all(experiment, faults)}
-    yield from _suites(bound.values())
+    faulty, seen = set(), set()
+    for name, target in bound.items():
+        for suite in _suites(target, seen):
+            faulty |= {name} if suite.faults else set()
+            yield suite
     pretrained, model = None, None
     if any(arm.needs_model for _, arm in pairs):
         pretrained, model = _model(experiment, folder)
@@ -76,6 +81,8 @@ def check(experiment: ExperimentConfig, folder: Path) -> Iterator[Checked]:
     for target, arm in pairs:
         if arm.needs_model and pretrained is None:
             yield Checked(f"{target} {arm}", "not tried: there is no model", ["needs the pretrained model"])
+        elif target in faulty:
+            yield Checked(f"{target} {arm}", "not tried: mend its suite first")
         else:
             yield _arm(experiment, bound[target], arm, pretrained if arm.needs_model else None)
 
@@ -100,19 +107,17 @@ def _few(settings: Any) -> Any:
     return dataclasses.replace(settings, **found)
 
 
-def _suites(targets: Iterable[BoundTarget]) -> Iterator[Checked]:
-    """The first task of each kind that targets have, once."""
-    seen = set()
-    for target in targets:
-        for bound in (target.tasks[:1], target.test_tasks[:1], target.training_tasks[:1]):
-            key = [(repr(one.distribution), one.distribution.max_episode_steps, one.task) for one in bound]
-            if not bound or key[0] in seen:
-                continue
-            seen.add(key[0])
-            tried = f"seeds, spaces, rewards, success, ends of {bound[0].in_words()}"
-            with _noted(Checked(f"suite {bound[0].distribution.name}", tried)) as checked:
-                checked.faults.extend(task_suites.faults(bound[0].distribution, [bound[0].task]))
-            yield checked
+def _suites(target: BoundTarget, seen: set) -> Iterator[Checked]:
+    """The first task of each kind that a target has, but those that have been `seen`."""
+    for bound in (target.tasks[:1], target.test_tasks[:1], target.training_tasks[:1]):
+        key = [(repr(one.distribution), one.distribution.max_episode_steps, one.task) for one in bound]
+        if not bound or key[0] in seen:
+            continue
+        seen.add(key[0])
+        tried = f"seeds, spaces, rewards, success, ends of {bound[0].in_words()}"
+        with _noted(Checked(f"suite {bound[0].distribution.name}", tried)) as checked:
+            checked.faults.extend(task_suites.faults(bound[0].distribution, [bound[0].task]))
+        yield checked
 
 
 def _model(experiment: ExperimentConfig, folder: Path) -> tuple[Path | None, Checked]:
@@ -152,20 +157,27 @@ def _learned(experiment: ExperimentConfig, target: BoundTarget, arm: Arm, pretra
                 yield learning
 
     with opened() as learning:
-        _to_update(learning)
+        kind, drawn = type(learning.agent).__name__, global_states()
+        for _ in range(UPDATES):
+            _to_update(learning)
         found = _acts(learning)
+        found += [f"{kind} draws from the global generator of {name}: draw from `rng`, which checkpoints keep"
+                  for name, state in global_states().items() if state != drawn[name]]  # fmt: skip
         learning.evaluation.repeats = 1
         learning.evaluation.score(learning.agent)
         learning.saved.save()
         whole = _go_on(learning)
-    with opened() as learning:
-        again = _go_on(learning)
+    try:
+        with opened() as learning:
+            again = _go_on(learning)
+    except checkpoint.Misfit as error:
+        return [*found, f"{kind}.load_state raised {_described(error.__cause__ or error)}"]
     for k, (first, second) in enumerate(zip(whole, again, strict=True)):
         difference = first_difference(first, second)
         if difference:
-            return [*found, f"from a checkpoint it goes on otherwise: {difference} after {k} more updates: "
-                            "state() and load_state have to hold all that acting and learning depend on, and all "
-                            "randomness has to come from `rng`"]  # fmt: skip
+            return [*found, f"from a checkpoint it goes on otherwise: {difference} {k} updates later: state() and "
+                            "load_state have to hold all that acting and learning depend on, and all randomness has to "
+                            "come from `rng`"]  # fmt: skip
     return found
 
 
@@ -183,15 +195,16 @@ def _to_update(learning: Learning) -> None:
 def _go_on(learning: Learning) -> list[dict]:
     """Now and after each of the next updates, all that the following ones depend on, and how the agent acts."""
     found = [_stand(learning)]
-    for _ in range(AFTER):
+    for _ in range(UPDATES):
         _to_update(learning)
         found.append(_stand(learning))
     return found
 
 
 def _stand(learning: Learning) -> dict:
-    return frozen({"agent.state()": learning.agent.state(), "random streams": learning.streams.state(),
-                   "steps": learning.replay.env_steps, "actions": _actions(learning, explore=False)})  # fmt: skip
+    agent = learning.agent
+    return frozen({"updates": agent.updates, "agent.state()": agent.state(), "steps": learning.replay.env_steps,
+                   "random streams": learning.streams.state(), "actions": _actions(learning, False)})  # fmt: skip
 
 
 def _actions(learning: Learning, explore: bool) -> list:
@@ -227,12 +240,17 @@ def _noted(checked: Checked) -> Iterator[Checked]:
     except (UserError, RunError, task_suites.SuiteError) as error:
         checked.faults.append(str(error))
     except Exception as error:  # somebody's code
-        frames = traceback.extract_tb(error.__traceback__)
-        own = [f for f in frames if "site-packages" not in f.filename and not Path(f.filename).is_relative_to(_PACKAGE)]
-        last = (own or frames)[-1]
-        checked.faults.append(f"{type(error).__name__}: {error} ({last.filename}:{last.lineno}, in {last.name})")
+        checked.faults.append(_described(error))
     ours = (str(warning.message) for warning in told if Path(warning.filename).is_relative_to(_PACKAGE))
     checked.warned.extend(dict.fromkeys(ours))
+
+
+def _described(error: BaseException) -> str:
+    """What was raised, and the last place of it outside of installed packages and this one."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [f for f in frames if "site-packages" not in f.filename and not Path(f.filename).is_relative_to(_PACKAGE)]
+    last = (own or frames)[-1]
+    return f"{type(error).__name__}: {error} ({last.filename}:{last.lineno}, in {last.name})"
 
 
 @contextlib.contextmanager

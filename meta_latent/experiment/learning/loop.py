@@ -129,7 +129,8 @@ class Learning:
                   desc=str(self.arm), disable=None) as bar:  # fmt: skip
             while not self._finished():
                 before = self._place()
-                self.round()
+                if not (self._now() >= self.budget and self.between_updates()):  # else it was given less than before
+                    self.round()
                 self.timer.read()
                 bar.update(self._now() - bar.n)
                 idle = idle + 1 if self._place() == before else 0

@@ -130,5 +130,5 @@ def of_experiment(
     pretrained = pretrain.model_path(experiment) if arm.needs_model else None
     wanted = cell_settings.narrowed(experiment, target, arm, seed, pretrained)
     stored = config.read_yaml(folder / CONFIG)
-    cell_settings.THE_SAME.refuse(folder, stored, wanted, advice)
+    cell_settings.SCORED.refuse(folder, stored, wanted, advice)
     return SavedCell(folder, experiment, bound, arm, seed, pretrained)

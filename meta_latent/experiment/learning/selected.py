@@ -51,6 +51,7 @@ def of_experiment(experiment: ExperimentConfig) -> Selected:
     advice = "give the same value, or that folder instead of a NAME"
     found = [saved.of_experiment(experiment, experiment.target, Arm.parse(_arm(folder)), int(folder.name), advice)
              for folder in folders]  # fmt: skip
+    _refuse_mixture(folders)
     return Selected(tuple(found), root, _place(folders[0], (), experiment))
 
 

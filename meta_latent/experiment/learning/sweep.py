@@ -104,7 +104,7 @@ def run(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), o
     _check(todo)
     _refuse_links(sweep, todo)
     with run_folder.held(sweep.root):
-        sweep_plan.write_experiments(todo)
+        sweep_plan.write_experiments(sweep.planned)
         sweep_plan.write_links(sweep.planned)
         sweep_report.write_variants(sweep.root, [(v.name, v.group, v.values) for v in sweep.variants])
         size = f"{counted(len(sweep.variants), 'variant')}, {counted(len(sweep.planned), 'cell')}"
@@ -220,6 +220,8 @@ def _check(todo: Sequence[Planned]) -> None:
             bound[key] = bind_target(experiment, target)
         arm.entry.require_extra(arm.algorithm)
         cells.check(experiment, bound[key], arm)
+        if not one.folder.is_symlink():
+            cells.refuse_other_settings(one.folder, one.narrow)
 
 
 def foretell(

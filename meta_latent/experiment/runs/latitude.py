@@ -16,17 +16,23 @@ class Latitude:
 
     may_differ: dotted keys, and all below them, such as "device".
     may_grow: dotted keys of numbers that may be larger than before, such as a budget: a run that had finished has then
-    more to do.
+    more to do. spent: (folder, key) -> how much of it a run has used, which may be all that it gets; None: all of it.
     completed: adds to stored settings the keys that an older version did not write, see `filled_in`.
     """
 
     may_differ: tuple[str, ...] = ()
     may_grow: tuple[str, ...] = ()
     completed: Callable[[dict[str, Any]], dict[str, Any]] = lambda stored: stored
+    spent: Callable[[Path, str], float | None] = lambda folder, key: None
 
     def grows(self, stored: Any, wanted: Any) -> bool:
         """Whether `wanted` asks for more than a run with the settings `stored` was to do."""
         return any(_less(stored, wanted, key) for key in self.may_grow)
+
+    def _has_room(self, folder: Path, wanted: Any, key: str) -> bool:
+        """Whether a run that has not used up its own is to end later than where it is."""
+        spent, now = self.spent(folder, key), _at(wanted, key)
+        return spent is not None and type(now) in (int, float) and spent <= now
 
     def refuse(self, folder: Path, stored: Any, wanted: Any, advice: str) -> None:
         """Raise UserError if a run with the settings `stored` in `folder` cannot go on with these, naming the key, both
@@ -34,11 +40,14 @@ class Latitude:
         """
         if first_difference(stored, wanted, self.may_differ) is None:
             return
-        grown = tuple(key for key in self.may_grow if _less(stored, wanted, key))
-        difference = first_difference(self.completed(stored), wanted, (*self.may_differ, *grown))
+        fits = tuple(key for key in self.may_grow if _less(stored, wanted, key) or self._has_room(folder, wanted, key))
+        difference = first_difference(self.completed(stored), wanted, (*self.may_differ, *fits))
         if difference is not None:
             key, before, now = difference
-            less = "a run may get more, but not less: " if key in self.may_grow else ""
+            less = ""
+            if key in self.may_grow:
+                spent = self.spent(folder, key)
+                less = f"it may get more, and not less than {before if spent is None else f'{spent:g}'}: "
             raise UserError(
                 f"{folder} holds a run with {key}={before}, but this command says {key}={now}; {less}{advice}"
             )

@@ -26,5 +26,5 @@ def import_packages(names: Iterable[str]) -> None:
             importlib.import_module(name)
         except ModuleNotFoundError as error:
             if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-                raise  # something that their package needs: their traceback says what
+                raise UserError(f"imports: {name!r} imports {error.name!r}, which is not installed") from error
             raise UserError(f"imports: there is no module {name!r} in this folder or installed") from error
