@@ -300,7 +300,7 @@ def test_relabelled_trials_end_where_the_other_task_ends():
 
 @pytest.mark.parametrize("pixels", [False, True])
 def test_half_of_every_batch_are_source_episodes_paid_as_a_training_task_pays(pixels):
-    source = filled(trials=5, first=100)
+    source = filled(trials=10, episodes=1, first=100)  # no two of one task follow each other
     agent, own = build(source=source, relabel=0.0, batch_size=40, pixel_batch_size=40), filled()
     trials, shown = agent.draw(own, Streams(0), pixels)
     mine, played = trials.task_index < len(TASKS), {}
