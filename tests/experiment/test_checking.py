@@ -161,6 +161,14 @@ def test_every_kind_of_task_of_the_targets_is_tried(probes, tmp_path):
     assert len(tried) == len({part.tried for part in tried}) == 2 and not list(tmp_path.iterdir())
 
 
+def test_no_arm_is_blamed_for_its_suite(probes, monkeypatch):
+    monkeypatch.setattr("task_suites.faults", lambda suite, tasks: ["a reset that follows from no seed"])
+    transfer = {"targets": {"goal": probe_agents.ONE}, "arms": ["counter/scratch"]}
+    suite, arm = meta_latent.check(meta_latent.configure({"name": "mine", "transfer": transfer}))
+    assert suite.faults == ["a reset that follows from no seed"]
+    assert (arm.subject, arm.tried, arm.faults) == ("goal counter/scratch", "not tried: mend its suite first", [])
+
+
 def test_what_transfer_refuses_is_refused(probes, tmp_path):
     transfer = {"targets": {"goal": probe_agents.ONE}, "arms": ["ivg/pretrained"]}
     for settings, words in (({"pretrained": str(tmp_path / "none"), "transfer": transfer}, "there is no folder"),
