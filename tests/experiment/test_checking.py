@@ -161,6 +161,13 @@ def test_every_kind_of_task_of_the_targets_is_tried(probes, tmp_path):
     assert len(tried) == len({part.tried for part in tried}) == 2 and not list(tmp_path.iterdir())
 
 
+def test_what_an_evaluation_would_stumble_over_is_named(probes, tmp_path):
+    """Such as telling of a belief what the registration does not declare."""
+    transfer = {"targets": {"goal": probe_agents.MANY}, "arms": ["leaky/scratch"]}
+    *_, arm = meta_latent.check(meta_latent.configure({"name": "mine", "transfer": transfer}))
+    assert any("inspect returns 'reward', which its registration does not declare" in fault for fault in arm.faults)
+
+
 def test_no_arm_is_blamed_for_its_suite(probes, monkeypatch):
     monkeypatch.setattr("task_suites.faults", lambda suite, tasks: ["a reset that follows from no seed"])
     transfer = {"targets": {"goal": probe_agents.ONE}, "arms": ["counter/scratch"]}

@@ -80,6 +80,13 @@ def one_buffer(self):
     return {"proprio": self.buffer}
 
 
+def numbered(self, suite, task, made=[]):  # noqa: B006 (of all environments)
+    Walk.__init__(self, suite, task)
+    made.append(self)
+    number = np.float32(len(made))
+    self.seen = lambda: {"proprio": self.place + number}
+
+
 def goes_on(self, *, seed=None, options=None):
     before = getattr(self, "place", 0)
     Walk.reset(self, seed=seed)
@@ -131,6 +138,7 @@ WRONG = {
                 "reset returned dict, expected"),
     "noisy inputs": (walking(info=lambda self: Walk.info(self) | {"reward_inputs": np.float32(np.random.rand(1))}),
                      "seed and actions gave another reward_inputs"),
+    "others": (walking(__init__=numbered), "actions gave another proprio in a second environment, after reset"),
     "remembers": (walking(reset=goes_on), "seed and actions gave another proprio when it was reset to it again"),
     "refuses": (walking(reset=lambda self, **given: Walk.reset(self, seed=1) if not given else self.refuse(),
                         refuse=lambda self: (_ for _ in ()).throw(task_suites.SuiteError("no picture"))), "no picture"),
