@@ -19,10 +19,27 @@ def make_sweeps():
 
 def test_documents_say_what_the_committed_results_say(make_sweeps):
     shown = {page: make_sweeps.blocks(page.read_text()) for page in make_sweeps.PAGES}
-    assert {name for found in shown.values() for name in found} == {"ivg_lift_curves"}
+    assert {name for found in shown.values() for name in found} == {"ivg_lift_curves", "reuse_models"}
     for page, found in shown.items():
         for name, text in found.items():
             assert text == make_sweeps.block(name, make_sweeps.committed(name)), (page, name)
+
+
+def test_the_page_of_reuse_says_what_other_models_gave(make_sweeps):
+    text = " ".join((ROOT / "docs" / "reuse.md").read_text().split())
+    (group,) = make_sweeps.committed("reuse_models")["sweep"]["groups"].values()
+    told = [group["arms"][f"{name}/pretrained"]["targets"]["place"] for name in ("ivg", "mb_mpo", "sac")]
+    at = [entry["thresholds"]["0.85"] for entry in told]
+    assert all(found["reached"] == len(entry["runs"]) == 6 for found, entry in zip(at, told, strict=True))
+    ivg, mb_mpo, sac = (f"{found['median'][0]:,.0f}{' steps' * (k == 0)} [{found['interval'][0]:,.0f}, "
+                        f"{found['interval'][1]:,.0f}]" for k, found in enumerate(at))  # fmt: skip
+    assert f"to 0.85 IVG takes {ivg}, MB-MPO {mb_mpo} and SAC on the features {sac}, each in all six runs" in text
+    final = (
+        ", ".join(f"{entry['final_score_iqm']:.2f}" for entry in told[:2]) + f" and {told[2]['final_score_iqm']:.2f}"
+    )
+    solved = [f"{100 * entry['final_success_iqm']:.0f}" for entry in told]
+    assert f"they end at {final}, with {', '.join(solved[:2])} and {solved[2]} % of episodes solved" in text
+    assert at[2]["interval"][0] > max(found["interval"][1] for found in at[:2])
 
 
 def write_run(folder, model, after, asked):

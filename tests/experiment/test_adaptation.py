@@ -222,7 +222,8 @@ def test_seeds_of_other_settings_are_not_pooled(runs, undrawn, capsys):
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and all(f"transfer.budget_env_steps={steps}" in error for steps in (32, 48))
     assert cli.main(["adapt", path, "target=goal"]) == 2
-    assert "give the same value, or that folder instead of a NAME" in capsys.readouterr().err
+    assert "they are not to be pooled; choose with arm= and run_seed=" in capsys.readouterr().err
+    assert cli.main(["adapt", path, "target=goal", "run_seed=1"]) == 0  # whatever its budget was
     assert cli.main(["adapt", str(root / "transfer/goal/silent/scratch/1")]) == 0
 
 

@@ -162,7 +162,7 @@ def _chosen(experiment: ExperimentConfig, key: str, every: Iterable) -> list:
         return every
     if wanted not in every:
         also = f'; set "transfer.arms=[{wanted}]" to add it' if _is_registered(key, wanted) else ""
-        raise UserError(f"there is no {key}={wanted} here{also or nearest(str(wanted), map(str, every))}")
+        raise UserError(f"there is no {key}={wanted}{also or nearest(str(wanted), map(str, every))}")
     return [wanted]
 
 
