@@ -2,6 +2,7 @@
 written.
 """
 
+import math
 from pathlib import Path
 
 import pytest
@@ -92,7 +93,8 @@ def test_break_even():
         (text.median([270, 270]), "270"),
         (text.median([1260, None]), "> 1,260"),
         (text.median([0, 240]), "≤ 240"),
-        (text.median([240, 300]), "> 240"),
+        (text.median([240, 300]), "240 to 300"),
+        (text.median([240, math.inf]), "> 240"),
         (text.median([0, 0]), "0"),
         (text.times(0.5, False, True), "≤ 0.50×"),
         (text.median(None), "–"),

@@ -127,12 +127,15 @@ def claim(found: Mapping[str, Any]) -> tuple[str, str]:
 
 def median(bounds: Sequence[float | None] | None, show=count) -> str:
     """A median known by its bounds ``(low, high)``: exact where they are equal, else '≤ high' where it was held at a
-    first evaluation, which leaves 0 for the other bound, and '> low' elsewhere.
+    first evaluation, which leaves 0 for the other bound, 'low to high' where one of its two middle runs was, and
+    '> low' where there is no upper bound.
     """
     if bounds is None or bounds[0] is None:
         return NOTHING
     low, high = bounds
-    return show(high) if high == low else f"≤ {show(high)}" if high and not low else f"> {show(low)}"
+    if high is None or math.isinf(high) or high == low:
+        return show(low) if high == low else f"> {show(low)}"
+    return f"{show(low)} to {show(high)}" if low else f"≤ {show(high)}"
 
 
 def command(words: Any, without: Collection[str] = ()) -> str:
