@@ -99,16 +99,18 @@ def configure(source: str | Path | dict[str, Any], *overrides: str) -> Experimen
     return experiments.load(ExperimentConfig, str(source), overrides)
 
 
-def check(config: ExperimentConfig) -> list[Checked]:
+def check(config: ExperimentConfig | str | Path | dict[str, Any]) -> list[Checked]:
     """Try what the runs of an experiment would do, and write nothing: its suites, and whether its arms act, learn and
     go on from a checkpoint bit for bit; of each its `faults`, [] where nothing is wrong, and what was `warned` of.
 
-    Raises UserError for what `transfer` refuses.
+    config: an experiment, or what `configure` takes. Raises UserError for what `transfer` refuses.
     """
     import tempfile
 
     from meta_latent.experiment.learning import checking
 
+    if isinstance(config, str | Path | dict):
+        config = configure(config)
     with tempfile.TemporaryDirectory(prefix="meta-latent-check-") as folder:
         return list(checking.check(config, Path(folder)))
 

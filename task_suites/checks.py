@@ -18,6 +18,7 @@ import numpy as np
 
 from task_suites.distribution import SPLITS, TaskDistribution
 from task_suites.errors import SuiteError
+from task_suites.registry import get
 from task_suites.task import Task
 
 _ROUNDING = 1e-5
@@ -42,16 +43,19 @@ class _Episode:
         return np.stack([info["reward_inputs"] for info in self.infos[1:]])
 
 
-def faults(suite: TaskDistribution, tasks: Sequence[Task] | None = None, seed: int = 0, steps: int = 50) -> list[str]:
+def faults(
+    suite: TaskDistribution | str, tasks: Sequence[Task] | None = None, seed: int = 0, steps: int = 50
+) -> list[str]:
     """Play random actions and return what breaks the contract of `TaskDistribution`, a line each; [] if nothing does.
 
     Tried are: what `reset` makes of a seed, spaces and types, the time limit, and whether rewards, success and ends
     that the suite computes from `reward_inputs` are those of the environment, for whole arrays at once, and for torch
     tensors where torch is installed.
 
-    tasks: those that are played; None: the first of each split. steps: of an episode at most, beside one that is played
-    to its end.
+    suite: or its name. tasks: those that are played; None: the first of each split. steps: of an episode at most,
+    beside one that is played to its end.
     """
+    suite = get(suite) if isinstance(suite, str) else suite
     found = list(_of_tasks(suite))
     if tasks is None:
         tasks = [task for split in SPLITS for task in suite.tasks(split)[:1]]

@@ -178,6 +178,9 @@ def test_no_arm_is_blamed_for_its_suite(probes, monkeypatch):
 
 def test_what_transfer_refuses_is_refused(probes, tmp_path):
     transfer = {"targets": {"goal": probe_agents.ONE}, "arms": ["ivg/pretrained"]}
+    given = {"name": "mine", "transfer": transfer | {"arms": ["counter/scratch"]}}  # an experiment's keys do, too
+    (suite,) = [part for part in meta_latent.check(given) if part.subject.startswith("suite")]
+    assert not suite.faults
     for settings, words in (({"pretrained": str(tmp_path / "none"), "transfer": transfer}, "there is no folder"),
                             ({"transfer": {"targets": {}}}, "transfer.targets is empty")):  # fmt: skip
         with pytest.raises(meta_latent.UserError, match=words):

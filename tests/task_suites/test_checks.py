@@ -162,7 +162,7 @@ def test_nothing_is_said_of_what_is_right():
 
 @pytest.mark.parametrize("name", ["toy/lqr", "toy/counting", "toy/hidden_goal", "toy/puck", "locomotion/hopper_run"])
 def test_nothing_is_said_of_suites_that_are_here(name):
-    assert task_suites.faults(task_suites.get(name)) == []
+    assert task_suites.faults(name) == []
 
 
 @pytest.mark.slow
