@@ -170,10 +170,11 @@ def test_what_an_evaluation_would_stumble_over_is_named(probes, tmp_path):
 
 def test_no_arm_is_blamed_for_its_suite(probes, monkeypatch):
     monkeypatch.setattr("task_suites.faults", lambda suite, tasks: ["a reset that follows from no seed"])
-    transfer = {"targets": {"goal": probe_agents.ONE}, "arms": ["counter/scratch"]}
-    suite, arm = meta_latent.check(meta_latent.configure({"name": "mine", "transfer": transfer}))
+    transfer = {"targets": {"goal": probe_agents.ONE, "twin": probe_agents.ONE}, "arms": ["counter/scratch"]}
+    suite, *arms = meta_latent.check(meta_latent.configure({"name": "mine", "transfer": transfer}))
     assert suite.faults == ["a reset that follows from no seed"]
-    assert (arm.subject, arm.tried, arm.faults) == ("goal counter/scratch", "not tried: mend its suite first", [])
+    assert [arm.subject for arm in arms] == ["goal counter/scratch", "twin counter/scratch"]
+    assert all((arm.tried, arm.faults) == ("not tried: mend its suite first", []) for arm in arms)
 
 
 def test_what_transfer_refuses_is_refused(probes, tmp_path):

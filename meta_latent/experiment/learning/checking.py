@@ -29,7 +29,7 @@ from meta_latent.experiment.runs.devices import repeatable
 from meta_latent.experiment.runs.run_folder import RunFolder
 from meta_latent.experiment.settings.arms import adaptation_of
 from meta_latent.experiment.settings.schema import ExperimentConfig
-from meta_latent.experiment.settings.suites import BoundTarget
+from meta_latent.experiment.settings.suites import BoundTarget, BoundTask
 from meta_latent.rng import Streams, global_states
 
 UPDATES, LIMIT = 3, 200
@@ -67,11 +67,12 @@ def check(experiment: ExperimentConfig, folder: Path) -> Iterator[Checked]:
     pairs = [(target, Arm.parse(arm)) for target, arm in cells.chosen_pairs(experiment)]
     with Faults() as faults:
         bound = {target.name: target for target in cells.check_all(experiment, faults)}
-    faulty, seen = set(), set()
-    for name, target in bound.items():
-        for suite in _suites(target, seen):
-            faulty |= {name} if suite.faults else set()
-            yield suite
+    suites: dict[Any, Checked] = {}
+    for key, one in (pair for target in bound.values() for pair in _kinds(target)):
+        if key not in suites:
+            suites[key] = _suite(one)
+            yield suites[key]
+    faulty = {name for name, target in bound.items() if any(suites[key].faults for key, _ in _kinds(target))}
     pretrained, model = None, None
     if any(arm.needs_model for _, arm in pairs):
         pretrained, model = _model(experiment, folder)
@@ -107,17 +108,17 @@ def _few(settings: Any) -> Any:
     return dataclasses.replace(settings, **found)
 
 
-def _suites(target: BoundTarget, seen: set) -> Iterator[Checked]:
-    """The first task of each kind that a target has, but those that have been `seen`."""
-    for bound in (target.tasks[:1], target.test_tasks[:1], target.training_tasks[:1]):
-        key = [(repr(one.distribution), one.distribution.max_episode_steps, one.task) for one in bound]
-        if not bound or key[0] in seen:
-            continue
-        seen.add(key[0])
-        tried = f"seeds, spaces, rewards, success, ends of {bound[0].in_words()}"
-        with _noted(Checked(f"suite {bound[0].distribution.name}", tried)) as checked:
-            checked.faults.extend(task_suites.faults(bound[0].distribution, [bound[0].task]))
-        yield checked
+def _kinds(target: BoundTarget) -> list[tuple[Any, BoundTask]]:
+    """The first task of each kind that a target has, by what tells kinds apart."""
+    firsts = [*target.tasks[:1], *target.test_tasks[:1], *target.training_tasks[:1]]
+    return [((repr(one.distribution), one.distribution.max_episode_steps, one.task), one) for one in firsts]
+
+
+def _suite(bound: BoundTask) -> Checked:
+    tried = f"seeds, spaces, rewards, success, ends of {bound.in_words()}"
+    with _noted(Checked(f"suite {bound.distribution.name}", tried)) as checked:
+        checked.faults.extend(task_suites.faults(bound.distribution, [bound.task]))
+    return checked
 
 
 def _model(experiment: ExperimentConfig, folder: Path) -> tuple[Path | None, Checked]:
