@@ -227,6 +227,15 @@ def test_seeds_of_other_settings_are_not_pooled(runs, undrawn, capsys):
     assert cli.main(["adapt", str(root / "transfer/goal/silent/scratch/1")]) == 0
 
 
+def test_what_was_measured_before_a_run_went_on_is_said_to_be_of_before(runs, undrawn):
+    path, root = runs("silent/scratch")
+    assert cli.main(["adapt", path, "target=goal"]) == 0
+    assert not [text for text in meta_latent.report(root)["warnings"] if "measures it again" in text]
+    runs("silent/scratch", overrides=["transfer.budget_env_steps.default=48"])
+    (told,) = (text for text in meta_latent.report(root)["warnings"] if "measures it again" in text)
+    assert "goal, silent/scratch, seed 0 was measured after 4 updates, its run has made 6; " in told
+
+
 def test_who_adapts_plays_rollouts_and_is_cleared_by_not_adapting(runs, undrawn):
     path, root = runs("turner/scratch", overrides=["transfer.evaluation.rollouts=2"])
     given = ["adapt", path, "target=goal", "transfer.evaluation.rollouts=2", "episodes=3", "cleared=true", "video=1"]

@@ -46,7 +46,7 @@ class Line:
 @dataclass(frozen=True)
 class Adaptation:
     """Trials of one target. ``facts``: what the file says of all arms. ``inspected``: arm -> series -> its meaning
-    (``meaning``) and a row per seed (``values``).
+    (``meaning``) and a row per seed (``values``). ``updates``: (arm, seed) -> those that its agent had made, if said.
     """
 
     path: Path
@@ -54,6 +54,7 @@ class Adaptation:
     references: np.ndarray | None  # (N, 2)
     lines: tuple[Line, ...]
     inspected: Mapping[str, Mapping[str, Any]]
+    updates: Mapping[tuple[str, str], float | None]
 
     @property
     def target(self) -> str:
@@ -107,7 +108,9 @@ def of(content: Mapping[str, Any], path: Path) -> Adaptation:
     shape = (len(facts["test_tasks"]), facts["episodes"])
     if any(line.returns.shape[1:] != shape or line.success.shape[1:] != shape for line in lines):
         raise ValueError("returns of other tasks or episodes")
-    return Adaptation(path, facts, references, tuple(lines), inspected)
+    updates = {(arm, seed): number(measured.get("updates")) for arm, entry in content["arms"].items()
+               for seed, measured in entry["seeds"].items()}  # fmt: skip
+    return Adaptation(path, facts, references, tuple(lines), inspected, updates)
 
 
 def _line(arm: str, cleared: bool, adapts: bool, seeds: Mapping[str, Mapping[str, Any]]) -> Line:

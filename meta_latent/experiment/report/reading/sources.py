@@ -7,6 +7,7 @@ report of nine good cells and a broken one shows nine cells and says what is wro
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -150,6 +151,17 @@ def _start(cell: Cell) -> Start | None:
     return Start(given or "", digest, cell.path) if given or digest else None
 
 
+def _overtaken(played: Sequence[Adaptation], cells: Sequence[Cell]) -> list[str]:
+    """What was measured of agents whose runs have gone on since, as one that is given more budget does."""
+    now = {(c.target, c.arm, c.seed): number(c.facts.get("updates")) or 0 for c in cells}
+    return [
+        f"{one.path}: {one.target}, {arm}, seed {seed} was measured after {then:,.0f} updates, its run has made "
+        f"{now[one.target, arm, seed]:,.0f}; meta-latent adapt measures it again."
+        for one in played for (arm, seed), then in one.updates.items()
+        if then is not None and now.get((one.target, arm, seed), 0) > then
+    ]  # fmt: skip
+
+
 def read_run(path: str | Path) -> Run:
     """Everything a report needs from run folder ``path``; an empty Run when there is nothing."""
     path = Path(path)
@@ -161,6 +173,7 @@ def read_run(path: str | Path) -> Run:
     starts = {(s.given, s.sha256): s for s in map(_start, cells) if s}
     pretraining, notes = find_pretraining(path, list(starts.values()))
     played, seen = adaptations.find(path, notes), beliefs.find(path, notes)
+    notes += _overtaken(played, cells)
     facts = [p.facts for p in pretraining] + [c.facts for c in cells] + [dict(one.facts) for one in played]
     return Run(path, tuple(cells), tuple(pretraining), tuple(f for f in facts if f), tuple(notes), tuple(played),
                tuple(seen))  # fmt: skip
