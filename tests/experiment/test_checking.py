@@ -212,11 +212,15 @@ def test_acting_that_changes_the_agent_is_named(checked):
 
 def test_the_command_trains_a_model_in_passing_and_writes_nothing(toy, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    sources = "{suite: toy/lqr}, {suite: toy/lqr, index: 1}, {suite: toy/lqr, options: {episode_steps: 20}}"
     words = ["toy", *toy.small, "transfer.arms=[ivg/pretrained, sac/scratch]", "out=runs"]
+    words.append(f"pretrain.sources=[{sources}]")
     assert cli.main(["check", *words]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line[:7].strip() for line in lines] == ["ok"] * 4
-    assert "model" in lines[1] and "a pretraining of a few updates" in lines[1]
+    assert all(line.startswith("ok ") for line in lines)
+    parts = [line[7:].split("  ")[0] for line in lines]  # the target, and two kinds of sources
+    assert parts == [*["suite toy/lqr"] * 3, "model", "goal ivg/pretrained", "goal sac/scratch"]
+    assert "a pretraining of a few updates" in lines[3]
     assert not list(tmp_path.iterdir())
 
 

@@ -29,7 +29,7 @@ from meta_latent.experiment.runs.devices import repeatable
 from meta_latent.experiment.runs.run_folder import RunFolder
 from meta_latent.experiment.settings.arms import adaptation_of
 from meta_latent.experiment.settings.schema import ExperimentConfig
-from meta_latent.experiment.settings.suites import BoundTarget, BoundTask
+from meta_latent.experiment.settings.suites import BoundTarget, BoundTask, bind_source
 from meta_latent.rng import Streams, global_states
 
 UPDATES, LIMIT = 3, 200
@@ -68,13 +68,15 @@ def check(experiment: ExperimentConfig, folder: Path) -> Iterator[Checked]:
     with Faults() as faults:
         bound = {target.name: target for target in cells.check_all(experiment, faults)}
     suites: dict[Any, Checked] = {}
-    for key, one in (pair for target in bound.values() for pair in _kinds(target)):
+    needs_model = any(arm.needs_model for _, arm in pairs)
+    sources = _kinds_of_sources(experiment) if needs_model and not _model_there(experiment) else []
+    for key, one in (*(pair for target in bound.values() for pair in _kinds(target)), *sources):
         if key not in suites:
             suites[key] = _suite(one)
             yield suites[key]
     faulty = {name for name, target in bound.items() if any(suites[key].faults for key, _ in _kinds(target))}
     pretrained, model = None, None
-    if any(arm.needs_model for _, arm in pairs):
+    if needs_model:
         pretrained, model = _model(experiment, folder)
         yield model
     experiment = dataclasses.replace(_seldom(experiment, pairs), out=str(folder),
@@ -111,7 +113,24 @@ def _few(settings: Any) -> Any:
 def _kinds(target: BoundTarget) -> list[tuple[Any, BoundTask]]:
     """The first task of each kind that a target has, by what tells kinds apart."""
     firsts = [*target.tasks[:1], *target.test_tasks[:1], *target.training_tasks[:1]]
-    return [((repr(one.distribution), one.distribution.max_episode_steps, one.task), one) for one in firsts]
+    return [(_kind(one), one) for one in firsts]
+
+
+def _kinds_of_sources(experiment: ExperimentConfig) -> list[tuple[Any, BoundTask]]:
+    """The first source of each reward of each distribution that is played."""
+    places = [place for place, source in enumerate(experiment.pretrain.each_source) if not source.data]
+    found: dict[Any, BoundTask] = {}
+    for one in (bind_source(experiment, place) for place in places):
+        found.setdefault((*_kind(one)[:2], one.task.reward.name), one)
+    return [(_kind(one), one) for one in found.values()]
+
+
+def _kind(one: BoundTask) -> tuple:
+    return repr(one.distribution), one.distribution.max_episode_steps, one.task
+
+
+def _model_there(experiment: ExperimentConfig) -> bool:
+    return bool(experiment.pretrained) or pretrain.has_finished(experiment)
 
 
 def _suite(bound: BoundTask) -> Checked:
@@ -123,7 +142,7 @@ def _suite(bound: BoundTask) -> Checked:
 
 def _model(experiment: ExperimentConfig, folder: Path) -> tuple[Path | None, Checked]:
     """The model that arms start from: the experiment's, or one that has hardly been trained."""
-    if experiment.pretrained or pretrain.has_finished(experiment):
+    if _model_there(experiment):
         found = pretrain.model_path(experiment)
         model_folder.read_card(found)
         return found, Checked("model", f"the one in {found}")
