@@ -168,13 +168,24 @@ def test_what_an_evaluation_would_stumble_over_is_named(probes, tmp_path):
     assert any("inspect returns 'reward', which its registration does not declare" in fault for fault in arm.faults)
 
 
-def test_no_arm_is_blamed_for_its_suite(probes, monkeypatch):
+def test_without_a_model_its_arms_are_passed_over(probes):
+    transfer = {"targets": {"goal": probe_agents.ONE}, "arms": ["ivg/pretrained"]}
+    suite, model, arm = meta_latent.check({"name": "mine", "transfer": transfer, "pretrain": {"sources": []}})
+    assert model.faults == ["pretrain.sources is empty: name sources, or a model with pretrained="]
+    assert arm.skipped and not arm.faults and not suite.faults
+
+
+def test_no_arm_is_blamed_for_its_suite(probes, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("task_suites.faults", lambda suite, tasks: ["a reset that follows from no seed"])
     transfer = {"targets": {"goal": probe_agents.ONE, "twin": probe_agents.ONE}, "arms": ["counter/scratch"]}
     suite, *arms = meta_latent.check(meta_latent.configure({"name": "mine", "transfer": transfer}))
     assert suite.faults == ["a reset that follows from no seed"]
     assert [arm.subject for arm in arms] == ["goal counter/scratch", "twin counter/scratch"]
-    assert all((arm.tried, arm.faults) == ("not tried: mend its suite first", []) for arm in arms)
+    assert all(arm.skipped and (arm.tried, arm.faults) == ("not tried: mend its suite first", []) for arm in arms)
+    path = tmp_path / "mine.yaml"
+    path.write_text(json.dumps({"name": "mine", "transfer": transfer}))
+    assert cli.main(["check", str(path)]) == 1
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines() if line[0] != " "] == ["wrong", "-", "-"]
 
 
 def test_what_transfer_refuses_is_refused(probes, tmp_path):

@@ -22,7 +22,7 @@ def run(name: str, overrides: list[str], write: Callable[[str], object] = print)
         for part in checking.check(experiment, Path(folder)):
             seconds, begun = time.monotonic() - begun, time.monotonic()
             parts.append(part)
-            mark = "wrong" if part.faults else "ok"
+            mark = "wrong" if part.faults else "-" if part.skipped else "ok"
             write(f"{mark:7}{part.subject:34} {part.tried}  ({seconds:.0f} s)")
             for line in (*part.faults, *(f"warned of: {warning}" for warning in part.warned)):
                 write(f"       - {visible(line)}")

@@ -47,13 +47,14 @@ FEW = {
 @dataclass(frozen=True)
 class Checked:
     """What was tried, such as "suite toy/puck" or "new_place ivg/scratch", how, what is wrong with it, and what was
-    warned of meanwhile.
+    warned of meanwhile; skipped: it was not tried, because of another part.
     """
 
     subject: str
     tried: str
     faults: list[str] = field(default_factory=list)
     warned: list[str] = field(default_factory=list)
+    skipped: bool = False
 
 
 def check(experiment: ExperimentConfig, folder: Path) -> Iterator[Checked]:
@@ -83,9 +84,9 @@ def check(experiment: ExperimentConfig, folder: Path) -> Iterator[Checked]:
                                      pretrained=pretrained and str(pretrained))  # fmt: skip
     for target, arm in pairs:
         if arm.needs_model and pretrained is None:
-            yield Checked(f"{target} {arm}", "not tried: there is no model", ["needs the pretrained model"])
+            yield Checked(f"{target} {arm}", "not tried: there is no model", skipped=True)
         elif target in faulty:
-            yield Checked(f"{target} {arm}", "not tried: mend its suite first")
+            yield Checked(f"{target} {arm}", "not tried: mend its suite first", skipped=True)
         else:
             yield _arm(experiment, bound[target], arm, pretrained if arm.needs_model else None)
 
@@ -149,6 +150,8 @@ def _model(experiment: ExperimentConfig, folder: Path) -> tuple[Path | None, Che
     settings, path = experiment.pretrain, None
     with _noted(Checked("model", "a pretraining of a few updates")) as checked, _quiet():
         sources = pretrain.checked(experiment)[0]
+        if not sources:
+            raise UserError("pretrain.sources is empty: name sources, or a model with pretrained=")
         episodes = max(4, 2 * settings.episodes_per_trial * len(sources))
         longest = max(source.distribution.max_episode_steps for source in sources)
         steps = min(settings.env_steps, episodes * longest)
