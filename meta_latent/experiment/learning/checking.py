@@ -150,8 +150,6 @@ def _model(experiment: ExperimentConfig, folder: Path) -> tuple[Path | None, Che
     settings, path = experiment.pretrain, None
     with _noted(Checked("model", "a pretraining of a few updates")) as checked, _quiet():
         sources = pretrain.checked(experiment)[0]
-        if not sources:
-            raise UserError("pretrain.sources is empty: name sources, or a model with pretrained=")
         episodes = max(4, 2 * settings.episodes_per_trial * len(sources))
         longest = max(source.distribution.max_episode_steps for source in sources)
         steps = min(settings.env_steps, episodes * longest)
