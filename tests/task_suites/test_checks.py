@@ -111,7 +111,7 @@ WRONG = {
     "shared memory": (walking(seen=one_buffer), "an observation changes after it was returned"),
     "another reward": ({"reward": lambda self, task, inputs, action: -abs(inputs[..., 0]) + 1},
                        "reward computed from reward_inputs is .* the environment said"),
-    "not for arrays": ({"reward": lambda self, task, inputs, action: -abs(float(inputs[0]))},
+    "not for arrays": ({"reward": lambda self, task, inputs, action: -abs(float(inputs[..., 0]))},
                        "reward of whole arrays, here .* fails with TypeError"),
     "mean over steps": ({"reward": lambda self, task, inputs, action: -abs(inputs[..., 0]).mean()},
                         r"reward of inputs \(\d, 1\) has the shape \(\), expected \(\d,\)"),
