@@ -127,6 +127,25 @@ class Observer:
             raise SuiteError(f"{self._name}: got {found}, which is not of its space ({wrong})") from error
 
 
+def outside(space: gymnasium.Space, value: Any) -> str | None:
+    """Return in words what of `value` lies outside `space`; its type may be another one, as it is converted."""
+    if isinstance(space, Dict):
+        pairs = [(part, value[key]) for key, part in space.spaces.items()]
+    elif isinstance(space, gymnasium.spaces.Tuple):
+        pairs = zip(space.spaces, value, strict=True)
+    elif isinstance(space, Box):
+        values = np.asarray(value)
+        values = values.astype(space.dtype) if space.dtype.kind == "f" else values  # limits are rounded alike
+        wrong = (values < space.low) | (values > space.high) if values.shape == space.shape else np.zeros(0, bool)
+        if not wrong.any():  # what has another shape is refused elsewhere
+            return None
+        first = tuple(np.argwhere(wrong)[0])
+        return f"{values[first]}, which is not in [{space.low[first]}, {space.high[first]}]"
+    else:
+        return None if space.contains(value) else f"{value!r}, which is not in {space}"
+    return next((found for pair in pairs if (found := outside(*pair))), None)
+
+
 class AdaptedEnv(gymnasium.Wrapper):
     """The user's environment with a suite's observations, `info["reward_inputs"]` and time limit.
 
@@ -137,7 +156,7 @@ class AdaptedEnv(gymnasium.Wrapper):
 
     def __init__(self, env: gymnasium.Env, suite: Any) -> None:
         super().__init__(env)
-        self._suite, self._count, self._shown = suite, None, {}
+        self._suite, self._count, self._shown, self._own = suite, None, {}, None
         self._observer = Observer(env.observation_space, suite.name)
         spaces = dict(self._observer.space.spaces)
         if suite.picture_shape is not None:
@@ -170,6 +189,10 @@ class AdaptedEnv(gymnasium.Wrapper):
             return draw(self.env)
         return next((value.copy() for key, value in self._shown.items() if key.startswith("image_")), None)
 
+    def outside(self) -> str | None:
+        """Return what of the last observation is not in the user's own space, which nothing here relies on."""
+        return outside(self.env.observation_space, self._own)
+
     def _parts(self, what: str, count: int, found: Any) -> tuple:
         """Return what the environment returned. SuiteError: not as many things, or the last is no mapping."""
         if not isinstance(found, tuple) or len(found) != count or not isinstance(found[-1], dict):
@@ -180,7 +203,7 @@ class AdaptedEnv(gymnasium.Wrapper):
         return found
 
     def _observed(self, observation: Any) -> dict[str, np.ndarray]:
-        self._shown = self._observer(observation)
+        self._shown, self._own = self._observer(observation), observation
         if self._suite.picture_shape is not None:
             side = self._suite.options["image_size"]
             self._shown["image_render"] = rendered(self.env, side, self._suite.name)

@@ -16,6 +16,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from task_suites.adapted_env import AdaptedEnv
 from task_suites.distribution import SPLITS, TaskDistribution
 from task_suites.errors import SuiteError
 from task_suites.registry import get
@@ -27,7 +28,9 @@ _ROUNDING = 1e-5
 
 @dataclass(frozen=True)
 class _Episode:
-    """T actions, T + 1 observations, as they were returned and as they were then, and infos, T rewards and ends."""
+    """T actions, T + 1 observations, as they were returned and as they were then, and infos, T rewards and ends.
+    outside: what of each observation is not in the own space of an environment that was adapted.
+    """
 
     task: Task
     actions: np.ndarray
@@ -36,6 +39,7 @@ class _Episode:
     rewards: list[float]
     ends: list[tuple[bool, bool]]
     copies: list[dict[str, np.ndarray]]
+    outside: list[str | None]
 
     @property
     def inputs(self) -> np.ndarray:
@@ -48,9 +52,9 @@ def faults(
 ) -> list[str]:
     """Play random actions and return what breaks the contract of `TaskDistribution`, a line each; [] if nothing does.
 
-    Tried are: what `reset` makes of a seed, spaces and types, the time limit, and whether rewards, success and ends
-    that the suite computes from `reward_inputs` are those of the environment, for whole arrays at once, and for torch
-    tensors where torch is installed.
+    Tried are: what `reset` makes of a seed, spaces (an adapted environment's own, too) and types, the time limit, and
+    whether rewards, success and ends that the suite computes from `reward_inputs` are those of the environment, for
+    whole arrays at once, and for torch tensors where torch is installed.
 
     suite: or its name. tasks: those that are played; None: the first of each split. steps: of an episode at most,
     beside one that is played to its end.
@@ -106,6 +110,7 @@ def _of_task(suite: TaskDistribution, task: Task, seed: int, steps: int) -> Iter
         ("terminated", lambda inputs, actions: suite.terminated(task, inputs, actions), [e[0] for e in first.ends]),
     ):
         yield from _of_function(name, call, first, expected)
+    yield from _of_own_space(whole)
     yield from _of_the_end(suite, whole)
 
 
@@ -118,12 +123,14 @@ def _played(suite: TaskDistribution, env: gymnasium.Env, task: Task, seed: int, 
     rng = np.random.default_rng(seed)
     actions = rng.uniform(-1, 1, (steps, *suite.action_space.shape)).astype(np.float32)
     observation, info = _answer(env.reset(seed=seed), "reset", "observation, info")
-    found = _Episode(task, actions, [observation], [_info(suite, info, "reset")], [], [], [_copied(observation)])
+    found = _Episode(task, actions, [observation], [_info(suite, info, "reset")], [], [], [_copied(observation)],
+                     [_outside(env)])  # fmt: skip
     for action in actions.copy():
         answer = _answer(env.step(action), "step", "observation, reward, terminated, truncated, info")
         observation, reward, terminated, truncated, info = answer
         found.observations.append(observation)
         found.copies.append(_copied(observation))
+        found.outside.append(_outside(env))
         found.infos.append(_info(suite, info, "step"))
         found.rewards.append(float(reward))
         found.ends.append((bool(terminated), bool(truncated)))
@@ -150,6 +157,14 @@ def _info(suite: TaskDistribution, info: Any, method: str) -> dict[str, Any]:
     return {"reward_inputs": inputs, "success": bool(info["success"])}
 
 
+def _outside(env: gymnasium.Env) -> str | None:
+    while isinstance(env, gymnasium.Wrapper):
+        if isinstance(env, AdaptedEnv):
+            return env.outside()
+        env = env.env
+    return None
+
+
 def _copied(observation: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {key: np.array(value) for key, value in observation.items()}
 
@@ -169,6 +184,14 @@ def _of_observations(suite: TaskDistribution, episode: _Episode) -> Iterator[str
     if any(not np.array_equal(now[key], then[key])
            for now, then in zip(episode.observations, episode.copies, strict=True) for key in now):  # fmt: skip
         yield "an observation changes after it was returned, as a later one is written into its memory: return copies"
+
+
+def _of_own_space(episode: _Episode) -> Iterator[str]:
+    """What the space of the adapted environment would hide."""
+    for t, words in enumerate(episode.outside):
+        if words:
+            yield f"observation {t} of the environment itself holds {words}: widen its observation_space"
+            return
 
 
 def _of_seeds(first: _Episode, again: _Episode, where: str) -> Iterator[str]:

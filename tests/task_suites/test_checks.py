@@ -5,9 +5,11 @@ import re
 import gymnasium
 import numpy as np
 import pytest
+from gymnasium import spaces
 
 import task_suites
 from task_suites import Reward, Task, TaskDistribution, registry
+from task_suites.adapted_env import outside
 
 
 class Walk(gymnasium.Env):
@@ -201,3 +203,41 @@ def test_environments_that_were_adapted(monkeypatch):
     finally:
         for name in made:
             gymnasium.registry.pop(task_suites.gymnasium_id(name), None)
+
+
+def test_what_an_adapted_environment_itself_promises_is_held_against_it(of):
+    class Late(gymnasium.Env):
+        """Observes how many steps it has taken."""
+
+        action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+
+        def __init__(self, high):
+            self.observation_space = gymnasium.spaces.Box(0, high, (1,), np.float32)
+
+        def reset(self, *, seed=None, options=None):
+            super().reset(seed=seed)
+            self.count = 0
+            return np.zeros(1), {}
+
+        def step(self, action):
+            self.count += 1
+            return np.full(1, self.count, np.float64), 0.0, False, False, {}
+
+    assert task_suites.faults(of(lambda: Late(60), max_episode_steps=60)()) == []  # float64 is converted
+    narrow = of(lambda: Late(52), max_episode_steps=60)()
+    assert task_suites.faults(narrow) == [
+        "observation 53 of the environment itself holds 53.0, which is not in [0.0, 52.0]: widen its observation_space"
+    ]
+    env = narrow.make(narrow.tasks("train")[0])  # nothing relies on that space
+    env.reset(seed=0)
+    assert all(env.step(np.zeros(1))[0]["proprio"] == t + 1 for t in range(60))
+
+
+@pytest.mark.parametrize(("space", "right", "wrong", "words"), [
+    (spaces.Dict(a=spaces.Discrete(2), b=spaces.Box(-1, 1, (2,))), {"a": 1, "b": [0, 1]}, {"a": 1, "b": [0, 2]}, "^2"),
+    (spaces.Tuple((spaces.Discrete(2), spaces.Discrete(3))), (0, 2), (0, -1), r"^-1, which is not in Discrete\(3\)"),
+    (spaces.Box(0, 9, (2,), np.uint8), np.array([0, 9]), np.array([0, -1]), r"^-1, which is not in \[0, 9\]"),
+    (spaces.Box(-1, np.float32(0.7), (1,)), np.array([0.7]), np.array([0.8]), r"^0\.8"),
+])  # fmt: skip
+def test_what_is_outside_of_a_space_is_said(space, right, wrong, words):
+    assert outside(space, right) is None and re.search(words, outside(space, wrong))
