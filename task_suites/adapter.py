@@ -63,7 +63,7 @@ def gymnasium_task(
     `proprio`. Actions: a bounded Box, rescaled to [-1, 1], or Discrete: the largest of n numbers is chosen.
     reward(inputs (..., R), action (..., A), **parameters) -> (...): vectorised, for numpy and torch, replaces
     the environment's own; several by name; None stands for its own, which is then the last reward input.
-    reward_inputs(env.unwrapped) -> (R,): what rewards are computed from, called `reward_input_names`.
+    reward_inputs(env.unwrapped) -> (R,): what rewards are computed from, called `reward_input_names`; None: nothing.
     tasks: "train" and "test" -> one mapping per task: the reward's parameters, and if wanted "reward" (its
     name), "dynamics" (a mapping for `make`) and "references". Without: one train task. No task is in both.
     success, terminated: as reward, without `action` for success; booleans (default: never). An episode ends
@@ -77,12 +77,16 @@ def gymnasium_task(
     Raises SuiteError naming what is wrong, when registering or when the distribution is opened: there an
     episode is begun and every function is called once.
     """
+    reward_input_names = tuple(reward_input_names)
+    if reward_input_names and reward_inputs is None:
+        raise SuiteError(f"{name}: reward_input_names are {reward_input_names!r}, but there is no function that "
+                         "returns them: pass reward_inputs=, of env.unwrapped")  # fmt: skip
     recipe = Recipe(
         make,
         entries_of(tasks),
         Functions(named(reward, name.partition("/")[2]), success, terminated, scripted),
         reward_inputs,
-        tuple(reward_input_names),
+        reward_input_names,
         max_episode_steps,
         choose(pixels, _PIXELS, "pixels"),
         (keep,) if isinstance(keep, str) else tuple(keep),
@@ -133,6 +137,10 @@ class Adapted(OwnTasks):
         self.shows_distractors = recipe.pixels == "mujoco"
         self._own = None in recipe.functions.rewards.values()
         self.reward_input_names = (*recipe.reward_input_names, *((OWN_REWARD,) if self._own else ()))
+        if recipe.reward_inputs is None:
+            held = "hold what the environment itself paid and nothing else" if self._own else "are empty"
+            self.few_inputs = (f"without reward_inputs= its inputs {held}: pass reward_inputs=, a function of "
+                               "env.unwrapped that returns what it reads, and their reward_input_names=")  # fmt: skip
         self.read(recipe.tasks, self._with_dynamics)
         with self._named_errors():
             self._look(next(task for split in ("train", "test") for task in self.tasks(split)))

@@ -85,6 +85,9 @@ class OwnTasks(TaskDistribution):
     Raises SuiteError naming the task or the function that is wrong.
     """
 
+    few_inputs: str | None = None
+    """Where nobody said what functions read: what their inputs then are, and what to do."""
+
     def __init__(self, name: str, functions: Functions, references: Any = None) -> None:
         self.name, self.functions = name, functions
         self._scale, self._scales = scale_of(references, f"{name}: references"), {}
@@ -165,6 +168,8 @@ class OwnTasks(TaskDistribution):
             found = function(*arrays, **parameters)
         except Exception as error:  # whatever a user's function does with arrays it was not made for
             wrong = f"{type(error).__name__}: {error}"
+            if isinstance(error, IndexError) and self.few_inputs:
+                raise SuiteError(f"{self.name}: {what} of shape {shapes}: {wrong}; {self.few_inputs}") from error
         else:
             kind, shape = str(getattr(found, "dtype", "")), tuple(getattr(found, "shape", ()))
             if not isinstance(found, type(arrays[0])) or shape != (2, 3):

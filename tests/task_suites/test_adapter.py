@@ -239,7 +239,21 @@ def test_step_takes_finite_actions_after_a_reset(suite):
         ({"reward": lambda inputs, action, goal: inputs[..., 0] > goal}, "returned bool instead of floats"),
         ({"reward": lambda inputs, action, goal: inputs.__array__()[..., 0]}, "given torch .* returned nda"),
         ({"reward": lambda inputs, action, goal: inputs[..., 0] + float("nan")}, "returned nan"),
-        ({"reward_inputs": None, "reward_input_names": ()}, "reward 'reward', given numpy .*IndexError"),
+        (
+            {"reward_inputs": None, "reward_input_names": ()},
+            "reward 'reward', given numpy .*IndexError: .*; without reward_inputs= its inputs are empty: pass ",
+        ),
+        (
+            {
+                "reward_inputs": None,
+                "reward_input_names": (),
+                "reward": {"own": None, "mine": lambda inputs, action, goal: inputs[..., 1]},
+                "tasks": {"train": [{"reward": "mine", "goal": 1.0}]},
+            },
+            "reward 'mine', .*; without reward_inputs= its inputs hold what the environment itself paid and nothing e",
+        ),
+        ({"reward": lambda inputs, action, goal: inputs[..., 1]}, "IndexError: .*; expected ndarray"),
+        ({"reward_inputs": None}, r"names are \('place',\), but there is no function .*: pass reward_inputs="),
         ({"reward_inputs": lambda env: env.palce}, "reward_inputs.* failed: AttributeError"),
         ({"success": lambda inputs: inputs[..., 0] > 1}, "success: got an unexpected keyword .*goal"),
         ({"success": lambda inputs, goal: inputs[..., 0]}, "success.* returned float32 instead of booleans"),
