@@ -1,12 +1,13 @@
 """Which cells there are, and how many environment steps each may take."""
 
 import json
+import re
 
 import pytest
 
 from meta_latent.errors import UserError
 from meta_latent.experiment.learning import cells as transfer
-from meta_latent.experiment.runs import run_folder
+from meta_latent.experiment.runs import checkpoint, run_folder
 from meta_latent.experiment.settings import config
 from meta_latent.experiment.settings.schema import ExperimentConfig, TransferConfig
 
@@ -55,6 +56,26 @@ def test_a_target_can_name_its_own_arms():
     for cell in goal:  # what else learns a target does not make a cell another one
         more = load("transfer.targets.goal.arms=[ivg/scratch, sac/scratch, meld/scratch]")
         assert transfer.narrowed(more, *cell, 0, None) == transfer.narrowed(load(), *cell, 0, None)
+
+
+@pytest.mark.parametrize(("given", "typed"), [
+    ("{}", "default"), ("{default: 9}", "default"), ("{default: 9, ivg/scratch: 9}", "ivg/scratch"),
+    ("{ivg/scratch: 9, goal: 9}", "goal"), ("{goal: 9, goal/ivg/scratch: 9}", "goal/ivg/scratch"),
+])  # fmt: skip
+def test_a_refusal_names_the_budget_as_it_can_be_typed(tmp_path, given, typed):
+    def cell(budget, *overrides):
+        found = load(f"out={tmp_path}", f"transfer.budget_env_steps={budget}", *overrides)
+        return found, transfer.narrowed(found, "goal", "ivg/scratch", 0, None)
+
+    more = 1_234_567
+    (tmp_path / "config.yaml").write_text(json.dumps(cell(f"{{goal/ivg/scratch: {more}}}")[1]))  # JSON is YAML
+    (tmp_path / "metrics.jsonl").write_text(json.dumps({"kind": "evaluation", "env_steps": more}) + "\n")
+    checkpoint.save(tmp_path / "checkpoints", {"at": more})
+    with pytest.raises(UserError, match=f"not less than {more}: ") as told:
+        transfer.refuse_other_settings(tmp_path, *cell(given))
+    override = re.search("holds a run with (.*), but this command says", str(told.value))[1]
+    assert override == f"transfer.budget_env_steps.{typed}={more}"
+    transfer.refuse_other_settings(tmp_path, *cell(given, override))
 
 
 @pytest.mark.parametrize(("arm", "budget", "interval", "said", "evaluated"), [

@@ -112,7 +112,7 @@ def test_a_finished_run_that_is_given_more_budget_ends_as_if_it_had_had_it_from_
     assert toy.first_difference(toy.outcome(whole), toy.outcome(folder)) is None
     assert toy.outcome(folder)["metrics"][: len(less["metrics"])] == less["metrics"]
     assert run_folder.read_record(folder)["budget"] == 100
-    with pytest.raises(UserError, match="it may get more, and not less than 100: "):
+    with pytest.raises(UserError, match=r"transfer\.budget_env_steps\.default=100, .*, and not less than 100: "):
         learn("more", 50)
     with (
         monkeypatch.context() as patch,

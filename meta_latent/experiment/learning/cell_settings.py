@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from meta_latent.algorithms.registry import Arm
@@ -31,6 +32,12 @@ SCORED = Latitude((*MAY_DIFFER, *BUDGETS), completed=completed)
 """An agent is scored whatever its budget was."""
 LATITUDE = Latitude(MAY_DIFFER, BUDGETS, completed, spent)
 """A cell may be given more budget as well: nothing that our algorithms do hangs on when a run is to end."""
+
+
+def latitude_of(experiment: ExperimentConfig, target: str, arm: str | Arm) -> Latitude:
+    """`LATITUDE`, which names a budget as an override has to: it is a number for a cell, and a mapping for all."""
+    part = experiment.transfer.budget_key(target, str(arm))
+    return replace(LATITUDE, typed=lambda key: f"{key}.{part}" if key in BUDGETS else key)
 
 
 def narrowed(

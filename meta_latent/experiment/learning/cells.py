@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from meta_latent.algorithms.registry import Arm
 from meta_latent.errors import Faults, RunError, UserError
-from meta_latent.experiment.learning.cell_settings import LATITUDE, checksum_of, narrowed, settings_of
+from meta_latent.experiment.learning.cell_settings import checksum_of, latitude_of, narrowed, settings_of
 from meta_latent.experiment.learning.loop import Learning
 from meta_latent.experiment.learning.starts import functions_for
 from meta_latent.experiment.pretraining import model_folder, pretrain, source_data
@@ -55,7 +55,7 @@ def run_cell(experiment: ExperimentConfig, target: str, arm: str, seed: int) -> 
     pretrained = pretrain.model_path(experiment) if parsed.needs_model else None
     settings = narrowed(experiment, target, parsed, seed, pretrained)
     folder = cell_folder(experiment, target, parsed, seed)
-    with RunFolder(folder, settings, seed=seed, latitude=LATITUDE) as opened:
+    with RunFolder(folder, settings, seed=seed, latitude=latitude_of(experiment, target, parsed)) as opened:
         if not opened.done:
             with repeatable(experiment.device), deferred() as interrupts:
                 learning = Learning(experiment, bound, parsed, seed, pretrained, opened)
@@ -246,16 +246,18 @@ def _refuse_other_settings(experiment: ExperimentConfig) -> None:
     """
     whole = config.to_dict(experiment)
     for target, arm, seed in _chosen_cells(experiment):
-        refuse_other_settings(cell_folder(experiment, target, arm, seed),
+        refuse_other_settings(cell_folder(experiment, target, arm, seed), experiment,
                               narrowed(experiment, target, arm, seed, None, whole))  # fmt: skip
 
 
-def refuse_other_settings(folder: Path, narrow: dict) -> None:
-    """Raise UserError if the run in `folder` has learned something with other settings than `narrow`."""
+def refuse_other_settings(folder: Path, experiment: ExperimentConfig, narrow: dict) -> None:
+    """Raise UserError if the run in `folder` has learned something with other settings than `narrow`, those of a cell
+    of `experiment`.
+    """
     stored = _stored(folder)
     if stored:
         advice = "nothing was started; give the same value, or choose another folder with out="
-        LATITUDE.refuse(folder, stored, _settings(narrow), advice)
+        latitude_of(experiment, narrow["target"], narrow["arm"]).refuse(folder, stored, _settings(narrow), advice)
 
 
 def _stored(folder: Path) -> dict:

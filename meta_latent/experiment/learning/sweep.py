@@ -221,7 +221,7 @@ def _check(todo: Sequence[Planned]) -> None:
         arm.entry.require_extra(arm.algorithm)
         cells.check(experiment, bound[key], arm)
         if not one.folder.is_symlink():
-            cells.refuse_other_settings(one.folder, one.narrow)
+            cells.refuse_other_settings(one.folder, experiment, one.narrow)
 
 
 def foretell(

@@ -18,12 +18,14 @@ class Latitude:
     may_grow: dotted keys of numbers that may be larger than before, such as a budget: a run that had finished has then
     more to do. spent: (folder, key) -> how much of it a run has used, which may be all that it gets; None: all of it.
     completed: adds to stored settings the keys that an older version did not write, see `filled_in`.
+    typed: what an override calls a dotted key.
     """
 
     may_differ: tuple[str, ...] = ()
     may_grow: tuple[str, ...] = ()
     completed: Callable[[dict[str, Any]], dict[str, Any]] = lambda stored: stored
     spent: Callable[[Path, str], float | None] = lambda folder, key: None
+    typed: Callable[[str], str] = lambda key: key
 
     def grows(self, stored: Any, wanted: Any) -> bool:
         """Whether `wanted` asks for more than a run with the settings `stored` was to do."""
@@ -47,7 +49,8 @@ class Latitude:
             less = ""
             if key in self.may_grow:
                 spent = self.spent(folder, key)
-                less = f"it may get more, and not less than {before if spent is None else f'{spent:g}'}: "
+                less = f"it may get more, and not less than {before if spent is None else f'{spent:.0f}'}: "
+            key = self.typed(key)
             raise UserError(
                 f"{folder} holds a run with {key}={before}, but this command says {key}={now}; {less}{advice}"
             )

@@ -284,11 +284,13 @@ class TransferConfig:
     def budget(self, target: str, arm: str) -> int:
         """Units of its algorithm's clock that `arm` may spend on `target`: the most specific budget."""
         clock = Arm.parse(arm).entry.clock
-        budgets = getattr(self, f"budget_{clock}")
-        for key in (f"{target}/{arm}", target, arm):
-            if key in budgets:
-                return budgets[key]
-        return budgets.get("default", 3000 if clock == "env_steps" else 10_000)
+        budgets, key = getattr(self, f"budget_{clock}"), self.budget_key(target, arm)
+        return budgets.get(key, 3000 if clock == "env_steps" else 10_000)
+
+    def budget_key(self, target: str, arm: str) -> str:
+        """The key of that budget."""
+        budgets = getattr(self, f"budget_{Arm.parse(arm).entry.clock}")
+        return next((key for key in (f"{target}/{arm}", target, arm) if key in budgets), "default")
 
     def warmup_of(self, target: str) -> int:
         """Random episodes that come first on `target`."""
