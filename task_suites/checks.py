@@ -24,6 +24,8 @@ from task_suites.task import Task
 
 _ROUNDING = 1e-5
 """Of rewards, relative to the largest."""
+_MOMENT = 10
+"""Steps of an episode of a task beside the first."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,11 @@ class _Episode:
 
 
 def faults(
-    suite: TaskDistribution | str, tasks: Sequence[Task] | None = None, seed: int = 0, steps: int = 50
+    suite: TaskDistribution | str,
+    tasks: Sequence[Task] | None = None,
+    seed: int = 0,
+    steps: int = 50,
+    others: Sequence[Task] = (),
 ) -> list[str]:
     """Play random actions and return what breaks the contract of `TaskDistribution`, a line each; [] if nothing does.
 
@@ -56,16 +62,20 @@ def faults(
     whether rewards, success and ends that the suite computes from `reward_inputs` are those of the environment, for
     whole arrays at once, and for torch tensors where torch is installed.
 
-    suite: or its name. tasks: those that are played; None: the first of each split. steps: of an episode at most,
-    beside one that is played to its end.
+    suite: or its name. tasks: those that are played; None: the first of each split, and `others` are the rest of it.
+    others: tasks of which two are played for a moment, and whose functions are all given what the first of `tasks` went
+    through; of them, the first with a fault is named, and none where there were faults before. steps: of an episode at
+    most, beside one that is played to its end.
     """
     suite = get(suite) if isinstance(suite, str) else suite
     found = list(_of_tasks(suite))
     if tasks is None:
-        tasks = [task for split in SPLITS for task in suite.tasks(split)[:1]]
-    for task in tasks:
-        told = [fault for fault in _of_task(suite, task, seed, steps) if fault not in found]
-        found += told
+        groups = [(first, rest) for first, *rest in (suite.tasks(split) for split in SPLITS if suite.tasks(split))]
+    else:
+        groups = [(task, others if place == 0 else ()) for place, task in enumerate(tasks)]
+    for first, rest in groups:
+        told = list(_of_task(suite, first, seed, steps))
+        found += [fault for fault in told or _of_others(suite, rest, seed, steps) if fault not in found]
     return found
 
 
@@ -89,29 +99,49 @@ def _of_task(suite: TaskDistribution, task: Task, seed: int, steps: int) -> Iter
         first, again = (_played(suite, env, task, seed, steps) for _ in range(2))
         other = _played(suite, suite.make(task), task, seed, steps)
         whole = _played(suite, suite.make(task), task, seed, suite.max_episode_steps + 1)
-    except SuiteError as error:
-        yield str(error)
-        return
-    except _Broken as error:
-        yield str(error)
-        return
     except Exception as error:  # somebody's code
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        yield f"{type(error).__name__}: {error} ({place.filename}:{place.lineno}, in {place.name})"
+        yield _said(error)
         return
     yield from (
         list(_of_observations(suite, first))
         or list(_of_seeds(first, again, "when it was reset to it again"))
         or list(_of_seeds(first, other, "in a second environment"))
     )
-    for name, call, expected in (
-        ("reward", lambda inputs, actions: suite.reward(task, inputs, actions), first.rewards),
-        ("success", lambda inputs, actions: suite.success(task, inputs), [i["success"] for i in first.infos[1:]]),
-        ("terminated", lambda inputs, actions: suite.terminated(task, inputs, actions), [e[0] for e in first.ends]),
-    ):
-        yield from _of_function(name, call, first, expected)
+    yield from _of_functions(suite, task, first)
     yield from _of_own_space(whole)
     yield from _of_the_end(suite, whole)
+
+
+def _of_others(suite: TaskDistribution, others: Sequence[Task], seed: int, steps: int) -> Iterator[str]:
+    """The first fault of the tasks beside one that has none: two of them are played, all their functions called."""
+    if not others:
+        return
+    for task in dict.fromkeys((others[(len(others) - 1) // 2], others[-1])):
+        try:
+            episode = _played(suite, suite.make(task), task, seed, min(steps, _MOMENT))
+        except Exception as error:  # somebody's code
+            yield f"{_said(error)}, in {_shown(task)}"
+            return
+        told = [*_of_observations(suite, episode), *_of_functions(suite, task, episode), *_of_own_space(episode)]
+        if told:
+            yield f"{told[0]}, in {_shown(task)}"
+            return
+    for task in others:
+        told = list(_of_functions_beside(suite, task, episode))
+        if told:
+            yield f"{told[0]}, in {_shown(task)}"
+            return
+
+
+def _shown(task: Task) -> str:
+    return f"the task {task.to_json()}"
+
+
+def _said(error: Exception) -> str:
+    if isinstance(error, SuiteError | _Broken):
+        return str(error)
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({place.filename}:{place.lineno}, in {place.name})"
 
 
 class _Broken(Exception):
@@ -209,10 +239,30 @@ def _of_seeds(first: _Episode, again: _Episode, where: str) -> Iterator[str]:
         yield f"the same seed and actions gave other rewards or ends {where}"
 
 
-def _of_function(name: str, call: Callable, episode: _Episode, expected: Sequence[Any]) -> Iterator[str]:
-    """Whether what the suite computes from inputs is what the environment said, however the arrays are shaped."""
-    inputs, actions, wanted = episode.inputs, episode.actions, np.array(expected)
-    scale = max(1.0, float(np.abs(wanted).max()))
+def _of_functions(suite: TaskDistribution, task: Task, episode: _Episode) -> Iterator[str]:
+    """Whether what the suite computes from inputs is what the environment said, if the episode is of this task."""
+    for name, call, said in (
+        ("reward", lambda inputs, actions: suite.reward(task, inputs, actions), episode.rewards),
+        ("success", lambda inputs, actions: suite.success(task, inputs), [i["success"] for i in episode.infos[1:]]),
+        ("terminated", lambda inputs, actions: suite.terminated(task, inputs, actions), [e[0] for e in episode.ends]),
+    ):
+        yield from _of_function(name, call, episode, said if task is episode.task else None)
+
+
+def _of_functions_beside(suite: TaskDistribution, task: Task, episode: _Episode) -> Iterator[str]:
+    """Whether functions of `task` take what an episode of another one went through, where they are to."""
+    try:
+        fit = suite.recomputes(task, episode.task)
+    except Exception as error:  # somebody's code
+        yield _said(error)
+        return
+    if fit:
+        yield from _of_functions(suite, task, episode)
+
+
+def _of_function(name: str, call: Callable, episode: _Episode, expected: Sequence[Any] | None) -> Iterator[str]:
+    """Whether what the suite computes is finite, and `expected` (None: nobody knows), however arrays are shaped."""
+    inputs, actions = episode.inputs, episode.actions
     led = {"(T,)": (inputs, actions), "(1, T, 1)": (inputs[None, :, None], actions[None, :, None])}
     for shape, shaped in led.items():
         try:
@@ -223,7 +273,12 @@ def _of_function(name: str, call: Callable, episode: _Episode, expected: Sequenc
         if answer.shape != shaped[0].shape[:-1]:
             yield f"{name} of inputs {shaped[0].shape} has the shape {answer.shape}, expected {shaped[0].shape[:-1]}"
             return
-        wrong = np.abs(answer.reshape(-1).astype(np.float64) - wanted) > _ROUNDING * scale
+        values = answer.reshape(-1).astype(np.float64)
+        wanted = values if expected is None else np.array(expected)
+        if not np.isfinite(values).all() and (expected is None or np.isfinite(wanted).all()):
+            yield f"{name} computed from reward_inputs is not finite"
+            return
+        wrong = np.abs(values - wanted) > _ROUNDING * max(1.0, float(np.abs(wanted).max()))
         if wrong.any():
             t = int(np.flatnonzero(wrong)[0])
             yield (f"{name} computed from reward_inputs is {answer.reshape(-1)[t]} at step {t + 1}, the environment "

@@ -3,13 +3,16 @@
 import json
 import re
 
+import gymnasium
 import probe_agents
 import pytest
 import torch
 
 import meta_latent
+import task_suites
 from meta_latent import cli
 from meta_latent.algorithms.registry import Algorithm, register
+from meta_latent.experiment.learning import checking
 from meta_latent.policies.base_agent import BaseAgent
 
 
@@ -161,6 +164,34 @@ def test_every_kind_of_task_of_the_targets_is_tried(probes, tmp_path):
     assert len(tried) == len({part.tried for part in tried}) == 2 and not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("of", ["targets", "sources"])
+@pytest.mark.parametrize("place", [None, 0, 1])
+def test_later_tasks_are_tried_in_passing(probes, monkeypatch, tmp_path, of, place):
+    """Tasks are drawn, here the third one first."""
+
+    def off(inputs, action, by, how):
+        if how == "fails":
+            raise KeyError(how)
+        return -abs(inputs[..., 0] - by)
+
+    train = [{"by": 0.1 * k, "how": "fails" if k == place else "well"} for k in range(3)]
+    chosen = {"sources": ({"suite": "toy/lqr"}, "ivg/pretrained"),
+              "targets": ({"suite": "mine/off", "tasks": 3, "test_tasks": 1}, "counter/scratch")}  # fmt: skip
+    target, arm = chosen[of]
+    monkeypatch.setattr(task_suites.registry, "_ENTRIES", dict(task_suites.registry._ENTRIES))
+    try:
+        tasks = {"train": train, "test": [{"by": 9.0, "how": "well"}]}
+        task_suites.with_rewards("mine/off", "toy/lqr", reward=off, tasks=tasks)
+        parts = checking.check(meta_latent.configure({
+            "name": "mine", "transfer": {"targets": {"mine": target}, "arms": [arm]},
+            "pretrain": {"sources": [{"suite": "mine/off", "index": k} for k in range(3)]}}), tmp_path)  # fmt: skip
+        suite = next(part for part in parts if part.subject == "suite mine/off")
+    finally:
+        gymnasium.registry.pop(task_suites.gymnasium_id("mine/off"), None)
+    assert suite.tried.endswith("; in passing 2 more tasks") and len(suite.faults) == (place is not None)
+    assert all(re.search("KeyError: 'fails'.*, in the task .*fails", fault) for fault in suite.faults)
+
+
 def test_what_an_evaluation_would_stumble_over_is_named(probes, tmp_path):
     """Such as telling of a belief what the registration does not declare."""
     transfer = {"targets": {"goal": probe_agents.MANY}, "arms": ["leaky/scratch"]}
@@ -176,7 +207,7 @@ def test_without_a_model_its_arms_are_passed_over(probes):
 
 
 def test_no_arm_is_blamed_for_its_suite(probes, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("task_suites.faults", lambda suite, tasks: ["a reset that follows from no seed"])
+    monkeypatch.setattr("task_suites.faults", lambda suite, tasks, others: ["a reset that follows from no seed"])
     transfer = {"targets": {"goal": probe_agents.ONE, "twin": probe_agents.ONE}, "arms": ["counter/scratch"]}
     suite, *arms = meta_latent.check(meta_latent.configure({"name": "mine", "transfer": transfer}))
     assert suite.faults == ["a reset that follows from no seed"]

@@ -162,6 +162,67 @@ def test_nothing_is_said_of_what_is_right():
     assert all(task_suites.faults(Family(), seed=seed) == [] for seed in range(4))
 
 
+class Several(Family):
+    """Five tasks each of `train` and `test`, called 0 to 4 and 5 to 9; `wrong`: numbers of those that are."""
+
+    wrong = ()
+
+    def tasks(self, split):
+        return tuple(Task("mine", Reward("near"), {"number": float(k + 5 * (split == "test"))}) for k in range(5))
+
+    def is_wrong(self, task):
+        return task.parameters["number"] in self.wrong
+
+
+def fails(self, task, inputs, action):
+    return -1 / 0 if self.is_wrong(task) else Family.reward(self, task, inputs, action)
+
+
+def grows(self, task, inputs, action):
+    return Family.reward(self, task, inputs, action) * (np.inf if self.is_wrong(task) else 1)
+
+
+def ends_early(self, task, inputs, action):
+    return inputs[..., 0] > (0.5 if self.is_wrong(task) else 1)
+
+
+def cannot_be_made(self, task):
+    return 1 / 0 if self.is_wrong(task) else Walk(self, task)
+
+
+LATER = {
+    "fails": ({"reward": fails}, "reward of whole arrays, here .* fails with ZeroDivisionError", (1, 3, 6)),
+    "not finite": ({"reward": grows}, "reward computed from reward_inputs is not finite", (1, 8)),
+    "ends early": ({"terminated": ends_early}, "terminated computed .* is True .* said False", (2, 4, 7, 9)),
+    "is not made": ({"make": cannot_be_made}, "ZeroDivisionError: .*test_checks", (2, 4, 7, 9)),
+}
+"""What later tasks may get wrong, and which, of those of either split, are found."""
+
+
+@pytest.mark.parametrize(("what", "number"), [(what, number) for what in LATER for number in LATER[what][2]])
+def test_a_later_task_with_a_fault_is_named(what, number):
+    changes, words, _ = LATER[what]
+    suite = type("Mine", (Several,), changes | {"wrong": (number,)})()
+    found = [fault for seed in range(3) for fault in task_suites.faults(suite, seed=seed)]
+    named = [fault for fault in found if re.search(f'{words}.*, in the task .*"number": {number}.0', fault)]
+    assert found == named != []
+    first, *others = suite.tasks("train" if number < 5 else "test")
+    assert task_suites.faults(suite, [first]) == []
+    assert set(task_suites.faults(suite, [first], others=others)) <= set(named)
+
+
+def test_of_one_fault_of_many_tasks_one_line_is_said():
+    suite = type("Mine", (Several,), {"reward": fails, "wrong": range(10)})()
+    assert len(task_suites.faults(suite)) == 1
+    suite.wrong = range(1, 5)
+    assert len(task_suites.faults(suite)) == 1
+
+
+def test_a_reward_is_asked_of_no_episodes_that_it_does_not_hold_for():
+    told = {"recomputes": lambda self, task, played=None: task == played, "reward": fails, "wrong": (1,)}
+    assert task_suites.faults(type("Mine", (Several,), told)()) == []
+
+
 @pytest.mark.parametrize("name", ["toy/lqr", "toy/counting", "toy/hidden_goal", "toy/puck", "locomotion/hopper_run"])
 def test_nothing_is_said_of_suites_that_are_here(name):
     assert task_suites.faults(name) == []

@@ -19,7 +19,7 @@ import meta_latent
 import task_suites
 from meta_latent.algorithms.registry import Arm
 from meta_latent.data.collect import play
-from meta_latent.errors import Faults, RunError, UserError
+from meta_latent.errors import Faults, RunError, UserError, counted
 from meta_latent.experiment.learning import cells, starts
 from meta_latent.experiment.learning.cell_settings import narrowed
 from meta_latent.experiment.learning.loop import Learning
@@ -31,6 +31,7 @@ from meta_latent.experiment.settings.arms import adaptation_of
 from meta_latent.experiment.settings.schema import ExperimentConfig
 from meta_latent.experiment.settings.suites import BoundTarget, BoundTask, bind_source
 from meta_latent.rng import Streams, global_states
+from task_suites import Task
 
 UPDATES, LIMIT = 3, 200
 """Rounds with updates before the checkpoint and after it, and in how many rounds the next one has to come."""
@@ -70,12 +71,13 @@ def check(experiment: ExperimentConfig, folder: Path) -> Iterator[Checked]:
         bound = {target.name: target for target in cells.check_all(experiment, faults)}
     suites: dict[Any, Checked] = {}
     needs_model = any(arm.needs_model for _, arm in pairs)
-    sources = _kinds_of_sources(experiment) if needs_model and not _model_there(experiment) else []
-    for key, one in (*(pair for target in bound.values() for pair in _kinds(target)), *sources):
-        if key not in suites:
-            suites[key] = _suite(one)
-            yield suites[key]
-    faulty = {name for name, target in bound.items() if any(suites[key].faults for key, _ in _kinds(target))}
+    groups = [group for target in bound.values() for group in _groups(target)]
+    groups += _groups_of_sources(experiment) if needs_model and not _model_there(experiment) else []
+    for key in dict.fromkeys(_kind(first) for first, *_ in groups):
+        first, *others = (one for group in groups if _kind(group[0]) == key for one in group)
+        suites[key] = _suite(first, [one.task for one in others])
+        yield suites[key]
+    faulty = {name for name, target in bound.items() if any(suites[_kind(one)].faults for one, *_ in _groups(target))}
     pretrained, model = None, None
     if needs_model:
         pretrained, model = _model(experiment, folder)
@@ -111,19 +113,19 @@ def _few(settings: Any) -> Any:
     return dataclasses.replace(settings, **found)
 
 
-def _kinds(target: BoundTarget) -> list[tuple[Any, BoundTask]]:
-    """The first task of each kind that a target has, by what tells kinds apart."""
-    firsts = [*target.tasks[:1], *target.test_tasks[:1], *target.training_tasks[:1]]
-    return [(_kind(one), one) for one in firsts]
+def _groups(target: BoundTarget) -> list[tuple[BoundTask, ...]]:
+    """The tasks that a target has, kind by kind."""
+    return [tasks for tasks in (target.tasks, target.test_tasks, target.training_tasks) if tasks]
 
 
-def _kinds_of_sources(experiment: ExperimentConfig) -> list[tuple[Any, BoundTask]]:
-    """The first source of each reward of each distribution that is played."""
+def _groups_of_sources(experiment: ExperimentConfig) -> list[tuple[BoundTask, ...]]:
+    """The sources that are played: of each distribution those of one reward."""
     places = [place for place, source in enumerate(experiment.pretrain.each_source) if not source.data]
-    found: dict[Any, BoundTask] = {}
+    found: dict[Any, tuple[BoundTask, ...]] = {}
     for one in (bind_source(experiment, place) for place in places):
-        found.setdefault((*_kind(one)[:2], one.task.reward.name), one)
-    return [(_kind(one), one) for one in found.values()]
+        key = (*_kind(one)[:2], one.task.reward.name)
+        found[key] = (*found.get(key, ()), one)
+    return list(found.values())
 
 
 def _kind(one: BoundTask) -> tuple:
@@ -134,10 +136,13 @@ def _model_there(experiment: ExperimentConfig) -> bool:
     return bool(experiment.pretrained) or pretrain.has_finished(experiment)
 
 
-def _suite(bound: BoundTask) -> Checked:
-    tried = f"seeds, spaces, rewards, success, ends of {bound.in_words()}"
+def _suite(bound: BoundTask, others: Iterable[Task]) -> Checked:
+    """Try the task of `bound`, and in passing `others` of its suite."""
+    others = [task for task in dict.fromkeys(others) if task != bound.task]
+    more = f"; in passing {counted(len(others), 'more task')}" if others else ""
+    tried = f"seeds, spaces, rewards, success, ends of {bound.in_words()}{more}"
     with _noted(Checked(f"suite {bound.distribution.name}", tried)) as checked:
-        checked.faults.extend(task_suites.faults(bound.distribution, [bound.task]))
+        checked.faults.extend(task_suites.faults(bound.distribution, [bound.task], others=others))
     return checked
 
 
