@@ -1,8 +1,11 @@
 """What is said of source episodes that are shorter than the windows that stages take."""
 
+import warnings
+
 import numpy as np
 import pytest
 
+from meta_latent.data import windows
 from meta_latent.errors import UserError
 from meta_latent.experiment.pretraining import lengths
 from meta_latent.experiment.settings import experiments
@@ -23,6 +26,27 @@ def test_how_much_stands_in_no_window_is_told_where_it_is_much(capsys):
     ]
     lengths.tell_of_short_ones(load(), np.array([3, 31, 31]))
     assert capsys.readouterr().err == ""
+
+
+def test_a_run_is_told_once_of_each_length():
+    def draw(told, counts, length):
+        with warnings.catch_warnings(record=True) as found, windows.telling(told):
+            warnings.simplefilter("always")
+            windows.draw_windows(np.array(counts), length, 1, np.random.default_rng(0), "lower it")
+        return [str(one.message) for one in found]
+
+    told = set()
+    assert draw(told, [3, 31, 31], 8) == []  # these are few
+    for length in (8, 31):
+        assert draw(told, [3, 7, 7, 31], length) == [
+            f"windows take {length} observations of an episode: 75 % of the episodes so far are shorter, and nothing is "
+            "learned there from their 32 % of all steps: lower it"
+        ]
+        assert draw(told, [3, 7, 7, 31], length) == []
+    assert len(draw(set(), [3, 7, 7, 31], 8)) == 1  # the next run
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # a pretraining has told by then
+        windows.draw_windows(np.array([3, 7, 7, 31]), 8, 1, np.random.default_rng(0), "")
 
 
 def test_whole_trials_are_no_windows(capsys):

@@ -1,5 +1,6 @@
 """Pretraining and transfer on a user's own environment, whose episodes end early and which has no script."""
 
+import re
 import warnings
 
 import gymnasium
@@ -142,3 +143,14 @@ def test_a_target_with_too_short_episodes_names_the_keys(tmp_path, command):
     cell = (target, "target=t", "arm=ivg/scratch", "run_seed=0")
     status, said = command("transfer", "toy", f"out={tmp_path}", *cell, "algorithms.ivg.horizon=600")
     assert status == 2 and "windows take 601: lower learner.horizon" in said
+
+
+@pytest.mark.parametrize(("horizon", "times"), [(20, 1), (3, 0)])
+def test_what_a_run_does_not_learn_from_short_episodes_is_told_once(tmp_path, command, recwarn, horizon, times):
+    """Random actions let the pole fall after 10 to 40 steps."""
+    cell = ("transfer.targets={t: {suite: mine/pole, split: train}}", "target=t", "arm=ivg/scratch", "run_seed=0")
+    assert command("transfer", "toy", f"out={tmp_path}", *cell, f"algorithms.ivg.horizon={horizon}")[0] == 0
+    told = [str(one.message) for one in recwarn if "windows take" in str(one.message)]
+    words = (rf"windows take {horizon + 1} observations of an episode: \d+ % of the episodes so far are shorter, and "
+             r"nothing is learned there from their \d+ % of all steps: lower learner\.horizon, or ")  # fmt: skip
+    assert len(told) == times and all(re.match(words, one) for one in told)

@@ -18,6 +18,7 @@ from meta_latent.data import answers
 from meta_latent.data.collect import Noise
 from meta_latent.data.replay import SequenceReplay
 from meta_latent.data.segments import in_megabytes, predicted_bytes
+from meta_latent.data.windows import telling
 from meta_latent.errors import RunError
 from meta_latent.experiment.learning import starts
 from meta_latent.experiment.learning.collector import Collector, CollectorConfig
@@ -69,6 +70,7 @@ class Learning:
         self.thresholds = self.config.thresholds_of(target.name, self.evaluation.references is not None)
         self.log, self.averages = MetricLog(folder, axis=self.clock), Averages()
         self.progress = Progress(seconds=0.0, cpu_seconds=0.0, update_seconds=0.0, evaluated=0, scores=[])
+        self.told: set[int] = set()
         self.saved = Resumable(folder, {
             "progress": self.progress, "averages": self.averages, "streams": self.streams, "agent": self.agent,
             "collector": self.collector, "replay": self.replay if self.clock == "env_steps" else None,
@@ -169,7 +171,8 @@ class Learning:
 
     def _update(self) -> None:
         begun = time.monotonic()
-        metrics = answers.measured(self.agent, self.replay, self.streams)
+        with telling(self.told):
+            metrics = answers.measured(self.agent, self.replay, self.streams)
         self.progress["update_seconds"] += time.monotonic() - begun
         unknown = sorted(metrics.keys() - self.arm.entry.metrics.keys())
         if unknown:

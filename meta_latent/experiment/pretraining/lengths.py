@@ -6,11 +6,9 @@ import sys
 
 import numpy as np
 
+from meta_latent.data.windows import TOLD_FROM, share_lost
 from meta_latent.errors import UserError
 from meta_latent.experiment.settings.schema import ExperimentConfig
-
-TOLD_FROM = 0.1
-"""Share of steps in no window from which on it is told."""
 
 
 def taken(experiment: ExperimentConfig) -> dict[str, int]:
@@ -41,11 +39,9 @@ def tell_of_short_ones(experiment: ExperimentConfig, lengths: np.ndarray) -> Non
     """Warn, on stderr, where many of the steps of episodes of so many observations stand in no window of a stage, as
     where bodies fall.
     """
-    steps = lengths - 1
     for key, count in taken(experiment).items():
-        short = lengths < count
-        lost = steps[short].sum() / max(1, steps.sum())
+        lost = share_lost(lengths, count)
         if lost >= TOLD_FROM:
-            few, little = f"{100 * short.mean():.0f} %", f"{100 * lost:.0f} %"
+            few, little = f"{100 * (lengths < count).mean():.0f} %", f"{100 * lost:.0f} %"
             print(f"warning: {key} takes {count} observations of an episode: {few} of the source episodes are shorter, "
                   f"and it learns nothing from their {little} of all steps; lower it", file=sys.stderr)  # fmt: skip
