@@ -5,8 +5,10 @@ import re
 
 import pytest
 
+from meta_latent.algorithms.registry import Arm
 from meta_latent.errors import UserError
 from meta_latent.experiment.learning import cells as transfer
+from meta_latent.experiment.learning.cell_settings import LATITUDE, settings_of
 from meta_latent.experiment.runs import checkpoint, run_folder
 from meta_latent.experiment.settings import config
 from meta_latent.experiment.settings.schema import ExperimentConfig, TransferConfig
@@ -65,7 +67,7 @@ def test_a_target_can_name_its_own_arms():
 def test_a_refusal_names_the_budget_as_it_can_be_typed(tmp_path, given, typed):
     def cell(budget, *overrides):
         found = load(f"out={tmp_path}", f"transfer.budget_env_steps={budget}", *overrides)
-        return found, transfer.narrowed(found, "goal", "ivg/scratch", 0, None)
+        return found, transfer.narrowed(found, "goal", "ivg/scratch", 0, None), lambda: "no record's"
 
     more = 1_234_567
     (tmp_path / "config.yaml").write_text(json.dumps(cell(f"{{goal/ivg/scratch: {more}}}")[1]))  # JSON is YAML
@@ -76,6 +78,35 @@ def test_a_refusal_names_the_budget_as_it_can_be_typed(tmp_path, given, typed):
     override = re.search("holds a run with (.*), but this command says", str(told.value))[1]
     assert override == f"transfer.budget_env_steps.{typed}={more}"
     transfer.refuse_other_settings(tmp_path, *cell(given, override))
+
+
+def test_where_the_record_says_it_settings_are_not_read_again(tmp_path, monkeypatch):
+    """They take ten milliseconds a run, and a sweep may have thousands."""
+
+    def refuse(experiment):
+        narrow = transfer.narrowed(experiment, "goal", "ivg/scratch", 0, None)
+        settings = settings_of(narrow, Arm.parse("ivg/scratch"), None)
+        transfer.refuse_other_settings(tmp_path, experiment, narrow, lambda: settings)
+
+    def no_model_yet():
+        raise UserError("there is no model")
+
+    same, other = load("device=cpu"), load("algorithms.ivg.horizon=3")
+    narrow = transfer.narrowed(same, "goal", "ivg/scratch", 0, None)
+    with run_folder.RunFolder(tmp_path, narrow, seed=0, latitude=LATITUDE) as run:
+        run.begin()
+        checkpoint.save(tmp_path / "checkpoints", {"at": 1})
+        run.finish("interrupted")
+    with pytest.raises(UserError, match="horizon"):
+        refuse(other)
+    with monkeypatch.context() as patch:
+        patch.setattr(config, "read_yaml", None)
+        refuse(same)
+    transfer.refuse_other_settings(tmp_path, same, narrow, no_model_yet)
+    text = (tmp_path / "config.yaml").read_text().replace("horizon: 5", "horizon: 4", 1)
+    (tmp_path / "config.yaml").write_text(text)  # by hand: it is newer than the record
+    with pytest.raises(UserError, match="horizon=4, but this command says"):
+        refuse(same)
 
 
 @pytest.mark.parametrize(("arm", "budget", "interval", "said", "evaluated"), [

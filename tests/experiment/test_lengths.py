@@ -39,14 +39,14 @@ def test_a_run_is_told_once_of_each_length():
     assert draw(told, [3, 31, 31], 8) == []  # these are few
     for length in (8, 31):
         assert draw(told, [3, 7, 7, 31], length) == [
-            f"windows take {length} observations of an episode: 75 % of the episodes so far are shorter, and nothing is "
-            "learned there from their 32 % of all steps: lower it"
+            f"windows take {length} observations of an episode: 75 % of the episodes so far are shorter, and nothing "
+            "is learned there from their 32 % of all steps: lower it"
         ]
         assert draw(told, [3, 7, 7, 31], length) == []
     assert len(draw(set(), [3, 7, 7, 31], 8)) == 1  # the next run
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # a pretraining has told by then
-        windows.draw_windows(np.array([3, 7, 7, 31]), 8, 1, np.random.default_rng(0), "")
+        windows.draw_windows(np.array([3, 7, 7, 31]), 31, 1, np.random.default_rng(0), "")
 
 
 def test_whole_trials_are_no_windows(capsys):

@@ -30,6 +30,7 @@ from meta_latent.experiment.runs.run_folder import (
     has_finished,
     holder,
     in_use,
+    records,
 )
 from meta_latent.experiment.runs.scheduler import Event, Policy, run_cells
 from meta_latent.experiment.settings import config, experiments, listing
@@ -128,19 +129,26 @@ def _chosen_cells(experiment: ExperimentConfig) -> list[tuple[str, Arm, int]]:
 
 def finished(experiment: ExperimentConfig) -> Callable[[str], bool]:
     """Answers, for the name of one of the `cells`, whether its run has finished with the settings that it has now."""
-    whole, read_card = config.to_dict(experiment), functools.cache(model_folder.read_card)
+    whole, digest = config.to_dict(experiment), _digest(experiment)
     places = {f"{target}/{arm}/{seed}": (target, arm, seed) for target, arm, seed in _chosen_cells(experiment)}
 
     def answer(name: str) -> bool:
-        target, arm, seed = places[name]
-
-        def settings() -> str:
-            pretrained = pretrain.model_path(experiment) if arm.needs_model else None
-            return settings_of(narrowed(experiment, target, arm, seed, None, whole), arm, pretrained, read_card)
-
-        return has_finished(cell_folder(experiment, target, arm, seed), settings, checksum_of)
+        cell = places[name]
+        now = functools.partial(narrowed, experiment, *cell, None, whole)
+        return has_finished(cell_folder(experiment, *cell), lambda: digest(now()), checksum_of)
 
     return answer
+
+
+def _digest(experiment: ExperimentConfig) -> Callable[[dict], str]:
+    """Gives, for the settings of a cell (`narrowed`), what `run.json` says of them; reads each card once."""
+    read_card = functools.cache(model_folder.read_card)
+
+    def digest(narrow: dict) -> str:
+        arm = Arm.parse(narrow["arm"])
+        return settings_of(narrow, arm, pretrain.model_path(experiment) if arm.needs_model else None, read_card)
+
+    return digest
 
 
 def chosen_pairs(experiment: ExperimentConfig) -> list[tuple[str, str]]:
@@ -244,16 +252,23 @@ def _refuse_other_settings(experiment: ExperimentConfig) -> None:
     """Raise UserError, before anything starts, if a run that is there has other settings: some seeds of an arm would
     learn with these and some with those.
     """
-    whole = config.to_dict(experiment)
-    for target, arm, seed in _chosen_cells(experiment):
-        refuse_other_settings(cell_folder(experiment, target, arm, seed), experiment,
-                              narrowed(experiment, target, arm, seed, None, whole))  # fmt: skip
+    whole, digest = config.to_dict(experiment), _digest(experiment)
+    for cell in _chosen_cells(experiment):
+        narrow = narrowed(experiment, *cell, None, whole)
+        refuse_other_settings(cell_folder(experiment, *cell), experiment, narrow, functools.partial(digest, narrow))
 
 
-def refuse_other_settings(folder: Path, experiment: ExperimentConfig, narrow: dict) -> None:
+def refuse_other_settings(
+    folder: Path, experiment: ExperimentConfig, narrow: dict, settings: Callable[[], str]
+) -> None:
     """Raise UserError if the run in `folder` has learned something with other settings than `narrow`, those of a cell
-    of `experiment`.
+    of `experiment`. settings: gives what `run.json` says of them; UserError: there is no model yet.
     """
+    if not checkpoint.exists(folder / CHECKPOINT):
+        return
+    with contextlib.suppress(UserError):
+        if records(folder, settings()):
+            return
     stored = _stored(folder)
     if stored:
         advice = "nothing was started; give the same value, or choose another folder with out="
@@ -261,10 +276,9 @@ def refuse_other_settings(folder: Path, experiment: ExperimentConfig, narrow: di
 
 
 def _stored(folder: Path) -> dict:
-    """The settings of a run that has learned something; {} where there is none, or none that can be read."""
+    """The settings of a run; {} where there are none that can be read."""
     with contextlib.suppress(UserError):
-        if checkpoint.exists(folder / CHECKPOINT):
-            return _settings(config.read_yaml(folder / CONFIG))
+        return _settings(config.read_yaml(folder / CONFIG))
     return {}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -101,7 +102,7 @@ def run(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), o
     options = options or Options()
     sweep = Sweep(source, overrides)
     todo, stuck = sweep.open_cells(options.retry_failed)
-    _check(todo)
+    _check(todo, sweep.finished)
     _refuse_links(sweep, todo)
     with run_folder.held(sweep.root):
         sweep_plan.write_experiments(sweep.planned)
@@ -208,7 +209,7 @@ def _tail(log: Path | None) -> list[str]:
     return [visible(line.rstrip()) for line in text.splitlines() if line.strip()][-_LOG_LINES:]
 
 
-def _check(todo: Sequence[Planned]) -> None:
+def _check(todo: Sequence[Planned], finished: Finished) -> None:
     """Raise UserError for what is known to fail before it starts."""
     bound: dict[str, Any] = {}
     for one in todo:
@@ -221,7 +222,8 @@ def _check(todo: Sequence[Planned]) -> None:
         arm.entry.require_extra(arm.algorithm)
         cells.check(experiment, bound[key], arm)
         if not one.folder.is_symlink():
-            cells.refuse_other_settings(one.folder, experiment, one.narrow)
+            now = functools.partial(finished.settings, one)
+            cells.refuse_other_settings(one.folder, experiment, one.narrow, now)
 
 
 def foretell(
@@ -230,7 +232,7 @@ def foretell(
     """What `run` would do, in words: cells, bytes of their data, time. Writes nothing."""
     sweep = Sweep(source, overrides)
     todo, stuck = sweep.open_cells((options or Options()).retry_failed)
-    _check(todo)
+    _check(todo, sweep.finished)
     links = sum(len(one.links) for one in sweep.planned)
     pretrainings = sum(one.kind == PRETRAINING for one in sweep.planned)
     need, seconds = sum(map(_bytes, todo)), sweep.seconds(todo)

@@ -202,6 +202,18 @@ def is_of(folder: Path | str, settings: str, checksum_of: Callable[[dict], str],
     return path.is_file() and checksum_of(read_yaml(path)) == settings
 
 
+def records(folder: Path | str, settings: str) -> bool:
+    """Whether a record that is at least as new as the config beside it says that the run in `folder` has the settings
+    with this checksum. Where it does not, the config may: reading that takes a hundred times as long.
+    """
+    config, record = Path(folder) / CONFIG, Path(folder) / RECORD
+    try:
+        said = read_record(folder).get("settings_sha256")
+        return said == settings and config.stat().st_mtime_ns <= record.stat().st_mtime_ns
+    except (OSError, UserError):
+        return False
+
+
 def in_use(folder: Path | str) -> bool:
     """Whether a process holds the run folder `folder`. Neither makes nor changes anything."""
     try:
