@@ -21,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-TARGET, ARM, EPISODES, REPEATS = "reach_red", "ivg/scratch", 20, 40
+TARGET, ARM, EPISODES, REPEATS = "reach_red_distractors", "ivg/scratch", 20, 40
 SIZES = (
     "learner.transition_batch_size=125",
     "model.ensemble.hidden=128",
