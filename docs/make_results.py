@@ -45,7 +45,8 @@ RESULTS = ROOT / "docs" / "results" / "README.md"
 FAMILIES = ("hidden_goal_arm", "locomotion", "metaworld")
 """One experiment per family kind, beside tabletop's: rows of the table in docs/results/README.md."""
 SHOWN = {"transfer_tabletop": "the-long-comparison", "reuse": "ways-to-reuse-one-model", "ivg_lift": "lifting",
-         "demo": "the-demo", "puck": "a-puck-pushed-to-a-hidden-place"}  # fmt: skip
+         "ivg_lift_distractors": "lifting", "demo": "the-demo",
+         "puck": "a-puck-pushed-to-a-hidden-place"}  # fmt: skip
 """Experiments of the table in the README, and their section in docs/results/README.md."""
 PAIR = "ivg/pretrained", "ivg/scratch"
 FORMAT = 1

@@ -134,16 +134,3 @@ def test_how_episodes_end_is_what_was_counted():
     assert len(counts) == 6 and [sum(column) for column in zip(*counts.values(), strict=True)] == [60, 60, 60]
     for values in counts.values():
         assert f"| {' | '.join(map(str, values))} |" in PAGE
-
-
-def test_lifting_behind_distractors_is_what_one_pair_of_runs_showed():
-    text = " ".join((ROOT / "docs" / "results" / "README.md").read_text().split())
-    told = []
-    for arm in ("pretrained", "scratch"):
-        curve = TRIED["runs"][f"lift_distractors_{arm}_seed_20"]["curve"]
-        for at in (0.5, 0.85):
-            steps = next((a[0] for a, b in zip(curve, curve[1:], strict=False) if min(a[1], b[1]) >= at), None)
-            told.append(f"from {steps:,} steps on" if steps else "never")
-        told.append(f"{sum(point[2] for point in curve[-10:]) / 10:.2f}")
-    first = "the pretrained arm holds 0.5 {} and 0.85 {}, with success {} over the last ten evaluations, "
-    assert first.format(*told[:3]) + "scratch 0.5 {} and 0.85 {}, with {} (".format(*told[3:]) in text
