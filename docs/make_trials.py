@@ -201,15 +201,18 @@ def block(wanted: str, facts: dict | None, page: Path) -> str:
 
 def table(target: dict) -> str:
     """A row per arm: medians over seeds, with the lowest and highest one, of returns by the parts of a trial and of the
-    score; steps and seconds.
+    score, unless that is the return; steps and seconds.
     """
     parts = moments(_adapts(target), target["episodes_per_trial"])
-    columns = ("arm", "environment steps", *(parts if len(parts) > 1 else ["return"]), "score", "seconds")
+    raw = target["scripted_optimum"] is None and len(parts) == 1
+    scores = [] if raw else ["score"]
+    columns = ("arm", "environment steps", *(parts if len(parts) > 1 else ["return"]), *scores, "seconds")
     lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
     for arm, entry in target["arms"].items():
         returns = [_spread(values) for values in zip(*entry["returns_by_episode"], strict=True)]
         steps, seconds = (f"{np.median(entry[key]):,.0f}" for key in ("env_steps", "seconds"))
-        lines.append(f"| {' | '.join([arm, steps, *returns, _spread(entry['final_score'], 2), seconds])} |")
+        scores = [] if raw else [_spread(entry["final_score"], 2)]
+        lines.append(f"| {' | '.join([arm, steps, *returns, *scores, seconds])} |")
     optimum, seeds = target["scripted_optimum"], max(len(entry["seeds"]) for entry in target["arms"].values())
     said = "" if optimum is None else f" The scripted optimum has a return of {optimum:.2f}."
     still = [arm for arm, entry in target["arms"].items() if _adapts(target) and not _takes_steps(arm, entry)]

@@ -21,7 +21,8 @@ def make_trials():
 def test_documents_say_what_the_committed_results_say(make_trials):
     shown = {page: make_trials.blocks(page.read_text()) for page in make_trials.PAGES}
     assert {"mb_mpo_toy", "mb_mpo_toy/rotated"} <= set(shown[make_trials.RESULTS / "README.md"])
-    assert {"mb_mpo_toy/rotated", "mb_mpo_toy/lqr"} == set(shown[make_trials.DOCS / "mb_mpo.md"])
+    names = {"mb_mpo_toy/rotated", "mb_mpo_toy/lqr", "mb_mpo_half_cheetah/run"}
+    assert names == set(shown[make_trials.DOCS / "mb_mpo.md"])
     for page, found in shown.items():
         for name, text in found.items():
             assert text == make_trials.block(name, make_trials.committed(name.partition("/")[0]), page), (page, name)
@@ -65,6 +66,13 @@ def test_a_table_names_adaptation_steps_and_says_who_takes_none(make_trials, run
 def test_a_single_episode_has_one_column(make_trials, run):
     lines = make_trials.block("tiny/single", make_trials.facts_of(run, "tiny"), make_trials.README).splitlines()
     assert lines[0] == "| arm | environment steps | return | score | seconds |" and "take no" not in lines[-1]
+
+
+def test_returns_that_are_the_score_are_told_once(make_trials, run):
+    facts = make_trials.facts_of(run, "tiny")
+    facts["report"]["targets"]["single"]["scripted_optimum"] = None
+    lines = make_trials.block("tiny/single", facts, make_trials.README).splitlines()
+    assert lines[0] == "| arm | environment steps | return | seconds |" and lines[2].count("|") == 5
 
 
 def test_trials_of_whom_nobody_adapts_are_told_in_episodes(make_trials, run):

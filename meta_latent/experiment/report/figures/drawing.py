@@ -47,7 +47,7 @@ OWN = {
     "slac/scratch": 4, "no_carry/scratch": 3, "oracle/scratch": 2, "rl2/scratch": 6, "pearl/scratch": 7,
     "mb_mpo/pretrained": 8, "mb_mpo/scratch": 1, "mb_mpo_alpha0/pretrained": 3, "mb_mpo_alpha0/scratch": 3,
     "mb_mpo_one_model/scratch": 6, "mb_mpo_first_order/scratch": 2, "me_trpo/scratch": 4, "me_ppo/scratch": 8,
-    "trpo/scratch": 5, "ppo/scratch": 7,
+    "trpo/scratch": 5, "ppo/scratch": 6,
 }  # fmt: skip
 """Arm -> its colour in every report. There are more arms than colours that can be told apart: those that a preset shows
 together differ."""
