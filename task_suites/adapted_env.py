@@ -7,7 +7,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium.spaces import Box, Dict
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
 
 from task_suites.errors import SuiteError
 
@@ -136,14 +136,28 @@ def outside(space: gymnasium.Space, value: Any) -> str | None:
     elif isinstance(space, Box):
         values = np.asarray(value)
         values = values.astype(space.dtype) if space.dtype.kind == "f" else values  # limits are rounded alike
-        wrong = (values < space.low) | (values > space.high) if values.shape == space.shape else np.zeros(0, bool)
-        if not wrong.any():  # what has another shape is refused elsewhere
+        if values.size != np.prod(space.shape, dtype=int):  # refused elsewhere
+            return None
+        values = values.reshape(space.shape)
+        wrong = (values < space.low) | (values > space.high)
+        if not wrong.any():
             return None
         first = tuple(np.argwhere(wrong)[0])
         return f"{values[first]}, which is not in [{space.low[first]}, {space.high[first]}]"
     else:
-        return None if space.contains(value) else f"{value!r}, which is not in {space}"
+        fits = space.contains(value) or _counts(space, value)
+        return None if fits else f"{value!r}, which is not in {space}"
     return next((found for pair in pairs if (found := outside(*pair))), None)
+
+
+def _counts(space: gymnasium.Space, value: Any) -> bool:
+    """Whether `value` is of a space of whole numbers but for its type and shape, which are converted."""
+    numbers = np.asarray(value)
+    if not isinstance(space, Discrete | MultiDiscrete | MultiBinary) or numbers.size != np.prod(space.shape, dtype=int):
+        return False
+    numbers = numbers.reshape(space.shape)
+    converted = numbers.astype(space.dtype)
+    return bool((converted == numbers).all()) and space.contains(converted[()])
 
 
 class AdaptedEnv(gymnasium.Wrapper):

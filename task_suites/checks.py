@@ -63,7 +63,7 @@ def faults(
     whole arrays at once, and for torch tensors where torch is installed.
 
     suite: or its name. tasks: those that are played; None: the first of each split, and `others` are the rest of it.
-    others: tasks of which two are played for a moment, and whose functions are all given what the first of `tasks` went
+    others: tasks of which two are played for a moment, and whose functions are all given what the last of them went
     through; of them, the first with a fault is named, and none where there were faults before. steps: of an episode at
     most, beside one that is played to its end.
     """

@@ -299,6 +299,10 @@ def test_what_an_adapted_environment_itself_promises_is_held_against_it(of):
     (spaces.Tuple((spaces.Discrete(2), spaces.Discrete(3))), (0, 2), (0, -1), r"^-1, which is not in Discrete\(3\)"),
     (spaces.Box(0, 9, (2,), np.uint8), np.array([0, 9]), np.array([0, -1]), r"^-1, which is not in \[0, 9\]"),
     (spaces.Box(-1, np.float32(0.7), (1,)), np.array([0.7]), np.array([0.8]), r"^0\.8"),
+    (spaces.Box(-1, 1, (3,)), np.ones((3, 1)), np.full((3, 1), 7.0), r"^7\.0, which is not in \[-1\.0, 1\.0\]"),
+    (spaces.Discrete(3), np.array([1]), np.array([3]), r"which is not in Discrete\(3\)"),
+    (spaces.MultiDiscrete([3, 3], dtype=np.int8), np.array([1, 2]), np.array([1, 257]), "which is not in Multi"),
+    (spaces.MultiBinary(2), np.array([0.0, 1.0]), np.array([0.0, 0.5]), "which is not in MultiBinary"),
 ])  # fmt: skip
 def test_what_is_outside_of_a_space_is_said(space, right, wrong, words):
     assert outside(space, right) is None and re.search(words, outside(space, wrong))
