@@ -289,6 +289,11 @@ def test_what_an_adapted_environment_itself_promises_is_held_against_it(of):
     assert task_suites.faults(narrow) == [
         "observation 53 of the environment itself holds 53.0, which is not in [0.0, 52.0]: widen its observation_space"
     ]
+    later = of(Late, max_episode_steps=60, tasks={
+        "train": [{"dynamics": {"high": high}} for high in (60, 5)], "test": [{"dynamics": {"high": 61}}],
+    })()  # fmt: skip
+    (found,) = task_suites.faults(later)
+    assert "observation 6 of the environment itself holds 6.0" in found and '{"high": 5}' in found
     env = narrow.make(narrow.tasks("train")[0])  # nothing relies on that space
     env.reset(seed=0)
     assert all(env.step(np.zeros(1))[0]["proprio"] == t + 1 for t in range(60))
