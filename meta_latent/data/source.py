@@ -8,6 +8,7 @@ import numpy as np
 
 from meta_latent.data.latents import LatentCache, LatentWindows
 from meta_latent.data.replay import SequenceReplay
+from meta_latent.data.windows import telling
 from meta_latent.types import SequenceBatch
 
 
@@ -46,7 +47,8 @@ class SourceData:
         """Windows of H + 1 latents of this turn's episodes (see `LatentCache.windows`); do not use their
         rewards.
         """
-        return self.cache.windows(batch_size, horizon, rng)
+        with telling(None):  # the pretraining has told of short ones
+            return self.cache.windows(batch_size, horizon, rng)
 
     def state(self) -> dict:
         """Whose turn it is; latents are encoded again."""

@@ -17,8 +17,9 @@ _TOLD: ContextVar[set[int] | None] = ContextVar("told", default=None)
 
 
 @contextlib.contextmanager
-def telling(told: set[int]) -> Iterator[None]:
-    """Inside, `draw_windows` warns where many steps stand in no window, once for each length, which it adds to `told`.
+def telling(told: set[int] | None) -> Iterator[None]:
+    """Inside, `draw_windows` warns where many steps stand in no window, once for each length, which it adds to `told`;
+    None: it does not.
 
     It is a context as learners draw wherever they like; a pretraining knows its windows, and tells before it draws.
     """

@@ -11,6 +11,7 @@ import torch
 
 import task_suites
 from meta_latent.algorithms.registry import Arm, arms
+from meta_latent.data import windows
 from meta_latent.data.collect import play_episode
 from meta_latent.data.latents import embed_episode
 from meta_latent.data.replay import SequenceReplay
@@ -117,6 +118,17 @@ def test_source_data_are_half_of_every_batch_and_cost_no_updates(opened, start, 
     config = agent.learner.config
     halves = {config.transition_batch_size // 2, agent.config.batch_size // 2}
     assert set(shares) == halves | ({config.batch_size // 2} if start == "scratch" else set())
+
+
+def test_a_run_is_not_told_of_the_source_data_again(opened, monkeypatch):
+    agent, replay = opened("ivg/pretrained+data")
+    agent.update(replay, Streams(1))
+    cache, told = agent.source.cache, []
+    draw = cache.windows
+    monkeypatch.setattr(cache, "windows", lambda *given: told.append(windows._TOLD.get()) or draw(*given))
+    with windows.telling(set()):
+        agent._windows(20, 0, Streams(2))
+    assert told == [None]
 
 
 def test_source_and_target_rows_are_mixed(opened):
