@@ -7,8 +7,9 @@ import pytest
 
 from meta_latent.data.replay import ReplayConfig, SequenceReplay
 from meta_latent.errors import UserError
-from meta_latent.experiment.pretraining import source_data
+from meta_latent.experiment.pretraining import source_data, sources
 from meta_latent.types import Spec
+from task_suites.toy.hidden_goal import HiddenGoal, HiddenGoalRows
 
 HEIGHTS = (0.0, 1.0, 0.4, 0.3, 0.9)
 """Of a body, along an episode; it begins on the floor."""
@@ -57,3 +58,27 @@ def test_a_policy_of_a_source_is_not_learned_from_data_that_go_on_where_it_ends(
     toy.pretrain(tmp_path / "without")
     with pytest.raises(UserError, match="pretrain.policy_source: .* logged steps would have ended"):
         toy.pretrain(tmp_path / "with", "pretrain.policy_updates=2")
+
+
+def test_of_many_sources_few_environments_are_open_and_the_data_are_the_same(toy, tmp_path, monkeypatch):
+    still_open, most = set(), 0
+
+    def make(suite, tasks):
+        nonlocal most
+        rows = HiddenGoalRows(suite, tasks)
+        still_open.add(rows)
+        monkeypatch.setattr(rows, "close", lambda: still_open.discard(rows))
+        most = max(most, len(still_open))
+        return rows
+
+    monkeypatch.setattr(HiddenGoal, "make_vector", make)
+    outcomes, counts = [], []
+    for kept in (16, 2):
+        monkeypatch.setattr(sources, "KEPT_OPEN", kept)
+        most = 0
+        run = toy.pretrain(tmp_path / str(kept), "pretrain.sources=[{suite: toy/hidden_goal, tasks: 5}]")
+        outcomes.append(toy.outcome(run))
+        counts.append(most)
+        assert not still_open
+    assert toy.first_difference(*outcomes) is None
+    assert counts == [5, 3]

@@ -19,6 +19,9 @@ from meta_latent.rng import Streams, derive
 ActorOf = Callable[[BoundTask, int], Actor]
 """(source, number of the episode) -> who plays it."""
 
+KEPT_OPEN = 16
+"""Sources whose environments stay open. One of Meta-World takes 70 MB, and is made in the time of ten steps."""
+
 
 def scripted_share(settings: PretrainConfig, source: SourceConfig) -> float:
     """The share of this source's episodes that its script plays; of logged data, none."""
@@ -78,13 +81,14 @@ class SourceCollector:
         if varies:
             drawn = derive(self.experiment.seed, "distractors", index) % 1_000_000
             source = source.with_distractor_seed(drawn)
-        if not varies and which not in self._rows:
+        if not varies and which not in self._rows and len(self._rows) < KEPT_OPEN:
             rows = source.distribution.make_vector([source.task])
             self._rows[which] = self._opened.enter_context(contextlib.closing(rows))
-        rows = source.distribution.make_vector([source.task]) if varies else self._rows[which]
+        kept = None if varies else self._rows.get(which)
+        rows = source.distribution.make_vector([source.task]) if kept is None else kept
         seed = derive(self.experiment.seed, "episode", index) % 2**31
         episode = play_episode(rows, actor_of(source, index), seed, streams, show=("inputs",))
-        if varies:
+        if rows is not kept:
             rows.close()
         return episode
 
