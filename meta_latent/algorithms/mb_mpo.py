@@ -54,7 +54,8 @@ class MBMPOConfig:
         second_order: differentiate through the inner step; else as if it moved every theta alike.
         engine: how inner steps are computed, see `ops.inner_loop.gradient_steps`.
         own_tasks: model k learns from training tasks k, k + K, ... alone: for families whose dynamics differ; None:
-            wherever there are several tasks.
+            in states, wherever there are several tasks. In latents the models are transition heads, which a pretraining
+            with `pretrain.own_heads` has shared out among its sources.
         space: what is imagined in: "states", models of what is observed that are learned from scratch, or the "latents"
             of a latent state model; "auto": states from scratch, where rewards follow from what is observed.
         horizon: imagined steps; 0: as long as an episode is at most.
@@ -162,7 +163,12 @@ def simulators_of(config: MBMPOConfig, setting: Setting) -> StateSimulators | La
     """What policies are imagined in. Raises UserError where a target's states or tasks do not do."""
     possible = setting.start == SCRATCH and setting.functions.observed
     if config.space == "latents" or (config.space == "auto" and not possible):
-        return LatentSimulators(config.reward, setting.latent_parts())
+        simulators = LatentSimulators(config.reward, setting.latent_parts(), bool(config.own_tasks))
+        if config.own_tasks and (setting.tasks < simulators.heads or config.tasks % simulators.heads):
+            raise UserError(f"own_tasks=true: {setting.tasks} training tasks, algorithms.mb_mpo.tasks={config.tasks} "
+                            f"simulated ones, and {simulators.heads} transition heads: give the target as many "
+                            "training tasks as there are heads or more, and simulate a multiple")  # fmt: skip
+        return simulators
     if not possible:
         raise UserError("algorithms.mb_mpo.space=states learns new models of proprioception that rewards follow from "
                         "(suite={observation: reward_inputs}, where a suite has it); arms with a pretrained model, or "

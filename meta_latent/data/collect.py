@@ -293,3 +293,14 @@ def select(mask: torch.Tensor, new: Any, old: Any) -> Any:
     if new is None:
         return None
     raise RunError(f"a carry holds tensors in dicts, tuples, lists and dataclasses, got {type(new).__name__}")
+
+
+def head_mask(heads: int, share: float, streams: Streams, owner: int | None = None) -> np.ndarray | None:
+    """Which of so many ensemble heads may train on an episode: each with a probability of `share`, or, of a task that
+    is number `owner`, that head alone, the numbers going round. (heads,) bool; None: there is one.
+    """
+    if heads == 1:
+        return None
+    if owner is not None:
+        return np.arange(heads) == owner % heads
+    return streams.numpy("mask").random(heads) < share

@@ -94,6 +94,16 @@ class PolicySearch(BaseAgent):
         self.acting: Parameters = self.together(1)
         self.updates, self.turn = 0, 0
 
+    @property
+    def heads(self) -> int:
+        """Ensemble members that learn from what a replay's masks give them."""
+        return self.simulators.masked
+
+    @property
+    def own_heads(self) -> bool:
+        """Whether each of them learns from training tasks of its own."""
+        return self.simulators.owned
+
     def together(self, tasks: int) -> Parameters:
         """The policy's parameters once for each of N tasks, outside the graph."""
         return {name: value.detach().clone() for name, value in stacked(self.policy.values(), tasks).items()}

@@ -28,6 +28,8 @@ class ObservedStates:
         size: values of proprioception. device: of the networks. blind: places that policies do not read.
     """
 
+    masked, owned = 1, False  # models of states share out a replay's data without its masks
+
     def __init__(self, size: int, device: torch.device | str, blind: tuple[int, ...] = ()):
         self.device = torch.device(device)
         self._kept = torch.tensor([i for i in range(size) if i not in blind], device=self.device)
@@ -184,12 +186,13 @@ class LatentSimulators(LatentAgent):
     latents. As `transfer.adaptation` says, the heads keep learning.
 
     Args:
-        config: of the reward. parts: what the start brings.
+        config: of the reward. parts: what the start brings. owned: head k learns from training tasks k, k + K, ...
+            alone, and episodes that it imagines begin in theirs.
     """
 
-    def __init__(self, config: RewardConfig, parts: LatentParts):
+    def __init__(self, config: RewardConfig, parts: LatentParts, owned: bool = False):
         super().__init__(parts)
-        model = self.model
+        model, self.owned = self.model, owned
         self.config, self.feature_size = config, model.feature_size + model.relation_size
         self.reward = RewardHeads(config.heads, model, config.hidden, config.layers, config.pessimism)
         with seeded_construction(0):  # draws of its own: what is built after it is what it would be without
@@ -202,6 +205,11 @@ class LatentSimulators(LatentAgent):
     def device(self) -> torch.device:
         """Where the model is."""
         return self.model.device
+
+    @property
+    def masked(self) -> int:
+        """K: which episodes a head learns from, the replay's masks say."""
+        return self.model.heads
 
     # Learning
 
@@ -229,8 +237,17 @@ class LatentSimulators(LatentAgent):
 
     def begin(self, tasks: int, particles: int, rng: Streams) -> torch.Tensor:
         """States (N, P, Z + M): latents of the target, from anywhere in its episodes."""
-        windows = self._windows(tasks * particles, 0, rng)
-        return windows.packed[:, 0].unflatten(0, (tasks, particles))
+        if not self.owned:
+            windows = self._windows(tasks * particles, 0, rng)
+            return windows.packed[:, 0].unflatten(0, (tasks, particles))
+        packed, mask, draws = self._packed(self.cache), self.cache.flat()[-1].cpu(), rng.torch("begin")
+        frames = [mask[:, k].nonzero().flatten() for k in range(self.heads)]
+        if not all(map(len, frames)):
+            raise UserError(f"some of the {self.heads} heads have no data of their training tasks: raise "
+                            "transfer.warmup_episodes, so that every task is played")  # fmt: skip
+        chosen = [frames[n % self.heads] for n in range(tasks)]
+        rows = torch.stack([f[torch.randint(len(f), (particles,), generator=draws)] for f in chosen])
+        return packed[rows.to(packed.device)]
 
     def step(self, states: torch.Tensor, actions: torch.Tensor):
         """States (N, P, Z + M) and actions (N, P, A) -> next states, rewards (N, P), whether that ended it (N, P)."""

@@ -220,3 +220,38 @@ def test_more_training_tasks_than_are_imagined_are_refused(bench, tmp_path):
     experiment = dataclasses.replace(experiment, algorithms={**experiment.algorithms, "mb_mpo": entry})
     with pytest.raises(UserError, match="less than the 4 training tasks"), bench.learning(experiment, "mb_mpo/scratch"):
         pass
+
+
+def test_every_transition_head_learns_on_the_target(bench, tmp_path):
+    experiment = bench.experiment(tmp_path, "mb_mpo/pretrained", "transfer.adaptation.pretrained.first_transition=12")
+    with bench.learning(experiment, "mb_mpo/pretrained") as running:
+        agent = running.agent
+        model = agent.simulators.model
+        assert agent.heads == running.replay.heads == model.heads == 2
+        states = torch.randn(2, 3, model.latent_size + model.core.memory_size)
+        actions = torch.rand(2, 3, running.replay.spec.action_size)
+        before = agent.simulators.step(states, actions)[0]
+        bench.round(running)
+        moved = (agent.simulators.step(states, actions)[0] - before).abs().amax((1, 2))
+        assert (moved > 1e-4).all()
+
+
+def test_heads_that_own_tasks_learn_from_these_alone(bench, tmp_path):
+    more = ("algorithms.mb_mpo.own_tasks=true", "transfer.warmup_episodes=8")
+    experiment = bench.experiment(tmp_path, "mb_mpo/pretrained", *more)
+    with bench.learning(experiment, "mb_mpo/pretrained") as running:
+        collected(running)
+        episodes = [running.replay.read(i) for i in range(len(running.replay.episodes))]
+    owners = [episode["head_mask"].nonzero()[0].tolist() for episode in episodes]
+    assert owners == [[episode["task_index"] % 2] for episode in episodes] and len(episodes) > 3
+
+
+@pytest.mark.parametrize(("tasks", "imagined"), [(1, 10), (3, 5)])  # fewer tasks than heads, or no multiple of them
+def test_heads_that_would_own_no_task_are_refused(bench, tmp_path, tasks, imagined):
+    target = bench.target("mb_mpo/pretrained") if tasks > 1 else {"suite": "toy/hidden_goal"}
+    experiment = bench.experiment(tmp_path, "mb_mpo/pretrained", target=target)
+    entry = MBMPOConfig(tasks=imagined, own_tasks=True)
+    experiment = dataclasses.replace(experiment, algorithms={**experiment.algorithms, "mb_mpo": entry})
+    message = f"{tasks} training tasks, algorithms.mb_mpo.tasks={imagined} simulated ones, and 2 transition heads"
+    with pytest.raises(UserError, match=message), bench.learning(experiment, "mb_mpo/pretrained"):
+        pass

@@ -141,6 +141,13 @@ def test_heads_train_on_their_share_of_the_episodes():
     assert played(collector(head_share=0.0), 0, 3)[0].read(0)["head_mask"].all()  # of one head: everything
 
 
+def test_a_head_that_owns_tasks_trains_on_their_episodes_alone():
+    store, _ = played(collector(head_share=0.7, own_heads=True), 0, 10, heads=2)
+    episodes = [store.read(k) for k in range(len(store.episodes))]
+    assert {int(episode["task_index"]) for episode in episodes} == set(range(TASKS))
+    assert all(e["head_mask"].tolist() == [e["task_index"] % 2 == k for k in (0, 1)] for e in episodes)
+
+
 def test_learned_episodes_stray_where_epsilon_says_so_and_no_others():
     """A `Wanting` stands still: whatever moved has strayed."""
     moved = {}

@@ -23,6 +23,7 @@ from meta_latent.experiment.settings.suites import BoundTask, bind, common_spec
 from meta_latent.models.config import ModelConfig
 from meta_latent.models.latent_state_model import LatentStateModel
 from meta_latent.models.learner import ModelLearner
+from meta_latent.models.losses import one_step
 from meta_latent.rng import Streams, seeded_construction
 from meta_latent.types import Spec
 
@@ -51,6 +52,28 @@ def test_only_the_asked_inputs_count(measured):
     assert set(every) == set(names) == set(MEASURES)  # the report explains them all
     assert one["positions_1_minus_r2"] != every["positions_1_minus_r2"]
     assert one["reward_1_minus_r2"] == every["reward_1_minus_r2"]
+
+
+def test_a_model_whose_heads_own_sources_is_measured_by_them(toy, tmp_path, monkeypatch):
+    """Sources 0, 1, 2 go round two heads; one of four episodes of each is held out."""
+    asked = []
+    monkeypatch.setattr(held_out, "one_step", lambda *args: asked.append(args[-1].tolist()) or one_step(*args))
+    sources = "pretrain.sources=[{suite: toy/hidden_goal, tasks: 3}]"
+    run = toy.pretrain(tmp_path, sources, "pretrain.own_heads=true", "pretrain.held_out=0.5")
+    card = checkpoint.load(run / "checkpoints")
+    model = load(run / "model")
+    replay = SequenceReplay(model.spec, ReplayConfig(capacity=1_000_000), run / "source", model.heads)
+    replay.load_state(card["replay"])
+    episodes = [replay.read(e) for e in range(len(replay.episodes))]
+    assert [e["head_mask"].tolist() for e in episodes[:3]] == [[True, False], [False, True], [True, False]]
+    assert all(e["head_mask"].tolist() == [e["task_index"] % 2 == k for k in (0, 1)] for e in episodes)
+    held = episodes[len(episodes) - len(asked[0]) :]
+    assert asked[0] == [int(e["task_index"]) % 2 for e in held] and len(held) > 3
+
+
+def test_more_heads_than_sources_to_own_are_refused(toy, tmp_path):
+    with pytest.raises(UserError, match="1 sources for 2 transition heads.*name more sources, or lower"):
+        toy.pretrain(tmp_path, "pretrain.own_heads=true")
 
 
 def test_a_position_in_the_proprioception_is_read_out_and_noise_is_not(measured, monkeypatch):
@@ -125,7 +148,7 @@ def test_objects_that_hardly_move_are_left_out(measured, monkeypatch):
             found = held_out.measure(model, replay, episodes, objects)
             assert 0 < found["positions_1_minus_r2"] < 1.5
         assert held_out.measure(model, replay, episodes, [0, 1]) == pytest.approx(one)
-    middle = (len(held_out._tensors(model, replay, episodes)["reward"])) // 2
+    middle = (len(held_out._tensors(model, replay, episodes, False)["reward"])) // 2
     for part in (slice(None), slice(None, middle), slice(middle, None)):  # one half is fitted, one measured
         with monkeypatch.context() as patch:
             with_data(patch, still(0, half=part))
@@ -234,7 +257,8 @@ def test_held_out_rewards_are_predicted_in_the_environments_units():
     for p in model.reward_head[-1].parameters():
         p.data.zero_()
     latent = model.filter(*(torch.zeros(4, 6, n) for n in (3, 2)), *torch.zeros(2, 4, 6))
-    torch.testing.assert_close(held_out._one_step_reward(model, latent, torch.zeros(4, 6, 2)), torch.full((4, 5), 3.0))
+    found = held_out._one_step_reward(model, latent, torch.zeros(4, 6, 2), torch.zeros(4, dtype=torch.long))
+    torch.testing.assert_close(found, torch.full((4, 5), 3.0))
 
 
 def outcomes(toy, folder, *overrides):

@@ -179,6 +179,25 @@ def test_task_n_goes_through_head_n_mod_k_and_is_paid_for_what_it_reaches(latent
     assert following[..., 0].tolist() == rewards.tolist() == [[1] * 3, [2] * 3] * 2 and not ended.any()
 
 
+def test_a_head_that_owns_tasks_imagines_from_what_was_seen_in_them(latents):
+    """Four frames, told apart by their number: heads may learn from 0 and 3, from 1 and 2."""
+    frames = torch.arange(4.0)[:, None]
+    mask = torch.tensor([[True, False], [False, True], [False, True], [True, False]])
+    latents.cache = SimpleNamespace(flat=lambda: (frames, frames[:, :0], None, None, None, mask))
+    latents.owned = True
+    begun = latents.begin(4, 50, Streams(0))
+    assert begun.shape == (4, 50, 1)
+    assert [set(states.flatten().tolist()) for states in begun] == [{0, 3}, {1, 2}] * 2
+
+
+def test_a_head_without_a_task_of_its_own_is_refused(latents):
+    frames, mask = torch.zeros(2, 1), torch.tensor([[True, False]] * 2)
+    latents.cache = SimpleNamespace(flat=lambda: (frames, frames[:, :0], None, None, None, mask))
+    latents.owned = True
+    with pytest.raises(UserError, match=r"some of the 2 heads .*raise transfer.warmup_episodes"):
+        latents.begin(2, 3, Streams(0))
+
+
 def test_a_step_ends_what_is_imagined_where_it_is_likely_to_once_an_end_was_seen(latents):
     latents.cache.ends = True
     _, rewards, ended = latents.step(torch.zeros(4, 3, 1), torch.zeros(4, 3, 1))

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from meta_latent.data import answers
-from meta_latent.data.collect import Actor, play
+from meta_latent.data.collect import Actor, head_mask, play
 from meta_latent.data.repeated_noise import RepeatedNoise
 from meta_latent.experiment.learning.environments import Environments
 from meta_latent.experiment.settings.suites import BoundTarget
@@ -25,7 +25,8 @@ class CollectorConfig:
     Attributes:
         show: what the algorithm sees beside observations. task_vectors: (tasks, P).
         warmup_episodes: random ones that come first. head_share: probability that a head may train on one.
-        side_by_side: environments at once. epsilon: see `RepeatedNoise`.
+        side_by_side: environments at once. epsilon: see `RepeatedNoise`. own_heads: head k trains on tasks k, k + heads
+            and so on alone.
     """
 
     show: Collection[str]
@@ -34,6 +35,7 @@ class CollectorConfig:
     head_share: float
     side_by_side: int
     epsilon: float = 0.0
+    own_heads: bool = False
 
 
 class Collector:
@@ -113,10 +115,8 @@ class Collector:
             self.random_returns += played.returns.ravel().tolist()
         for task, trial in zip(which, played.episodes, strict=True):
             for episode in trial:
-                mask = None
-                if heads > 1:
-                    mask = streams.numpy("mask").random(heads) < self.config.head_share
-                replay.add_episode(episode, mask, task)
+                owner = task if self.config.own_heads else None
+                replay.add_episode(episode, head_mask(heads, self.config.head_share, streams, owner), task)
         self.trials += count
 
     def _task(self, trial: int) -> int:

@@ -31,12 +31,13 @@ def write(run: Pretraining, clocks: dict) -> None:
     other, metrics = np.setdiff1d(held, plain), {}
     for episodes, suffix in ((plain, ""), (other, "_distractors")):
         if len(episodes) >= MEASURED_FROM:
-            found = held_out.measure(run.model, run.replay, episodes, sources[0].object_inputs())
+            objects = sources[0].object_inputs()
+            found = held_out.measure(run.model, run.replay, episodes, objects, own_heads=run.config.own_heads)
             metrics |= {f"{name}{suffix}": value for name, value in found.items()}
     for episode in [*plain[-2:], *other[-1:]]:
         images = run.folder.path("images", "strips").parent
         with files.full_disk_named(images):
-            held_out.draw_strips(run.model, run.replay, int(episode), images)
+            held_out.draw_strips(run.model, run.replay, int(episode), images, own_heads=run.config.own_heads)
     digest = _write_model(run, clocks)
     firsts = itertools.accumulate((source.tasks for source in run.config.sources), initial=0)
     pays = [sources[first].in_words() for first, _ in itertools.pairwise(firsts)]

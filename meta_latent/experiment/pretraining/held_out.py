@@ -26,7 +26,13 @@ _OF_POSITIONS = ("positions_1_minus_r2", "open_loop_r2")
 
 @torch.no_grad()
 def measure(
-    model, replay, episodes: np.ndarray, objects: list[int] | None = None, burn_in: int = 5, horizon: int = 5
+    model,
+    replay,
+    episodes: np.ndarray,
+    objects: list[int] | None = None,
+    burn_in: int = 5,
+    horizon: int = 5,
+    own_heads: bool = False,
 ) -> dict[str, float | None]:
     """Metrics over the beginnings of episodes, as long as the median one (shorter ones are left out).
 
@@ -40,8 +46,10 @@ def measure(
     reward_1_minus_r2 (and _blind): one-step reward prediction of the sequence's own reward function with
     (without) the rewards as input, after `burn_in` steps.
     None stands for what could not be measured: no object moved, or the reward is constant (see `describe`).
+    own_heads: the head that predicts an episode is that of its source, as `pretrain.own_heads` shares them out, else
+    they take turns.
     """
-    data = _tensors(model, replay, episodes)
+    data = _tensors(model, replay, episodes, own_heads)
     burn_in = min(burn_in, data["action"].shape[1] - 2)
     sight, blind = (
         model.filter(data["embeddings"], data["action"], data["reward"], data["present"] * flag) for flag in (1.0, 0.0)
@@ -50,7 +58,7 @@ def measure(
     target = data["reward"][:, burn_in + 1 :]
     varies = target.std() > _CONSTANT * target.square().mean().sqrt()
     for name, latent in (("reward_1_minus_r2", sight), ("reward_1_minus_r2_blind", blind)):
-        reward = _one_step_reward(model, latent, data["action"])[:, burn_in:]
+        reward = _one_step_reward(model, latent, data["action"], data["head"])[:, burn_in:]
         unexplained = _unexplained(reward.flatten()[:, None], target.flatten()[:, None])
         result[name] = unexplained.item() if varies else None
     return result
@@ -79,23 +87,26 @@ def _positions(model, latent, data, objects: list[int] | None, start: int, horiz
     found = _unexplained(guess, inputs[half:]).mean().item()
     return {
         "positions_1_minus_r2": found,
-        "open_loop_r2": _open_loop(model, latent, data["action"], inputs, readout, start, horizon),
+        "open_loop_r2": _open_loop(model, latent, data, inputs, readout, start, horizon),
     }
 
 
-def _tensors(model, replay, episodes) -> dict[str, torch.Tensor]:
+def _tensors(model, replay, episodes, own_heads: bool) -> dict[str, torch.Tensor]:
     lengths = replay.lengths()[episodes]
     length = int(np.median(lengths))
     chosen = episodes[lengths >= length]
+    read = [replay.read(e) for e in chosen]
     rows = [
-        {key: values[:length] for key, values in replay.read(e).items() if len(values.shape) and key != "head_mask"}
-        for e in chosen
+        {key: values[:length] for key, values in row.items() if len(values.shape) and key != "head_mask"}
+        for row in read
     ]
     stacked = {
         key: torch.from_numpy(np.stack([row[key] for row in rows])).to(model.device)
         for key in ("action", "reward", "reward_present", "reward_inputs")
     }
     stacked["present"] = stacked.pop("reward_present")
+    turns = [int(row["task_index"]) for row in read] if own_heads else range(len(read))
+    stacked["head"] = torch.tensor([turn % model.heads for turn in turns], device=model.device)
     stacked["embeddings"] = torch.stack([embed_episode(model, replay, row) for row in rows])
     return stacked
 
@@ -118,10 +129,10 @@ def _unexplained(guess: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     return error / flat.var(0)
 
 
-def _open_loop(model, latent, actions, inputs, readout, start, horizon) -> float | None:
-    horizon, half = min(horizon, actions.shape[1] - start - 1), len(latent.mean) // 2
-    head = torch.arange(len(latent.sample), device=model.device) % model.heads
-    steps = imagine(model, latent[:, start], lambda k, _: actions[:, start + 1 + k], head, horizon)
+def _open_loop(model, latent, data, inputs, readout, start, horizon) -> float | None:
+    actions, half = data["action"], len(latent.mean) // 2
+    horizon = min(horizon, actions.shape[1] - start - 1)
+    steps = imagine(model, latent[:, start], lambda k, _: actions[:, start + 1 + k], data["head"], horizon)
     guess = _apply(readout, steps[-1].next_latent.sample[half:])
     before, after = inputs[half:, start], inputs[half:, start + horizon]
     moved = (after - before).abs() > MOVED
@@ -130,19 +141,20 @@ def _open_loop(model, latent, actions, inputs, readout, start, horizon) -> float
     return 1.0 - ((guess - after)[moved].square().sum() / (after - before)[moved].square().sum()).item()
 
 
-def _one_step_reward(model, latent, actions) -> torch.Tensor:
-    head = torch.arange(len(actions), device=model.device) % model.heads
+def _one_step_reward(model, latent, actions, head) -> torch.Tensor:
     before, action = latent[:, :-1], actions[:, 1:]
     inputs = model.step_inputs(before.memory, action, one_step(model, before, action, head))
     return model.unscaled(model.reward_head(inputs)[..., 0])
 
 
 @torch.no_grad()
-def draw_strips(model, replay, episode: int, folder: Path, start: int = 3, horizon: int = 10) -> list[Path]:
+def draw_strips(
+    model, replay, episode: int, folder: Path, start: int = 3, horizon: int = 10, own_heads: bool = False
+) -> list[Path]:
     """One PNG per camera: real frames above what the model imagines from step `start` with the logged
     actions.
     """
-    data = _tensors(model, replay, np.array([episode]))
+    data = _tensors(model, replay, np.array([episode]), own_heads)
     start = min(start, data["action"].shape[1] - 2)
     horizon = min(horizon, data["action"].shape[1] - start - 1)
     latent = model.filter(data["embeddings"], data["action"], data["reward"], data["present"] * 0)[:, start]
@@ -150,7 +162,7 @@ def draw_strips(model, replay, episode: int, folder: Path, start: int = 3, horiz
         model,
         latent,
         lambda k, _: data["action"][:, start + 1 + k],
-        torch.zeros(1, dtype=torch.long, device=model.device),
+        data["head"],
         horizon,
     )
     samples = torch.cat([latent.sample, *[step.next_latent.sample for step in steps]])

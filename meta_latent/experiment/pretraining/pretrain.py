@@ -83,6 +83,8 @@ def checked(experiment: ExperimentConfig) -> tuple[list[BoundTask], Spec]:
         with faults.noted():
             _check_capacity(experiment)
         with faults.noted():
+            _check_heads(experiment)
+        with faults.noted():
             team.check_sizes(experiment)
         with faults.noted():
             team.check_devices(experiment.device, experiment.pretrain.num_workers)
@@ -96,6 +98,13 @@ def _check_capacity(experiment: ExperimentConfig) -> None:
             f"pretrain.replay.capacity={capacity} is less than pretrain.env_steps={steps}: source data would be "
             "forgotten; raise the capacity"
         )
+
+
+def _check_heads(experiment: ExperimentConfig) -> None:
+    heads, count = experiment.model.ensemble.heads, len(experiment.pretrain.each_source)
+    if experiment.pretrain.own_heads and heads > count:
+        raise UserError(f"pretrain.own_heads=true: {count} sources for {heads} transition heads, of which some would "
+                        "learn from nothing; name more sources, or lower model.ensemble.heads")  # fmt: skip
 
 
 def pretrain(experiment: ExperimentConfig) -> Path:

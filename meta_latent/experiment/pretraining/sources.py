@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
-from meta_latent.data.collect import Actor, Noise, Scripted, play_episode
+from meta_latent.data.collect import Actor, Noise, Scripted, head_mask, play_episode
 from meta_latent.data.replay import SequenceReplay
 from meta_latent.experiment.pretraining import logged_data
 from meta_latent.experiment.settings.schema import ExperimentConfig, PretrainConfig, SourceConfig
@@ -71,10 +71,8 @@ class SourceCollector:
             episode = self.logged[which].episode(turn)
         else:
             episode = self._played(len(replay.episodes), which, actor_of, streams)
-        mask = None
-        if self.heads > 1:
-            mask = streams.numpy("mask").random(self.heads) < self.config.head_share
-        replay.add_episode(episode, mask, which)
+        owner = which if self.config.own_heads else None
+        replay.add_episode(episode, head_mask(self.heads, self.config.head_share, streams, owner), which)
 
     def _played(self, index: int, which: int, actor_of: ActorOf, streams: Streams) -> dict[str, np.ndarray]:
         source, varies = self.sources[which], bool(self.sources[which].task.distractors)

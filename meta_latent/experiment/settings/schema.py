@@ -142,6 +142,8 @@ class PretrainConfig:
             end (0: none); its settings are `algorithms.ivg`. With `on_policy`, also before the second round of
             collection.
         head_share: probability that an ensemble head may train on an episode.
+        own_heads: head k learns from sources k, k + heads, ... alone, whatever `head_share` is: for sources whose
+            dynamics differ.
         joint_updates: updates of the first stage, which learns everything from pixels.
         filter_updates: updates of the second stage, which learns core and heads, on the embeddings of the encoder as it
             then is.
@@ -160,6 +162,7 @@ class PretrainConfig:
     episodes_per_trial: int = ranges.count(1, most=10_000)
     held_out: float = ranges.share(0.08, below=True)
     head_share: float = ranges.share(0.8, above=True)
+    own_heads: bool = False
     joint_updates: int = ranges.whole(1000)
     filter_updates: int = ranges.whole(500)
     transition_updates: int = ranges.whole(4000)
