@@ -167,12 +167,12 @@ def test_every_kind_of_task_of_the_targets_is_tried(probes, tmp_path):
 @pytest.fixture
 def off(probes, monkeypatch, tmp_path):
     """Checks targets and sources whose tasks of `mine/off` are drawn, here the third of `hows` first: its parts. A
-    reward fails where it is how it "fails".
+    reward fails where it is how it "fails", but not when the suite is opened.
     """
     monkeypatch.setattr(task_suites.registry, "_ENTRIES", dict(task_suites.registry._ENTRIES))
 
     def reward(inputs, action, by, how):
-        if how == "fails":
+        if how == "fails" and inputs.shape[:-1] != (2, 3):
             raise KeyError(how)
         return -abs(inputs[..., 0] - by)
 
