@@ -1,5 +1,5 @@
 # make setup | test | test-all | test-floors | docs | lint | demo. Each makes the virtual environment first if it is missing
-# or outdated.
+# or outdated; lint only if it is missing.
 #
 #   PYTHON=python3.12            another interpreter (3.11 to 3.13)
 #   TORCH_INSTALL_ARGS="..."     where torch comes from. On Linux the default build carries several GB of CUDA
@@ -74,7 +74,8 @@ $(VENV)/docs: $(VENV)/installed
 docs: $(VENV)/docs
 	$(VENV)/bin/python -m sphinx -q -W --keep-going -b html docs docs/_build
 
-lint: setup
+# Where there is ruff, it installs nothing: a worktree with a linked .venv would turn the editable install to itself.
+lint: $(if $(wildcard $(VENV)/bin/ruff),,setup)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 

@@ -75,7 +75,9 @@ def faults(
         groups = [(task, others if place == 0 else ()) for place, task in enumerate(tasks)]
     for first, rest in groups:
         told = list(_of_task(suite, first, seed, steps))
-        found += [fault for fault in told or _of_others(suite, rest, seed, steps) if fault not in found]
+        if not told and (later := later_fault(suite, rest, seed, steps)):
+            told = [later[1]]
+        found += [fault for fault in told if fault not in found]
     return found
 
 
@@ -112,29 +114,29 @@ def _of_task(suite: TaskDistribution, task: Task, seed: int, steps: int) -> Iter
     yield from _of_the_end(suite, whole)
 
 
-def _of_others(suite: TaskDistribution, others: Sequence[Task], seed: int, steps: int) -> Iterator[str]:
-    """The first fault of the tasks beside one that has none: two of them are played, all their functions called."""
+def later_fault(
+    suite: TaskDistribution, others: Sequence[Task], seed: int = 0, steps: int = 50
+) -> tuple[Task, str] | None:
+    """The first of `others` with a fault, and what it is, which names the task; None: no such. See `faults`."""
     if not others:
-        return
+        return None
     for task in dict.fromkeys((others[(len(others) - 1) // 2], others[-1])):
         try:
             episode = _played(suite, suite.make(task), task, seed, min(steps, _MOMENT))
         except Exception as error:  # somebody's code
-            yield f"{_said(error)}, in {_shown(task)}"
-            return
+            return task, _in_task(_said(error), task)
         told = [*_of_observations(suite, episode), *_of_functions(suite, task, episode), *_of_own_space(episode)]
         if told:
-            yield f"{told[0]}, in {_shown(task)}"
-            return
+            return task, _in_task(told[0], task)
     for task in others:
         told = list(_of_functions_beside(suite, task, episode))
         if told:
-            yield f"{told[0]}, in {_shown(task)}"
-            return
+            return task, _in_task(told[0], task)
+    return None
 
 
-def _shown(task: Task) -> str:
-    return f"the task {task.to_json()}"
+def _in_task(fault: str, task: Task) -> str:
+    return f"{fault}, in the task {task.to_json()}"
 
 
 def _said(error: Exception) -> str:

@@ -6,6 +6,7 @@ import inspect
 import math
 import re
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -132,8 +133,7 @@ class OwnTasks(TaskDistribution):
                 try:
                     inspect.signature(function).bind(*[None] * given, **reward.parameters)
                 except TypeError as error:
-                    task = f"task {dict(reward.parameters)!r}"
-                    raise SuiteError(f"{self.name}: {task}, {what}: {error}") from error
+                    raise SuiteError(f"{self.name}: {_of(reward, what)}: {error}") from error
             self._fit.add(reward)
         return reward
 
@@ -149,18 +149,18 @@ class OwnTasks(TaskDistribution):
         return [call for call in calls if call[1] is not None]
 
     def try_out(self, inputs: np.ndarray) -> None:
-        """Call every function on six times `inputs` (R,). SuiteError: names one that is not vectorised."""
+        """Call the functions of every task on six times `inputs` (R,). SuiteError: names one that is not vectorised."""
         size = self.action_space.shape[0]
         arrays = np.tile(inputs, (2, 3, 1)), np.zeros((2, 3, size), np.float32)
         kinds, torch = [("numpy", arrays)], sys.modules.get("torch")  # never imported here: many do without
         if torch is not None:
             kinds.append(("torch", tuple(map(torch.from_numpy, arrays))))
-        first = {task.reward.name: task for split in SPLITS for task in self._tasks[split][::-1]}
-        for task in first.values():
-            for what, function, given in self._calls(task.reward.name):
+        rewards = dict.fromkeys(task.reward for split in SPLITS for task in self._tasks[split])
+        for reward in rewards:
+            for what, function, given in self._calls(reward.name):
                 for kind, values in kinds if given else ():
-                    self._try(f"{what}, given {kind} arrays", what == "success" or what == "terminated",
-                              function, values[:given], task.reward.parameters)  # fmt: skip
+                    self._try(f"{_of(reward, what)}, given {kind} arrays", what == "success" or what == "terminated",
+                              function, values[:given], reward.parameters)  # fmt: skip
 
     def _try(self, what: str, truth: bool, function: Callable, arrays: tuple, parameters: Parameters) -> None:
         shapes = " and ".join(str(tuple(array.shape)) for array in arrays)
@@ -195,18 +195,27 @@ class OwnTasks(TaskDistribution):
         return task
 
     def reward(self, task: Task, inputs, action):
-        function = self.functions.reward_of(self.check(task).reward.name)
-        return function(inputs, action, **task.reward.parameters)
+        name = self.check(task).reward.name
+        return self._called(task, f"reward {name!r}", self.functions.reward_of(name), inputs, action)
 
     def success(self, task: Task, inputs):
         if self.functions.success is None:
             return inputs[..., :0].any(-1)  # never, also where there are no inputs
-        return self.functions.success(inputs, **self.check(task).reward.parameters)
+        return self._called(self.check(task), "success", self.functions.success, inputs)
 
     def terminated(self, task: Task, inputs, action):
         if self.functions.terminated is None:
             return inputs[..., :0].any(-1)
-        return self.functions.terminated(inputs, action, **self.check(task).reward.parameters)
+        return self._called(self.check(task), "terminated", self.functions.terminated, inputs, action)
+
+    def _called(self, task: Task, what: str, function: Callable, *arrays):
+        """What a user's function returns. SuiteError: names the task and the function, and what that raised where."""
+        try:
+            return function(*arrays, **task.reward.parameters)
+        except Exception as error:  # whatever it does with what no trial showed it
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            wrong = f"{type(error).__name__}: {error} ({place.filename}:{place.lineno}, in {place.name})"
+            raise SuiteError(f"{self.name}: {_of(task.reward, what)}: {wrong}") from error
 
     def scripted(self, task: Task) -> ScriptedPolicy:
         if self.functions.scripted is None:
@@ -234,6 +243,11 @@ class OwnTasks(TaskDistribution):
                 "rule, or let the environment play on",
                 stacklevel=3,
             )
+
+
+def _of(reward: Reward, what: str) -> str:
+    """Words for a function, and for the task that it is called for, where its parameters tell it."""
+    return f"task {dict(reward.parameters)!r}, {what}" if reward.parameters else what
 
 
 def _in_a_sentence(docstring: str) -> str:

@@ -117,3 +117,19 @@ def test_an_installed_copy_finds_its_configs(wheel, tmp_path):
     where, found = child.stdout.split("\n")[:2]
     assert where.startswith(str(tmp_path))
     assert found and all(path.startswith(str(tmp_path / "installed/meta_latent/configs")) for path in found.split())
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+@pytest.mark.parametrize("there", [True, False])
+def test_lint_installs_nothing_where_there_is_ruff(tmp_path, there):
+    """Be it older than the files it was installed by, as in a worktree with another one's environment."""
+    for name in ("Makefile", "setup.cfg", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    ruff = tmp_path / "environment" / "bin" / "ruff"
+    ruff.parent.mkdir(parents=True)
+    if there:
+        ruff.touch()
+        os.utime(ruff, (0, 0))
+    said = subprocess.run(["make", "-n", "lint", "VENV=environment"], cwd=tmp_path, capture_output=True, text=True,
+                          check=True).stdout  # fmt: skip
+    assert "ruff check" in said and ("pip" not in said) == there

@@ -13,13 +13,13 @@ from meta_latent.errors import UserError
 
 TOLD_FROM = 0.1
 """Share of steps in no window from which on it is told."""
-_TOLD: ContextVar[set[int] | None] = ContextVar("told", default=None)
+_TOLD: ContextVar[list[int] | None] = ContextVar("told", default=None)
 
 
 @contextlib.contextmanager
-def telling(told: set[int] | None) -> Iterator[None]:
-    """Inside, `draw_windows` warns where many steps stand in no window, once for each length, which it adds to `told`;
-    None: it does not.
+def telling(told: list[int] | None) -> Iterator[None]:
+    """Inside, `draw_windows` warns where many steps stand in no window, once for each length, which it adds to `told`,
+    for the run to keep; None: it does not.
 
     It is a context as learners draw wherever they like; a pretraining knows its windows, and tells before it draws.
     """
@@ -43,11 +43,12 @@ def draw_windows(
         )
     told = _TOLD.get()
     if told is not None and length not in told and (lost := share_lost(lengths, length)) >= TOLD_FROM:
-        told.add(length)
+        told.append(int(length))  # a run saves it
         few, little = f"{100 * (lengths < length).mean():.0f} %", f"{100 * lost:.0f} %"
-        warnings.warn(f"windows take {length} observations of an episode: {few} of the episodes so far are shorter, "
-                      f"and nothing is learned there from their {little} of all steps: {advice}",
-                      stacklevel=2)  # fmt: skip
+        said = (f"windows take {length} observations of an episode: {few} of the episodes so far are shorter, and "
+                f"nothing is learned there from their {little} of all steps: {advice}")  # fmt: skip
+        # `warnings.warn` would keep in mind what one run said, and say it in no other.
+        warnings.warn_explicit(said, UserWarning, __file__, 0, module=__name__, registry=None)
     flat, ends = rng.integers(windows.sum(), size=count), windows.cumsum()
     which = np.searchsorted(ends, flat, side="right")
     return which, flat - (ends - windows)[which]

@@ -126,7 +126,7 @@ def test_a_run_is_not_told_of_the_source_data_again(opened, monkeypatch):
     cache, told = agent.source.cache, []
     draw = cache.windows
     monkeypatch.setattr(cache, "windows", lambda *given: told.append(windows._TOLD.get()) or draw(*given))
-    with windows.telling(set()):
+    with windows.telling([]):
         agent._windows(20, 0, Streams(2))
     assert told == [None]
 

@@ -164,32 +164,64 @@ def test_every_kind_of_task_of_the_targets_is_tried(probes, tmp_path):
     assert len(tried) == len({part.tried for part in tried}) == 2 and not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("of", ["targets", "sources"])
-@pytest.mark.parametrize("place", [None, 0, 1])
-def test_later_tasks_are_tried_in_passing(probes, monkeypatch, tmp_path, of, place):
-    """Tasks are drawn, here the third one first."""
+@pytest.fixture
+def off(probes, monkeypatch, tmp_path):
+    """Checks targets and sources whose tasks of `mine/off` are drawn, here the third of `hows` first: its parts. A
+    reward fails where it is how it "fails", but not when the suite is opened.
+    """
+    monkeypatch.setattr(task_suites.registry, "_ENTRIES", dict(task_suites.registry._ENTRIES))
 
-    def off(inputs, action, by, how):
-        if how == "fails":
+    def reward(inputs, action, by, how):
+        if how == "fails" and inputs.shape[:-1] != (2, 3):
             raise KeyError(how)
         return -abs(inputs[..., 0] - by)
 
-    train = [{"by": 0.1 * k, "how": "fails" if k == place else "well"} for k in range(3)]
+    def check(hows, targets, arms, sources):
+        train = [{"by": 0.1 * k, "how": how} for k, how in enumerate(hows)]
+        tasks = {"train": train, "test": [{"by": 9.0, "how": "well"}]}
+        task_suites.with_rewards("mine/off", "toy/lqr", reward=reward, tasks=tasks)
+        return checking.check(meta_latent.configure({
+            "name": "mine", "transfer": {"targets": targets, "arms": arms},
+            "pretrain": {"sources": [{"suite": "mine/off", "index": k} for k in sources]}}), tmp_path)  # fmt: skip
+
+    yield check
+    gymnasium.registry.pop(task_suites.gymnasium_id("mine/off"), None)
+
+
+@pytest.mark.parametrize("of", ["targets", "sources"])
+@pytest.mark.parametrize("place", [None, 0, 1])
+def test_later_tasks_are_tried_in_passing(off, of, place):
     chosen = {"sources": ({"suite": "toy/lqr"}, "ivg/pretrained"),
               "targets": ({"suite": "mine/off", "tasks": 3, "test_tasks": 1}, "counter/scratch")}  # fmt: skip
     target, arm = chosen[of]
-    monkeypatch.setattr(task_suites.registry, "_ENTRIES", dict(task_suites.registry._ENTRIES))
-    try:
-        tasks = {"train": train, "test": [{"by": 9.0, "how": "well"}]}
-        task_suites.with_rewards("mine/off", "toy/lqr", reward=off, tasks=tasks)
-        parts = checking.check(meta_latent.configure({
-            "name": "mine", "transfer": {"targets": {"mine": target}, "arms": [arm]},
-            "pretrain": {"sources": [{"suite": "mine/off", "index": k} for k in range(3)]}}), tmp_path)  # fmt: skip
-        suite = next(part for part in parts if part.subject == "suite mine/off")
-    finally:
-        gymnasium.registry.pop(task_suites.gymnasium_id("mine/off"), None)
+    parts = off(["fails" if k == place else "well" for k in range(3)], {"mine": target}, [arm], range(3))
+    suite = next(part for part in parts if part.subject == "suite mine/off")
     assert suite.tried.endswith("; in passing 2 more tasks") and len(suite.faults) == (place is not None)
     assert all(re.search("KeyError: 'fails'.*, in the task .*fails", fault) for fault in suite.faults)
+
+
+@pytest.mark.parametrize(("hows", "target", "sources", "named", "tried"), [
+    # of the source alone, after the task that is the target's, too
+    (["fails", "well", "well"], {"split": "train"}, (0, 1, 2), ["pretrain.sources.1"], True),
+    # of both, as the first of both and as another one of the sources
+    (["well", "well", "fails"], {"split": "train"}, (0, 1), ["transfer.targets.mine, pretrain.sources.0"], False),
+    (["well", "well", "fails"], {"split": "train"}, (1, 0), ["transfer.targets.mine, pretrain.sources.1"] * 2,
+     False),
+    # another one of the target and another one of the sources
+    (["fails", "fails", "well"], {"tasks": 2, "test_tasks": 1}, (0, 2),
+     ["transfer.targets.mine", "pretrain.sources.1"], False),
+])  # fmt: skip
+def test_each_fault_names_who_uses_the_task_and_nobody_else_is_passed_over(
+    off, monkeypatch, hows, target, sources, named, tried
+):
+    monkeypatch.setattr(checking, "_model", lambda *given: (None, checking.Checked("model", "none")))
+    target = {"suite": "mine/off", **target}
+    parts = list(off(hows, {"mine": target}, ["ivg/pretrained", "counter/scratch"], sources))
+    faults = [fault for part in parts if part.subject.startswith("suite") for fault in part.faults]
+    assert [fault.partition(": ")[0] for fault in faults] == named
+    assert all("'fails'" in fault for fault in faults)
+    arm = parts[-1]
+    assert (arm.subject, arm.skipped, arm.faults) == ("mine counter/scratch", not tried, [])
 
 
 def test_what_an_evaluation_would_stumble_over_is_named(probes, tmp_path):
@@ -207,10 +239,10 @@ def test_without_a_model_its_arms_are_passed_over(probes):
 
 
 def test_no_arm_is_blamed_for_its_suite(probes, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("task_suites.faults", lambda suite, tasks, others: ["a reset that follows from no seed"])
+    monkeypatch.setattr("task_suites.faults", lambda suite, tasks: ["a reset that follows from no seed"])
     transfer = {"targets": {"goal": probe_agents.ONE, "twin": probe_agents.ONE}, "arms": ["counter/scratch"]}
     suite, *arms = meta_latent.check(meta_latent.configure({"name": "mine", "transfer": transfer}))
-    assert suite.faults == ["a reset that follows from no seed"]
+    assert suite.faults == ["transfer.targets.goal, transfer.targets.twin: a reset that follows from no seed"]
     assert [arm.subject for arm in arms] == ["goal counter/scratch", "twin counter/scratch"]
     assert all(arm.skipped and (arm.tried, arm.faults) == ("not tried: mend its suite first", []) for arm in arms)
     path = tmp_path / "mine.yaml"

@@ -154,3 +154,25 @@ def test_what_a_run_does_not_learn_from_short_episodes_is_told_once(tmp_path, co
     words = (rf"windows take {horizon + 1} observations of an episode: \d+ % of the episodes so far are shorter, and "
              r"nothing is learned there from their \d+ % of all steps: lower learner\.horizon, or ")  # fmt: skip
     assert len(told) == times and all(re.match(words, one) for one in told)
+
+
+@pytest.mark.parametrize("tried", [True, False])
+def test_what_a_reward_raises_in_another_task_than_its_first_is_a_line(tmp_path, command, tried):
+    """tried: already of what it is tried on when the suite is opened, not only of what is played."""
+
+    def off(inputs, action, by):
+        if by == 2 and (tried or inputs.shape[:-1] != (2, 3)):
+            raise KeyError(f"no target {by}")
+        return -abs(inputs[..., 0] - by)
+
+    tasks = {"train": [{"by": 2}], "test": [{"by": 1}]}
+    task_suites.with_rewards("mine/off", "toy/lqr", reward=off, tasks=tasks)
+    wrong, out = "{suite: mine/off, split: train}", f"out={tmp_path}"
+    one = (f"transfer.targets={{goal: {wrong}}}", "transfer.arms=[sac/scratch]", "arm=sac/scratch", "run_seed=0")
+    try:
+        for status, said in (command("pretrain", "toy", out, f"pretrain.sources=[{wrong}]", "pretrain.scripted=0"),
+                             command("transfer", "toy", out, "target=goal", *one)):  # fmt: skip
+            assert status == 2 and said.count("\n") == 1 and ("given numpy arrays" in said) == tried
+            assert re.search(r"mine/off: task \{'by': 2\}, reward 'off'.*: KeyError: 'no target 2'", said)
+    finally:
+        gymnasium.registry.pop(task_suites.gymnasium_id("mine/off"), None)

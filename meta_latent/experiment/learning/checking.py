@@ -7,7 +7,7 @@ import dataclasses
 import os
 import traceback
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from meta_latent.experiment.settings.arms import adaptation_of
 from meta_latent.experiment.settings.schema import ExperimentConfig
 from meta_latent.experiment.settings.suites import BoundTarget, BoundTask, bind_source
 from meta_latent.rng import Streams, global_states
-from task_suites import Task
+from task_suites import Task, checks
 
 UPDATES, LIMIT = 3, 200
 """Rounds with updates before the checkpoint and after it, and in how many rounds the next one has to come."""
@@ -69,15 +69,16 @@ def check(experiment: ExperimentConfig, folder: Path) -> Iterator[Checked]:
     pairs = [(target, Arm.parse(arm)) for target, arm in cells.chosen_pairs(experiment)]
     with Faults() as faults:
         bound = {target.name: target for target in cells.check_all(experiment, faults)}
-    suites: dict[Any, Checked] = {}
     needs_model = any(arm.needs_model for _, arm in pairs)
-    groups = [group for target in bound.values() for group in _groups(target)]
-    groups += _groups_of_sources(experiment) if needs_model and not _model_there(experiment) else []
+    sources = _sources(experiment) if needs_model and not _model_there(experiment) else []
+    groups = [group for target in bound.values() for group in _groups(target)] + _groups_of_sources(sources)
+    users, wrong = _users(bound, sources), set()
     for key in dict.fromkeys(_kind(first) for first, *_ in groups):
-        first, *others = (one for group in groups if _kind(group[0]) == key for one in group)
-        suites[key] = _suite(first, [one.task for one in others])
-        yield suites[key]
-    faulty = {name for name, target in bound.items() if any(suites[_kind(one)].faults for one, *_ in _groups(target))}
+        suite, found = _suite([group for group in groups if _kind(group[0]) == key], users)
+        wrong |= found
+        yield suite
+    faulty = {name for name, target in bound.items()
+              if any(_kind(one) in wrong for group in _groups(target) for one in group)}  # fmt: skip
     pretrained, model = None, None
     if needs_model:
         pretrained, model = _model(experiment, folder)
@@ -118,14 +119,32 @@ def _groups(target: BoundTarget) -> list[tuple[BoundTask, ...]]:
     return [tasks for tasks in (target.tasks, target.test_tasks, target.training_tasks) if tasks]
 
 
-def _groups_of_sources(experiment: ExperimentConfig) -> list[tuple[BoundTask, ...]]:
-    """The sources that are played: of each distribution those of one reward."""
-    places = [place for place, source in enumerate(experiment.pretrain.each_source) if not source.data]
+def _sources(experiment: ExperimentConfig) -> list[tuple[str, BoundTask]]:
+    """The sources that are played, and the key of each."""
+    settings = experiment.pretrain
+    return [(settings.source_key(place), bind_source(experiment, place))
+            for place, source in enumerate(settings.each_source) if not source.data]  # fmt: skip
+
+
+def _groups_of_sources(sources: Iterable[tuple[str, BoundTask]]) -> list[tuple[BoundTask, ...]]:
+    """Of each distribution those of one reward."""
     found: dict[Any, tuple[BoundTask, ...]] = {}
-    for one in (bind_source(experiment, place) for place in places):
+    for _, one in sources:
         key = (*_kind(one)[:2], one.task.reward.name)
         found[key] = (*found.get(key, ()), one)
     return list(found.values())
+
+
+def _users(
+    targets: Mapping[str, BoundTarget], sources: Iterable[tuple[str, BoundTask]]
+) -> dict[tuple, dict[str, None]]:
+    """The keys of the sections that use each task, in order."""
+    found: dict[tuple, dict[str, None]] = {}
+    every = [(f"transfer.targets.{name}", one)
+             for name, target in targets.items() for group in _groups(target) for one in group]  # fmt: skip
+    for section, one in [*every, *sources]:
+        found.setdefault(_kind(one), {})[section] = None
+    return found
 
 
 def _kind(one: BoundTask) -> tuple:
@@ -136,14 +155,24 @@ def _model_there(experiment: ExperimentConfig) -> bool:
     return bool(experiment.pretrained) or pretrain.has_finished(experiment)
 
 
-def _suite(bound: BoundTask, others: Iterable[Task]) -> Checked:
-    """Try the task of `bound`, and in passing `others` of its suite."""
-    others = [task for task in dict.fromkeys(others) if task != bound.task]
-    more = f"; in passing {counted(len(others), 'more task')}" if others else ""
-    tried = f"seeds, spaces, rewards, success, ends of {bound.in_words()}{more}"
-    with _noted(Checked(f"suite {bound.distribution.name}", tried)) as checked:
-        checked.faults.extend(task_suites.faults(bound.distribution, [bound.task], others=others))
-    return checked
+def _suite(groups: Sequence[tuple[BoundTask, ...]], users: Mapping[tuple, Iterable[str]]) -> tuple[Checked, set[tuple]]:
+    """Try the task that all `groups` begin with, and in passing those after it, group by group, as one with a fault
+    hides the next. Each fault names the `users` of its task; also returned are the kinds of what has one.
+    """
+    first = groups[0][0]
+    later = dict.fromkeys(tuple(dict.fromkeys(one.task for one in group if one.task != first.task)) for group in groups)
+    count = len({task for others in later for task in others})
+    more = f"; in passing {counted(count, 'more task')}" if count else ""
+    tried = f"seeds, spaces, rewards, success, ends of {first.in_words()}{more}"
+    found: list[tuple[Task, str]] = []
+    with _noted(Checked(f"suite {first.distribution.name}", tried)) as checked:
+        found += [(first.task, fault) for fault in task_suites.faults(first.distribution, [first.task])]
+        if not found:
+            found += filter(None, (checks.later_fault(first.distribution, others) for others in later))
+    found += [(first.task, fault) for fault in checked.faults]
+    kinds = {task: (*_kind(first)[:2], task) for task, _ in found}
+    checked.faults[:] = [f"{', '.join(users[kinds[task]])}: {fault}" for task, fault in dict.fromkeys(found)]
+    return checked, set(kinds.values())
 
 
 def _model(experiment: ExperimentConfig, folder: Path) -> tuple[Path | None, Checked]:

@@ -70,7 +70,6 @@ class Learning:
         self.thresholds = self.config.thresholds_of(target.name, self.evaluation.references is not None)
         self.log, self.averages = MetricLog(folder, axis=self.clock), Averages()
         self.progress = Progress(seconds=0.0, cpu_seconds=0.0, update_seconds=0.0, evaluated=0, scores=[])
-        self.told: set[int] = set()
         self.saved = Resumable(folder, {
             "progress": self.progress, "averages": self.averages, "streams": self.streams, "agent": self.agent,
             "collector": self.collector, "replay": self.replay if self.clock == "env_steps" else None,
@@ -172,7 +171,7 @@ class Learning:
 
     def _update(self) -> None:
         begun = time.monotonic()
-        with telling(self.told):
+        with telling(self.progress.setdefault("told", [])):  # an earlier version's run has none
             metrics = answers.measured(self.agent, self.replay, self.streams)
         self.progress["update_seconds"] += time.monotonic() - begun
         unknown = sorted(metrics.keys() - self.arm.entry.metrics.keys())
