@@ -2,6 +2,7 @@
 
 import contextlib
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import probe_agents
@@ -14,6 +15,7 @@ from meta_latent.experiment.learning import cells
 from meta_latent.experiment.pretraining import lengths
 from meta_latent.experiment.settings import experiments
 from meta_latent.experiment.settings.schema import ExperimentConfig
+from task_suites import TaskDistribution
 
 
 def load(*overrides):
@@ -87,3 +89,45 @@ def test_whole_trials_are_no_windows(capsys):
     assert capsys.readouterr().err == ""
     with pytest.raises(UserError, match=r"lower learner\.filter_length \(which takes 8\)"):
         lengths.check(load(), 5)
+
+
+def sources_of(*steps, ends=False):
+    """Sources whose episodes take so many steps, or may end for good before."""
+    rule = (lambda *_: True) if ends else TaskDistribution.terminated
+    suites = [type("Suite", (), {"max_episode_steps": count, "terminated": rule})() for count in steps]
+    return [SimpleNamespace(distribution=suite) for suite in suites]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.08, 0.3, 0.5, 0.7, 0.9, 0.99, 0.999])
+def test_the_fewest_episodes_that_are_needed_leave_one_to_train_on(share):
+    settings = load(f"pretrain.held_out={share}").pretrain
+    count = lengths.needed(settings)
+    assert count - lengths.held_out(settings, count) >= 1 > count - 1 - lengths.held_out(settings, count - 1)
+
+
+def test_steps_that_make_too_few_episodes_are_refused_before_the_first_one():
+    few, sources = load("pretrain.env_steps=40"), sources_of(30, 10)
+    with pytest.raises(UserError) as refused:
+        lengths.check_steps(few, sources)
+    assert str(refused.value) == (
+        "pretrain.env_steps=40 is too little: 3 episodes are needed, of which 2 are held out; 41 steps are enough"
+    )
+    lengths.check_steps(load("pretrain.env_steps=41"), sources)
+    lengths.check_steps(few, sources_of(30, 10, ends=True))  # three may fit into 40
+    with pytest.raises(UserError, match="too little"):
+        lengths.check_steps(load("pretrain.env_steps=2"), sources_of(30, 10, ends=True))
+    twice = ["pretrain.on_policy=0.5", "pretrain.policy_updates=1"]  # the first round has half of the steps
+    with pytest.raises(UserError, match="82 steps are enough"):
+        lengths.check_steps(load("pretrain.env_steps=80", *twice), sources)
+    lengths.check_steps(load("pretrain.env_steps=82", *twice), sources)
+
+
+def test_too_few_steps_leave_the_folder_free(toy, tmp_path, monkeypatch):
+    with pytest.raises(UserError, match="env_steps=10 is too little: 3 episodes are needed"):
+        toy.pretrain(tmp_path, "pretrain.env_steps=10")
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setattr(lengths, "check_steps", lambda *_: None)  # as where episodes may end early
+    with pytest.raises(UserError, match="env_steps=10 is too little: .* 51 steps are enough"):
+        toy.pretrain(tmp_path, "pretrain.env_steps=10", "pretrain.held_out=0")
+    folder = toy.pretrain(tmp_path, "pretrain.env_steps=51", "pretrain.held_out=0")
+    assert (folder / "model").is_dir()

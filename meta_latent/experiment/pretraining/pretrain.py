@@ -77,6 +77,9 @@ def checked(experiment: ExperimentConfig) -> tuple[list[BoundTask], Spec]:
             if bound:
                 with faults.noted():
                     source_rewards.check(experiment.pretrain, bound)
+        if bound and len(bound) == len(experiment.pretrain.each_source) and not experiment.pretrain.logged:
+            with faults.noted():
+                lengths.check_steps(experiment, bound)
         if bound and not any(source.data for source in experiment.pretrain.sources):  # those may be longer
             with faults.noted():
                 lengths.check(experiment, max(source.distribution.max_episode_steps for source in bound) + 1)

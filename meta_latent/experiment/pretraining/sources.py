@@ -11,7 +11,7 @@ import numpy as np
 
 from meta_latent.data.collect import Actor, Noise, Scripted, head_mask, play_episode
 from meta_latent.data.replay import SequenceReplay
-from meta_latent.experiment.pretraining import logged_data
+from meta_latent.experiment.pretraining import lengths, logged_data
 from meta_latent.experiment.settings.schema import ExperimentConfig, PretrainConfig, SourceConfig
 from meta_latent.experiment.settings.suites import BoundTask
 from meta_latent.rng import Streams, derive
@@ -133,7 +133,7 @@ class SourceCollector:
     def trained(self, replay: SequenceReplay) -> np.ndarray:
         """Places of the episodes to train on: all but the last `held_out` share. Empty if there are too few."""
         episodes = len(replay.episodes)
-        return np.arange(max(0, episodes - max(2, round(episodes * self.config.held_out))))
+        return np.arange(max(0, episodes - lengths.held_out(self.config, episodes)))
 
     def close(self) -> None:
         """Close the environments."""

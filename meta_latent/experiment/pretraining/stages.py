@@ -17,7 +17,6 @@ from tqdm import tqdm
 
 from meta_latent.data.latents import LatentCache, embed_episode
 from meta_latent.data.replay import SequenceReplay
-from meta_latent.errors import UserError
 from meta_latent.experiment.pretraining import finish, lengths, source_data
 from meta_latent.experiment.pretraining.source_policy import SourcePolicy
 from meta_latent.experiment.pretraining.source_rewards import SourceRewards
@@ -114,9 +113,12 @@ class Pretraining:
                 bar.update(len(self.replay) - bar.n)
                 more = self.collector.has_next(self.replay)
                 due = len(self.replay) // COLLECT_CHECKPOINT > before // COLLECT_CHECKPOINT
-                if due or len(self.replay) >= steps or not more:
-                    # Before anything is saved: a run that failed without a checkpoint may be changed.
+                over = len(self.replay) >= steps or not more
+                # Before anything is saved: a run that failed without a checkpoint may be changed.
+                if due or over:
                     lengths.check(self.experiment, int(self.replay.lengths().max()))
+                if over:
+                    self.trained()
                 if due or interrupts.requested:
                     self.save()
                 if interrupts.requested:
@@ -199,11 +201,10 @@ class Pretraining:
     # Data
 
     def trained(self) -> SequenceReplay:
-        """The episodes to train on."""
+        """The episodes to train on. Raises UserError if there are none."""
         places = self.collector.trained(self.replay)
         if not len(places):
-            episodes = len(self.replay.episodes)
-            raise UserError(f"pretrain.env_steps={self.config.env_steps} is too little: {episodes} episodes")
+            raise lengths.too_few(self.experiment, self.sources)
         return self.replay.subset(places)
 
     def _embeddings(self) -> torch.Tensor:
