@@ -223,7 +223,20 @@ def test_of_several_targets_those_held_from_the_first_evaluation_on_are_named(tm
         held(tmp_path, "a/scratch", 600, target=target)
     said = build(tmp_path, resamples=50)["lead"]
     assert "than a/scratch on far and near" in said and said.endswith(
-        "; on near it held it from its first evaluation on."
+        "; on near a/pretrained held it from its first evaluation on."
+    )
+
+
+def test_what_chance_could_explain_and_what_was_held_are_not_mixed_up(tmp_path):
+    base = "a/pretrained reached score 0.8 in fewer environment steps than a/scratch"
+    by_chance, at_once = "chance could explain the difference", "held it from its first evaluation on"
+    for place, targets in (("one", ("near",)), ("two", ("near", "far"))):
+        for target in targets:
+            held(tmp_path / place, "a/pretrained", 100, seeds=1, target=target, compared_with="a/scratch")
+            held(tmp_path / place, "a/scratch", 600, seeds=1, target=target)
+    assert build(tmp_path / "one", resamples=50)["lead"] == f"{base} on near, and {at_once}; {by_chance}."
+    assert build(tmp_path / "two", resamples=50)["lead"] == (
+        f"{base} on far and near; on each of these {by_chance}; on far and near a/pretrained {at_once}."
     )
 
 

@@ -160,8 +160,8 @@ def test_where_nobody_arrived_that_is_all_that_is_said(tmp_path):
 
 def test_chance_is_named_in_plain_words():
     assert lead._chance(2, 2) == "" and lead._chance(1, 3) == "; on 1 of these more clearly than chance explains"
-    assert lead._chance(0, 1) == "; chance could explain it"
-    assert lead._chance(0, 2) == "; on each of these chance could explain it"
+    assert lead._chance(0, 1) == "; chance could explain the difference"
+    assert lead._chance(0, 2) == "; on each of these chance could explain the difference"
 
 
 def test_nothing_is_paid_back_beside_a_ratio_that_is_unsettled(many, monkeypatch):

@@ -68,8 +68,9 @@ def _of_pair(report: dict[str, Any], arm: str, base: str) -> str:
         anywhere = "" if len(asked) == 1 else " on any target"
         return f"{so_far}{arm} did not reach {place} in fewer {unit} than {base}{anywhere}."
     where = f" on {listed(faster)}" if len(faster) == len(asked) < 3 else f" on {len(faster)} of {len(asked)} targets"
-    chance = _chance(len(sure), len(faster))
-    return f"{so_far}{arm} reached {place} in fewer {unit} than {base}{where}{chance}{_at_once(asked, arm, faster)}."
+    at_once, chance = _at_once(asked, arm, faster), _chance(len(sure), len(faster))
+    more = at_once + chance if len(asked) == 1 else chance + at_once  # of several targets, each clause names its own
+    return f"{so_far}{arm} reached {place} in fewer {unit} than {base}{where}{more}."
 
 
 def _at_once(targets: dict[str, Any], arm: str, faster: Sequence[str]) -> str:
@@ -78,7 +79,7 @@ def _at_once(targets: dict[str, Any], arm: str, faster: Sequence[str]) -> str:
     found = [n for n in faster if _bounded(medians[n][level(targets[n]["thresholds"][0])])]
     if len(targets) == 1:
         return ", and held it from its first evaluation on" * bool(found)
-    return f"; on {listed(found)} it held it from its first evaluation on" if found else ""
+    return f"; on {listed(found)} {arm} held it from its first evaluation on" if found else ""
 
 
 def _arrived(entry: dict[str, Any], target: dict[str, Any]) -> bool:
@@ -103,7 +104,7 @@ def _chance(sure: int, faster: int) -> str:
         return ""
     if sure:
         return f"; on {sure} of these more clearly than chance explains"
-    return "; chance could explain it" if faster == 1 else "; on each of these chance could explain it"
+    return f"; {'on each of these ' * (faster > 1)}chance could explain the difference"
 
 
 def _unfinished(entries: Iterable[dict[str, Any]]) -> str:
