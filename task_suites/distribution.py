@@ -62,7 +62,8 @@ class TaskDistribution(ABC):
     them that say which tasks are sampled, not how one is made), `workspace` (two of the reward inputs -> (low,
     high): the plane on which what tasks pay makes a map, and the part of it that matters; {}: none),
     `reward_words` (reward name -> what it pays, a format string of its parameters), `antialias_version` (rises
-    when smooth pictures become others).
+    when smooth pictures become others), `tells_success` (False: nobody said when its tasks are solved, and
+    `success` is always False).
 
     What its tasks may say, and `check` holds them to: `reward_values` (reward name -> its parameters; None:
     the family checks its tasks itself), `scene_values` (of `Task.parameters`), `dynamics_values`,
@@ -86,6 +87,7 @@ class TaskDistribution(ABC):
     task_options: tuple[str, ...] = ("distractors",)
     distractors: tuple[Distractor, ...] = ()
     shows_distractors: bool = False
+    tells_success: bool = True
     invariant_input_names: tuple[str, ...] = ()
     antialias_version: int = 2
     _checked: Task | None = None

@@ -90,7 +90,7 @@ class OwnTasks(TaskDistribution):
     """Where nobody said what functions read: what their inputs then are, and what to do."""
 
     def __init__(self, name: str, functions: Functions, references: Any = None) -> None:
-        self.name, self.functions = name, functions
+        self.name, self.functions, self.tells_success = name, functions, functions.success is not None
         self._scale, self._scales = scale_of(references, f"{name}: references"), {}
         self._tasks: dict[str, tuple[Task, ...]] = {split: () for split in SPLITS}
         self._fit: set[Reward] = set()

@@ -162,6 +162,7 @@ def test_every_kind_of_task_of_the_targets_is_tried(probes, tmp_path):
         "targets": {f"t{k}": kind for k, kind in enumerate(kinds)}, "arms": ["counter/scratch"]}})  # fmt: skip
     tried = [part for part in meta_latent.check(chosen) if part.subject.startswith("suite ")]
     assert len(tried) == len({part.tried for part in tried}) == 2 and not list(tmp_path.iterdir())
+    assert all(part.tried.startswith("seeds, spaces, rewards, success, ends of ") for part in tried)
 
 
 @pytest.fixture
@@ -196,6 +197,7 @@ def test_later_tasks_are_tried_in_passing(off, of, place):
     target, arm = chosen[of]
     parts = off(["fails" if k == place else "well" for k in range(3)], {"mine": target}, [arm], range(3))
     suite = next(part for part in parts if part.subject == "suite mine/off")
+    assert suite.tried.startswith("seeds, spaces, rewards, ends of ")  # nobody said when it is solved
     assert suite.tried.endswith("; in passing 2 more tasks") and len(suite.faults) == (place is not None)
     assert all(re.search("KeyError: 'fails'.*, in the task .*fails", fault) for fault in suite.faults)
 

@@ -163,7 +163,8 @@ def _suite(groups: Sequence[tuple[BoundTask, ...]], users: Mapping[tuple, Iterab
     later = dict.fromkeys(tuple(dict.fromkeys(one.task for one in group if one.task != first.task)) for group in groups)
     count = len({task for others in later for task in others})
     more = f"; in passing {counted(count, 'more task')}" if count else ""
-    tried = f"seeds, spaces, rewards, success, ends of {first.in_words()}{more}"
+    success = "success, " * first.distribution.tells_success
+    tried = f"seeds, spaces, rewards, {success}ends of {first.in_words()}{more}"
     found: list[tuple[Task, str]] = []
     with _noted(Checked(f"suite {first.distribution.name}", tried)) as checked:
         found += [(first.task, fault) for fault in task_suites.faults(first.distribution, [first.task])]
