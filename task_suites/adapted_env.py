@@ -135,10 +135,9 @@ def outside(space: gymnasium.Space, value: Any) -> str | None:
         pairs = zip(space.spaces, value, strict=True)
     elif isinstance(space, Box):
         values = np.asarray(value)
+        if values.shape != space.shape:
+            return f"an array of shape {values.shape}, which is not {space.shape}"
         values = values.astype(space.dtype) if space.dtype.kind == "f" else values  # limits are rounded alike
-        if values.size != np.prod(space.shape, dtype=int):  # refused elsewhere
-            return None
-        values = values.reshape(space.shape)
         wrong = (values < space.low) | (values > space.high)
         if not wrong.any():
             return None
@@ -151,11 +150,12 @@ def outside(space: gymnasium.Space, value: Any) -> str | None:
 
 
 def _counts(space: gymnasium.Space, value: Any) -> bool:
-    """Whether `value` is of a space of whole numbers but for its type and shape, which are converted."""
+    """Whether `value` is of a space of whole numbers but for its type, which is converted; one may be an array."""
     numbers = np.asarray(value)
-    if not isinstance(space, Discrete | MultiDiscrete | MultiBinary) or numbers.size != np.prod(space.shape, dtype=int):
+    if isinstance(space, Discrete) and numbers.size == 1:
+        numbers = numbers.reshape(())
+    if not isinstance(space, Discrete | MultiDiscrete | MultiBinary) or numbers.shape != space.shape:
         return False
-    numbers = numbers.reshape(space.shape)
     converted = numbers.astype(space.dtype)
     return bool((converted == numbers).all()) and space.contains(converted[()])
 

@@ -222,7 +222,8 @@ def _of_own_space(episode: _Episode) -> Iterator[str]:
     """What the space of the adapted environment would hide."""
     for t, words in enumerate(episode.outside):
         if words:
-            yield f"observation {t} of the environment itself holds {words}: widen its observation_space"
+            yield (f"observation {t} of the environment itself holds {words}: let its observation_space say what it "
+                   "returns")  # fmt: skip
             return
 
 

@@ -287,7 +287,8 @@ def test_what_an_adapted_environment_itself_promises_is_held_against_it(of):
     assert task_suites.faults(of(lambda: Late(60), max_episode_steps=60)()) == []  # float64 is converted
     narrow = of(lambda: Late(52), max_episode_steps=60)()
     assert task_suites.faults(narrow) == [
-        "observation 53 of the environment itself holds 53.0, which is not in [0.0, 52.0]: widen its observation_space"
+        "observation 53 of the environment itself holds 53.0, which is not in [0.0, 52.0]: let its observation_space "
+        "say what it returns"
     ]
     later = of(Late, max_episode_steps=60, tasks={
         "train": [{"dynamics": {"high": high}} for high in (60, 5)], "test": [{"dynamics": {"high": 61}}],
@@ -299,14 +300,35 @@ def test_what_an_adapted_environment_itself_promises_is_held_against_it(of):
     assert all(env.step(np.zeros(1))[0]["proprio"] == t + 1 for t in range(60))
 
 
+def test_an_observation_of_another_shape_than_its_space_is_named(of):
+    class Column(gymnasium.Env):
+        """Returns a column from steps where its space holds two numbers."""
+
+        action_space, observation_space = gymnasium.spaces.Box(-1, 1, (1,)), gymnasium.spaces.Box(-1, 1, (2,))
+
+        def reset(self, *, seed=None, options=None):
+            super().reset(seed=seed)
+            return np.zeros(2, np.float32), {}
+
+        def step(self, action):
+            return np.zeros((2, 1), np.float32), 0.0, False, False, {}
+
+    assert task_suites.faults(of(Column, max_episode_steps=5)()) == [
+        "observation 1 of the environment itself holds an array of shape (2, 1), which is not (2,): let its "
+        "observation_space say what it returns"
+    ]
+
+
 @pytest.mark.parametrize(("space", "right", "wrong", "words"), [
     (spaces.Dict(a=spaces.Discrete(2), b=spaces.Box(-1, 1, (2,))), {"a": 1, "b": [0, 1]}, {"a": 1, "b": [0, 2]}, "^2"),
     (spaces.Tuple((spaces.Discrete(2), spaces.Discrete(3))), (0, 2), (0, -1), r"^-1, which is not in Discrete\(3\)"),
     (spaces.Box(0, 9, (2,), np.uint8), np.array([0, 9]), np.array([0, -1]), r"^-1, which is not in \[0, 9\]"),
     (spaces.Box(-1, np.float32(0.7), (1,)), np.array([0.7]), np.array([0.8]), r"^0\.8"),
-    (spaces.Box(-1, 1, (3,)), np.ones((3, 1)), np.full((3, 1), 7.0), r"^7\.0, which is not in \[-1\.0, 1\.0\]"),
+    (spaces.Box(-1, 1, (3,)), np.ones(3), np.full(3, 7.0), r"^7\.0, which is not in \[-1\.0, 1\.0\]"),
+    (spaces.Box(-1, 1, (3,)), [0, 0, 0], np.zeros((3, 1)), r"^an array of shape \(3, 1\), which is not \(3,\)$"),
     (spaces.Discrete(3), np.array([1]), np.array([3]), r"which is not in Discrete\(3\)"),
     (spaces.MultiDiscrete([3, 3], dtype=np.int8), np.array([1, 2]), np.array([1, 257]), "which is not in Multi"),
+    (spaces.MultiDiscrete([3, 3]), np.array([1, 2]), np.array([[1], [2]]), "which is not in Multi"),
     (spaces.MultiBinary(2), np.array([0.0, 1.0]), np.array([0.0, 0.5]), "which is not in MultiBinary"),
 ])  # fmt: skip
 def test_what_is_outside_of_a_space_is_said(space, right, wrong, words):
