@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 
 import gymnasium
 import numpy as np
@@ -82,7 +82,7 @@ def _score(suite: TaskDistribution, task: Task, data: tuple[np.ndarray, np.ndarr
     return float((suite.reward(task, inputs, actions) * alive).sum(1).mean()), float(success.mean())
 
 
-def _spread(tasks: list[Task], episodes: int) -> list[Task]:
+def _spread(tasks: Sequence[Task], episodes: int) -> list[Task]:
     """Return at most `episodes` of the tasks that share a reference, evenly over their order."""
     count = min(episodes, len(tasks))
     return [tasks[index * len(tasks) // count] for index in range(count)]
@@ -140,14 +140,13 @@ def measure(suite: TaskDistribution, episodes: int, known: Container[str] = ()) 
     return entries
 
 
-def mean_returns(suite: TaskDistribution, episodes: int, split: str) -> dict[str, list[float]]:
-    """Return the mean raw return of "random", "nothing" and, where there is one, "scripted", task by task of `split`;
-    {} where it has none.
+def mean_returns(suite: TaskDistribution, episodes: int, tasks: Sequence[Task]) -> dict[str, list[float]]:
+    """Return the mean raw return of "random", "nothing" and, where there is one, "scripted", task by task.
 
     About `episodes` per policy in all, over the tasks, each until it ends; with them one may set the scale of a task
     of one's own.
     """
-    tasks = _spread(suite.tasks(split), episodes)
+    tasks = _spread(tasks, episodes)
     found: dict[str, list[float]] = {}
     for task in tasks:
         env, policies = suite.make(task), _policies(suite, task)

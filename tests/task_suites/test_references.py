@@ -81,7 +81,7 @@ def test_wrong_references_are_refused(of, wrong):
 
 def test_measured_returns_are_those_of_episodes_played_to_their_end(of):
     suite = of(Slide, **SLIDE, tasks=TASKS, scripted=Ahead)()
-    train, test = (make_references.mean_returns(suite, 6, split) for split in ("train", "test"))
+    train, test = (make_references.mean_returns(suite, 6, suite.tasks(split)) for split in ("train", "test"))
     # By hand, goals 1, 2 and -2: doing nothing stays at 0 for three steps; the script reaches 1 in one step,
     # 2 in two, where its episode ends, and -2 in two.
     assert train["nothing"] == [-3.0, -6.0] and test["nothing"] == [-6.0]
@@ -118,6 +118,29 @@ def test_the_floors_of_the_splits_are_not_pooled(of, capsys):
     floor = float(lines[-1].partition("(")[2].partition(",")[0])
     random = float(lines[heads[1] + 1].split()[1])
     assert lines[-1].startswith("to paste:") and floor == pytest.approx(max(random, -6.0), abs=0.01)
+
+
+def tenfold(inputs, action, goal):
+    """Near the goal, for ten."""
+    return 10 * reward(inputs, action, goal)
+
+
+def test_each_reward_has_a_scale_of_its_own(of, capsys):
+    given = SLIDE | {"reward": {"tenfold": tenfold, "plain": reward}}
+    tasks = [{"goal": 2.0, "reward": "tenfold"}, {"goal": 2.0, "reward": "plain"}]
+    of(Slide, **given, tasks={"train": [{"goal": 1.0, "reward": "plain"}], "test": tasks}, scripted=Ahead)
+    assert cli.main(["tasks", "mine/theirs", "references=4"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(" and")[0] for line in lines if line.startswith("raw return")] == [
+        f"raw return, reward {reward!r}, mean over {split} tasks (1)"
+        for reward, split in (("plain", "train"), ("plain", "test"), ("tenfold", "test"))
+    ]
+    pasted = dict(line.removeprefix("to paste:").split("   in each entry with the reward ") for line in lines[-2:])
+    entries = [{**task, **eval(f"{{{line}}}")} for line, task in zip(pasted, reversed(tasks), strict=True)]
+    assert list(pasted.values()) == ["'plain'", "'tenfold'"]
+    suite = of(Slide, **given, tasks={"test": entries})()
+    plain, ten = map(suite.references, suite.tasks("test"))
+    assert plain[1] == -1.0 and ten == pytest.approx((10 * plain[0], -10.0))
 
 
 def test_the_command_says_what_is_missing_where_there_is_no_script_or_no_good_one(of, capsys):

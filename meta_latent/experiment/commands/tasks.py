@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import sys
@@ -48,33 +49,44 @@ def run(name: str | None, tag: str | None, overrides: Sequence[str]) -> int:
 
 def measured(suite: task_suites.TaskDistribution, episodes: int) -> str:
     """Return lines about what random actions, doing nothing and the script earn in about `episodes` each of the train
-    and of the test tasks, whose floors may differ.
+    and of the test tasks, whose floors may differ, each reward for itself.
 
     For tasks of users also the line that makes these score 0 and 1 on the test tasks, which evaluations play.
     """
     lines, means = [], {}
-    for split in SPLITS:
-        found = make_references.mean_returns(suite, episodes, split)
-        if not found:
+    rewards = list(dict.fromkeys(task.reward.name for split in SPLITS for task in suite.tasks(split)))
+    for split, reward in itertools.product(SPLITS, rewards):
+        tasks = [task for task in suite.tasks(split) if task.reward.name == reward]
+        if not tasks:
             continue
-        means = {name: float(np.mean(returns)) for name, returns in found.items()}
-        count = len(found["random"])
-        lines.append(f"raw return, mean over {split} tasks ({count}) and episodes ({max(1, episodes // count)} each) "
-                     "(lowest to highest task)")  # fmt: skip
+        found = make_references.mean_returns(suite, episodes, tasks)
+        means[reward] = {name: float(np.mean(returns)) for name, returns in found.items()}
+        count, paid = len(found["random"]), f", reward {reward!r}" * (len(rewards) > 1)
+        lines.append(f"raw return{paid}, mean over {split} tasks ({count}) and episodes ({max(1, episodes // count)} "
+                     "each) (lowest to highest task)")  # fmt: skip
         for name, returns in found.items():
-            lines.append(f"{name + ':':13} {means[name]:.4g} ({min(returns):.4g} to {max(returns):.4g})")
+            lines.append(f"{name + ':':13} {means[reward][name]:.4g} ({min(returns):.4g} to {max(returns):.4g})")
     if "own" not in task_suites.tags(suite.name):
         return "\n".join(lines)
-    floor = max(means["random"], means["nothing"])  # of the last split that has tasks
-    best = means.get("scripted")
-    if best is None:
+    if any("scripted" not in earned for earned in means.values()):
         lines.append("no script:    give scripted=, or put the return of a good policy in place of GOOD")
-        lines.append(f"to paste:     references=({floor:.6g}, GOOD)")
-    elif best > floor:
-        lines.append(f"to paste:     references=({floor:.6g}, {best:.6g})")
-    else:
-        lines.append("to paste:     nothing: the script earns no more than random actions or doing nothing")
+    for reward, earned in means.items():
+        scale = _scale(earned)
+        if scale is None:
+            pasted = "nothing: the script earns no more than random actions or doing nothing"
+        else:
+            pasted = f"references={scale}" if len(means) == 1 else f'"references": {scale}'
+        where = "" if len(means) == 1 else f"   in each entry with the reward {reward!r}"
+        lines.append(f"to paste:     {pasted}{where}")
     return "\n".join(lines)
+
+
+def _scale(earned: Mapping[str, float]) -> str | None:
+    """The raw returns that are to score 0 and 1, as Python; None where the script earns no more than its floor."""
+    floor, best = max(earned["random"], earned["nothing"]), earned.get("scripted")
+    if best is None:
+        return f"({floor:.6g}, GOOD)"
+    return f"({floor:.6g}, {best:.6g})" if best > floor else None
 
 
 def show(name: str, options: dict[str, Any], picture: str | None = None) -> None:
