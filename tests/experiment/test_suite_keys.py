@@ -57,6 +57,19 @@ def test_sources_of_one_entry_share_its_key():
     assert str(told.value).count("pretrain.sources.1.options.goals") == 1  # not once per task
 
 
+@pytest.mark.parametrize(("given", "said"), [
+    ("tasks: 999", "tasks=999 asks for tasks 0 to 998"),
+    ("index: 1, tasks: 998", "tasks=998 asks for tasks 1 to 998"),
+    ("index: 998, tasks: 2", "index=998"),
+    ("index: 998", "index=998"),
+])  # fmt: skip
+def test_a_source_that_asks_for_too_many_tasks_is_told_of_the_key_that_does(given, said):
+    with pytest.raises(UserError) as told:
+        pretrain.checked(load(f"pretrain.sources=[{{suite: toy/lqr, {given}}}]"))
+    (first, *_) = str(told.value).splitlines()
+    assert first.startswith(f"pretrain.sources.0.{said}: toy/lqr has ") and str(told.value).count("tasks=") <= 1
+
+
 def test_a_suite_that_is_not_there_is_named_beside_other_faults(capsys, tmp_path):
     assert (
         cli.main(["pretrain", "toy", "pretrain.sources.0.suite=toy/lqrr", "learner.length=0", f"out={tmp_path}"]) == 2

@@ -177,9 +177,13 @@ class PretrainConfig:
         """`sources` with one task each."""
         return tuple(replace(s, index=s.index + k, tasks=1) for s in self.sources for k in range(s.tasks))
 
+    def entry_of(self, place: int) -> int:
+        """The number of the entry of `sources` that number `place` of `each_source` is of."""
+        return [number for number, source in enumerate(self.sources) for _ in range(source.tasks)][place]
+
     def source_key(self, place: int) -> str:
         """The key of number `place` of `each_source`: tasks of one entry share it."""
-        return [f"pretrain.sources.{k}" for k, source in enumerate(self.sources) for _ in range(source.tasks)][place]
+        return f"pretrain.sources.{self.entry_of(place)}"
 
     @property
     def logged(self) -> frozenset[int]:

@@ -66,20 +66,21 @@ def require(name: str, key: str = "") -> None:
         )
 
 
-def bind(config: ExperimentConfig, wanted: TaskConfig, name: str = "", key: str = "task") -> BoundTask:
+def bind(config: ExperimentConfig, wanted: TaskConfig, name: str = "", key: str = "task", asked: str = "") -> BoundTask:
     """Open the distribution of `wanted`, which stands at the dotted `key`, and pick its task, with its distractors or
     else the suite's.
 
-    Raises UserError naming the key of a wrong option, of an unknown suite, of an index that no task has, and of
-    distractors that are wrong or whose folder cannot be shown.
+    asked: what below `key` asks for the task's index; "": that itself. Raises UserError naming the key of a wrong
+    option, of an unknown suite, of an index that no task has, and of distractors that are wrong or whose folder cannot
+    be shown.
     """
     distribution = _opened(config, wanted, key)
     count = len(distribution.tasks(wanted.split))
     if not count:
         raise UserError(f"{key}.split={wanted.split}: {wanted.suite} has 0 {wanted.split} tasks; choose another split")
     if not 0 <= wanted.index < count:
-        raise UserError(f"{key}.index={wanted.index}: {wanted.suite} has {count} {wanted.split} tasks, expected 0 to "
-                        f"{count - 1}")  # fmt: skip
+        raise UserError(f"{key}.{asked or f'index={wanted.index}'}: {wanted.suite} has {count} {wanted.split} tasks, "
+                        f"expected 0 to {count - 1}")  # fmt: skip
     try:
         task = distribution.check(distribution.sample(wanted.split, wanted.index + 1, seed=0)[wanted.index])
     except task_suites.SuiteError as error:
@@ -94,7 +95,11 @@ def bind(config: ExperimentConfig, wanted: TaskConfig, name: str = "", key: str 
 
 def bind_source(config: ExperimentConfig, place: int) -> BoundTask:
     """The task of number `place` among `config.pretrain.each_source`. Raises UserError: see `bind`."""
-    return bind(config, config.pretrain.each_source[place], key=config.pretrain.source_key(place))
+    settings = config.pretrain
+    wanted, entry, asked = settings.each_source[place], settings.sources[settings.entry_of(place)], ""
+    if wanted.index > entry.index:
+        asked = f"tasks={entry.tasks} asks for tasks {entry.index} to {entry.index + entry.tasks - 1}"
+    return bind(config, wanted, key=settings.source_key(place), asked=asked)
 
 
 def _opened(
