@@ -35,7 +35,8 @@ class Faults:
                 with faults.noted():
                     check(key)
 
-    Leaving the block raises what was noted: one error as it was, several as `UserErrors`. Another error passes.
+    Leaving the block raises what was noted: one `UserError` as it was, one of another kind as a `UserError`, several
+    as `UserErrors`. Another error passes.
     """
 
     def __init__(self) -> None:
@@ -58,7 +59,10 @@ class Faults:
         lines = [line for error in self._noted for line in getattr(error, "faults", [str(error)])]
         if len(faults := list(dict.fromkeys(lines))) > 1:
             raise UserErrors(faults) from self._noted[0]
-        raise self._noted[0]
+        first = self._noted[0]
+        if isinstance(first, UserError):
+            raise first
+        raise UserError(str(first)) from first
 
 
 def visible(text: str) -> str:

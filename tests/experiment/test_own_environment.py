@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from gymnasium.envs.classic_control import CartPoleEnv
 
+import meta_latent
 import task_suites
 from meta_latent import cli
 from meta_latent.experiment.runs import run_folder, video
@@ -63,6 +64,12 @@ def test_all_that_is_wrong_before_the_start_is_told_at_once(tmp_path, toy, capsy
         assert sum(words in line for line in lines) == 1, words
     assert len(lines) == 5 and all(line.startswith("meta-latent: ") for line in lines)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("command")
+def test_from_python_what_a_suite_refuses_is_a_user_error(tmp_path, toy):
+    with pytest.raises(meta_latent.UserError, match=r"^mine/pole has no scripted policy; set pretrain.scripted=0$"):
+        meta_latent.pretrain(toy.experiment(tmp_path, POLE))
 
 
 def test_episodes_of_any_length_can_be_learned_from(tmp_path, command):
