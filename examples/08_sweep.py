@@ -32,9 +32,9 @@ def main() -> None:
         for arm, told in found["arms"].items():
             print(f"{group:12} {arm:16} {told['runs']} runs  final score {told['final_score_iqm']:.2f}")
     for one in result["comparisons"]:
-        low, high = one["interval"]
+        between = f" [{one['interval'][0]:.2f}, {one['interval'][1]:.2f}]" if one["interval"] else ""  # of several runs
         print(f"{one['group']} {one['arm']} scores higher than {one['base_group']} {one['base']} with probability "
-              f"{one['probability']:.2f} [{low:.2f}, {high:.2f}]")  # fmt: skip
+              f"{one['probability']:.2f}{between}")  # fmt: skip
     print(f"the page: {arguments.out}/first_sweep/sweep.html")
 
 

@@ -1,11 +1,14 @@
 """Every example runs as it stands, with --quick, and shows what it promises."""
 
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+import meta_latent
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("[0-9]*.py"))
@@ -44,6 +47,16 @@ def test_the_example_runs(name, tmp_path):
     words, made = PROMISES[name]
     assert re.search(words, child.stdout)
     assert (tmp_path / "runs" / made).stat().st_size > 500
+
+
+def test_the_sweep_of_one_run_each_has_no_intervals_to_print(monkeypatch, capsys):
+    one = {"group": "b", "arm": "x/scratch", "base_group": "a", "base": "x/scratch", "probability": 1.0}
+    comparisons = [one | {"interval": None}, one | {"interval": (0.25, 1.0)}]
+    monkeypatch.setattr(meta_latent, "sweep", lambda *_: {"groups": {}, "comparisons": comparisons})
+    monkeypatch.setattr(sys, "argv", ["08_sweep.py"])
+    runpy.run_path(str(ROOT / "examples" / "08_sweep.py"), run_name="__main__")
+    said = "b x/scratch scores higher than a x/scratch with probability 1.00"
+    assert capsys.readouterr().out.splitlines()[:2] == [said, f"{said} [0.25, 1.00]"]
 
 
 def test_a_users_own_task_takes_less_than_60_lines_of_code():
