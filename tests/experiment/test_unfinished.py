@@ -171,3 +171,10 @@ def test_runs_of_unequal_budgets_are_compared_within_what_all_of_them_had(tmp_pa
     assert place["probability_of_being_faster"] == 0.5
     told = [text for text in result["warnings"] if "unequal lengths" in text]
     assert len(told) == 1 and told[0].startswith("t, sac/scratch: runs of 500 and 1,000 env_steps: ")
+
+
+def test_what_is_said_of_unfinished_runs_agrees_with_their_number(tmp_path):
+    one, both = "is unfinished; it counts up to its last evaluation and has", "are unfinished; they count up to their"
+    for seed, said in enumerate((f"1 of 1 run {one} no final score.", f"2 of 2 runs {both}")):
+        write_cell(tmp_path, "t", "ivg/scratch", seed, ramp(4000, budget=300), facts=new_facts, status="interrupted")
+        assert any(f"t, ivg/scratch: {said}" in line for line in build(tmp_path, resamples=50)["warnings"])

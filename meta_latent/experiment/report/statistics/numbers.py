@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from meta_latent.errors import counted
 from meta_latent.experiment.report.reading.arms import Bases, in_order
 from meta_latent.experiment.report.reading.records import number, numbers
 from meta_latent.experiment.report.reading.sources import Cell
@@ -333,9 +334,10 @@ def _unfinished(question: Question, arm: str, result: dict[str, Any]) -> list[st
     cut = result["unfinished"]
     if not any(cut):
         return []
-    which = f"{sum(cut)} of {len(cut)} runs {'is' if sum(cut) == 1 else 'are'} unfinished"
-    return [f"{question.target}, {arm}: {which}; from the last evaluation on nothing is known of them, and they are "
-            "left out of what they cannot tell."]  # fmt: skip
+    said = "are unfinished; they count up to their last evaluation and have"
+    if sum(cut) == 1:
+        said = "is unfinished; it counts up to its last evaluation and has"
+    return [f"{question.target}, {arm}: {sum(cut)} of {counted(len(cut), 'run')} {said} no final score."]
 
 
 def _of_other_lengths(question: Question, arm: str, result: dict[str, Any]) -> list[str]:
