@@ -57,6 +57,14 @@ def test_sources_of_one_entry_share_its_key():
     assert str(told.value).count("pretrain.sources.1.options.goals") == 1  # not once per task
 
 
+@pytest.mark.parametrize("suite", ["toy/rotated_actuators", "toy/hidden_goal"])  # an even choice, and any
+def test_a_source_of_several_tasks_has_those_that_a_target_of_as_many_learns_on(suite):
+    chosen = load(f"pretrain.sources=[{{suite: {suite}, tasks: 6}}]",
+                  f"transfer.targets.goal={{suite: {suite}, tasks: 6, test_tasks: 2}}")  # fmt: skip
+    tasks = [bind_source(chosen, place).task for place in range(6)]
+    assert tasks == [bound.task for bound in bind_target(chosen, "goal").tasks]
+
+
 @pytest.mark.parametrize(("given", "said"), [
     ("tasks: 999", "tasks=999 asks for tasks 0 to 998"),
     ("index: 1, tasks: 998", "tasks=998 asks for tasks 1 to 998"),

@@ -66,11 +66,14 @@ def require(name: str, key: str = "") -> None:
         )
 
 
-def bind(config: ExperimentConfig, wanted: TaskConfig, name: str = "", key: str = "task", asked: str = "") -> BoundTask:
+def bind(
+    config: ExperimentConfig, wanted: TaskConfig, name: str = "", key: str = "task", asked: str = "", among: int = 0
+) -> BoundTask:
     """Open the distribution of `wanted`, which stands at the dotted `key`, and pick its task, with its distractors or
     else the suite's.
 
-    asked: what below `key` asks for the task's index; "": that itself. Raises UserError naming the key of a wrong
+    asked: what below `key` asks for the task's index; "": that itself. among: so many tasks are sampled (at least as
+    many as the index takes), of which a family may make an even choice. Raises UserError naming the key of a wrong
     option, of an unknown suite, of an index that no task has, and of distractors that are wrong or whose folder cannot
     be shown.
     """
@@ -82,7 +85,8 @@ def bind(config: ExperimentConfig, wanted: TaskConfig, name: str = "", key: str 
         raise UserError(f"{key}.{asked or f'index={wanted.index}'}: {wanted.suite} has {count} {wanted.split} tasks, "
                         f"expected 0 to {count - 1}")  # fmt: skip
     try:
-        task = distribution.check(distribution.sample(wanted.split, wanted.index + 1, seed=0)[wanted.index])
+        sampled = distribution.sample(wanted.split, min(max(among, wanted.index + 1), count), seed=0)
+        task = distribution.check(sampled[wanted.index])
     except task_suites.SuiteError as error:
         raise UserError(f"{key}: {error}") from error
     try:  # what was right before can be wrong now because of them only
@@ -99,7 +103,7 @@ def bind_source(config: ExperimentConfig, place: int) -> BoundTask:
     wanted, entry, asked = settings.each_source[place], settings.sources[settings.entry_of(place)], ""
     if wanted.index > entry.index:
         asked = f"tasks={entry.tasks} asks for tasks {entry.index} to {entry.index + entry.tasks - 1}"
-    return bind(config, wanted, key=settings.source_key(place), asked=asked)
+    return bind(config, wanted, key=settings.source_key(place), asked=asked, among=entry.index + entry.tasks)
 
 
 def _opened(
