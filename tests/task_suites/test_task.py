@@ -136,3 +136,9 @@ def test_the_distractors_option_is_put_on_sampled_tasks():
     with pytest.raises(SuiteError, match="no distractors"):
         toy = task_suites.get("toy/lqr")
         toy.make(toy.sample("train", 1, 0)[0].replace(distractors=(Distractor("video"),)))
+
+
+def test_two_tasks_are_drawn_in_the_order_in_which_they_are_listed(of):
+    """So says docs/suites/own.md of a target with `index: 1`."""
+    mine = of("Pendulum-v1", tasks={"test": [{"dynamics": {"g": 9.0}}, {"dynamics": {"g": 1.0}}]})()
+    assert mine.sample("test", 2, seed=0) == mine.tasks("test")
