@@ -39,11 +39,14 @@ class Continuation(MLP):
         return self(torch.cat([state, action], -1))[..., 0]
 
 
-def fit_rewards_and_ends(agent, windows, clip: float) -> Metrics:
+def fit_rewards_and_ends(agent, windows, clip: float, owned: bool = False) -> Metrics:
     """One update of a `LatentAgent`'s networks `reward` (`RewardHeads`) and, once an episode that it caches has ended
     for good, `continuation`, on latents unrolled along windows (B, H + 1, ...) and on observed ones.
+
+    owned: each window through the head that alone may train on it; else heads have as many windows each.
     """
-    states = window_states(agent.model, windows, even(len(windows.rows), agent.model))
+    route = windows.head_mask.int().argmax(-1) if owned else even(len(windows.rows), agent.model)
+    states = window_states(agent.model, windows, route)
     imagined, observed = reward_errors(agent.networks["reward"], states, windows)
     agent.optimise("reward", (imagined + observed) / 2, clip)
     metrics = {"reward_loss": float(observed.detach()), "reward_loss_imagined": float(imagined.detach())}

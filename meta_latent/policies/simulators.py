@@ -187,7 +187,7 @@ class LatentSimulators(LatentAgent):
 
     Args:
         config: of the reward. parts: what the start brings. owned: head k learns from training tasks k, k + K, ...
-            alone, and episodes that it imagines begin in theirs.
+            alone, and what it imagines begins in theirs; rewards are fitted to latents that the owner unrolled.
     """
 
     def __init__(self, config: RewardConfig, parts: LatentParts, owned: bool = False):
@@ -222,7 +222,7 @@ class LatentSimulators(LatentAgent):
         config = self.config
         for _ in range(self.due("improve", config.updates_per_step, steps) + config.first_updates * first):
             windows = self.cache.windows(config.batch_size, config.horizon, rng.numpy("reward"))
-            metrics.add(fit_rewards_and_ends(self, windows, clip=10.0))
+            metrics.add(fit_rewards_and_ends(self, windows, clip=10.0, owned=self.owned))
             self.updates += 1
 
     def see(self, replay) -> None:

@@ -12,6 +12,7 @@ from meta_latent.algorithms.registry import Arm
 from meta_latent.errors import UserError
 from meta_latent.ops.inner_loop import stacked
 from meta_latent.ops.trust_region import flatten, unflatten
+from meta_latent.policies import continuation
 from meta_latent.policies.surrogate import Surrogate
 from meta_latent.rng import Streams
 from meta_latent.types import Step
@@ -244,6 +245,18 @@ def test_heads_that_own_tasks_learn_from_these_alone(bench, tmp_path):
         episodes = [running.replay.read(i) for i in range(len(running.replay.episodes))]
     owners = [episode["head_mask"].nonzero()[0].tolist() for episode in episodes]
     assert owners == [[episode["task_index"] % 2] for episode in episodes] and len(episodes) > 3
+
+
+@pytest.mark.parametrize("owned", [True, False])
+def test_rewards_are_fitted_to_what_the_owner_of_an_episode_unrolls(bench, tmp_path, monkeypatch, owned):
+    asked, original = [], continuation.window_states
+    monkeypatch.setattr(continuation, "window_states", lambda *args: asked.append(args[1:]) or original(*args))
+    more = (f"algorithms.mb_mpo.own_tasks={str(owned).lower()}", "transfer.warmup_episodes=8", "transfer.head_share=1")
+    with bench.learning(bench.experiment(tmp_path, "mb_mpo/pretrained", *more), "mb_mpo/pretrained") as running:
+        bench.round(running)
+    for windows, route in asked:
+        assert set(route.tolist()) == {0, 1} and windows.head_mask.sum(1).tolist() == [1 if owned else 2] * len(route)
+        assert windows.head_mask[torch.arange(len(route)), route].all()
 
 
 @pytest.mark.parametrize(("tasks", "imagined"), [(1, 10), (3, 5)])  # fewer tasks than heads, or no multiple of them
