@@ -1,7 +1,9 @@
 """What policies are imagined in: K simulators that were learned, and what a policy reads of their states.
 
 `StateSimulators`: the state is what is observed (MB-MPO and ME-TRPO as published). `LatentSimulators`: it is the latent
-of a latent state model, whose transition heads are the simulators. Whatever has their methods will do.
+of a latent state model, whose transition heads are the simulators. Whatever has their methods will do, with `masked`
+(ensemble members that learn from what a replay's masks give them, 1: it has none) and `owned` (whether each learns from
+training tasks of its own).
 """
 
 from __future__ import annotations
@@ -244,7 +246,8 @@ class LatentSimulators(LatentAgent):
         frames = [mask[:, k].nonzero().flatten() for k in range(self.heads)]
         if not all(map(len, frames)):
             raise UserError(f"some of the {self.heads} heads have no data of their training tasks: raise "
-                            "transfer.warmup_episodes, so that every task is played")  # fmt: skip
+                            "transfer.warmup_episodes, so that every task is played, or transfer.replay.capacity, so "
+                            "that it is not forgotten; with another out=, where a run has begun")  # fmt: skip
         chosen = [frames[n % self.heads] for n in range(tasks)]
         rows = torch.stack([f[torch.randint(len(f), (particles,), generator=draws)] for f in chosen])
         return packed[rows.to(packed.device)]

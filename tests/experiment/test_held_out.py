@@ -24,6 +24,7 @@ from meta_latent.models.config import ModelConfig
 from meta_latent.models.latent_state_model import LatentStateModel
 from meta_latent.models.learner import ModelLearner
 from meta_latent.models.losses import one_step
+from meta_latent.ops.imagination import imagine
 from meta_latent.rng import Streams, seeded_construction
 from meta_latent.types import Spec
 
@@ -56,8 +57,9 @@ def test_only_the_asked_inputs_count(measured):
 
 def test_a_model_whose_heads_own_sources_is_measured_by_them(toy, tmp_path, monkeypatch):
     """Sources 0, 1, 2 go round two heads; one of four episodes of each is held out."""
-    asked = []
+    asked, unrolled = [], []
     monkeypatch.setattr(held_out, "one_step", lambda *args: asked.append(args[-1].tolist()) or one_step(*args))
+    monkeypatch.setattr(held_out, "imagine", lambda *args: unrolled.append(args[3].tolist()) or imagine(*args))
     sources = "pretrain.sources=[{suite: toy/hidden_goal, tasks: 3}]"
     run = toy.pretrain(tmp_path, sources, "pretrain.own_heads=true", "pretrain.held_out=0.5")
     card = checkpoint.load(run / "checkpoints")
@@ -68,7 +70,14 @@ def test_a_model_whose_heads_own_sources_is_measured_by_them(toy, tmp_path, monk
     assert [e["head_mask"].tolist() for e in episodes[:3]] == [[True, False], [False, True], [True, False]]
     assert all(e["head_mask"].tolist() == [e["task_index"] % 2 == k for k in (0, 1)] for e in episodes)
     held = episodes[len(episodes) - len(asked[0]) :]
-    assert asked[0] == [int(e["task_index"]) % 2 for e in held] and len(held) > 3
+    owners = [int(e["task_index"]) % 2 for e in held]
+    assert asked[0] == owners and len(held) > 3
+    assert unrolled == [owners, *([owner] for owner in owners[-2:])]  # the last two are drawn
+
+
+def test_a_source_policy_is_refused_where_heads_own_sources(toy, tmp_path):
+    with pytest.raises(UserError, match="own_heads=true: a source policy .* set pretrain.policy_updates=0"):
+        toy.pretrain(tmp_path, "pretrain.own_heads=true", "pretrain.policy_updates=2")
 
 
 def test_more_heads_than_sources_to_own_are_refused(toy, tmp_path):

@@ -105,6 +105,9 @@ def _check_capacity(experiment: ExperimentConfig) -> None:
 
 def _check_heads(experiment: ExperimentConfig) -> None:
     heads, count = experiment.model.ensemble.heads, len(experiment.pretrain.each_source)
+    if experiment.pretrain.own_heads and experiment.pretrain.policy_updates:
+        raise UserError("pretrain.own_heads=true: a source policy is learned in all heads alike, those of other "
+                        "sources too; set pretrain.policy_updates=0")  # fmt: skip
     if experiment.pretrain.own_heads and heads > count:
         raise UserError(f"pretrain.own_heads=true: {count} sources for {heads} transition heads, of which some would "
                         "learn from nothing; name more sources, or lower model.ensemble.heads")  # fmt: skip

@@ -143,7 +143,7 @@ class PretrainConfig:
             collection.
         head_share: probability that an ensemble head may train on an episode.
         own_heads: head k learns from sources k, k + heads, ... alone, whatever `head_share` is: for sources whose
-            dynamics differ.
+            dynamics differ, and `mb_mpo` with `own_tasks`; others imagine in all heads alike.
         joint_updates: updates of the first stage, which learns everything from pixels.
         filter_updates: updates of the second stage, which learns core and heads, on the embeddings of the encoder as it
             then is.
