@@ -5,7 +5,7 @@ import pytest
 from meta_latent import cli
 from meta_latent.errors import UserError
 from meta_latent.experiment.pretraining import pretrain
-from meta_latent.experiment.settings import experiments
+from meta_latent.experiment.settings import experiments, suites
 from meta_latent.experiment.settings.schema import ExperimentConfig
 from meta_latent.experiment.settings.suites import bind_source, bind_target
 
@@ -55,6 +55,14 @@ def test_sources_of_one_entry_share_its_key():
     with pytest.raises(UserError) as told:
         pretrain.checked(load(sources))
     assert str(told.value).count("pretrain.sources.1.options.goals") == 1  # not once per task
+
+
+def test_the_suite_of_an_entry_is_opened_once_however_many_tasks_it_asks_for(monkeypatch):
+    """Opening one of a user's tries all of its tasks."""
+    opened, original = [], suites.open_distribution
+    monkeypatch.setattr(suites, "open_distribution", lambda *args: opened.append(args) or original(*args))
+    bound, _ = pretrain.checked(load("pretrain.sources=[{suite: toy/lqr}, {suite: toy/lqr, index: 1, tasks: 3}]"))
+    assert len(bound) == 4 and len({one.task for one in bound}) == 4 and len(opened) == 2
 
 
 @pytest.mark.parametrize("suite", ["toy/rotated_actuators", "toy/hidden_goal"])  # an even choice, and any

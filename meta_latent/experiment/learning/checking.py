@@ -121,8 +121,8 @@ def _groups(target: BoundTarget) -> list[tuple[BoundTask, ...]]:
 
 def _sources(experiment: ExperimentConfig) -> list[tuple[str, BoundTask]]:
     """The sources that are played, and the key of each."""
-    settings = experiment.pretrain
-    return [(settings.source_key(place), bind_source(experiment, place))
+    settings, opened = experiment.pretrain, {}
+    return [(settings.source_key(place), bind_source(experiment, place, opened))
             for place, source in enumerate(settings.each_source) if not source.data]  # fmt: skip
 
 

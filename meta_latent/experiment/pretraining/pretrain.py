@@ -61,13 +61,13 @@ def checksum_of(stored: dict) -> str:
 
 def checked(experiment: ExperimentConfig) -> tuple[list[BoundTask], Spec]:
     """The sources and the spec that they share. Raises UserError for all that can be known before the first step."""
-    bound, spec = [], None
+    bound, spec, opened = [], None, {}
     with Faults() as faults:
         with faults.noted():
             experiments.refuse_sweep(experiment)
         for place, settings in enumerate(experiment.pretrain.each_source):
             with faults.noted(SuiteError):
-                source = bind_source(experiment, place)
+                source = bind_source(experiment, place, opened)
                 bound.append(source)
                 if sources.scripted_share(experiment.pretrain, settings):
                     source.distribution.scripted(source.task)  # fails here, with words, where there is none

@@ -66,18 +66,27 @@ def require(name: str, key: str = "") -> None:
         )
 
 
-def bind(
-    config: ExperimentConfig, wanted: TaskConfig, name: str = "", key: str = "task", asked: str = "", among: int = 0
-) -> BoundTask:
+def bind(config: ExperimentConfig, wanted: TaskConfig, name: str = "", key: str = "task") -> BoundTask:
     """Open the distribution of `wanted`, which stands at the dotted `key`, and pick its task, with its distractors or
     else the suite's.
 
-    asked: what below `key` asks for the task's index; "": that itself. among: so many tasks are sampled (at least as
-    many as the index takes), of which a family may make an even choice. Raises UserError naming the key of a wrong
-    option, of an unknown suite, of an index that no task has, and of distractors that are wrong or whose folder cannot
-    be shown.
+    Raises UserError naming the key of a wrong option, of an unknown suite, of an index that no task has, and of
+    distractors that are wrong or whose folder cannot be shown.
     """
-    distribution = _opened(config, wanted, key)
+    return _bound(_opened(config, wanted, key), wanted, name, key)
+
+
+def _bound(
+    distribution: task_suites.TaskDistribution,
+    wanted: TaskConfig,
+    name: str,
+    key: str,
+    asked: str = "",
+    among: int = 0,
+) -> BoundTask:
+    """`bind` where the distribution is open. asked: what below `key` asks for the task's index; "": that itself. among:
+    so many tasks are sampled (at least as many as the index takes), of which a family may make an even choice.
+    """
     count = len(distribution.tasks(wanted.split))
     if not count:
         raise UserError(f"{key}.split={wanted.split}: {wanted.suite} has 0 {wanted.split} tasks; choose another split")
@@ -97,13 +106,22 @@ def bind(
     return BoundTask(name or (f"{wanted.suite}#{wanted.index}" if wanted.index else wanted.suite), distribution, task)
 
 
-def bind_source(config: ExperimentConfig, place: int) -> BoundTask:
-    """The task of number `place` among `config.pretrain.each_source`. Raises UserError: see `bind`."""
-    settings = config.pretrain
-    wanted, entry, asked = settings.each_source[place], settings.sources[settings.entry_of(place)], ""
+def bind_source(
+    config: ExperimentConfig, place: int, opened: dict[int, task_suites.TaskDistribution] | None = None
+) -> BoundTask:
+    """The task of number `place` among `config.pretrain.each_source`. Raises UserError: see `bind`.
+
+    opened: distributions of entries of `pretrain.sources`, by number, for whoever binds many: opening one of a user's
+    tries all its tasks.
+    """
+    settings, opened = config.pretrain, {} if opened is None else opened
+    number, key = settings.entry_of(place), settings.source_key(place)
+    wanted, entry, asked = settings.each_source[place], settings.sources[number], ""
     if wanted.index > entry.index:
         asked = f"tasks={entry.tasks} asks for tasks {entry.index} to {entry.index + entry.tasks - 1}"
-    return bind(config, wanted, key=settings.source_key(place), asked=asked, among=entry.index + entry.tasks)
+    if number not in opened:
+        opened[number] = _opened(config, wanted, key)
+    return _bound(opened[number], wanted, "", key, asked, entry.index + entry.tasks)
 
 
 def _opened(
