@@ -16,8 +16,11 @@ TORCH := $(shell grep '^torch==' $(CONSTRAINTS))
 LEARN2LEARN := learn2learn==0.2.0
 
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check
-# A file's tests stay in one process, which makes what they share once.
-PYTEST = OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadfile
+# A file's tests stay in one process, which makes what they share once; slow ones are worth more than that, and whoever
+# has none left takes some of another's.
+RUN = OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(WORKERS)
+PYTEST = $(RUN) --dist loadfile
+SLOW = $(RUN) --dist worksteal
 
 .PHONY: setup test test-slow test-baselines test-offline test-all test-floors test-not-slow docs lint demo clean
 
@@ -39,7 +42,7 @@ test: setup
 	$(PYTEST) -m "not slow and not baselines" $(TESTS)
 
 test-slow: setup
-	$(PYTEST) -m "slow and not baselines" $(TESTS)
+	$(SLOW) -m "slow and not baselines" $(TESTS)
 
 $(VENV)/baselines: $(VENV)/installed
 	$(PIP) install -qq --constraint $(CONSTRAINTS) --editable ".[test,baselines]"
@@ -56,7 +59,7 @@ test-offline: $(VENV)/offline
 	$(PYTEST) -m "offline" $(TESTS)
 
 test-all: test $(VENV)/baselines $(VENV)/offline
-	$(PYTEST) -m "slow or baselines or offline" $(TESTS)
+	$(SLOW) -m "slow or baselines or offline" $(TESTS)
 
 # All but the slow tests once more, with the lowest versions that setup.cfg admits, in an environment of its own.
 # numpy's has wheels for Python 3.11 and 3.12.

@@ -40,8 +40,7 @@ def test_an_oracle_nears_the_scripted_optimum(tmp_path, target):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("target", "least"), [("sparse", 0.7), ("dense", 0.4)])
-def test_rl2_finds_the_goal_in_a_first_episode_and_remembers_it(tmp_path, target, least):
-    score, returns = last(tmp_path, target, "rl2/scratch", 100_000)
-    assert np.median(score) > least
+def test_rl2_finds_the_goal_in_a_first_episode_and_remembers_it(tmp_path):
+    score, returns = last(tmp_path, "sparse", "rl2/scratch", 100_000)
+    assert np.median(score) > 0.7
     assert np.median(returns[:, 1] - returns[:, 0]) > 1.0

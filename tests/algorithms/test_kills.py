@@ -5,10 +5,9 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 
+import forked
 import pytest
 
 from meta_latent.algorithms import registry
@@ -19,12 +18,6 @@ from meta_latent.experiment.settings import experiments
 pytestmark = pytest.mark.slow
 KILLS, PATIENCE_SECONDS = 6, 120
 ALGORITHMS = registry.names()
-
-
-def start(path, arm):
-    """The cell as a process of its own."""
-    argv = [sys.executable, "-m", "meta_latent", "transfer", str(path), "target=target", f"arm={arm}", "run_seed=0"]
-    return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
 
 
 def outcome(folder, frozen):
@@ -57,20 +50,22 @@ def test_kills_at_random_moments_leave_no_trace(bench, tmp_path, frozen, name):
     whole = outcome(bench.cell(bench.experiment(tmp_path / "whole", arm), arm), frozen)
     experiment = bench.experiment(tmp_path / "killed", arm)
     experiments.write(experiment)
-    folder, path = cells.cell_folder(experiment, "target", arm, 0), experiments.path_of(experiment)
+    folder = cells.cell_folder(experiment, "target", arm, 0)
+    command = ["transfer", str(experiments.path_of(experiment)), "target=target", f"arm={arm}", "run_seed=0"]
     while True:
-        with start(path, arm) as process:
-            if killed < KILLS:
-                end = time.monotonic() + PATIENCE_SECONDS
-                while process.poll() is None and not run_folder.in_use(folder) and time.monotonic() < end:
-                    time.sleep(0.02)
-                time.sleep(moments.uniform(0, 0.4 + 0.3 * killed))  # later and later, so that some run gets on
-            if killed < KILLS and process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                killed += 1
-                continue
-            said = process.communicate(timeout=PATIENCE_SECONDS)[0]
-        assert process.returncode == 0, said
+        process = forked.Command(command)
+        if killed < KILLS:
+            end = time.monotonic() + PATIENCE_SECONDS
+            while process.is_alive() and not run_folder.in_use(folder) and time.monotonic() < end:
+                time.sleep(0.02)
+            time.sleep(moments.uniform(0, 0.4 + 0.3 * killed))  # later and later, so that some run gets on
+        if killed < KILLS and process.is_alive():
+            os.killpg(process.pid, signal.SIGKILL)
+            process.join()
+            killed += 1
+            continue
+        status, said = process.ended(PATIENCE_SECONDS)
+        assert status == 0, said
         assert outcome(folder, frozen) == whole
         if killed == KILLS:
             return

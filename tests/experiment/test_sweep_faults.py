@@ -6,13 +6,12 @@ The sweep is the toy experiment in its smallest form: one pretraining, four cell
 import json
 import os
 import random
-import resource
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
+import forked
 import pytest
 
 from meta_latent.experiment.learning import cells, sweep
@@ -20,7 +19,7 @@ from meta_latent.experiment.runs import run_folder
 from meta_latent.experiment.settings import config
 
 pytestmark = pytest.mark.slow
-ROUNDS = 14
+ROUNDS = 8
 
 
 def write(toy, out, arms=("ivg/pretrained", "ivg/scratch")):
@@ -58,21 +57,12 @@ def expected(toy, tmp_path_factory, made={}):  # noqa: B006 (one sweep for all t
 
 def start(path, *flags, limit=None):
     """The sweep as a process of its own; limit: bytes that a file may have."""
-
-    def limited():
-        if limit:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
-
-    argv = [sys.executable, "-m", "meta_latent", "sweep", str(path), *flags]
-    options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "preexec_fn": limited}
-    return subprocess.Popen(argv, start_new_session=True, **options)
+    return forked.Command(["sweep", str(path), *flags], limit)
 
 
 def finish(path, *flags, limit=None):
     """(exit status, output) of the sweep."""
-    with start(path, *flags, limit=limit) as process:
-        output = process.communicate(timeout=170)[0]
-    return process.returncode, output
+    return start(path, *flags, limit=limit).ended(170)
 
 
 def outcomes(path, toy):
@@ -106,7 +96,7 @@ def wait_for_work(process, path, seconds):
     """Until a cell has begun to write, or the sweep has ended, or so many seconds have passed."""
     found, end = sweep.Sweep(path), time.monotonic() + seconds
     open_ = [one.folder for one in found.planned if one.cell.name not in found.done]
-    while time.monotonic() < end and process.poll() is None and not any(map(run_folder.in_use, open_)):
+    while time.monotonic() < end and process.is_alive() and not any(map(run_folder.in_use, open_)):
         time.sleep(0.05)
 
 
@@ -114,19 +104,19 @@ def wait_for_work(process, path, seconds):
 def test_kills_at_random_moments_lose_nothing_and_repeat_nothing(toy, parts, expected, seed):
     rng, before, hit = random.Random(seed), {}, 0
     for _ in range(ROUNDS):
-        with start(parts) as process:
-            wait_for_work(process, parts, 12)
-            time.sleep(rng.uniform(0, 0.8))
-            if process.poll() is not None:
-                break
-            running = children(process.pid)
-            victims = rng.choice([[process.pid], [process.pid, *running], running, running[:1]])
-            for pid in victims:
-                os.kill(pid, signal.SIGKILL)
-            if process.pid not in victims:  # the sweep takes the cells of dead workers over; then it dies too
-                time.sleep(rng.uniform(0, 2))
-                os.kill(process.pid, signal.SIGKILL)
-            process.communicate()
+        process = start(parts)
+        wait_for_work(process, parts, 12)
+        time.sleep(rng.uniform(0, 0.8))
+        if not process.is_alive():
+            break
+        running = children(process.pid)
+        victims = rng.choice([[process.pid], [process.pid, *running], running, running[:1]])
+        for pid in victims:
+            os.kill(pid, signal.SIGKILL)
+        if process.pid not in victims:  # the sweep takes the cells of dead workers over; then it dies too
+            time.sleep(rng.uniform(0, 2))
+            process.kill()
+        process.join()
         now = saved(parts)
         assert before.items() <= now.items()  # what had finished was not touched again
         before, hit = now, hit + (len(now) < len(expected))
@@ -138,24 +128,24 @@ def test_kills_at_random_moments_lose_nothing_and_repeat_nothing(toy, parts, exp
 
 
 def test_a_dead_workers_cell_is_taken_over(toy, scratch):
-    with start(scratch) as process:
-        wait_for_work(process, scratch, 30)
-        for pid in children(process.pid):
-            os.kill(pid, signal.SIGKILL)
-        output = process.communicate(timeout=170)[0]
-    assert process.returncode == 0 and "killed by SIGKILL" in output, output
+    process = start(scratch)
+    wait_for_work(process, scratch, 30)
+    for pid in children(process.pid):
+        os.kill(pid, signal.SIGKILL)
+    status, output = process.ended(170)
+    assert status == 0 and "killed by SIGKILL" in output, output
     assert len(outcomes(scratch, toy)) == 2
 
 
 def test_a_cell_that_outlived_its_sweep_is_waited_for(scratch):
     """The folder is held, as by a cell whose sweep was killed: nothing else writes into it meanwhile."""
     first = sweep.Sweep(scratch).planned[0]
-    with run_folder.held(first.folder), start(scratch) as process:
-        time.sleep(15)
-        assert process.poll() is None and not (first.folder / "run.json").exists()
+    with run_folder.held(first.folder):
+        process = start(scratch)
+        time.sleep(12)
+        assert process.is_alive() and not (first.folder / "run.json").exists()
         os.kill(process.pid, signal.SIGINT)
-        process.communicate(timeout=60)
-    assert process.returncode == 130
+        assert process.ended(170)[0] == 130
     status, output = finish(scratch)
     assert status == 0, output
 

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 
 from meta_latent.data.latents import embed_episode
-from meta_latent.experiment.report.figures import curve_figures
 from meta_latent.models.losses import one_step
 from meta_latent.ops.imagination import imagine
 
@@ -154,6 +153,8 @@ def draw_strips(
     """One PNG per camera: real frames above what the model imagines from step `start` with the logged
     actions.
     """
+    from meta_latent.experiment.report.figures import curve_figures  # a cell that draws nothing loads no matplotlib
+
     data = _tensors(model, replay, np.array([episode]), own_heads)
     start = min(start, data["action"].shape[1] - 2)
     horizon = min(horizon, data["action"].shape[1] - start - 1)
