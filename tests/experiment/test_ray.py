@@ -1,10 +1,12 @@
 """Cells on Ray: the same ends as on this machine. One cluster of two CPUs is started here for all tests."""
 
+import dataclasses
 import sys
 import time
 
 import pytest
 
+from meta_latent.errors import UserError
 from meta_latent.experiment.runs import ray_executor
 from meta_latent.experiment.runs.processes import Cell
 from meta_latent.experiment.runs.scheduler import Policy, run_cells
@@ -86,14 +88,31 @@ def test_a_kill_ends_it(launch):
     assert process.poll() != 0
 
 
+def test_a_cell_takes_all_of_its_cpus(launch, tmp_path):
+    """Of two that take both of the cluster's, one waits."""
+    code = f"""
+import pathlib, time
+here = pathlib.Path({str(tmp_path)!r}) / "here"
+here.mkdir(); time.sleep(1); here.rmdir()
+"""
+    cells = [dataclasses.replace(cell(name, code), cpus=2) for name in "ab"]
+    assert run_cells(cells, 2, policy=Policy(launch)) == {"a": "done", "b": "done"}
+
+
+def test_a_cell_that_no_machine_could_run_is_refused(launch):
+    with pytest.raises(UserError, match=r"takes 3 CPUs, one for each .*num_workers\), and no machine .* more than 2"):
+        ray_executor.connect(None, 2, 3)
+
+
 @pytest.mark.slow
-def test_a_sweep_on_ray_is_the_sweep_on_this_machine(launch, toy, tmp_path):
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_sweep_on_ray_is_the_sweep_on_this_machine(launch, toy, tmp_path, workers):
     from meta_latent.experiment.learning import sweep
 
     found = {}
     for executor in ("local", "ray"):
         source = {"name": "s", "out": str(tmp_path / executor), "sweep": {"of": "toy", "executor": executor}}
-        overrides = [*toy.small, "transfer.arms=[ivg/pretrained]"]
+        overrides = [*toy.small, "transfer.arms=[ivg/pretrained]", f"pretrain.num_workers={workers}"]
         sweep.run(source, overrides)
         found[executor] = {one.cell.name: toy.outcome(one.folder) for one in sweep.Sweep(source, overrides).planned}
     assert toy.first_difference(found["local"], found["ray"]) is None

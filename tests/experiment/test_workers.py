@@ -18,9 +18,10 @@ from torch import nn
 
 from meta_latent import cli
 from meta_latent.errors import RunError, UserError
+from meta_latent.experiment.learning import sweep
+from meta_latent.experiment.learning.sweep_plan import PRETRAINING
 from meta_latent.experiment.pretraining import pretrain, team, watch, worker
 from meta_latent.experiment.runs import checkpoint, run_folder
-from meta_latent.experiment.settings import sweep
 
 SOON = 60
 """Seconds, of a machine that may be busy with other things."""
@@ -46,11 +47,11 @@ def test_wrong_numbers_of_workers_are_refused(refused):
     assert "more than learner.batch_size=4, whose" in refused("pretrain.num_workers=5", "pretrain.filter_updates=0")
 
 
-def test_cells_on_ray_have_no_workers():
-    given = {"name": "s", "sweep": {"of": "toy", "executor": "ray", "grid": {"seed": [0, 1]}}}
-    sweep.load(given)
-    with pytest.raises(UserError, match="executor=ray gives a cell one CPU, too few for pretrain.num_workers=2"):
-        sweep.load(given, ["pretrain.num_workers=2"])
+def test_a_sweeps_pretraining_takes_a_cpu_for_each_worker(tmp_path):
+    given = {"name": "s", "out": str(tmp_path), "sweep": {"of": "toy"}}
+    planned = sweep.Sweep(given, ["pretrain.num_workers=3", "transfer.arms=[ivg/pretrained]"]).planned
+    assert {one.cell.cpus for one in planned if one.kind == PRETRAINING} == {3}
+    assert {one.cell.cpus for one in planned if one.kind != PRETRAINING} == {1}
 
 
 def test_a_worker_on_a_gpu_computes_repeatably(monkeypatch):

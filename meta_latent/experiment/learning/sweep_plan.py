@@ -122,7 +122,7 @@ def _pretraining(experiment: ExperimentConfig, root: Path) -> Planned:
     own = replace(experiment, name=name, out=str(root), pretrained=None)
     folder = pretrain.folder_of(own)
     argv = command("pretrain", str(root / own.name / experiments.FILE), f"seed={own.seed}")
-    cell = Cell(f"{own.name}/{own.seed}", argv, (), folder / "output.log")
+    cell = Cell(f"{own.name}/{own.seed}", argv, (), folder / "output.log", own.pretrain.num_workers)
     narrow = pretrain.narrowed(own)
     return Planned(cell, folder, own, PRETRAINING, own.seed, narrow, pretrain.settings_of(narrow))
 

@@ -27,13 +27,14 @@ _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "LP_NU
 class Cell:
     """One subprocess. name: unique. argv: its command. after: cells that must succeed first.
 
-    log: file that its output is appended to.
+    log: file that its output is appended to. cpus: that it keeps busy, with the processes that it starts.
     """
 
     name: str
     argv: tuple[str, ...]
     after: tuple[str, ...] = ()
     log: Path | None = None
+    cpus: int = 1
 
 
 class Process(Protocol):

@@ -19,9 +19,10 @@ LOST = -signal.SIGKILL
 _POLL_SECONDS = 0.2
 
 
-def connect(address: str | None, workers: int) -> Callable[[Cell], Process]:
+def connect(address: str | None, workers: int, cpus: int = 1) -> Callable[[Cell], Process]:
     """A function that starts cells on the cluster at `address` (None: the one around us, which RAY_ADDRESS names; else
-    one is started on this machine, for `workers` cells at once). Raises UserError without the package ray.
+    one is started on this machine, for `workers` cells at once). cpus: most that a cell takes, all on one machine.
+    Raises UserError without the package ray, or where no machine of the cluster has as many CPUs.
     """
     try:
         import ray
@@ -29,8 +30,12 @@ def connect(address: str | None, workers: int) -> Callable[[Cell], Process]:
         raise UserError("sweep.executor=ray needs the extra cluster: pip install 'meta-latent[cluster]'") from error
     if not ray.is_initialized():
         here = address is None and "RAY_ADDRESS" not in os.environ
-        sizes = {"num_cpus": workers, "include_dashboard": False} if here else {}
+        sizes = {"num_cpus": max(workers, cpus), "include_dashboard": False} if here else {}
         ray.init(address=address, log_to_driver=False, configure_logging=False, **sizes)
+    most = int(max(node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]))
+    if most < cpus:  # Ray would wait for such a machine for ever
+        raise UserError(f"a cell takes {cpus} CPUs, one for each of its workers (pretrain.num_workers), and no machine "
+                        f"of the Ray cluster has more than {most}")  # fmt: skip
     return _RayProcess
 
 
@@ -41,7 +46,7 @@ class _RayProcess:
         import ray
 
         self.last_line, self._status, self._reason = "", None, ""
-        actor = ray.remote(num_cpus=1, max_restarts=0)(_OnMachine)
+        actor = ray.remote(num_cpus=cell.cpus, max_restarts=0)(_OnMachine)
         self._actor = actor.remote(cell, os.getcwd(), dict(os.environ))
         self._answer = self._actor.standing.remote()
 

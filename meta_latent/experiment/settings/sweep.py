@@ -83,11 +83,6 @@ class SweepConfig(ExperimentConfig):
 
     sweep: SweepSettings = field(default_factory=SweepSettings)
 
-    def __post_init__(self):
-        if self.sweep.executor == "ray" and self.pretrain.num_workers > 1:
-            raise ValueError(f"sweep.executor=ray gives a cell one CPU, too few for pretrain.num_workers="
-                             f"{self.pretrain.num_workers}; use num_workers=1, or executor=local")  # fmt: skip
-
     @property
     def root(self) -> Path:
         """OUT/NAME: the folder of the whole sweep."""
