@@ -5,6 +5,7 @@ others.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal
 
 from meta_latent import ranges
@@ -172,7 +173,7 @@ class PretrainConfig:
     num_workers: int = ranges.count(1, most=1000)
     replay: ReplayConfig = field(default_factory=lambda: ReplayConfig(capacity=1_000_000))
 
-    @property
+    @cached_property
     def each_source(self) -> tuple[SourceConfig, ...]:
         """`sources` with one task each."""
         return tuple(replace(s, index=s.index + k, tasks=1) for s in self.sources for k in range(s.tasks))
