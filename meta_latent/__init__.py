@@ -217,7 +217,8 @@ def sweep(
 ) -> dict[str, Any]:
     """Run every variant of a sweep (see docs/sweeps.md) and write its report; returns the content of sweep.json.
 
-    What has finished is not run again. Raises UserError; RunError naming the cells that failed, after all others ran.
+    What has finished is not run again. Raises UserError; RunError naming the cells that failed, after all others ran
+    (UserError, where each of them did for wrong input).
 
     Args:
         source: an experiment with a section `sweep`: a name in configs/experiment/, a path, or its keys as a dict.

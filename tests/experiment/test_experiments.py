@@ -73,6 +73,21 @@ def test_a_folder_of_runs_holds_the_settings_they_began_with(tmp_path, monkeypat
         meta_latent.configure(tmp_path)
 
 
+@pytest.mark.parametrize(("statuses", "status"), [
+    ((0, 0), 0), ((2, 2), 2), ((2, 0), 2), ((2, 1), 1), ((1, 0), 1), ((2, 130), 1),
+])  # fmt: skip
+def test_cells_that_all_failed_for_wrong_input_are_wrong_input(statuses, status, tmp_path, monkeypatch, capsys):
+    def stand_ins(experiment, *unused):
+        return [Cell(f"goal/sac/scratch/{seed}", (sys.executable, "-S", "-c", f"raise SystemExit({end})"),
+                     log=tmp_path / f"{seed}/log") for seed, end in zip((3, 4), statuses, strict=True)]  # fmt: skip
+
+    monkeypatch.setattr(cells, "cells", stand_ins)
+    assert cli.main(["transfer", "toy", *CHOICES, f"out={tmp_path}", "arm=sac/scratch", "target=goal"]) == status
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("meta-latent: ")]
+    assert [line.partition(" cells did not finish: goal/sac/scratch/")[0] for line in told] == (
+        [f"meta-latent: {2 - statuses.count(0)} of 2"] if any(statuses) else [])  # fmt: skip
+
+
 @pytest.mark.parametrize(("given", "arms", "said"), [
     ({}, ["ivg/pretrained", "ivg/scratch"], ""),
     ({"head_hidden": 7}, ["ivg/pretrained", "sac/scratch"], "scratch makes: model.head_hidden 7 there and 32 here;"),

@@ -13,7 +13,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from meta_latent.algorithms.registry import Arm
-from meta_latent.errors import Faults, RunError, UserError
+from meta_latent.errors import Faults, UserError
 from meta_latent.experiment.learning.cell_settings import checksum_of, latitude_of, narrowed, settings_of
 from meta_latent.experiment.learning.loop import Learning
 from meta_latent.experiment.learning.starts import functions_for
@@ -32,7 +32,7 @@ from meta_latent.experiment.runs.run_folder import (
     in_use,
     records,
 )
-from meta_latent.experiment.runs.scheduler import Event, Policy, run_cells
+from meta_latent.experiment.runs.scheduler import Event, Policy, failure, run_cells
 from meta_latent.experiment.settings import config, experiments, listing
 from meta_latent.experiment.settings.schema import ExperimentConfig
 from meta_latent.experiment.settings.structure import build, nearest, plain
@@ -182,7 +182,7 @@ def _is_registered(key: str, wanted: str) -> bool:
 
 def schedule(experiment: ExperimentConfig, name: str, overrides: list[str], before: tuple[Cell, ...] = ()) -> None:
     """Run the cells of the experiment, as far as it chooses, `before` (pretraining) first where needed. RunError names
-    those that failed.
+    those that failed; UserError, where each of them did for wrong input.
     """
     if not experiment.transfer.targets:
         raise UserError("transfer.targets is empty: there is nothing to learn; name one or more tasks")
@@ -212,17 +212,22 @@ def schedule(experiment: ExperimentConfig, name: str, overrides: list[str], befo
     found = [replace(cell, after=tuple(name for name in cell.after if name not in done)) for cell in found]
     if done:
         tqdm.write(_done_before(len(done - first), len(every) - len(first), bool(done & first)), file=sys.stderr)
+    statuses: dict[str, int | None] = {}
+
+    def note(event: Event) -> None:
+        if event.kind in ("failed", "interrupted"):
+            statuses[event.cell.name] = event.exit_status
+        _tell(event)
+
     with _settings_kept(experiment) as outcome:
         outcome |= dict.fromkeys(done, "done")
         if found:
             policy = Policy(finished=is_done, busy=lambda cell: in_use(cell.log.parent))
-            outcome |= run_cells(found, experiment.workers, _tell, on_line=_repeat, policy=policy)
+            outcome |= run_cells(found, experiment.workers, note, on_line=_repeat, policy=policy)
     failed = [cell for cell, result in outcome.items() if result != "done"]
     if failed:
-        raise RunError(
-            f"{len(failed)} of {len(every)} cells did not finish: {', '.join(failed[:4])}; their output.log "
-            "says why, the same command tries them again"
-        )
+        text = f"{len(failed)} of {len(every)} cells did not finish: {', '.join(failed[:4])}; their output.log "
+        raise failure(statuses.values(), f"{text}says why, the same command tries them again")
 
 
 def _pretraining(name: str, overrides: Iterable[str]) -> str:
