@@ -16,7 +16,7 @@ from meta_latent.algorithms.registry import Arm
 from meta_latent.errors import Faults, UserError
 from meta_latent.experiment.learning.cell_settings import checksum_of, latitude_of, narrowed, settings_of
 from meta_latent.experiment.learning.loop import Learning
-from meta_latent.experiment.learning.starts import functions_for
+from meta_latent.experiment.learning.starts import setting_of
 from meta_latent.experiment.pretraining import model_folder, pretrain, source_data
 from meta_latent.experiment.runs import checkpoint
 from meta_latent.experiment.runs.devices import repeatable
@@ -79,12 +79,36 @@ def check(experiment: ExperimentConfig, target: BoundTarget, arm: Arm) -> None:
         raise UserError(f"{arm} {what}: {'set' if not data else 'leave out'} transfer.targets.{target.name}.data")
     if data and len(target.tasks) > 1:
         raise UserError(f"target {target.name}: logged data are of one task; leave out tasks or data")
-    functions_for(target, arm)
+    _check_settings(experiment, target, arm)
     if data:
         source_data.refuse_unknown_rewards(target, Path(data))
     elif "functions" in arm.entry.needs:
         _check_relabelling(target, f"algorithms.{arm.algorithm}.relabel",
                            getattr(experiment.settings_of(arm.algorithm), "relabel", 0.0))  # fmt: skip
+
+
+def _check_settings(experiment: ExperimentConfig, target: BoundTarget, arm: Arm) -> None:
+    """Raise UserError if the target lacks what the algorithm needs, or does not go with its settings and its model."""
+    pretrained = None
+    if arm.needs_model:
+        with contextlib.suppress(UserError):  # it is still to be made
+            pretrained = pretrain.model_path(experiment)
+    setting = setting_of(experiment, target, arm, 0, pretrained)
+    if arm.entry.check is not None:
+        try:
+            arm.entry.check(experiment.settings_of(arm.algorithm), setting)
+        except UserError as error:
+            raise UserError(f"target {target.name}: {error}") from error
+
+
+def check_before_pretraining(experiment: ExperimentConfig) -> None:
+    """Raise UserError if an algorithm says that a chosen arm cannot learn with the model that is to be made."""
+    with Faults() as faults:
+        for target, name in experiment.transfer.pairs():
+            arm, chosen = Arm.parse(name), experiment.target in (None, target) and experiment.arm in (None, name)
+            if chosen and arm.needs_model and arm.entry.check is not None:
+                with faults.noted(SuiteError):
+                    _check_settings(experiment, bind_target(experiment, target), arm)
 
 
 def _check_relabelling(target: BoundTarget, key: str, share: float) -> None:
