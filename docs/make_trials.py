@@ -35,6 +35,7 @@ from meta_latent.experiment.report.figures.drawing import (
 )
 from meta_latent.experiment.report.reading.adaptations import moments
 from meta_latent.experiment.report.reading.sources import Cell, read_run
+from meta_latent.files import to_json
 
 DOCS = Path(__file__).resolve().parent
 RESULTS = DOCS / "results"
@@ -53,7 +54,7 @@ def evaluations(cell: Cell) -> list[dict]:
 def found(cells: list[Cell]) -> dict:
     """What one arm reached on one target: a list entry per seed."""
     runs = [evaluations(cell) for cell in cells]
-    last = {name: [np.mean([e[name] for e in run[-LAST:]], 0).round(4).tolist() for run in runs]
+    last = {name: [np.mean(np.array([e[name] for e in run[-LAST:]], float), 0).round(4).tolist() for run in runs]
             for name in ("returns_by_episode", "success_by_episode", "score")}  # fmt: skip
     return {
         "seeds": [int(cell.seed) for cell in cells],
@@ -255,7 +256,7 @@ def write(facts: dict, target: Path) -> None:
     """TARGET.png of these facts, and TARGET.json, which says what picture that is."""
     image = save_png(picture(facts["report"]["targets"]), target.with_suffix(".png"), dpi=120)
     facts = facts | {"picture_sha256": hashlib.sha256(image.read_bytes()).hexdigest()}
-    target.with_suffix(".json").write_text(json.dumps(facts) + "\n")
+    target.with_suffix(".json").write_bytes(to_json(facts) + b"\n")
 
 
 if __name__ == "__main__":

@@ -117,9 +117,11 @@ def check(config: ExperimentConfig | str | Path | dict[str, Any]) -> list[Checke
 
 def pretrain(config: ExperimentConfig) -> Path:
     """Pretrain (or resume, or skip what is done); returns the model folder. Raises UserError, RunError."""
+    from meta_latent.experiment.learning import cells
     from meta_latent.experiment.pretraining import pretrain as stage
 
     checked_seed(config.seed)  # of a config that was changed in Python
+    cells.check_before_pretraining(config)
     return stage.pretrain(config)
 
 
@@ -217,7 +219,8 @@ def sweep(
 ) -> dict[str, Any]:
     """Run every variant of a sweep (see docs/sweeps.md) and write its report; returns the content of sweep.json.
 
-    What has finished is not run again. Raises UserError; RunError naming the cells that failed, after all others ran.
+    What has finished is not run again. Raises UserError; RunError naming the cells that failed, after all others ran
+    (UserError, where each of them did for wrong input).
 
     Args:
         source: an experiment with a section `sweep`: a name in configs/experiment/, a path, or its keys as a dict.

@@ -160,30 +160,47 @@ class MBMPO(PolicySearch):
 
 
 def simulators_of(config: MBMPOConfig, setting: Setting) -> StateSimulators | LatentSimulators:
-    """What policies are imagined in. Raises UserError where a target's states or tasks do not do."""
-    possible = setting.start == SCRATCH and setting.functions.observed
-    if config.space == "latents" or (config.space == "auto" and not possible):
-        simulators = LatentSimulators(config.reward, setting.latent_parts(), bool(config.own_tasks))
-        if config.own_tasks and (setting.tasks < simulators.heads or config.tasks % simulators.heads):
+    """What policies are imagined in. Raises UserError: see `check`."""
+    check(config, setting)
+    if _in_latents(config, setting):
+        return LatentSimulators(config.reward, setting.latent_parts(), bool(config.own_tasks))
+    size = setting.spec.proprio
+    ensemble = DynamicsEnsemble(config.models, size, setting.spec.action_size).to(setting.device)
+    return StateSimulators(ensemble, size, setting.functions, setting.tasks, _owned(config, setting))
+
+
+def _sees_states(setting: Setting) -> bool:
+    return setting.start == SCRATCH and setting.functions.observed
+
+
+def _in_latents(config: MBMPOConfig, setting: Setting) -> bool:
+    return config.space == "latents" or (config.space == "auto" and not _sees_states(setting))
+
+
+def _owned(config: MBMPOConfig, setting: Setting) -> bool:
+    """Whether each model of states has training tasks of its own."""
+    return setting.tasks > 1 if config.own_tasks is None else config.own_tasks
+
+
+def check(config: MBMPOConfig, setting: Setting) -> None:
+    """Raise UserError where a target's states or tasks do not do."""
+    if _in_latents(config, setting):
+        if config.own_tasks and (setting.tasks < setting.heads or config.tasks % setting.heads):
             raise UserError(f"own_tasks=true: {setting.tasks} training tasks, algorithms.mb_mpo.tasks={config.tasks} "
-                            f"simulated ones, and {simulators.heads} transition heads: give the target as many "
+                            f"simulated ones, and {setting.heads} transition heads: give the target as many "
                             "training tasks as there are heads or more, and simulate a multiple")  # fmt: skip
-        return simulators
-    if not possible:
+        return
+    if not _sees_states(setting):
         raise UserError("algorithms.mb_mpo.space=states learns new models of proprioception that rewards follow from "
                         "(suite={observation: reward_inputs}, where a suite has it); arms with a pretrained model, or "
                         "that see pictures, need space=latents")  # fmt: skip
-    members = config.models.members
-    owned = setting.tasks > 1 if config.own_tasks is None else config.own_tasks
+    members, owned = config.models.members, _owned(config, setting)
     if owned and setting.tasks % members:
         raise UserError(f"{setting.tasks} training tasks cannot be shared out among {members} models: set "
                         "algorithms.mb_mpo.models.members to a divisor, or own_tasks=false")  # fmt: skip
     if setting.tasks > config.tasks:
         raise UserError(f"algorithms.mb_mpo.tasks={config.tasks} is less than the {setting.tasks} training tasks")
     check_learned_rewards(config.models, setting.rewards or range(setting.tasks), owned)
-    size = setting.spec.proprio
-    ensemble = DynamicsEnsemble(config.models, size, setting.spec.action_size).to(setting.device)
-    return StateSimulators(ensemble, size, setting.functions, setting.tasks, owned)
 
 
 def _algorithm(variant: Callable[[MBMPOConfig], MBMPOConfig]) -> Algorithm:
@@ -201,6 +218,7 @@ def _algorithm(variant: Callable[[MBMPOConfig], MBMPOConfig]) -> Algorithm:
         needs=frozenset({"functions"}),
         sees=frozenset({"index"}),
         adapts=True,
+        check=lambda config, setting: check(variant(config), setting),
     )  # fmt: skip
 
 

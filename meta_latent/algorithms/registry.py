@@ -70,6 +70,7 @@ class Setting:
         latent_parts: model, learner, cache, source data as `start` says; made when called.
         dynamics: of each task, a number that those share whose scene and dynamics are the same; (): none do.
         rewards: of each task, a number that those share which pay the same; (): none do.
+        heads: transition heads of the model in `latent_parts`, known before it is made.
     """
 
     spec: Spec
@@ -85,6 +86,7 @@ class Setting:
     latent_parts: Callable[[], LatentParts]
     dynamics: tuple[int, ...] = ()
     rewards: tuple[int, ...] = ()
+    heads: int = 1
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,8 @@ class Algorithm:
             (Step.task: an oracle), "index" (Step.task_index, in training alone: which of its models it is about).
         adapts: `Agent.adapt` gives another agent for a trial's task; else its carry holds what it learned of it.
         warmup: random episodes come first. extra: (package extra, module that it brings), where it needs one.
+        check: (config, setting) raises UserError where these do not go together; asked before anything starts, a
+            pretraining too, when `latent_parts` cannot be called yet.
     """
 
     config: type
@@ -125,6 +129,7 @@ class Algorithm:
     adapts: bool = False
     warmup: bool = True
     extra: tuple[str, str] | None = None
+    check: Callable[[Any, Setting], None] | None = None
 
     def __post_init__(self):
         for given, known, what in ((self.needs, NEEDS, "needs"), (self.sees, SHOWN, "sees"),

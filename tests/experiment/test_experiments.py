@@ -1,5 +1,6 @@
 """Which experiment a command means, and which of its cells."""
 
+import contextlib
 import json
 import os
 import sys
@@ -10,11 +11,11 @@ import meta_latent
 from meta_latent import cli
 from meta_latent.algorithms.registry import Arm
 from meta_latent.errors import UserError
-from meta_latent.experiment.learning import cell_settings, cells
+from meta_latent.experiment.learning import cell_settings, cells, sweep
 from meta_latent.experiment.pretraining import pretrain
 from meta_latent.experiment.runs import checkpoint, run_folder
 from meta_latent.experiment.runs.processes import Cell
-from meta_latent.experiment.settings import config, experiments
+from meta_latent.experiment.settings import config, experiments, suites
 from meta_latent.experiment.settings.schema import ExperimentConfig
 
 CHOICES = ["transfer.arms=[ivg/scratch, sac/scratch]", "transfer.seeds=[3, 4]", "transfer.targets.far.suite=toy/lqr",
@@ -71,6 +72,21 @@ def test_a_folder_of_runs_holds_the_settings_they_began_with(tmp_path, monkeypat
     assert meta_latent.configure("toy").transfer.seeds != (9,)  # the preset, whatever lies here
     with pytest.raises(UserError, match="there is no folder of runs "):
         meta_latent.configure(tmp_path)
+
+
+@pytest.mark.parametrize(("statuses", "status"), [
+    ((0, 0), 0), ((2, 2), 2), ((2, 0), 2), ((2, 1), 1), ((1, 0), 1), ((2, 130), 1),
+])  # fmt: skip
+def test_cells_that_all_failed_for_wrong_input_are_wrong_input(statuses, status, tmp_path, monkeypatch, capsys):
+    def stand_ins(experiment, *unused):
+        return [Cell(f"goal/sac/scratch/{seed}", (sys.executable, "-S", "-c", f"raise SystemExit({end})"),
+                     log=tmp_path / f"{seed}/log") for seed, end in zip((3, 4), statuses, strict=True)]  # fmt: skip
+
+    monkeypatch.setattr(cells, "cells", stand_ins)
+    assert cli.main(["transfer", "toy", *CHOICES, f"out={tmp_path}", "arm=sac/scratch", "target=goal"]) == status
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("meta-latent: ")]
+    assert [line.partition(" cells did not finish: goal/sac/scratch/")[0] for line in told] == (
+        [f"meta-latent: {2 - statuses.count(0)} of 2"] if any(statuses) else [])  # fmt: skip
 
 
 @pytest.mark.parametrize(("given", "arms", "said"), [
@@ -206,3 +222,33 @@ def test_suites_that_a_missing_package_may_have_brought_are_not_called_unknown(t
     assert cli.main(["pretrain", str(tmp_path / "mine.yaml")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "no_such_package" in line and "mine/x" not in line
+
+
+@pytest.mark.parametrize("command", ["pretrain", "transfer", "demo", "sweep"])
+def test_heads_that_would_own_no_task_are_refused_before_a_model_is_made(command, tmp_path, monkeypatch, capsys):
+    for module in (cells, sweep):
+        monkeypatch.setattr(module, "run_cells", None)  # nothing is begun
+    monkeypatch.setattr(pretrain, "Pretraining", None)
+    overrides = ["transfer.targets.rotated.tasks=5", f"out={tmp_path}", "workers=1"]
+    if command == "transfer":
+        overrides += ["transfer.arms=[mb_mpo/scratch]"]  # those of a model ask for that first
+    if command == "sweep":
+        overrides += ["sweep.grid.seed=[0, 1]"]
+    assert cli.main([command, "mb_mpo_heads", *overrides]) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert "target rotated: own_tasks=true: 5 training tasks" in said and "10 transition heads: give the target" in said
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("arm", "given", "made", "heads"), [
+    ("mb_mpo/pretrained", True, 1, 2), ("mb_mpo/pretrained", False, 1, 1), ("mb_mpo/pretrained", False, 3, 3),
+    ("mb_mpo/scratch", True, 1, 1), ("mb_mpo/scratch", True, 3, 3),
+])  # fmt: skip
+def test_heads_are_those_of_the_model_that_an_arm_learns_with(toy_model, tmp_path, arm, given, made, heads):
+    """A given one has two, whatever `model` says of what is made; a sweep names one that is not there yet."""
+    experiment = load(f"model.ensemble.heads={made}", "algorithms.mb_mpo={own_tasks: true, space: latents}",
+                      f"pretrained={toy_model / 'model' if given else tmp_path / 'not yet'}")  # fmt: skip
+    target = suites.bind_target(experiment, "goal")
+    refused = pytest.raises(UserError, match=f"target goal: own_tasks=true: 1 training tasks.* {heads} transition")
+    with refused if heads > 1 else contextlib.nullcontext():
+        cells.check(experiment, target, Arm.parse(arm))

@@ -303,6 +303,11 @@ def test_a_task_that_nothing_solves_is_not_blamed_on_noise(toy, tmp_path, monkey
     assert (found.episodes, found.solved, found.solvable) == (10, 0, False)
 
 
+def test_nothing_is_said_of_scripts_where_nobody_knows_when_tasks_are_solved(toy, tmp_path, monkeypatch):
+    monkeypatch.setattr(task_suites.TaskDistribution, "tells_success", False)
+    assert outcomes(toy, tmp_path, f"pretrain.sources=[{GOAL}]") == []
+
+
 def test_episodes_of_the_source_policy_are_not_taken_for_scripted_ones(toy, tmp_path):
     short = outcomes(toy, tmp_path, f"pretrain.sources=[{GOAL}]", "pretrain.on_policy=0.5", "pretrain.policy_updates=1")
     assert 0 < short[0].episodes < 10

@@ -406,7 +406,7 @@ class TestRunning:
             return [sweep_plan.replace(one, cell=Cell(one.cell.name, self.stand_in(one), one.cell.after, one.cell.log))
                     for one in real(*arguments)]  # fmt: skip
 
-        self.bad = set()
+        self.bad, self.bad_status = set(), 1
         self.finished = sweep_plan.Finished()
         monkeypatch.setattr(sweep_plan, "plan", plan)
         transfer = {"arms": ["ivg/scratch"], "seeds": [0, 1]}
@@ -415,7 +415,7 @@ class TestRunning:
 
     def stand_in(self, one):
         if one.cell.name in self.bad:
-            return (sys.executable, "-S", "-c", "print('one\\ntwo\\nwhy'); raise SystemExit(1)")
+            return (sys.executable, "-S", "-c", f"print('one\\ntwo\\nwhy'); raise SystemExit({self.bad_status})")
         record = json.dumps({"status": "done", "settings_sha256": self.finished.settings(one), "seed": one.seed})
         code = f"import os; f = {str(one.folder)!r}; os.makedirs(f, exist_ok=True); open(f + '/run.json', 'w').write("
         code += f"{record!r}); open(f + '/count', 'a').write('x')"
@@ -435,6 +435,15 @@ class TestRunning:
         root = Path(cheap["out"]) / "s"
         assert [len(path.read_text()) for path in root.rglob("count")] == [1] * 4
         assert not sweep.Sweep(cheap).open_cells(retry_failed=False)[0]
+
+    def test_cells_that_all_failed_for_wrong_input_are_wrong_input(self, cheap):
+        self.bad, self.bad_status = {"horizon_5/goal/ivg/scratch/1", "horizon_3/goal/ivg/scratch/0"}, 2
+        for _ in range(2):  # failing now, and left alone for having failed before
+            with pytest.raises(UserError, match="2 of 4 cells did not finish; failed: horizon_3"):
+                meta_latent.sweep(cheap)
+        self.bad, self.bad_status = {"horizon_5/goal/ivg/scratch/1"}, 1
+        with pytest.raises(RunError, match="1 of 4"):
+            meta_latent.sweep(cheap, retry_failed=True)
 
     def test_attempts_that_were_interrupted_count_in_the_ledger_and_are_no_failures(self, cheap):
         whole = sweep.Sweep(cheap)

@@ -62,7 +62,9 @@ class Result:
     files: tuple[Path, ...]
 
     def table(self) -> str:
-        """Raw return, score and success with their 95 % intervals, per episode of the trial, arms side by side."""
+        """Raw return, score and success, as far as they are known, with their 95 % intervals, per episode of the trial,
+        arms side by side.
+        """
         lines = self.numbers["lines"]
         places = adaptations.moments(any(line["adapts"] for line in lines), self.numbers["episodes"])
         rows = [["", *(line["label"] for line in lines)], ["", *(_seeds(line["seeds"]) for line in lines)]]

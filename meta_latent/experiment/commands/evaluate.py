@@ -64,8 +64,9 @@ class FolderConfig(EvaluateOptions):
 
 @dataclass(frozen=True)
 class Result:
-    """What was measured: raw returns and success (N, R, E) of N test tasks, R trials, E episodes a trial; the scale
-    of each task (None: raw scores); files written; whether the agent's run is done.
+    """What was measured: raw returns and success (N, R, E) of N test tasks, R trials, E episodes a trial, success NaN
+    where the suite does not tell; the scale of each task (None: raw scores); files written; whether the agent's run is
+    done.
     """
 
     returns: np.ndarray
@@ -75,14 +76,17 @@ class Result:
     done: bool = True
 
     def table(self) -> str:
-        """Raw return, normalised score and success with their standard errors, per episode of the trial."""
-        rows, episodes = [], self.returns.shape[-1]
+        """Raw return, normalised score and success, as far as they are known, with their standard errors, per episode
+        of the trial.
+        """
+        rows, episodes, told = [], self.returns.shape[-1], not np.isnan(self.success).any()
         for e in range(episodes):
             of = f", episode {e + 1}" if episodes > 1 else ""
             rows.append((f"raw return{of}", self.returns[..., e]))
             if self.scores is not None:
                 rows.append((f"score{of}", self.scores[..., e]))
-            rows.append((f"success{of}", self.success[..., e].astype(float)))
+            if told:
+                rows.append((f"success{of}", self.success[..., e].astype(float)))
         width = max(12, *(len(name) + 2 for name, _ in rows))
         lines = [f"{'':{width}}{'mean':>10}{'std. error':>12}"]
         for name, values in rows:

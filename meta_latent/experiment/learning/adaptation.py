@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from meta_latent import ranges
@@ -126,10 +127,14 @@ def _evaluation(cell: SavedCell, options: AdaptOptions) -> Evaluation:
 
 
 def _measured(kept: Played) -> dict[str, Any]:
-    """Returns and success (N, R, E), and their course: per episode of the trial a mean after each of its steps."""
-    return {"returns": kept.returns.tolist(), "success": kept.success.astype(float).tolist(),
-            "reward_by_step": by_step(kept.episodes, "reward"),
-            "success_by_step": by_step(kept.episodes, "success")}  # fmt: skip
+    """Returns and, where the suite tells it, success (N, R, E), and their course: per episode of the trial a mean after
+    each of its steps.
+    """
+    found = {"returns": kept.returns.tolist(), "reward_by_step": by_step(kept.episodes, "reward")}
+    if np.isnan(kept.success).any():
+        return found
+    return found | {"success": kept.success.astype(float).tolist(),
+                    "success_by_step": by_step(kept.episodes, "success")}  # fmt: skip
 
 
 def _refuse_too_much(cell: SavedCell, evaluation: Evaluation) -> None:

@@ -13,10 +13,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from meta_latent.algorithms.registry import Arm
-from meta_latent.errors import Faults, RunError, UserError
+from meta_latent.errors import Faults, UserError
 from meta_latent.experiment.learning.cell_settings import checksum_of, latitude_of, narrowed, settings_of
 from meta_latent.experiment.learning.loop import Learning
-from meta_latent.experiment.learning.starts import functions_for
+from meta_latent.experiment.learning.starts import setting_of
 from meta_latent.experiment.pretraining import model_folder, pretrain, source_data
 from meta_latent.experiment.runs import checkpoint
 from meta_latent.experiment.runs.devices import repeatable
@@ -32,7 +32,7 @@ from meta_latent.experiment.runs.run_folder import (
     in_use,
     records,
 )
-from meta_latent.experiment.runs.scheduler import Event, Policy, run_cells
+from meta_latent.experiment.runs.scheduler import Event, Policy, failure, run_cells
 from meta_latent.experiment.settings import config, experiments, listing
 from meta_latent.experiment.settings.schema import ExperimentConfig
 from meta_latent.experiment.settings.structure import build, nearest, plain
@@ -79,12 +79,36 @@ def check(experiment: ExperimentConfig, target: BoundTarget, arm: Arm) -> None:
         raise UserError(f"{arm} {what}: {'set' if not data else 'leave out'} transfer.targets.{target.name}.data")
     if data and len(target.tasks) > 1:
         raise UserError(f"target {target.name}: logged data are of one task; leave out tasks or data")
-    functions_for(target, arm)
+    _check_settings(experiment, target, arm)
     if data:
         source_data.refuse_unknown_rewards(target, Path(data))
     elif "functions" in arm.entry.needs:
         _check_relabelling(target, f"algorithms.{arm.algorithm}.relabel",
                            getattr(experiment.settings_of(arm.algorithm), "relabel", 0.0))  # fmt: skip
+
+
+def _check_settings(experiment: ExperimentConfig, target: BoundTarget, arm: Arm) -> None:
+    """Raise UserError if the target lacks what the algorithm needs, or does not go with its settings and its model."""
+    pretrained = None
+    if arm.needs_model:
+        with contextlib.suppress(UserError):  # it is still to be made
+            pretrained = pretrain.model_path(experiment)
+    setting = setting_of(experiment, target, arm, 0, pretrained)
+    if arm.entry.check is not None:
+        try:
+            arm.entry.check(experiment.settings_of(arm.algorithm), setting)
+        except UserError as error:
+            raise UserError(f"target {target.name}: {error}") from error
+
+
+def check_before_pretraining(experiment: ExperimentConfig) -> None:
+    """Raise UserError if an algorithm says that a chosen arm cannot learn with the model that is to be made."""
+    with Faults() as faults:
+        for target, name in experiment.transfer.pairs():
+            arm, chosen = Arm.parse(name), experiment.target in (None, target) and experiment.arm in (None, name)
+            if chosen and arm.needs_model and arm.entry.check is not None:
+                with faults.noted(SuiteError):
+                    _check_settings(experiment, bind_target(experiment, target), arm)
 
 
 def _check_relabelling(target: BoundTarget, key: str, share: float) -> None:
@@ -182,7 +206,7 @@ def _is_registered(key: str, wanted: str) -> bool:
 
 def schedule(experiment: ExperimentConfig, name: str, overrides: list[str], before: tuple[Cell, ...] = ()) -> None:
     """Run the cells of the experiment, as far as it chooses, `before` (pretraining) first where needed. RunError names
-    those that failed.
+    those that failed; UserError, where each of them did for wrong input.
     """
     if not experiment.transfer.targets:
         raise UserError("transfer.targets is empty: there is nothing to learn; name one or more tasks")
@@ -212,17 +236,22 @@ def schedule(experiment: ExperimentConfig, name: str, overrides: list[str], befo
     found = [replace(cell, after=tuple(name for name in cell.after if name not in done)) for cell in found]
     if done:
         tqdm.write(_done_before(len(done - first), len(every) - len(first), bool(done & first)), file=sys.stderr)
+    statuses: dict[str, int | None] = {}
+
+    def note(event: Event) -> None:
+        if event.kind in ("failed", "interrupted"):
+            statuses[event.cell.name] = event.exit_status
+        _tell(event)
+
     with _settings_kept(experiment) as outcome:
         outcome |= dict.fromkeys(done, "done")
         if found:
             policy = Policy(finished=is_done, busy=lambda cell: in_use(cell.log.parent))
-            outcome |= run_cells(found, experiment.workers, _tell, on_line=_repeat, policy=policy)
+            outcome |= run_cells(found, experiment.workers, note, on_line=_repeat, policy=policy)
     failed = [cell for cell, result in outcome.items() if result != "done"]
     if failed:
-        raise RunError(
-            f"{len(failed)} of {len(every)} cells did not finish: {', '.join(failed[:4])}; their output.log "
-            "says why, the same command tries them again"
-        )
+        text = f"{len(failed)} of {len(every)} cells did not finish: {', '.join(failed[:4])}; their output.log "
+        raise failure(statuses.values(), f"{text}says why, the same command tries them again")
 
 
 def _pretraining(name: str, overrides: Iterable[str]) -> str:

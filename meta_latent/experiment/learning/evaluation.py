@@ -39,7 +39,8 @@ class Score:
     """What an evaluation found; scores are of a trial's last episode.
 
     Attributes:
-        raw_return, success: means over tasks and trials; success is the share of episodes that end solved.
+        raw_return, success: means over tasks and trials; success is the share of episodes that end solved, NaN where
+            the suite does not tell.
         score: mean of what `ops.scores` makes of returns; the raw return where tasks have no references.
         returns_by_episode, success_by_episode: (E,) the same per episode of the trial.
         score_by_task: (N,) for targets of many tasks.
@@ -80,7 +81,8 @@ class Evaluation:
         return bool(self.entry.inspects) and self.target.has_trials
 
     def play(self, agent: Agent, watch=None, keep: bool | Collection[str] = False) -> Played:
-        """Raw returns and success, each (N, R, E). It draws from streams of its own, the same each time.
+        """Raw returns and success, each (N, R, E); success is NaN where the suite does not tell (`tells_success`). It
+        draws from streams of its own, the same each time.
 
         watch: see `data.collect.play`; of the first trial only. keep: also the episodes (see there), of all trials in
         one row, task by task; where the algorithm adapts, every rollout is a trial of its own.
@@ -97,6 +99,8 @@ class Evaluation:
         shape = (len(tasks), self.repeats, self.target.episodes_per_trial)
         returns, success = (np.concatenate([getattr(p, name) for p in parts]).reshape(shape)
                             for name in ("returns", "success"))  # fmt: skip
+        if not self.target.distribution.tells_success:
+            success = np.full(shape, np.nan)
         return Played(returns, success, tuple(trial for part in parts for trial in part.episodes))
 
     def _trials(self, agent: Agent, of: Sequence[int], numbers: Sequence[int], rng: Streams, watch, keep) -> Played:

@@ -229,7 +229,8 @@ class Learning:
                                  "update_seconds": self.progress["update_seconds"]})  # fmt: skip
         self.averages.reset()
         self.log.write("evaluation", {**self._clocks(), **dataclasses.asdict(score)})
-        bar.set_postfix(score=f"{score.score:.2f}", success=f"{score.success:.2f}", refresh=False)
+        solved = {} if math.isnan(score.success) else {"success": f"{score.success:.2f}"}
+        bar.set_postfix(score=f"{score.score:.2f}", **solved, refresh=False)
         print(f"{self._now()} {self.clock.replace('env_', '')}, {self.progress['seconds']:.0f} s: "
               f"{_words(score)}", flush=True)  # fmt: skip
 
@@ -272,7 +273,9 @@ class Learning:
 
 def _words(score: Score) -> str:
     """An evaluation in a line."""
-    text = f"score {score.score:.3f}, success {score.success:.2f}"
+    text = f"score {score.score:.3f}"
+    if not math.isnan(score.success):
+        text += f", success {score.success:.2f}"
     if len(score.returns_by_episode) > 1:
         text += f", returns by episode {' '.join(f'{value:.1f}' for value in score.returns_by_episode)}"
     return text

@@ -15,6 +15,7 @@ as its training tasks pay.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -72,7 +73,16 @@ def setting_of(
         latent_parts=lambda: latent_parts(experiment, target, arm, pretrained),
         dynamics=_numbered((bound.task.parameters, bound.task.dynamics) for bound in target.tasks),
         rewards=_numbered((bound.task.parameters, bound.task.reward) for bound in target.tasks),
+        heads=_heads(experiment, arm, pretrained),
     )
+
+
+def _heads(experiment: ExperimentConfig, arm: Arm, pretrained: Path | None) -> int:
+    """Transition heads of an arm's model: those of the one that is there, else those that the settings give it."""
+    if pretrained is not None and not arm.from_scratch:
+        with contextlib.suppress(UserError, KeyError, TypeError):  # none yet, or one that is refused when it is opened
+            return model_folder.read_card(pretrained)["config"]["ensemble"]["heads"]
+    return experiment.model.ensemble.heads
 
 
 def _numbered(values: Iterable[Hashable]) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from meta_latent import files
 from meta_latent.algorithms.registry import Arm
 from meta_latent.data.segments import in_megabytes, predicted_bytes
-from meta_latent.errors import RunError, UserError, counted, visible
+from meta_latent.errors import UserError, counted, visible
 from meta_latent.experiment.learning import cells, sweep_plan
 from meta_latent.experiment.learning.sweep_plan import PRETRAINING, Finished, Planned
 from meta_latent.experiment.report import sweep_report
@@ -23,7 +23,7 @@ from meta_latent.experiment.report.words.text import duration
 from meta_latent.experiment.runs import ray_executor, run_folder
 from meta_latent.experiment.runs.ledger import Ledger
 from meta_latent.experiment.runs.processes import LocalProcess
-from meta_latent.experiment.runs.scheduler import Event, Policy, run_cells
+from meta_latent.experiment.runs.scheduler import Event, Policy, failure, run_cells
 from meta_latent.experiment.settings import experiments
 from meta_latent.experiment.settings import sweep as settings
 from meta_latent.experiment.settings.suites import bind_source, bind_target
@@ -97,7 +97,8 @@ class Sweep:
 def run(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), options: Options | None = None) -> dict:
     """Run every cell of a sweep that has not finished, then write its report; returns the content of sweep.json.
 
-    Raises UserError if another process runs the same sweep, RunError naming the cells that failed.
+    Raises UserError if another process runs the same sweep; RunError naming the cells that failed, UserError where each
+    of them did for wrong input.
     """
     options = options or Options()
     sweep = Sweep(source, overrides)
@@ -185,7 +186,9 @@ def _tell(event: Event) -> None:
 
 
 def _raise_failures(sweep: Sweep, outcome: Mapping[str, str], stuck: Sequence[Planned]) -> None:
-    """RunError if a cell has not finished, after the last lines of the logs of those that failed."""
+    """RunError if a cell has not finished, UserError if each that failed did for wrong input, after the last lines of
+    the logs of those that failed.
+    """
     failed = [one for one in sweep.planned if outcome.get(one.cell.name) == "failed"]
     failed += [one for one in stuck if sweep.ledger.failed(one.cell.name, one.settings)]
     for one in failed[:_SHOWN]:
@@ -195,8 +198,9 @@ def _raise_failures(sweep: Sweep, outcome: Mapping[str, str], stuck: Sequence[Pl
     if missing:
         names = ", ".join(one.cell.name for one in failed[:4]) or "none"
         again = "with --retry-failed tries them again" if failed else "goes on"
-        raise RunError(f"{missing} of {len(sweep.planned)} cells did not finish; failed: {names}; the same command "
-                       f"{again}")  # fmt: skip
+        ended = [one.cell.name for one in failed] + [name for name, kind in outcome.items() if kind == "interrupted"]
+        raise failure(map(sweep.ledger.status, ended), f"{missing} of {len(sweep.planned)} cells did not finish; "
+                      f"failed: {names}; the same command {again}")  # fmt: skip
 
 
 def _tail(log: Path | None) -> list[str]:

@@ -105,7 +105,7 @@ class SourceCollector:
 
     def scripted_outcomes(self, replay: SequenceReplay) -> list[ScriptedOutcome]:
         """Of the episodes that `behaviour` had played, the first ones of a replay. A script that its own noise keeps
-        from ever solving its task shows the model nothing of what comes then.
+        from ever solving its task shows the model nothing of what comes then. None are of suites that do not tell.
         """
         steps = replay.lengths() - 1
         played = np.flatnonzero(steps.cumsum() - steps < round(self.config.env_steps * (1 - self.config.on_policy)))
@@ -114,7 +114,7 @@ class SourceCollector:
         for settings in self.config.sources:
             own = range(first, first + settings.tasks)
             solved = [self._solved(index, replay) for index in scripted if index % len(self.sources) in own]
-            if solved:
+            if solved and self.sources[first].distribution.tells_success:
                 solvable = any(solved) or self._solvable(self.sources[first])
                 found.append(ScriptedOutcome(self.sources[first].in_words(), len(solved), sum(solved), solvable))
             first = own.stop

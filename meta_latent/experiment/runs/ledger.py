@@ -47,6 +47,10 @@ class Ledger:
         last = self._last.get(cell, {})
         return last.get("outcome") == FAILED and last.get("settings") == settings
 
+    def status(self, cell: str) -> int | None:
+        """The exit status that `cell` ended with last; None if nothing is known of it."""
+        return self._last.get(cell, {}).get("status")
+
     def line(self, cell: str) -> str:
         """Why `cell` failed, in one line; "" if nothing is known of it."""
         return visible(str(self._last.get(cell, {}).get("line", "")))

@@ -47,7 +47,7 @@ class MetricLog:
         kind: "train" or "evaluation". record: `env_steps`, `updates`, `seconds` and any further named
         numbers (Python, NumPy or 0-dimensional tensors), strings, booleans or None, and lists and mappings of them;
         an evaluation also has `score` (normalised, or raw where a task has no scale), `raw_return` and `success`
-        (0 to 1). Non-finite numbers are written as null.
+        (0 to 1, NaN: unknown). Non-finite numbers are written as null.
         Raises `ValueError` for another kind or a missing clock, `RunError` if the disk is full.
         """
         if kind not in KINDS:

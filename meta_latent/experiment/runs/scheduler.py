@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from tqdm import tqdm
 
-from meta_latent.errors import UserError
+from meta_latent.errors import RunError, UserError
 from meta_latent.experiment.runs import interrupts
 from meta_latent.experiment.runs.processes import Cell, LocalProcess, Process
 
@@ -118,6 +118,12 @@ def run_cells(
                 item.process.kill()
                 item.process.wait()
     return pool.outcome
+
+
+def failure(statuses: Iterable[int | None], text: str) -> UserError | RunError:
+    """What to raise where cells failed, or were interrupted, with these exit statuses: wrong input if all are."""
+    ended = list(statuses)
+    return (UserError if ended and all(status == WRONG_INPUT for status in ended) else RunError)(text)
 
 
 class _Pool:

@@ -20,13 +20,16 @@ MOST_MARKED = 20
 
 
 def figures_of(adaptation: Adaptation, told: Mapping[str, Any], styles: Mapping[str, int]) -> list[tuple]:
-    """(kind, figure, label) of an adaptation with the numbers `told`: returns, course of a trial, what agents tell."""
+    """(kind, figure, label) of an adaptation with the numbers `told`: returns, course of a trial, what agents tell.
+    None is of a success that the suite does not tell.
+    """
     target, place = adaptation.target, "adaptation step" if adaptation.adapts else "episode of a trial"
     found = [("return_by_episode", return_by_episode(adaptation, told, styles),
               f"Return on {target} against the {place}")]  # fmt: skip
     for key, name, limits in (("reward_by_step", "reward", None), ("success_by_step", "success", (-0.04, 1.04))):
-        figure = course(adaptation.lines, key, name, styles, limits)
-        found.append((key, figure, f"{name.capitalize()} on {target} along a trial"))
+        if all(getattr(line, key) for line in adaptation.lines):
+            figure = course(adaptation.lines, key, name, styles, limits)
+            found.append((key, figure, f"{name.capitalize()} on {target} along a trial"))
     series = dict.fromkeys(name for arm in adaptation.inspected.values() for name in arm)
     for name in series:
         arms = {arm: entry[name]["values"] for arm, entry in adaptation.inspected.items() if name in entry}

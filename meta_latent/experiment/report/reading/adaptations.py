@@ -24,8 +24,9 @@ class Line:
     """One arm that was played, its belief carried on or `cleared` between episodes; S seeds, N test tasks.
 
     returns, success: (S, N, E), means over the trials of a task. reward_by_step, success_by_step: per episode (S, T),
-    NaN where no trial of a seed had so many steps. adapts: E is not of episodes but of what was played before the first
-    step of adapting and after each, means over many episodes; cleared means that it did not adapt.
+    NaN where no trial of a seed had so many steps. Where the suite does not tell success, it is None and its course ().
+    adapts: E is not of episodes but of what was played before the first step of adapting and after each, means over
+    many episodes; cleared means that it did not adapt.
     """
 
     arm: str
@@ -33,7 +34,7 @@ class Line:
     adapts: bool
     seeds: tuple[str, ...]
     returns: np.ndarray
-    success: np.ndarray
+    success: np.ndarray | None
     reward_by_step: tuple[np.ndarray, ...]
     success_by_step: tuple[np.ndarray, ...]
 
@@ -106,7 +107,8 @@ def of(content: Mapping[str, Any], path: Path) -> Adaptation:
             if any(name in row for row in told)
         }
     shape = (len(facts["test_tasks"]), facts["episodes"])
-    if any(line.returns.shape[1:] != shape or line.success.shape[1:] != shape for line in lines):
+    every = (values for line in lines for values in (line.returns, line.success) if values is not None)
+    if any(values.shape[1:] != shape for values in every):
         raise ValueError("returns of other tasks or episodes")
     updates = {(arm, seed): number(measured.get("updates")) for arm, entry in content["arms"].items()
                for seed, measured in entry["seeds"].items()}  # fmt: skip
@@ -120,8 +122,9 @@ def _line(arm: str, cleared: bool, adapts: bool, seeds: Mapping[str, Mapping[str
     def steps(key: str) -> tuple[np.ndarray, ...]:
         return tuple(padded(rows) for rows in zip(*(m[key] for m in seeds.values()), strict=True))
 
-    return Line(arm, cleared, adapts, tuple(seeds), whole("returns"), whole("success"), steps("reward_by_step"),
-                steps("success_by_step"))  # fmt: skip
+    told = any("success" in measured for measured in seeds.values())
+    return Line(arm, cleared, adapts, tuple(seeds), whole("returns"), whole("success") if told else None,
+                steps("reward_by_step"), steps("success_by_step") if told else ())  # fmt: skip
 
 
 def padded(rows: Sequence[Sequence[float | None] | None]) -> np.ndarray:
@@ -145,7 +148,7 @@ def moments(adapts: bool, episodes: int) -> list[str]:
 
 def numbers(adaptation: Adaptation, draw: Bootstrap) -> dict[str, Any]:
     """Per line, and per episode of the trial, means and intervals over seeds and test tasks of raw returns, of scores
-    (None where tasks have no references) and of success.
+    (None where tasks have no references) and of success (None where the suite does not tell it).
     """
     lines = []
     for line in adaptation.lines:

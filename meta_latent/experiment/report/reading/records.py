@@ -90,8 +90,9 @@ class Log:
 
     ``curve``: its evaluations, E of them, cut before the first score that is no finite number; None = none.
     ``success`` (E,): share of episodes that ended solved, ``raw_return`` (E,): as the task pays it, ``cpu_seconds``
-    (E,): of the process; all NaN where they were not recorded. ``last``: the last evaluation of the curve as it was
-    recorded. ``train``: the records between evaluations, in order: clocks, and each metric's mean since the last one.
+    (E,): of the process; all NaN where they were not known, or not recorded. ``last``: the last evaluation of the curve
+    as it was recorded. ``train``: the records between evaluations, in order: clocks, and each metric's mean since the
+    last one.
     """
 
     curve: Curve | None = None
