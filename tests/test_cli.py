@@ -226,7 +226,7 @@ def test_help_is_fast_because_nothing_heavy_is_imported():
 
 def test_the_process_of_a_run_begins_without_what_only_reports_draw_with():
     """Each of a sweep's cells would pay for it anew: half of the time that importing takes."""
-    code = "import sys, meta_latent.experiment.learning.cells; print(*sys.modules)"
+    code = "import sys, meta_latent.experiment.commands.transfer; print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"matplotlib", "scipy", "jinja2", "imageio"} & set(modules)
     assert "torch" in modules

@@ -186,9 +186,9 @@ def check(config: MBMPOConfig, setting: Setting) -> None:
     """Raise UserError where a target's states or tasks do not do."""
     if _in_latents(config, setting):
         if config.own_tasks and (setting.tasks < setting.heads or config.tasks % setting.heads):
-            raise UserError(f"own_tasks=true: {setting.tasks} training tasks, algorithms.mb_mpo.tasks={config.tasks} "
-                            f"simulated ones, and {setting.heads} transition heads: give the target as many "
-                            "training tasks as there are heads or more, and simulate a multiple")  # fmt: skip
+            raise UserError(f"own_tasks=true: {setting.tasks} training tasks, tasks={config.tasks} simulated ones, and "
+                            f"{setting.heads} transition heads: give the target as many training tasks as there are "
+                            "heads or more, and simulate a multiple")  # fmt: skip
         return
     if not _sees_states(setting):
         raise UserError("algorithms.mb_mpo.space=states learns new models of proprioception that rewards follow from "

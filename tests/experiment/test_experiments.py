@@ -229,15 +229,32 @@ def test_heads_that_would_own_no_task_are_refused_before_a_model_is_made(command
     for module in (cells, sweep):
         monkeypatch.setattr(module, "run_cells", None)  # nothing is begun
     monkeypatch.setattr(pretrain, "Pretraining", None)
-    overrides = ["transfer.targets.rotated.tasks=5", f"out={tmp_path}", "workers=1"]
-    if command == "transfer":
-        overrides += ["transfer.arms=[mb_mpo/scratch]"]  # those of a model ask for that first
+    arm = f"mb_mpo/{'scratch' if command == 'transfer' else 'pretrained'}"  # those of a model ask for that first
+    overrides = ["transfer.targets.rotated.tasks=5", f"out={tmp_path}", "workers=1", f"transfer.arms=[{arm}]"]
     if command == "sweep":
         overrides += ["sweep.grid.seed=[0, 1]"]
     assert cli.main([command, "mb_mpo_heads", *overrides]) == 2
     (said,) = capsys.readouterr().err.splitlines()
-    assert "target rotated: own_tasks=true: 5 training tasks" in said and "10 transition heads: give the target" in said
-    assert not list(tmp_path.iterdir())
+    assert f"{arm} on target rotated: own_tasks=true: 5 training tasks, tasks=10 simulated" in said
+    assert "10 transition heads: give the target" in said and not list(tmp_path.iterdir())
+
+
+def test_only_what_a_pretraining_that_is_not_begun_is_chosen_for_is_asked(tmp_path, monkeypatch):
+    """Python's `pretrain`, which takes the settings as they are."""
+    monkeypatch.setattr(pretrain, "pretrain", lambda experiment: experiment)
+
+    def heads(*overrides):
+        return meta_latent.configure("mb_mpo_heads", "transfer.targets.rotated.tasks=5", f"out={tmp_path}", *overrides)
+
+    for refused in (heads(), heads("target=rotated", "arm=mb_mpo_alpha0/pretrained")):
+        with pytest.raises(UserError, match="on target rotated: own_tasks=true: 5 training tasks"):
+            meta_latent.pretrain(refused)
+    without = "transfer.targets.turned={suite: toy/rotated_actuators, tasks: 10, test_tasks: 10}"
+    chosen = heads("transfer.arms=[mb_mpo/scratch]"), heads(without, "target=turned"), heads("arm=mb_mpo/scratch")
+    for experiment in chosen:
+        assert meta_latent.pretrain(experiment) is experiment
+    monkeypatch.setattr(cells.checkpoint, "exists", lambda folder: folder.parent.parent.parent.parent == tmp_path)
+    assert meta_latent.pretrain(heads())
 
 
 @pytest.mark.parametrize(("arm", "given", "made", "heads"), [
@@ -249,6 +266,6 @@ def test_heads_are_those_of_the_model_that_an_arm_learns_with(toy_model, tmp_pat
     experiment = load(f"model.ensemble.heads={made}", "algorithms.mb_mpo={own_tasks: true, space: latents}",
                       f"pretrained={toy_model / 'model' if given else tmp_path / 'not yet'}")  # fmt: skip
     target = suites.bind_target(experiment, "goal")
-    refused = pytest.raises(UserError, match=f"target goal: own_tasks=true: 1 training tasks.* {heads} transition")
+    refused = pytest.raises(UserError, match=f"{arm} on target goal: own_tasks=true: 1 .* {heads} transition")
     with refused if heads > 1 else contextlib.nullcontext():
         cells.check(experiment, target, Arm.parse(arm))

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -53,6 +54,23 @@ def test_never_more_than_the_workers_and_they_do_run_together(tmp_path):
         lambda e: e.kind == "done" and seen.append(int(e.last_line)),
     )
     assert len(seen) == 4 and max(seen) == 2
+
+
+@pytest.mark.parametrize(("workers", "together"), [(2, [1, 1, 1, 1]), (3, [1, 2, 1, 1])])
+def test_a_cell_of_several_cpus_waits_for_them_and_nobody_overtakes_it(workers, together):
+    """Of 2, and of more than there are: those that begin in turn, and how many run when each does."""
+    running, seen, begun = set(), [], []
+
+    def note(event):
+        (running.add if event.kind == "started" else running.discard)(event.cell.name)
+        if event.kind == "started":
+            begun.append(event.cell.name)
+            seen.append(len(running))
+
+    sizes = {"one": 1, "two": 2, "nine": 9, "last": 1}
+    cells = [replace(cell(name, "import time; time.sleep(0.5)"), cpus=cpus) for name, cpus in sizes.items()]
+    assert set(run_cells(cells, workers, note).values()) == {"done"}
+    assert begun == list(sizes) and seen == together
 
 
 def test_cells_get_one_thread_and_the_allocator_settings(tmp_path):

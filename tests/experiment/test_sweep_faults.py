@@ -8,6 +8,7 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -138,14 +139,16 @@ def test_a_dead_workers_cell_is_taken_over(toy, scratch):
 
 
 def test_a_cell_that_outlived_its_sweep_is_waited_for(scratch):
-    """The folder is held, as by a cell whose sweep was killed: nothing else writes into it meanwhile."""
+    """The folder is held, as by a cell whose sweep was killed: nothing else writes into it meanwhile. This sweep is
+    started, and stopped, as by a user.
+    """
     first = sweep.Sweep(scratch).planned[0]
-    with run_folder.held(first.folder):
-        process = start(scratch)
+    argv = [sys.executable, "-m", "meta_latent", "sweep", str(scratch)]
+    with run_folder.held(first.folder), subprocess.Popen(argv, start_new_session=True) as process:
         time.sleep(12)
-        assert process.is_alive() and not (first.folder / "run.json").exists()
-        os.kill(process.pid, signal.SIGINT)
-        assert process.ended(170)[0] == 130
+        assert process.poll() is None and not (first.folder / "run.json").exists()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
     status, output = finish(scratch)
     assert status == 0, output
 

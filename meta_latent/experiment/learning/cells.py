@@ -98,11 +98,15 @@ def _check_settings(experiment: ExperimentConfig, target: BoundTarget, arm: Arm)
         try:
             arm.entry.check(experiment.settings_of(arm.algorithm), setting)
         except UserError as error:
-            raise UserError(f"target {target.name}: {error}") from error
+            raise UserError(f"{arm} on target {target.name}: {error}") from error
 
 
 def check_before_pretraining(experiment: ExperimentConfig) -> None:
-    """Raise UserError if an algorithm says that a chosen arm cannot learn with the model that is to be made."""
+    """Raise UserError if an algorithm says that a chosen arm cannot learn with the model that is to be made; one that
+    is begun has been paid for.
+    """
+    if checkpoint.exists(pretrain.folder_of(experiment) / "checkpoints"):
+        return
     with Faults() as faults:
         for target, name in experiment.transfer.pairs():
             arm, chosen = Arm.parse(name), experiment.target in (None, target) and experiment.arm in (None, name)

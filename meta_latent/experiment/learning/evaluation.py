@@ -76,6 +76,11 @@ class Evaluation:
         self._envs = Environments(max(side_by_side, 64))
 
     @property
+    def adapts(self) -> bool:
+        """Whether the agent takes steps within a trial. Where it has none to take, it plays what every arm plays."""
+        return self.entry.adapts and self.target.episodes_per_trial > 1
+
+    @property
     def inspects(self) -> bool:
         """Whether the agent is asked what it believed: where there is something to find out along a trial."""
         return bool(self.entry.inspects) and self.target.has_trials
@@ -89,12 +94,12 @@ class Evaluation:
         """
         tasks, rng = self.target.test_tasks, Streams(derive(0, "evaluation"))
         places = [(n, r) for n in range(len(tasks)) for r in range(self.repeats)]
-        at_once = 1 if self.entry.adapts else self.side_by_side
+        at_once = 1 if self.adapts else self.side_by_side
         parts = []
         for start in range(0, len(places), at_once):
             numbers = range(start, min(start + at_once, len(places)))
             of = [places[k][0] for k in numbers]
-            parts.append((self._adapting if self.entry.adapts else self._trials)(
+            parts.append((self._adapting if self.adapts else self._trials)(
                 agent, of, list(numbers), rng, watch if start == 0 else None, keep))  # fmt: skip
         shape = (len(tasks), self.repeats, self.target.episodes_per_trial)
         returns, success = (np.concatenate([getattr(p, name) for p in parts]).reshape(shape)
@@ -160,7 +165,7 @@ class Evaluation:
         """Play one trial alone, as `play` did, which counts them task by task: `repeats` of each test task."""
         n = number // self.repeats
         one = dataclasses.replace(self.target, test_tasks=self.target.test_tasks[n : n + 1])
-        first = number * (self.config.rollouts if self.entry.adapts else 1)
+        first = number * (self.config.rollouts if self.adapts else 1)
         alone = Evaluation(one, self.entry, self.config, 1, 1, lambda k, episode: self.seed_of(first + k, episode))
         with contextlib.closing(alone):
             return alone.play(agent, watch, keep)

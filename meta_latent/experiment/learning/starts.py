@@ -106,7 +106,11 @@ def functions_for(target: BoundTarget, arm: Arm) -> Functions | None:
 
 
 def latent_parts(experiment: ExperimentConfig, target: BoundTarget, arm: Arm, pretrained: Path | None) -> LatentParts:
-    """Model, learner, cache and source data of an arm. Raises UserError: see `build`."""
+    """Model, learner, cache and source data of an arm. Raises UserError: see `build`; RuntimeError: there is no model
+    yet, where an algorithm's `check` asks for it.
+    """
+    if arm.needs_model and pretrained is None:
+        raise RuntimeError(f"{arm}: the model is still to be made; `check` can ask for no `latent_parts`")
     spec, transfer, rewards = Spec.of(target.distribution), experiment.transfer, None
     if arm.from_scratch:
         model = LatentStateModel(spec, experiment.model).to(experiment.device)

@@ -144,7 +144,7 @@ def _run_cells(sweep: Sweep, todo: Sequence[Planned], options: Options) -> dict[
         return sweep.seconds([by_name[name] for name in (*waiting, *running)])
 
     policy = Policy(
-        launch=_launch(sweep.config, sweep.planned),
+        launch=_launch(sweep.config, todo),
         retries=sweep.config.sweep.retries,
         deaths=DEATHS,
         fail_fast=options.fail_fast,
@@ -171,10 +171,11 @@ def _noted(sweep: Sweep, by_name: Mapping[str, Planned]) -> Callable[[Event], No
     return note
 
 
-def _launch(config: SweepConfig, planned: Sequence[Planned]) -> Callable:
+def _launch(config: SweepConfig, todo: Sequence[Planned]) -> Callable:
     if config.sweep.executor == "local":
         return LocalProcess
-    return ray_executor.connect(config.sweep.address, config.workers, max(one.cell.cpus for one in planned))
+    cpus = max((one.cell.cpus for one in todo), default=1)
+    return ray_executor.connect(config.sweep.address, config.workers, cpus)
 
 
 def _tell(event: Event) -> None:

@@ -32,7 +32,7 @@ def connect(address: str | None, workers: int, cpus: int = 1) -> Callable[[Cell]
         here = address is None and "RAY_ADDRESS" not in os.environ
         sizes = {"num_cpus": max(workers, cpus), "include_dashboard": False} if here else {}
         ray.init(address=address, log_to_driver=False, configure_logging=False, **sizes)
-    most = int(max(node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]))
+    most = int(max((node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]), default=0))
     if most < cpus:  # Ray would wait for such a machine for ever
         raise UserError(f"a cell takes {cpus} CPUs, one for each of its workers (pretrain.num_workers), and no machine "
                         f"of the Ray cluster has more than {most}")  # fmt: skip

@@ -84,7 +84,7 @@ def run_cells(
     progress: bool | None = None,
     policy: Policy | None = None,
 ) -> dict[str, str]:
-    """Run `cells` on `workers` processes and return {name: "done" | "failed" | "interrupted" | "skipped" | "stopped"}.
+    """Run `cells` on `workers` CPUs and return {name: "done" | "failed" | "interrupted" | "skipped" | "stopped"}.
 
     A failed cell does not stop the others; cells that need it are skipped (see `Policy`). Ctrl-C, SIGTERM or a
     lost terminal passes SIGINT to the children, waits until they have saved, then raises `KeyboardInterrupt`; a
@@ -136,13 +136,18 @@ class _Pool:
         self._asked: dict[str, float] = {}
 
     def start(self) -> None:
-        """Settle what needs no process, and start cells as long as workers are free."""
+        """Settle what needs no process, and start cells as long as workers are free, one for each CPU of a cell. Nobody
+        overtakes a cell that waits for several.
+        """
+        full = False
         for cell in self.waiting[:]:
             results = [self.outcome.get(needed) for needed in cell.after]
             if any(result in ("failed", "interrupted", "skipped") for result in results):
                 self._settle(cell, "skipped")
-            elif len(self.running) < self._workers and all(result == "done" for result in results):
-                self._begin(cell)
+            elif not full and all(result == "done" for result in results):
+                full = self._taken(cell) > self._workers - sum(self._taken(item.cell) for item in self.running)
+                if not full:
+                    self._begin(cell)
 
     def collect(self) -> None:
         """Take note of the processes that have ended."""
@@ -202,6 +207,9 @@ class _Pool:
         seconds = self._policy.remaining(*names)
         left = "" if not seconds else f", {seconds:.0f} s left" if seconds < 100 else f", {seconds / 60:.0f} min left"
         return text + left
+
+    def _taken(self, cell: Cell) -> int:
+        return min(cell.cpus, self._workers)
 
     def _begin(self, cell: Cell) -> None:
         # Another process may hold a cell for long: its folder is not asked at every turn.

@@ -318,9 +318,9 @@ class ExperimentConfig:
 
     Attributes:
         name: of the run folder in `out`. seed: of pretraining. out: folder of all runs.
-        device: "cpu", "cuda" or "cuda:N". workers: cells side by side.
-        pretrained: a model folder to use instead of this experiment's own. target, arm, run_seed: one cell
-            only.
+        device: "cpu", "cuda" or "cuda:N". workers: cells side by side; a sweep's pretraining counts as `num_workers`
+            of them. pretrained: a model folder to use instead of this experiment's own. target, arm, run_seed: one
+            cell only.
         suite: options for every distribution (image_size, cameras). random: the random behaviour, in source
             data and warm-up alike. algorithms: settings of the algorithms, by name. imports: packages that
             register more tasks and algorithms.

@@ -122,7 +122,7 @@ def _line(arm: str, cleared: bool, adapts: bool, seeds: Mapping[str, Mapping[str
     def steps(key: str) -> tuple[np.ndarray, ...]:
         return tuple(padded(rows) for rows in zip(*(m[key] for m in seeds.values()), strict=True))
 
-    told = any("success" in measured for measured in seeds.values())
+    told = all("success" in measured for measured in seeds.values())
     return Line(arm, cleared, adapts, tuple(seeds), whole("returns"), whole("success") if told else None,
                 steps("reward_by_step"), steps("success_by_step") if told else ())  # fmt: skip
 

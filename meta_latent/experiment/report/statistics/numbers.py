@@ -197,7 +197,7 @@ def _arm(question: Question, arm: str, cells: Sequence[Cell], draw: Bootstrap) -
         "speedup_cpu_seconds": {level(threshold): {} for threshold in question.thresholds},
         "seconds": [float(c.seconds[-1]) for c in curves],
         "returns_by_episode": _by_episode(cells, "returns_by_episode"),
-        "success_by_episode": _by_episode(cells, "success_by_episode"),
+        "success_by_episode": _by_episode(cells, "success_by_episode") if success else [None] * len(cells),
         "score_by_task": _by_episode(cells, "score_by_task"),
         "metrics": _metrics(cells, question.clock),
         "inspected": _inspected(cells),
