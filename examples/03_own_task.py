@@ -34,7 +34,7 @@ class Cart(gymnasium.Env):
 
 
 def reward(inputs, action, goal_metres):
-    """At most 1 per step, at the goal; written once for numpy and torch."""
+    """At most 1 per step, at the goal. Written once for numpy and torch."""
     return 1.0 - abs(inputs[..., 0] - goal_metres) - 0.05 * action[..., 0] ** 2
 
 

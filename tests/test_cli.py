@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -141,7 +142,10 @@ def test_tasks_lists_the_suites_by_tag(capsys):
 def test_tasks_shows_one_in_words_and_pictures(capsys, tmp_path):
     assert cli.main(["tasks", "toy/lqr", f"picture={tmp_path / 'lqr.png'}"]) == 0
     said = capsys.readouterr().out
-    for words in ("13 tasks", "hidden goal x -0.30 m", "task_suites/toy-lqr-v0", "proprio float32 (4,)"):
+    suite = task_suites.get("toy/lqr")
+    first = suite.sample("train", 1, seed=0)[0]  # that of index 0
+    pays = suite.describe(first)
+    for words in ("13 tasks", f"first reward: {pays}", "task_suites/toy-lqr-v0", "proprio float32 (4,)"):
         assert words in said
     assert (tmp_path / "lqr.png").read_bytes()[:4] == b"\x89PNG"
     assert cli.main(["tasks", "toy/lqr"]) == 0
@@ -215,6 +219,19 @@ def test_a_missing_dependency_inside_a_users_package_is_named(transfer, tmp_path
     assert cli.main(["transfer", "push", "imports=[my_broken_package]"]) == 2
     said = "imports: 'my_broken_package' imports 'no_such_dependency', which is not installed"
     assert capsys.readouterr().err == f"meta-latent: {said}\n"
+
+
+@pytest.mark.parametrize(("code", "said"), [
+    ("task_suites.gymnasium_task('mine/x', object, max_episode_stps=3)\n",
+     r"TypeError: .*'max_episode_stps'.* \(.*my_faulty_package\.py:2, in <module>\)"),
+    ("def f(:\n", r"SyntaxError: .*my_faulty_package\.py, line 2\)"),
+])  # fmt: skip
+def test_a_users_package_that_raises_is_wrong_input(transfer, tmp_path, monkeypatch, capsys, code, said):
+    (tmp_path / "my_faulty_package.py").write_text("import task_suites\n" + code)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    assert cli.main(["transfer", "push", "imports=[my_faulty_package]"]) == 2
+    assert re.fullmatch(f"meta-latent: imports: 'my_faulty_package': {said}\n", capsys.readouterr().err)
 
 
 def test_help_is_fast_because_nothing_heavy_is_imported():

@@ -134,8 +134,9 @@ def describe(suite: task_suites.TaskDistribution, options: Mapping[str, Any]) ->
         tasks = suite.tasks(split)
         lines.append((split, counted(len(tasks), "task")))
         if tasks:
-            lines.append(("reward" if len(tasks) == 1 else "first reward", suite.describe(tasks[0])))
-            scale = suite.references(tasks[0])
+            (first,) = suite.sample(split, 1, seed=0)  # that of index 0 in an experiment
+            lines.append(("reward" if len(tasks) == 1 else "first reward", suite.describe(first)))
+            scale = suite.references(first)
             if scale is not None:
                 lines.append(("scale", f"returns {scale[0]:.4g} (score 0) to {scale[1]:.4g} (score 1)"))
     shown = ", ".join(task_suites.DISTRACTOR_NAMES) if suite.shows_distractors else "none"

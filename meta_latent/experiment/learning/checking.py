@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import traceback
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ import meta_latent
 import task_suites
 from meta_latent.algorithms.registry import Arm
 from meta_latent.data.collect import play
-from meta_latent.errors import Faults, RunError, UserError, counted
+from meta_latent.errors import Faults, RunError, UserError, counted, described
 from meta_latent.experiment.learning import cells, starts
 from meta_latent.experiment.learning.cell_settings import narrowed
 from meta_latent.experiment.learning.loop import Learning
@@ -227,7 +226,7 @@ def _learned(experiment: ExperimentConfig, target: BoundTarget, arm: Arm, pretra
         with opened() as learning:
             again = _go_on(learning)
     except checkpoint.Misfit as error:
-        return [*found, f"{kind}.load_state raised {_described(error.__cause__ or error)}"]
+        return [*found, f"{kind}.load_state raised {described(error.__cause__ or error)}"]
     for k, (first, second) in enumerate(zip(whole, again, strict=True)):
         difference = first_difference(first, second)
         if difference:
@@ -296,17 +295,9 @@ def _noted(checked: Checked) -> Iterator[Checked]:
     except (UserError, RunError, task_suites.SuiteError) as error:
         checked.faults.append(str(error))
     except Exception as error:  # somebody's code
-        checked.faults.append(_described(error))
+        checked.faults.append(described(error))
     ours = (str(warning.message) for warning in told if Path(warning.filename).is_relative_to(_PACKAGE))
     checked.warned.extend(dict.fromkeys(ours))
-
-
-def _described(error: BaseException) -> str:
-    """What was raised, and the last place of it outside of installed packages and this one."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [f for f in frames if "site-packages" not in f.filename and not Path(f.filename).is_relative_to(_PACKAGE)]
-    last = (own or frames)[-1]
-    return f"{type(error).__name__}: {error} ({last.filename}:{last.lineno}, in {last.name})"
 
 
 @contextlib.contextmanager

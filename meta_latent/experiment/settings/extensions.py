@@ -5,13 +5,14 @@ import os
 import sys
 from collections.abc import Iterable
 
-from meta_latent.errors import UserError
+from meta_latent.errors import UserError, described
+from task_suites import SuiteError
 
 
 def import_packages(names: Iterable[str]) -> None:
     """Import the modules `names`, also from the working folder, but what is installed goes before it.
 
-    Raises `UserError` for a name that is no module's, or of a module that is not there.
+    Raises `UserError` for a name that is no module's, of a module that is not there, and with what a module raised.
     """
     for name in names:
         if os.getcwd() not in sys.path:
@@ -28,3 +29,9 @@ def import_packages(names: Iterable[str]) -> None:
             if error.name is None or not f"{name}.".startswith(f"{error.name}."):
                 raise UserError(f"imports: {name!r} imports {error.name!r}, which is not installed") from error
             raise UserError(f"imports: there is no module {name!r} in this folder or installed") from error
+        except (UserError, SuiteError):
+            raise
+        except SyntaxError as error:  # it names the place itself
+            raise UserError(f"imports: {name!r}: SyntaxError: {error}") from error
+        except Exception as error:
+            raise UserError(f"imports: {name!r}: {described(error)}") from error
