@@ -48,6 +48,8 @@ SHOWN = {"transfer_tabletop": "the-long-comparison", "reuse": "ways-to-reuse-one
          "ivg_lift_distractors": "lifting", "demo": "the-demo",
          "puck": "a-puck-pushed-to-a-hidden-place"}  # fmt: skip
 """Experiments of the table in the README, and their section in docs/results/README.md."""
+BESIDE = "reuse_mb_mpo", "mb_mpo_pixels"
+"""Experiments without the pair of that table."""
 PAIR = "ivg/pretrained", "ivg/scratch"
 FORMAT = 1
 CELL_KEYS = ("target", "arm", "run_seed")
@@ -321,7 +323,7 @@ def main(folder: Path, target: Path, results: Path = RESULTS, readme: Path = REA
 def write_blocks(results: Path = RESULTS, readme: Path = README) -> None:
     """Write all blocks of `results` and `readme` anew from the committed JSONs, in the words that are used now."""
     text = put(results.read_text(), "families", families())
-    for name in SHOWN:
+    for name in (*SHOWN, *BESIDE):
         text = put(text, name, block(name, committed(name)))
     results.write_text(text)
     readme.write_text(put(readme.read_text(), "shown", shown()))
