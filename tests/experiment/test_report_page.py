@@ -174,8 +174,15 @@ def test_nothing_is_paid_back_beside_a_ratio_that_is_unsettled(many, monkeypatch
     assert "paid back" not in said()
 
 
-def test_the_summary_says_when_pretraining_is_paid_back(many):
-    assert "by the medians paid back after" in many[1]["summary"]
+def test_the_summary_says_in_what_pretraining_is_paid_back(many, tmp_path):
+    """Of two arms that need as many steps, the pretrained one takes them in a tenth of the time."""
+    assert re.search(r"by the medians paid back after \w+ \d+ such targets? in environment steps\.", many[1]["summary"])
+    write_pretraining(tmp_path)
+    for arm, per_step in (("a/pretrained", 1), ("a/scratch", 10)):
+        for seed in range(2):
+            write_cell(tmp_path, "t", arm, seed, ramp(500), evaluation=lambda at, _, n=per_step: {"seconds": n * at})
+    assert "is not shown to pay for itself in environment steps (no" in build(tmp_path, resamples=50)["summary"]
+    assert "pretraining paid back after 1 target in time" in words(page_of(tmp_path))
 
 
 def test_the_headline_is_the_ratio(many):
