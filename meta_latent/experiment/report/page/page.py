@@ -94,7 +94,7 @@ def render(run: Run, report: dict[str, Any], draw: Bootstrap) -> str:
             headlines=lead.headlines(report, styles),
             warnings=warning_groups.grouped(report["warnings"]),
             styles=drawing.STYLES,
-            aggregate=[tables.aggregate_row(arm, entry, styles[arm]) for arm, entry in aggregate],
+            aggregate=[tables.aggregate_row(arm, entry, styles[arm], report["targets"]) for arm, entry in aggregate],
             held_out=held_out_words.table(report["pretraining"]),
             provenance=provenance.of_run(run),
             left_out=told_tasks.left_out(report["not_imported"]),

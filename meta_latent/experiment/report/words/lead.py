@@ -180,7 +180,7 @@ def _claimed(report: dict[str, Any], target: dict[str, Any], arm: str, base: str
                 "phrase": f"{goal}, by neither {arm} nor {base}", "arm": arm}  # fmt: skip
     claim, in_time = (entry[key][level(first)][base] for key in ("speedup", "speedup_seconds"))
     value, detail = text.claim(claim)
-    settled = value not in ("unsettled", "unknown")
+    settled = value not in (text.UNSETTLED, "unknown")
     slower = claim["ratio"] is not None and claim["ratio"] <= 1
     verb = "the speed of" if slower else "faster than"
     phrase = f"{verb} {base} to {goal}, in {unit}" if settled else f"{arm} against {base}, to {goal}"
@@ -193,21 +193,32 @@ def _claimed(report: dict[str, Any], target: dict[str, Any], arm: str, base: str
         more.append(f"to {text.threshold(at)}: {text.claim(entry['speedup'][level(at)][base])[0]}")
     if report["pretraining"] and uses_pretraining(arm) and settled:
         paid = paid_back(claim, in_time, report["pretraining"], target["clock"])
-        more.append("pretraining paid back after " + ", ".join(paid) if paid else "pretraining not paid back")
+        if paid or not text.unsettled(in_time):
+            more.append("pretraining paid back after " + ", ".join(paid) if paid else "pretraining not paid back")
     return {"value": value, "small": not settled, "phrase": phrase, "detail": detail, "more": more, "arm": arm}
 
 
 def paid_back(claim: dict[str, Any], in_time: dict[str, Any], cost: dict[str, Any], clock: str) -> list[str]:
-    """After how many such targets pretraining is paid, in steps (where they are environment steps) and in time."""
+    """After how many such targets pretraining is paid, in steps (where they are environment steps) and in time, as far
+    as that is settled.
+    """
     found = []
     for part, saved, price, unit in ((claim, "saved_steps", cost["env_steps"], "steps"),
                                      (in_time, "saved_seconds", cost["seconds"], "time")):  # fmt: skip
-        if (unit == "time" or clock == "env_steps") and part.get(saved) and part[saved] > 0:
+        if text.unsettled(part) or (unit == "steps" and clock != "env_steps"):
+            continue
+        if part.get(saved) and part[saved] > 0:
             most = "≤ " if part["lower_bound"] else ""
             count = math.ceil(price / part[saved])
             noun = "" if found else f" target{'s' * (count != 1)}"
             found.append(f"{most}{count:,}{noun} in {unit}")
     return found
+
+
+def unsettled(targets: dict[str, Any], arm: str, base: str | None, place: int, key: str = "speedup") -> bool:
+    """Whether on any target ``arm``'s ratio to ``base`` at its threshold number ``place`` is unsettled."""
+    shared = [t for t in targets.values() if {arm, base} <= set(t["arms"]) and place < len(t["thresholds"])]
+    return any(text.unsettled(t["arms"][arm][key][level(t["thresholds"][place])][base]) for t in shared)
 
 
 def _fastest(target: dict[str, Any]) -> dict[str, Any]:
