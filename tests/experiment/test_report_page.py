@@ -355,7 +355,10 @@ def test_held_out_metrics_say_what_they_mean_and_which_way_is_better(many):
     ]
     for name, (_, better) in held_out_words.MEASURES.items():
         assert better == ("lower" if "1_minus_r2" in name else "higher")
-    assert "↓ lower" in words(page_of(many[0]))
+    said = words(page_of(many[0]))
+    assert "↓ lower" in said and "after imagined steps without observations" in said
+    meanings = str(held_out_words.MEASURES)  # models read proprioception too, some nothing else
+    assert "told no rewards and sees observations only" in meanings and "pictures" not in meanings
 
 
 def test_machine_and_date_are_told(many):
