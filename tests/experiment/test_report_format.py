@@ -341,6 +341,11 @@ def test_a_raw_score_has_random_actions_and_first_evaluations_for_a_floor(tmp_pa
     assert report["targets"]["t"]["random_return"] == -151.5
     said = "Random actions (the warm-up) earn −151.5. First evaluations, medians: a/scratch −90.5"
     assert said in words(tmp_path)
+    for persistences, kind in (("[0, 0.8]", ", correlated in time"), ("[0.0]", "")):
+        kept = tmp_path / "transfer" / "t" / "a" / "scratch" / "0" / "config.yaml"
+        kept.write_text(f"random: {{persistences: {persistences}}}\n")
+        build(tmp_path, resamples=50)
+        assert f"Random actions (the warm-up{kind}) earn −151.5" in words(tmp_path)
 
 
 def test_one_seed_has_no_interval_and_no_sentence_about_intervals(tmp_path):
