@@ -284,6 +284,36 @@ def test_arms_that_nothing_is_compared_with_are_told_as_bounds_too(tmp_path):
     assert "≤ 100 environment steps to score 0.8: a/scratch, the first of 2 arms; the first evaluation held it" in text
 
 
+def test_a_median_that_is_known_by_a_range_is_told_as_one_by_the_sentence_the_card_and_the_table(tmp_path):
+    """One of two runs was there at its first evaluation, at 100, the other at 200."""
+    for seed, at in enumerate((100, 200)):
+        rows = [(steps, 0.9 if steps >= at else 0.1) for steps in range(100, 1001, 100)]
+        write_cell(tmp_path, "t", "a/scratch", seed, rows, facts=new_facts)
+    for arm, at in (("b/scratch", 200), ("c/scratch", 300)):
+        held(tmp_path, arm, at, seeds=2)
+    report = build(tmp_path, resamples=50)
+    assert report["targets"]["t"]["arms"]["a/scratch"]["medians"]["steps_to_thresholds"] == {"0.8": [100, 150]}
+    first = "On t, a/scratch reached 0.8 after 100 to 150 environment steps, b/scratch after 200 and 1 more arm later."
+    assert report["lead"] == report["summary"] == first
+    text = words(tmp_path)
+    assert "100 to 150 environment steps to score 0.8: a/scratch, the first of 3 arms" in text
+    assert text.count("100 to 150") == 3
+
+
+@pytest.mark.parametrize(("other", "rank"), [
+    ((150, 150), "a/x of 2 arms"), ((160, 160), "a/x, the first of 2 arms"), ((100, 200), "a/x of 2 arms"),
+    ((100, 150), "a/x and b/x of 2 arms"),
+])  # fmt: skip
+def test_an_arm_is_the_first_where_no_other_can_have_been_as_early(other, rank):
+    arms = {
+        arm: {key: {"steps_to_thresholds": {"0.5": found}} for key, found in (("medians", median), ("intervals", None))}
+        for arm, median in (("b/x", other), ("a/x", (100, 150)))
+    }
+    card = lead._fastest({"thresholds": [0.5], "clock": "env_steps", "arms": arms})
+    assert card["value"] == "100 to 150" and card["phrase"].endswith(f": {rank}")
+    assert len(card["more"]) == (other != (100, 150))
+
+
 def test_raw_scores_are_called_raw(tmp_path):
     facts = {"floor": None, "reference": None, "thresholds": [], "stopped_at": None}
     pair(tmp_path, target="raw", **facts)
@@ -311,6 +341,11 @@ def test_a_raw_score_has_random_actions_and_first_evaluations_for_a_floor(tmp_pa
     assert report["targets"]["t"]["random_return"] == -151.5
     said = "Random actions (the warm-up) earn −151.5. First evaluations, medians: a/scratch −90.5"
     assert said in words(tmp_path)
+    for persistences, kind in (("[0, 0.8]", ", correlated in time"), ("[0.0]", "")):
+        kept = tmp_path / "transfer" / "t" / "a" / "scratch" / "0" / "config.yaml"
+        kept.write_text(f"random: {{persistences: {persistences}}}\n")
+        build(tmp_path, resamples=50)
+        assert f"Random actions (the warm-up{kind}) earn −151.5" in words(tmp_path)
 
 
 def test_one_seed_has_no_interval_and_no_sentence_about_intervals(tmp_path):

@@ -174,8 +174,43 @@ def test_nothing_is_paid_back_beside_a_ratio_that_is_unsettled(many, monkeypatch
     assert "paid back" not in said()
 
 
-def test_the_summary_says_when_pretraining_is_paid_back(many):
-    assert "by the medians paid back after" in many[1]["summary"]
+def test_no_table_and_no_sentence_says_what_is_paid_back_beside_a_ratio_that_is_unsettled(tmp_path):
+    """One of three runs from scratch is faster than those that were pretrained, the others never arrive; the second
+    target is the same.
+    """
+    write_pretraining(tmp_path)
+    for target in ("t", "u"):
+        for seed in range(3):
+            write_cell(tmp_path, target, "a/pretrained", seed, ramp(500))
+            write_cell(tmp_path, target, "a/scratch", seed, ramp(200 if seed == 0 else 9000))
+        report = build(tmp_path, resamples=200)
+        found = report["aggregate"]["a/pretrained"]["by_threshold"][0]
+        assert found["break_even"]["at_most"] and found["break_even_seconds"]["targets"] == 2
+        tables = page_of(tmp_path)
+        row = tables.partition("How fast</h3>")[2].partition("<tbody>")[2].partition("</tr>")[0]
+        assert "unsettled" in row and row.count("<span>–</span>") == 2 and "≤" not in row
+        assert "paid back" not in report["summary"] + str(lead.headlines(report, {"a/pretrained": 0}))
+    row = tables.partition("All targets</h2>")[2].partition("<tbody>")[2].partition("</tr>")[0]
+    assert row.count("<span>–</span>") == 2 and "≤" not in row
+
+
+def test_time_that_is_unsettled_pays_nothing_back_where_steps_are_settled():
+    steps = {"ratio": 2.0, "lower_bound": False, "interval": [1.5, 3.0], "saved_steps": 100}
+    time = {"ratio": 2.0, "lower_bound": True, "interval": [0.5, None], "saved_seconds": 10.0}
+    cost = {"env_steps": 200, "seconds": 20.0}
+    assert lead.paid_back(steps, time, cost, "env_steps") == ["2 targets in steps"]
+    assert lead.paid_back(steps, time | {"interval": [1.5, None]}, cost, "updates") == ["≤ 2 targets in time"]
+
+
+def test_the_summary_says_in_what_pretraining_is_paid_back(many, tmp_path):
+    """Of two arms that need as many steps, the pretrained one takes them in a tenth of the time."""
+    assert re.search(r"by the medians paid back after \w+ \d+ such targets? in environment steps\.", many[1]["summary"])
+    write_pretraining(tmp_path)
+    for arm, per_step in (("a/pretrained", 1), ("a/scratch", 10)):
+        for seed in range(2):
+            write_cell(tmp_path, "t", arm, seed, ramp(500), evaluation=lambda at, _, n=per_step: {"seconds": n * at})
+    assert "is not shown to pay for itself in environment steps (no" in build(tmp_path, resamples=50)["summary"]
+    assert "pretraining paid back after 1 target in time" in words(page_of(tmp_path))
 
 
 def test_the_headline_is_the_ratio(many):
@@ -320,7 +355,10 @@ def test_held_out_metrics_say_what_they_mean_and_which_way_is_better(many):
     ]
     for name, (_, better) in held_out_words.MEASURES.items():
         assert better == ("lower" if "1_minus_r2" in name else "higher")
-    assert "↓ lower" in words(page_of(many[0]))
+    said = words(page_of(many[0]))
+    assert "↓ lower" in said and "after imagined steps without observations" in said
+    meanings = str(held_out_words.MEASURES)  # models read proprioception too, some nothing else
+    assert "told no rewards and sees observations only" in meanings and "pictures" not in meanings
 
 
 def test_machine_and_date_are_told(many):

@@ -28,7 +28,7 @@ def speed_row(
     medians, intervals, base = entry["medians"], entry["intervals"], entry.get("base")
     claim, in_time = (entry[key][at].get(base, {}) for key in ("speedup", "speedup_seconds"))
     paid = (NOTHING, NOTHING)
-    if cost and claim and uses_pretraining(arm):
+    if cost and claim and uses_pretraining(arm) and not text.unsettled(claim):
         steps = _paid(claim, "saved_steps", cost["env_steps"]) if clock == "env_steps" else NOTHING
         paid = (steps, _paid(in_time, "saved_seconds", cost["seconds"]))
     return {
@@ -54,7 +54,7 @@ def _counted(entry: dict[str, Any], at: str) -> list[str]:
 
 def _paid(claim: dict[str, Any], saved: str, price: float) -> str:
     """After how many such targets so much is saved as pretraining took."""
-    if claim[saved] is None:
+    if claim[saved] is None or text.unsettled(claim):
         return NOTHING
     most = "≤ " if claim["lower_bound"] else ""
     return f"{most}{math.ceil(price / claim[saved]):,}" if claim[saved] > 0 else "never"
@@ -99,18 +99,24 @@ def line_row(line: dict[str, Any], style: int, by_episode: list[dict[str, Any]],
     return {"arm": line["label"], "style": str(style), "seeds": line["seeds"], "cells": cells}
 
 
-def aggregate_row(arm: str, entry: dict[str, Any], style: int) -> dict[str, Any]:
-    """One arm over all targets: final score, and a line per place in the lists of thresholds."""
+def aggregate_row(arm: str, entry: dict[str, Any], style: int, targets: dict[str, Any]) -> dict[str, Any]:
+    """One arm over all ``targets``: final score, and a line per place in the lists of thresholds."""
+    unsettled = [
+        [lead.unsettled(targets, arm, found.get("base"), place, key) for key in ("speedup", "speedup_seconds")]
+        for place, found in enumerate(entry["by_threshold"])
+    ]
     return {
         "arm": arm, "style": str(style), "targets": str(entry["targets"]),
         "final": score(entry["final_score_iqm"]), "final_interval": interval(entry["final_score_interval"]),
-        "places": [_aggregate_place(found) for found in entry["by_threshold"]],
+        "places": [_aggregate_place(*both) for both in zip(entry["by_threshold"], unsettled, strict=True)],
     }  # fmt: skip
 
 
-def _aggregate_place(found: dict[str, Any]) -> dict[str, str]:
-    chance, result = found.get("probability_of_being_faster"), found.get("break_even")
-    in_time = found.get("break_even_seconds")
+def _aggregate_place(found: dict[str, Any], unsettled: list[bool]) -> dict[str, str]:
+    """``unsettled``: whether a target's speed-up is, in steps and in time."""
+    chance = found.get("probability_of_being_faster")
+    result = None if unsettled[0] else found.get("break_even")
+    in_time = None if any(unsettled) else found.get("break_even_seconds")
     told = found.get("probability_targets", found["targets"])
     where = f", {told} of {found['targets']} targets" if told < found["targets"] else ""
     return {

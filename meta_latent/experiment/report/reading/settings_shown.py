@@ -57,6 +57,13 @@ def mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
+def correlated(cells: Sequence[Cell]) -> bool:
+    """Whether the first of these cells that kept its settings had a warm-up whose actions hang on those before."""
+    kept = next((found for cell in cells if (found := of_cell(cell.path))), {})
+    persistences = mapping(kept.get("random")).get("persistences")
+    return isinstance(persistences, list) and any(persistences)
+
+
 def between_arms(cells: Sequence[Cell]) -> dict[str, Any]:
     """Arms of one target, and the settings that differ between them; an algorithm's own are named without it, so that
     two algorithms can be set against each other.

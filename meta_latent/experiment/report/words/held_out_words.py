@@ -11,13 +11,13 @@ MEASURES = {
         "share of the variance of objects’ positions that a linear read-out of the latent state leaves unexplained "
         "(0: it knows them exactly, 1: no better than their mean)", "lower"),
     "open_loop_r2": (
-        "how well the same read-out follows objects that moved, after imagined steps without pictures "
+        "how well the same read-out follows objects that moved, after imagined steps without observations "
         "(1: exactly, 0: as if nothing had moved)", "higher"),
     "reward_1_minus_r2": (
         "share of the variance of the next step’s reward that the model leaves unexplained when it is told past "
         "rewards",
         "lower"),
-    "reward_1_minus_r2_blind": ("the same when it is told no rewards and sees pictures only", "lower"),
+    "reward_1_minus_r2_blind": ("the same when it is told no rewards and sees observations only", "lower"),
 }  # fmt: skip
 """Metric -> its meaning and which direction is better."""
 

@@ -113,18 +113,24 @@ def _unfinished(entries: Iterable[dict[str, Any]]) -> str:
     return f"{sum(cut)} of {len(cut)} evaluated runs {'is' if sum(cut) == 1 else 'are'} unfinished" if any(cut) else ""
 
 
-def _ranked(target: dict[str, Any], at: str) -> list[tuple[float, str, bool]]:
-    """(median steps to threshold ``at``, arm, whether these are a bound) of the arms whose median run reached it, the
-    fastest first.
+def _ranked(target: dict[str, Any], at: str) -> list[tuple[Sequence[float | None], str]]:
+    """(bounds of the median steps to threshold ``at``, arm) of the arms whose median run reached it, the fastest
+    first.
     """
-    medians = {arm: entry["medians"]["steps_to_thresholds"][at] for arm, entry in target["arms"].items()}
-    return sorted((float(m[1]), arm, _bounded(m)) for arm, m in medians.items() if m[1] is not None)
+    found = [(entry["medians"]["steps_to_thresholds"][at], arm) for arm, entry in target["arms"].items()]
+    return sorted((one for one in found if one[0][1] is not None), key=lambda one: (one[0][1], one[0][0] or 0, one[1]))
 
 
-def _when(steps: float, bounded: bool, unit: str = "") -> str:
-    """'after 300 updates', 'at or before 100 updates, the first evaluation'."""
-    said = f"{text.count(steps)} {unit}".rstrip()
-    return f"at or before {said}, the first evaluation" if bounded else f"after {said}"
+def _later(median: Sequence[float | None], than: Sequence[float | None]) -> bool:
+    """Whether all that is known of one median is later than another at its latest."""
+    return (median[0] or 0) > than[1]
+
+
+def _when(median: Sequence[float | None], unit: str = "") -> str:
+    """'after 300 updates', 'after 100 to 150 updates', 'at or before 100 updates, the first evaluation'."""
+    if _bounded(median):
+        return f"at or before {text.count(median[1])} {unit}".rstrip() + ", the first evaluation"
+    return f"after {text.median(median)} {unit}".rstrip()
 
 
 def _of_target(name: str, target: dict[str, Any]) -> str:
@@ -134,13 +140,13 @@ def _of_target(name: str, target: dict[str, Any]) -> str:
         open_runs = _unfinished(target["arms"].values())
         return f"On {name} no arm’s median run reached {text.threshold(at)}{open_runs and f'; {open_runs}'}."
     others = len(target["arms"]) - 1 - len(rest)
-    steps, arm, bounded = fastest
-    said = f"On {name}, {arm} reached {text.threshold(at)} {_when(steps, bounded, unit)}"
+    median, arm = fastest
+    said = f"On {name}, {arm} reached {text.threshold(at)} {_when(median, unit)}"
     if rest:
-        steps, arm, bounded = rest[0]
-        said += f", {arm} {_when(steps, bounded)}"
+        median, arm = rest[0]
+        said += f", {arm} {_when(median)}"
     more = len(rest) - 1
-    later = " later" * all(after > rest[0][0] for after, *_ in rest[1:])  # those at the same evaluation are not
+    later = " later" * all(_later(other, median) for other, _ in rest[1:])  # those at the same evaluation are not
     said += f" and {more} more arm{'s' * (more > 1)}{later}" if more > 0 else ""
     open_runs = _unfinished(target["arms"].values())
     missed = f"; {others} did not{' yet' * bool(open_runs)}" if others else ""
@@ -180,34 +186,45 @@ def _claimed(report: dict[str, Any], target: dict[str, Any], arm: str, base: str
                 "phrase": f"{goal}, by neither {arm} nor {base}", "arm": arm}  # fmt: skip
     claim, in_time = (entry[key][level(first)][base] for key in ("speedup", "speedup_seconds"))
     value, detail = text.claim(claim)
-    settled = value not in ("unsettled", "unknown")
+    settled = value not in (text.UNSETTLED, "unknown")
     slower = claim["ratio"] is not None and claim["ratio"] <= 1
     verb = "the speed of" if slower else "faster than"
     phrase = f"{verb} {base} to {goal}, in {unit}" if settled else f"{arm} against {base}, to {goal}"
     cpu = entry.get("speedup_cpu_seconds", {}).get(level(first), {}).get(base)  # older runs did not record it
     own, more = entry["medians"]["steps_to_thresholds"][level(first)], []
     if _bounded(own):
-        more.append(f"{arm} was there {_when(own[1], True, unit)}")
+        more.append(f"{arm} was there {_when(own, unit)}")
     more += [f"in time: {text.claim(in_time)[0]}" + (f"; in CPU time: {text.claim(cpu)[0]}" if cpu else "")]
     for at in target["thresholds"][1:]:
         more.append(f"to {text.threshold(at)}: {text.claim(entry['speedup'][level(at)][base])[0]}")
     if report["pretraining"] and uses_pretraining(arm) and settled:
         paid = paid_back(claim, in_time, report["pretraining"], target["clock"])
-        more.append("pretraining paid back after " + ", ".join(paid) if paid else "pretraining not paid back")
+        if paid or not text.unsettled(in_time):
+            more.append("pretraining paid back after " + ", ".join(paid) if paid else "pretraining not paid back")
     return {"value": value, "small": not settled, "phrase": phrase, "detail": detail, "more": more, "arm": arm}
 
 
 def paid_back(claim: dict[str, Any], in_time: dict[str, Any], cost: dict[str, Any], clock: str) -> list[str]:
-    """After how many such targets pretraining is paid, in steps (where they are environment steps) and in time."""
+    """After how many such targets pretraining is paid, in steps (where they are environment steps) and in time, as far
+    as that is settled.
+    """
     found = []
     for part, saved, price, unit in ((claim, "saved_steps", cost["env_steps"], "steps"),
                                      (in_time, "saved_seconds", cost["seconds"], "time")):  # fmt: skip
-        if (unit == "time" or clock == "env_steps") and part.get(saved) and part[saved] > 0:
+        if text.unsettled(part) or (unit == "steps" and clock != "env_steps"):
+            continue
+        if part.get(saved) and part[saved] > 0:
             most = "≤ " if part["lower_bound"] else ""
             count = math.ceil(price / part[saved])
             noun = "" if found else f" target{'s' * (count != 1)}"
             found.append(f"{most}{count:,}{noun} in {unit}")
     return found
+
+
+def unsettled(targets: dict[str, Any], arm: str, base: str | None, place: int, key: str = "speedup") -> bool:
+    """Whether on any target ``arm``'s ratio to ``base`` at its threshold number ``place`` is unsettled."""
+    shared = [t for t in targets.values() if {arm, base} <= set(t["arms"]) and place < len(t["thresholds"])]
+    return any(text.unsettled(t["arms"][arm][key][level(t["thresholds"][place])][base]) for t in shared)
 
 
 def _fastest(target: dict[str, Any]) -> dict[str, Any]:
@@ -218,15 +235,14 @@ def _fastest(target: dict[str, Any]) -> dict[str, Any]:
         detail = _unfinished(target["arms"].values())
         value = "not reached" + " yet" * bool(detail)
         return {"value": value, "small": True, "phrase": phrase, "detail": detail, "more": [], "arm": ""}
-    steps, arm, bounded = ranked[0]
+    median, arm = ranked[0]
     interval = target["arms"][arm]["intervals"]["steps_to_thresholds"][level(first)]
     detail = f"95 %: {text.interval(interval, text.count)}" if interval else ""
-    count, ties = len(target["arms"]), [other for taken, other, _ in ranked if taken == steps]
-    unsure = any(one[2] for one in ranked[1:])
-    rank = "" if count == 1 else f" of {count} arms" if unsure or len(ties) > 1 else f", the first of {count} arms"
-    more = [f"{other} {_when(taken, of_bound)}" for taken, other, of_bound in ranked if taken > steps][:3]
+    count, ties = len(target["arms"]), [other for taken, other in ranked if taken == median]
+    sure = all(_later(taken, median) for taken, _ in ranked[1:])
+    rank = "" if count == 1 else f", the first of {count} arms" if sure else f" of {count} arms"
+    more = [f"{other} {_when(taken)}" for taken, other in ranked if taken != median][:3]
     phrase = f"{unit} to score {text.threshold(first)}: {listed(ties)}{rank}"
-    if bounded:
+    if _bounded(median):
         phrase += "; the first evaluation held it already"
-    value = f"{'≤ ' * bounded}{text.count(steps)}"
-    return {"value": value, "small": False, "phrase": phrase, "detail": detail, "more": more, "arm": arm}
+    return {"value": text.median(median), "small": False, "phrase": phrase, "detail": detail, "more": more, "arm": arm}

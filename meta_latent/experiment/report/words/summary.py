@@ -61,11 +61,12 @@ def _told(report: dict[str, Any], arm: str, base: str) -> dict[str, Any]:
     seeds = [len(target["arms"][a]["seeds"]) for target in shared.values() for a in (arm, base)]
     units = {CLOCKS[target["clock"]] for target in shared.values()}
     by_threshold = report["aggregate"][arm]["by_threshold"]
+    told = by_threshold and not lead.unsettled(shared, arm, base, 0)
     return {
         "arm": arm, "base": base, "seeds": (min(seeds, default=0), max(seeds, default=0)),
         "unit": units.pop() if len(units) == 1 else "steps",
         "places": [_place(shared, arm, base, place) for place in range(most)],
-        "paid": by_threshold[0].get("break_even") if by_threshold else None,
+        "paid": by_threshold[0].get("break_even") if told else None,
     }  # fmt: skip
 
 

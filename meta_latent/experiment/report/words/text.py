@@ -13,6 +13,7 @@ from typing import Any
 from meta_latent.experiment.report.statistics.numbers import level
 
 NOTHING = "–"
+UNSETTLED = "unsettled"
 PROGRAM = "meta-latent"
 CLOCKS = {"env_steps": "environment steps", "updates": "updates", "seconds": "seconds"}
 
@@ -122,7 +123,12 @@ def claim(found: Mapping[str, Any]) -> tuple[str, str]:
     if most and high is not None and high <= 1:
         return said, f"95 %: {times(high)} or less"
     range_ = f"{times(low)} or more" if low else "open on both sides" if high is None else f"{times(high)} or less"
-    return "unsettled", f"{said} by the medians; 95 %: {range_}"
+    return UNSETTLED, f"{said} by the medians; 95 %: {range_}"
+
+
+def unsettled(found: Mapping[str, Any]) -> bool:
+    """Whether `claim` says of a ratio only that it is unsettled: then nothing is said of what it saves."""
+    return claim(found)[0] == UNSETTLED
 
 
 def median(bounds: Sequence[float | None] | None, show=count) -> str:
