@@ -60,10 +60,7 @@ class METRPO(PolicySearch):
 
     def __init__(self, config: METRPOConfig, setting: Setting, step: Literal["trpo", "ppo"]):
         spec, device = setting.spec, setting.device
-        if setting.tasks > config.models.members:
-            raise UserError(f"{setting.tasks} training tasks need as many models, one to imagine each in: raise "
-                            f"models.members={config.models.members} of me_trpo or me_ppo")  # fmt: skip
-        check_learned_rewards(config.models, setting.rewards or range(setting.tasks), owned=False)
+        check(config, setting)
         ensemble = DynamicsEnsemble(config.models, spec.proprio, spec.action_size).to(device)
         simulators = StateSimulators(ensemble, spec.proprio, setting.functions, setting.tasks, owned=False)
         super().__init__(config.policy, simulators, spec.action_size, setting.tasks, setting.max_episode_steps)
@@ -117,6 +114,14 @@ class METRPO(PolicySearch):
         self.left, self.last = int(state["left"]), state["last"].to(self.simulators.device)
 
 
+def check(config: METRPOConfig, setting: Setting) -> None:
+    """Raise UserError where a target's tasks do not do."""
+    if setting.tasks > config.models.members:
+        raise UserError(f"{setting.tasks} training tasks need as many models, one to imagine each in: raise "
+                        f"models.members={config.models.members} of me_trpo or me_ppo")  # fmt: skip
+    check_learned_rewards(config.models, setting.rewards or range(setting.tasks), owned=False)
+
+
 def _algorithm(step: Literal["trpo", "ppo"]) -> Algorithm:
     return Algorithm(
         config=METRPOConfig,
@@ -127,6 +132,7 @@ def _algorithm(step: Literal["trpo", "ppo"]) -> Algorithm:
             **STEP_METRICS, **DYNAMICS_METRICS,
         },
         needs=frozenset({"states"}),
+        check=check,
     )  # fmt: skip
 
 

@@ -42,8 +42,7 @@ class TRPO(PolicySearch):
     """See the module's docstring. Build inside `rng.seeded_construction`; `step`: "trpo" or "ppo"."""
 
     def __init__(self, config: TRPOConfig, setting: Setting, step: Literal["trpo", "ppo"]):
-        if not setting.spec.proprio:
-            raise UserError("trpo and ppo read proprioception alone, and this target has none")
+        check(config, setting)
         states = ObservedStates(setting.spec.proprio, setting.device)
         super().__init__(config.policy, states, setting.spec.action_size, setting.tasks, setting.max_episode_steps)
         self.config, self.step, self.seen = config, step, 0
@@ -81,12 +80,19 @@ class TRPO(PolicySearch):
         self.seen = int(state["seen"])
 
 
+def check(config: TRPOConfig, setting: Setting) -> None:
+    """Raise UserError where a target cannot be seen."""
+    if not setting.spec.proprio:
+        raise UserError("trpo and ppo read proprioception alone, and this target has none")
+
+
 def _algorithm(step: Literal["trpo", "ppo"]) -> Algorithm:
     return Algorithm(
         config=TRPOConfig,
         build=lambda config, setting: TRPO(config, setting, step),
         metrics={"played_return": "return of the episodes that the step was taken on", **STEP_METRICS},
         warmup=False,
+        check=check,
     )
 
 

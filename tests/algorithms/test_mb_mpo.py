@@ -265,6 +265,6 @@ def test_heads_that_would_own_no_task_are_refused(bench, tmp_path, tasks, imagin
     experiment = bench.experiment(tmp_path, "mb_mpo/pretrained", target=target)
     entry = MBMPOConfig(tasks=imagined, own_tasks=True)
     experiment = dataclasses.replace(experiment, algorithms={**experiment.algorithms, "mb_mpo": entry})
-    message = f"{tasks} training tasks, algorithms.mb_mpo.tasks={imagined} simulated ones, and 2 transition heads"
+    message = f"{tasks} training tasks, tasks={imagined} simulated ones, and 2 transition heads"
     with pytest.raises(UserError, match=message), bench.learning(experiment, "mb_mpo/pretrained"):
         pass

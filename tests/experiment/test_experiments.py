@@ -257,6 +257,16 @@ def test_only_what_a_pretraining_that_is_not_begun_is_chosen_for_is_asked(tmp_pa
     assert meta_latent.pretrain(heads())
 
 
+@pytest.mark.parametrize(("suite", "arm", "said"), [
+    ("toy/rotated_actuators, tasks: 8, test_tasks: 1", "me_trpo/scratch", "8 training tasks need as many models"),
+    ("toy/puck", "trpo/scratch", "trpo and ppo read proprioception alone"),
+])  # fmt: skip
+def test_what_an_algorithm_cannot_learn_is_refused_before_its_cell_begins(tmp_path, suite, arm, said):
+    experiment = load(f"transfer.targets={{goal: {{suite: {suite}}}}}", f"transfer.arms=[{arm}]", f"out={tmp_path}")
+    with pytest.raises(UserError, match=f"{arm} on target goal: {said}"):
+        cells.check(experiment, suites.bind_target(experiment, "goal"), Arm.parse(arm))
+
+
 @pytest.mark.parametrize(("arm", "given", "made", "heads"), [
     ("mb_mpo/pretrained", True, 1, 2), ("mb_mpo/pretrained", False, 1, 1), ("mb_mpo/pretrained", False, 3, 3),
     ("mb_mpo/scratch", True, 1, 1), ("mb_mpo/scratch", True, 3, 3),
