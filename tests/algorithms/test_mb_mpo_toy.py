@@ -23,7 +23,7 @@ def last(out, target, arm, seed=SEED):
 @pytest.mark.slow
 def test_a_linear_task_is_learned_without_adapting(tmp_path):
     """0 is doing nothing, 1 the optimum."""
-    assert last(tmp_path, "lqr", "mb_mpo_alpha0")["score"] >= 0.945
+    assert last(tmp_path, "lqr", "mb_mpo_alpha0")["score"] >= 0.95
 
 
 @pytest.mark.slow
