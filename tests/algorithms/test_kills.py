@@ -44,7 +44,7 @@ def marked(name):
     return pytest.param(name, marks=getattr(pytest.mark, extra[0])) if extra else name
 
 
-@pytest.mark.parametrize("name", map(marked, ALGORITHMS))
+@pytest.mark.parametrize("name", [marked(name) for name in ALGORITHMS])
 def test_kills_at_random_moments_leave_no_trace(bench, tmp_path, frozen, name):
     arm, moments, killed = arm_of(name), random.Random(name), 0
     whole = outcome(bench.cell(bench.experiment(tmp_path / "whole", arm), arm), frozen)
