@@ -33,6 +33,11 @@ def pytest_collection():
         gc.enable()
 
 
+def pytest_collection_modifyitems(items):
+    """What takes longest begins first: it would end alone, beside processes that have nothing left."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 def pytest_runtest_setup(item):
     """Skip tests marked `baselines`, `cluster` or `offline` where stable-baselines3, ray or minari is missing."""
     if item.get_closest_marker("baselines"):

@@ -11,6 +11,7 @@ from meta_latent.experiment.learning.adaptation import Cleared
 from meta_latent.experiment.learning.evaluation import Evaluation
 from meta_latent.experiment.settings.suites import bind_target
 
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 SEEDS = (20, 21, 22)
 
 
@@ -28,20 +29,17 @@ def learned(out, arm, *overrides, seeds=SEEDS):
     return np.median(np.array(found).reshape(len(seeds), 2, -1), 0)
 
 
-@pytest.mark.slow
 def test_meld_explores_and_then_goes_straight(tmp_path):
     carried, cleared = learned(tmp_path, "meld/scratch")
     assert carried[1] > 16.5 and carried[1] - carried[0] > 1.5
     assert carried[1] - cleared[1] > 1.5
 
 
-@pytest.mark.slow
 def test_who_sees_no_rewards_finds_no_goal(tmp_path):
     (carried, _) = learned(tmp_path, "slac/scratch", "transfer.budget_env_steps={default: 8000}", seeds=SEEDS[:1])
     assert carried.max() < 7
 
 
-@pytest.mark.slow
 def test_pearl_explores_and_then_goes_straight(tmp_path):
     carried, cleared = learned(tmp_path, "pearl/scratch", "transfer.budget_env_steps={default: 9000}", seeds=SEEDS[:1])
     assert carried[1] > 13 and carried[1] - carried[0] > 1.5
