@@ -122,7 +122,9 @@ def test_an_installed_copy_finds_its_configs(wheel, tmp_path):
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
 @pytest.mark.parametrize("there", [True, False])
 def test_lint_installs_nothing_where_there_is_ruff(tmp_path, there):
-    """Be it older than the files it was installed by, as in a worktree with another one's environment."""
+    """Be it older than the files it was installed by, as in a worktree with another one's environment. A make that runs
+    this test hands its own settings on.
+    """
     for name in ("Makefile", "setup.cfg", "pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, tmp_path)
     ruff = tmp_path / "environment" / "bin" / "ruff"
@@ -130,6 +132,7 @@ def test_lint_installs_nothing_where_there_is_ruff(tmp_path, there):
     if there:
         ruff.touch()
         os.utime(ruff, (0, 0))
+    alone = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
     said = subprocess.run(["make", "-n", "lint", "VENV=environment"], cwd=tmp_path, capture_output=True, text=True,
-                          check=True).stdout  # fmt: skip
+                          check=True, env=alone).stdout  # fmt: skip
     assert "ruff check" in said and ("pip" not in said) == there
