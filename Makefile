@@ -16,7 +16,7 @@ TORCH := $(shell grep '^torch==' $(CONSTRAINTS))
 LEARN2LEARN := learn2learn==0.2.0
 
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check
-# A file's tests stay in one process, which makes what they share once; slow ones are worth more than that, and whoever
+# A file's tests stay in one process, which makes what they share once. Slow ones take longer than that: a process that
 # has none left takes some of another's.
 RUN = OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(WORKERS)
 PYTEST = $(RUN) --dist loadfile

@@ -220,6 +220,20 @@ def test_each_episode_of_a_trial_is_played_by_who_learned_from_those_before(benc
     assert Searcher.log == trial * 2 * 2 * 2  # trials, tasks, evaluations
 
 
+def test_who_has_no_step_to_take_is_scored_on_everybodys_episodes(bench, tmp_path):
+    """Not on `rollouts` times as many others, which may be easier."""
+    seeds = {}
+    for arm in ("searcher/scratch", "sliced/scratch"):
+        target = {"suite": "toy/hidden_goal", "episodes_per_trial": 1}
+        experiment = bench.experiment(tmp_path / arm, arm, "transfer.evaluation.rollouts=4", target=target)
+        with bench.learning(experiment, arm) as learning:
+            played = seeds[arm] = []
+            learning.evaluation.seed_of = lambda *place, played=played: played.append(place) or 1
+            learning.evaluation.score(learning.agent)
+    found, everybodys = seeds.values()
+    assert found == everybodys != []
+
+
 def test_an_algorithm_that_adapts_makes_a_whole_cell(bench, tmp_path):
     folder = bench.cell(bench.experiment(tmp_path, "searcher/scratch"), "searcher/scratch")
     assert all(len(line["returns_by_episode"]) == 2 for line in lines(folder, "evaluation"))

@@ -54,6 +54,16 @@ def test_a_sweeps_pretraining_takes_a_cpu_for_each_worker(tmp_path):
     assert {one.cell.cpus for one in planned if one.kind != PRETRAINING} == {1}
 
 
+@pytest.mark.parametrize(("finished", "asked"), [(False, 3), (True, 1)])
+def test_a_sweep_asks_ray_for_the_cpus_of_what_is_to_run(tmp_path, monkeypatch, finished, asked):
+    given = {"name": "s", "out": str(tmp_path), "sweep": {"of": "toy", "executor": "ray"}}
+    whole = sweep.Sweep(given, ["pretrain.num_workers=3", "transfer.arms=[ivg/pretrained]", "transfer.seeds=[0]"])
+    whole.done = {one.cell.name for one in whole.planned if finished and one.kind == PRETRAINING}
+    monkeypatch.setattr(sweep.ray_executor, "connect", lambda address, workers, cpus: cpus)
+    monkeypatch.setattr(sweep, "run_cells", lambda cells, workers, note, policy: policy.launch)
+    assert sweep._run_cells(whole, whole.open_cells(retry_failed=False)[0], sweep.Options()) == asked
+
+
 def test_a_worker_on_a_gpu_computes_repeatably(monkeypatch):
     """It is a process of its own, which the settings of its lead's process do not reach."""
 
