@@ -359,12 +359,16 @@ class TestPolicy:
         assert outcome == {"a": "done"} and events == [("found", "a")]
 
     def test_a_start_that_lost_a_race_is_no_failure(self):
-        """The cell fails while another process holds its folder; then that one has finished it."""
-        answers = iter([False, True, False])
-        finished = iter([False, True])
-        outcome, events = self.outcomes([cell("a", "raise SystemExit(2)")], Policy(
-            busy=lambda one: next(answers), finished=lambda one: next(finished)))  # fmt: skip
-        assert outcome == {"a": "done"} and [kind for kind, _ in events] == ["started", "again", "found"]
+        """Another process takes the folder while the cell starts, and has let it go before that one's end is seen."""
+        finished = iter([False, False, True])
+        policy = Policy(finished=lambda one: next(finished))
+        lost = f"import sys; print('meta-latent: f {run_folder.IN_USE} 1; wait', file=sys.stderr); sys.exit(2)"
+        outcome, events = self.outcomes([cell("a", lost)], policy)
+        assert outcome == {"a": "done"} and [kind for kind, _ in events] == ["started", "again"] * 2 + ["found"]
+
+    def test_other_wrong_input_is_not_tried_again(self):
+        outcome, events = self.outcomes([cell("a", "raise SystemExit(2)")], Policy(retries=2, deaths=2))
+        assert outcome == {"a": "failed"} and [kind for kind, _ in events] == ["started", "failed"]
 
     def test_the_cost_of_a_cell_is_far_below_a_second(self):
         started = time.monotonic()

@@ -376,7 +376,7 @@ def _tell(event: Event) -> None:
     if event.kind == "failed":
         tqdm.write(f"failed  {event.cell.name}: {event.last_line}", file=sys.stderr)
     elif event.kind in ("waits", "again"):
-        tqdm.write(f"waits   {event.cell.name}: another process works on it, {holder(event.cell.log.parent)}",
+        tqdm.write(f"waits   {event.cell.name}: another process works on it, process {holder(event.cell.log.parent)}",
                    file=sys.stderr)  # fmt: skip
     elif event.kind == "interrupted":
         tqdm.write(f"interrupted  {event.cell.name}  after {event.seconds:.0f} s", file=sys.stderr)

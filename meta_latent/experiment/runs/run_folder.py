@@ -26,6 +26,8 @@ from meta_latent.experiment.settings.config import read_yaml, to_dict
 CONFIG = "config.yaml"
 RECORD = "run.json"
 LOCK = ".lock"
+IN_USE = "is in use by process"
+"""What whoever asks for a folder that another process holds is told, with that one's number."""
 CHECKPOINT = "checkpoints"
 WRITTEN = (".yaml", ".json", ".jsonl", ".log")
 """Endings of the files that a run writes, beside those in its folders."""
@@ -303,12 +305,12 @@ def held(folder: Path) -> Iterator[None]:
 
 
 def holder(folder: Path | str) -> str:
-    """ "process PID", as the last one that took the run folder wrote down, or "process unknown"."""
+    """The number of the process that took the run folder last, as it wrote it down, or "unknown"."""
     try:
         pid = files.read_bytes(Path(folder) / LOCK, 32).decode(errors="replace").strip()
     except (OSError, ValueError):
         pid = ""
-    return f"process {pid or 'unknown'}"
+    return pid or "unknown"
 
 
 def _lock(folder: Path) -> int:
@@ -327,7 +329,7 @@ def _claim(descriptor: int, folder: Path) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise UserError(
-            f"{folder} is in use by {holder(folder)}; wait for it, stop it, or choose another folder with out="
+            f"{folder} {IN_USE} {holder(folder)}; wait for it, stop it, or choose another folder with out="
         ) from None
     os.ftruncate(descriptor, 0)
     os.write(descriptor, str(os.getpid()).encode())

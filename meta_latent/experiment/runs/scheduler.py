@@ -13,6 +13,7 @@ from tqdm import tqdm
 from meta_latent.errors import RunError, UserError
 from meta_latent.experiment.runs import interrupts
 from meta_latent.experiment.runs.processes import Cell, LocalProcess, Process
+from meta_latent.experiment.runs.run_folder import IN_USE
 
 WRONG_INPUT = 2
 """Exit status of a cell that was asked for what cannot be: it is not tried again."""
@@ -159,7 +160,7 @@ class _Pool:
             told = {"exit_status": status, "last_line": line, "seconds": time.monotonic() - item.started}
             if status == 0:
                 self._settle(item.cell, "done", **told)
-            elif self._policy.busy(item.cell) or self._again(item.cell, status):
+            elif _lost_a_race(status, line) or self._again(item.cell, status):
                 self.waiting.append(item.cell)
                 self._tell("again", item.cell, **told)
             elif status == INTERRUPTED:
@@ -252,6 +253,11 @@ class _Pool:
 
     def _tell(self, kind: str, cell: Cell, **told) -> None:
         self._emit(Event(kind, cell, **told, standing=self.standing()))
+
+
+def _lost_a_race(status: int, line: str) -> bool:
+    """Whether another process took the cell's folder between our question and its start; by now it may have ended."""
+    return status == WRONG_INPUT and IN_USE in line
 
 
 def _check(cells: Sequence[Cell], workers: int) -> None:
