@@ -31,6 +31,7 @@ from meta_latent.ops.resampling import clustered_rows
 LEVEL = 0.95
 RESAMPLES = 2000
 FEW_SEEDS = 5
+MISSED = "the median run of the arm that is asked about did not reach the threshold"
 UNFINISHED = "too many runs are unfinished to tell"
 AT_FIRST = "the threshold was held at a first evaluation, and how much earlier is not known"
 
@@ -163,8 +164,7 @@ def speedup(
     learner_low, learner_high = learner.median()
     if not np.isfinite(learner_high):
         at_best = np.median(np.where(learner.unfinished, learner.lower, learner.upper))
-        missed = "the median run of the arm that is asked about did not reach the threshold"
-        return Ratio(None, reason=UNFINISHED if np.isfinite(at_best) else missed)
+        return Ratio(None, reason=UNFINISHED if np.isfinite(at_best) else MISSED)
     if max(learner_high, resolution) <= 0.0:
         return Ratio(None, reason="the threshold held before the first step; a ratio needs the evaluation interval")
     # The weakest reading divides the least that base can have taken by the most that learner can have taken.

@@ -9,7 +9,15 @@ from meta_latent.experiment.report.page import evaluations, tables
 from meta_latent.experiment.report.reading import adaptations, settings_shown
 from meta_latent.experiment.report.reading.sources import Run
 from meta_latent.experiment.report.statistics.numbers import SUCCESS_LEVELS, Bootstrap, level
-from meta_latent.experiment.report.words import held_out_words, lead, provenance, text, told_tasks, warning_groups
+from meta_latent.experiment.report.words import (
+    held_out_words,
+    lead,
+    provenance,
+    same_start,
+    text,
+    told_tasks,
+    warning_groups,
+)
 from meta_latent.experiment.report.words.summary import environment
 from meta_latent.experiment.report.words.text import CLOCKS, count, duration, score
 
@@ -30,7 +38,7 @@ def _target(run: Run, report: dict[str, Any], name: str, styles: dict[str, int],
     return target | {
         "name": name, "anchor": f"target-{pictures.slug(name)}", "told": told_tasks.of_target(cells),
         "settings": settings_shown.between_arms(cells), "clock": CLOCKS[clock], "groups": groups,
-        "unit": unit.name,
+        "unit": unit.name, "alike": same_start.table(target),
         "cpu": any(entry["medians"]["cpu_seconds_to_thresholds"] for _, entry in arms),
         "paired": any("base" in entry for _, entry in arms),
         "correlated": settings_shown.correlated(cells),
@@ -100,6 +108,7 @@ def render(run: Run, report: dict[str, Any], draw: Bootstrap) -> str:
             provenance=provenance.of_run(run),
             left_out=told_tasks.left_out(report["not_imported"]),
             evaluations=evaluations.FILE,
+            most_open=same_start.MOST,
             success_heads=lambda clock: [(clock, f"to {text.percent(at)} success") for at in SUCCESS_LEVELS],
             intervals=any(len(entry["seeds"]) > 1 for entry in arms),
             count=count,

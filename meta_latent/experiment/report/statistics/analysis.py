@@ -14,6 +14,7 @@ from meta_latent.experiment.report.reading.pretrained import Pretraining
 from meta_latent.experiment.report.reading.records import number
 from meta_latent.experiment.report.reading.settings_shown import planned
 from meta_latent.experiment.report.reading.sources import Cell, Run
+from meta_latent.experiment.report.statistics import same_start
 from meta_latent.experiment.report.statistics.numbers import (
     FINAL_EVALUATIONS,
     Bootstrap,
@@ -46,6 +47,8 @@ def analyse(run: Run, draw: Bootstrap, thresholds: Sequence[float] = ()) -> dict
         if any(cell.curve for cell in group):
             question, group = _question(group, thresholds, warnings)
             targets[name] = target_numbers(question, group, bases, warnings, draw)
+            curves = {arm: [c.curve for c in group if c.arm == arm and c.curve] for arm in targets[name]["arms"]}
+            targets[name]["same_start"] = same_start.pairs(question, curves, draw)
             played = [one for one in run.adaptations if one.target == name]
             targets[name]["adaptations"] = [adaptations.numbers(one, draw) for one in played]
     result = {

@@ -10,7 +10,7 @@ from typing import Any
 import jinja2
 
 from meta_latent.experiment.report.statistics.numbers import level
-from meta_latent.experiment.report.words import lead, text
+from meta_latent.experiment.report.words import lead, same_start, text
 from meta_latent.experiment.report.words.text import CLOCKS, count, duration, times
 from meta_latent.ops.learning_speed import FEW_SEEDS
 
@@ -34,12 +34,15 @@ def environment() -> jinja2.Environment:
 
 
 def summary(report: dict[str, Any]) -> str:
-    """One paragraph of plain sentences about the primary pair, made of the numbers in ``report`` only."""
+    """One paragraph of plain sentences about the primary pair, and algorithms beside it, made of the numbers in
+    ``report`` only.
+    """
     nobody = lead.unreached(report)
     facts: dict[str, Any] = {"standing": standing(report["cells"]), "places": [], "lead": lead.sentence(report)}
     if report["primary_pair"] and not nobody:
         facts |= _told(report, *report["primary_pair"])
     facts |= {"few_seeds": FEW_SEEDS, "level": text.percent(report["bootstrap"]["level"])}
+    facts["alike"] = [] if nobody else same_start.sentences(report)
     facts |= {"cost": report["pretraining"], "times": times, "count": count, "duration": duration}
     said = environment().get_template("summary.txt").render(facts)
     return " ".join(line.strip() for line in said.splitlines() if line.strip())
