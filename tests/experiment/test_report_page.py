@@ -20,6 +20,7 @@ from sketches import empty_figures
 
 import task_suites
 from meta_latent import cli
+from meta_latent.algorithms import registry
 from meta_latent.experiment.report.build import build
 from meta_latent.experiment.report.figures import drawing, media
 from meta_latent.experiment.report.reading import settings_shown
@@ -344,6 +345,42 @@ def test_settings_that_differ_between_arms_are_listed(many):
     assert sorted(found["heads"]) == sorted(ARMS)
     assert [key for key, _ in found["rows"]] == ["algorithm: horizon"]  # its name stands before no setting
     assert dict(zip(found["heads"], found["rows"][0][1], strict=True))["rl2/scratch"] == "9"
+
+
+@pytest.mark.parametrize(
+    ("metrics", "has_model"),
+    [
+        ({"transition": "", "loss": ""}, True),
+        ({"embedding": ""}, True),
+        (None, True),
+        ({"step": ""}, False),
+        ({}, False),
+    ],
+)
+def test_how_a_model_keeps_learning_is_told_of_arms_that_may_have_one(tmp_path, metrics, has_model):
+    """None: a run that has not finished, which does not say."""
+    of_ivg = {"embedding": ""}
+    for arm, joint, declared in (
+        ("ivg/pretrained", 0, of_ivg),
+        ("ivg/scratch", 1, of_ivg),
+        ("mine/scratch", 2, metrics),
+    ):
+        facts = {"metrics": declared} if declared is not None else {}
+        folder = write_cell(tmp_path, "t", arm, 0, ramp(300), **facts)
+        kept = f"transfer: {{adaptation: {{joint: {joint}, filter: {joint // 2}, first_joint: 5}}, discount: {joint}}}"
+        (folder / "config.yaml").write_text(kept)
+    rows = {key: "".join(values) for key, values in settings_shown.between_arms(read_run(tmp_path).cells)["rows"]}
+    if has_model:
+        told = {"transfer.adaptation.joint": "012", "transfer.adaptation.filter": "001"}
+    else:  # those that have a model agree about the rest
+        told = {"transfer.adaptation.joint": "01–"}
+    assert rows == told | {"transfer.discount": "012"}
+
+
+def test_algorithms_with_a_latent_model_declare_what_it_learns():
+    for name in registry.names():
+        entry = registry.get(name)
+        assert bool(settings_shown.MODEL_METRICS & entry.metrics.keys()) == ("pretrained" in entry.starts), name
 
 
 def test_held_out_metrics_say_what_they_mean_and_which_way_is_better(many):

@@ -13,11 +13,14 @@ from meta_latent.experiment.runs import stored_cell, stored_pretraining
 from meta_latent.experiment.runs.run_folder import CONFIG
 from meta_latent.experiment.settings import config
 from meta_latent.experiment.settings.experiments import FILE
-from meta_latent.experiment.settings.listing import differing, flat
+from meta_latent.experiment.settings.listing import ABSENT, differing, flat
 from meta_latent.files import leads_out
 
 PLACE = ("name", "out", "seed", "target", "arm", "task.")
 """Beginnings of keys that say which run it is, not how it learned."""
+OF_MODEL = "transfer.adaptation."
+MODEL_METRICS = {"embedding", "transition"}
+"""Of these an algorithm declares one whose latent state model may learn: what an update tells undeclared is refused."""
 
 
 def stored(folder: Path, name: str = CONFIG) -> dict[str, Any]:
@@ -64,17 +67,31 @@ def correlated(cells: Sequence[Cell]) -> bool:
     return isinstance(persistences, list) and any(persistences)
 
 
+def _learned_by(cell: Cell) -> dict[str, str]:
+    """The settings that say how a run learned, those of a model where it has one; {} where it kept none."""
+    declared = cell.facts.get("metrics")  # a run that has not finished does not say
+    no_model = isinstance(declared, dict) and not MODEL_METRICS & declared.keys()
+    left_out = (*PLACE, OF_MODEL) if no_model else PLACE
+    return {key: value for key, value in flat(of_cell(cell.path)).items() if not key.startswith(left_out)}
+
+
+def _differing(columns: Mapping[str, Mapping[str, str]]) -> list[tuple[str, list[str]]]:
+    """`differing`, without settings of a model that only those lack which have no model."""
+    rows = differing(columns)
+    return [(key, values) for key, values in rows if not key.startswith(OF_MODEL) or len({*values} - {ABSENT}) > 1]
+
+
 def between_arms(cells: Sequence[Cell]) -> dict[str, Any]:
     """Arms of one target, and the settings that differ between them; an algorithm's own are named without it, so that
     two algorithms can be set against each other.
     """
     columns: dict[str, dict[str, str]] = {}
     for cell in cells:
-        if cell.arm not in columns and (found := flat(of_cell(cell.path))):
+        if cell.arm not in columns and (found := _learned_by(cell)):
             own = f"algorithms.{split(cell.arm)[0]}."
-            named = {f"algorithm: {key[len(own) :]}" if key.startswith(own) else key: v for key, v in found.items()}
-            columns[cell.arm] = {key: v for key, v in named.items() if not key.startswith(PLACE)}
-    return {"heads": list(columns), "rows": differing(columns)}
+            columns[cell.arm] = {f"algorithm: {key[len(own) :]}" if key.startswith(own) else key: v
+                                 for key, v in found.items()}  # fmt: skip
+    return {"heads": list(columns), "rows": _differing(columns)}
 
 
 def between_runs(runs: Sequence[Run], names: Sequence[str]) -> dict[str, Any]:
@@ -84,14 +101,14 @@ def between_runs(runs: Sequence[Run], names: Sequence[str]) -> dict[str, Any]:
     columns = {}
     for run, name in zip(runs, names, strict=True):
         found: dict[str, dict[str, None]] = {}
-        kept = [of_pretraining(part.path) for part in run.pretraining] + [of_cell(cell.path) for cell in run.cells]
-        for key, value in (item for settings in kept for item in flat(settings).items()):
+        kept = [flat(of_pretraining(part.path)) for part in run.pretraining] + [_learned_by(cell) for cell in run.cells]
+        for key, value in (item for settings in kept for item in settings.items()):
             if not key.startswith(PLACE):
                 found.setdefault(key, {})[value] = None
         columns[name] = {key: " or ".join(values) for key, values in found.items()}
     shared = {"", *set.intersection(*({_algorithm(key) for key in settings} for settings in columns.values()))}
     columns = {n: {k: v for k, v in found.items() if _algorithm(k) in shared} for n, found in columns.items()}
-    return {"heads": list(columns), "rows": differing(columns)}
+    return {"heads": list(columns), "rows": _differing(columns)}
 
 
 def _algorithm(key: str) -> str:
