@@ -19,7 +19,9 @@ OBSERVATIONS = {
     "compact": Simulation.compact,
     "gymnasium": Simulation.full,
     "reward_inputs": Simulation.inputs,
+    "pictures": None,
 }
+"""What `proprio` is of the simulation; None: there is none."""
 _MOVIE_PIXELS = 256
 
 
@@ -27,8 +29,8 @@ class LocomotionEnv(gymnasium.Env):
     """One task of one body. Time limits truncate; a fall terminates if `terminates`.
 
     Action (A,) in [-1, 1]: torque of each motor (1 = the largest). Observation: `proprio` float32, what
-    `observation` says; `image_CAMERA` uint8 (size, size, 3). info: `success` bool, `task`, `reward_inputs`
-    float32 named in `bodies.input_names`. A seed gives the start that it gives Gymnasium's environment.
+    `observation` says (not with "pictures"); `image_CAMERA` uint8 (size, size, 3). info: `success` bool, `task`,
+    `reward_inputs` float32 named in `bodies.input_names`. A seed gives the start that it gives Gymnasium's environment.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 20}
@@ -85,7 +87,7 @@ class LocomotionEnv(gymnasium.Env):
         return {"success": done, "task": self.task, "reward_inputs": inputs}
 
     def _observation(self) -> dict[str, np.ndarray]:
-        shown = {"proprio": self._proprio(self.simulation)}
+        shown = {} if self._proprio is None else {"proprio": self._proprio(self.simulation)}
         for name in self._cameras:
             shown[f"image_{name}"] = self._pictures.draw(name, self._count, self._image_size, self._antialias)
         return shown
@@ -106,8 +108,10 @@ def spaces(
     body: Body, observation: str, cameras: tuple[str, ...], image_size: int
 ) -> tuple[gymnasium.spaces.Dict, gymnasium.spaces.Box]:
     """Return (observation space, action space)."""
-    box, size = gymnasium.spaces.Box, OBSERVATIONS[observation](Simulation(body, Parameters())).size
-    shown = {"proprio": box(-np.inf, np.inf, (size,), np.float32)}
+    box, proprio, shown = gymnasium.spaces.Box, OBSERVATIONS[observation], {}
+    if proprio is not None:
+        size = proprio(Simulation(body, Parameters())).size
+        shown["proprio"] = box(-np.inf, np.inf, (size,), np.float32)
     for name in cameras:
         shown[f"image_{name}"] = box(0, 255, (image_size, image_size, 3), np.uint8)
     return gymnasium.spaces.Dict(shown), box(-1.0, 1.0, (len(bodies.joints(body)),), np.float32)

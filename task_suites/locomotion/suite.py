@@ -73,10 +73,10 @@ class LocomotionOptions(SuiteOptions):
 
     cameras: some of side, top; None = none. episode_steps: None = 200. terminate_when_unhealthy: None = as
     published (a fall ends the episode, except in tasks that pay `upright` or `goal`); True or False for all.
-    observation: what `proprio` holds: "compact" (joint positions without the root's place, velocities),
-    "gymnasium" (all that the v5 environment shows) or "reward_inputs" (all that rewards see: for
-    imagination). train_tasks, test_tasks: how many are drawn (None = 20, 10); test tasks of `run` and
-    `upright` with a disabled joint come on top; a planar body has just its directions. published_splits: both
+    observation: what `proprio` holds: "compact" (joint positions without the root's place, velocities), "gymnasium"
+    (all that the v5 environment shows) or "reward_inputs" (all that rewards see: for imagination); "pictures": there is
+    no `proprio`, only what `cameras` show. train_tasks, test_tasks: how many are drawn (None = 20, 10); test tasks of
+    `run` and `upright` with a disabled joint come on top; a planar body has just its directions. published_splits: both
     of them in both splits. dynamics: put on every sampled task. changes: of `run` and `upright`, other tasks than
     these: one change each, of these kinds ("mass", "friction", "damping", "strength", "disabled", "reversed") in both
     splits, see `dynamics.family`; train_tasks and test_tasks are then how many of each scale.
@@ -93,6 +93,8 @@ class LocomotionOptions(SuiteOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         choose(self.observation, OBSERVATIONS, "observation")
+        if self.observation == "pictures" and not self.cameras:
+            raise SuiteError("observation is pictures, and there are none: name cameras, such as cameras=[side]")
         self._whole("train_tasks", 1, 10_000)
         self._whole("test_tasks", 1, 10_000)
         flag(self.published_splits, "published_splits")

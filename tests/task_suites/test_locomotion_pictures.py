@@ -87,3 +87,19 @@ def test_targets_show_in_no_observation(name):
         env.close()
     for a, b in zip(*runs, strict=True):
         assert all(np.array_equal(a[key], b[key]) for key in a)
+
+
+def test_pictures_can_be_all_that_is_observed():
+    alone, beside = (suite_of("half_cheetah_direction", cameras=("side",), image_size=16, observation=kind)
+                     for kind in ("pictures", "compact"))  # fmt: skip
+    assert set(alone.observation_space) == {"image_side"} and set(beside.observation_space) == {"image_side", "proprio"}
+    found = []
+    for suite in (alone, beside):
+        env = suite.make(first(suite))
+        assert env.observation_space == suite.observation_space
+        found.append([env.reset(seed=1)[0], *(env.step(action)[0] for action in at_random(env, 1, 3))])
+        env.close()
+    for a, b in zip(*found, strict=True):
+        assert set(a) == {"image_side"} and np.array_equal(a["image_side"], b["image_side"])
+    with pytest.raises(task_suites.SuiteError, match="name cameras"):
+        suite_of("half_cheetah_direction", observation="pictures")
