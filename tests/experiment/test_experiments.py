@@ -12,11 +12,13 @@ from meta_latent import cli
 from meta_latent.algorithms.registry import Arm
 from meta_latent.errors import UserError
 from meta_latent.experiment.learning import cell_settings, cells, sweep
-from meta_latent.experiment.pretraining import pretrain
+from meta_latent.experiment.pretraining import model_folder, pretrain
 from meta_latent.experiment.runs import checkpoint, run_folder
 from meta_latent.experiment.runs.processes import Cell
 from meta_latent.experiment.settings import config, experiments, suites
 from meta_latent.experiment.settings.schema import ExperimentConfig
+from meta_latent.models.latent_state_model import LatentStateModel
+from meta_latent.types import Spec
 
 CHOICES = ["transfer.arms=[ivg/scratch, sac/scratch]", "transfer.seeds=[3, 4]", "transfer.targets.far.suite=toy/lqr",
            "transfer.targets.far.arms=[sac/scratch]"]  # fmt: skip
@@ -264,6 +266,27 @@ def test_what_an_algorithm_cannot_learn_is_refused_before_its_cell_begins(tmp_pa
     experiment = load(f"transfer.targets={{goal: {{suite: {suite}}}}}", f"transfer.arms=[{arm}]", f"out={tmp_path}")
     with pytest.raises(UserError, match=f"{arm} on target goal: {said}"):
         cells.check(experiment, suites.bind_target(experiment, "goal"), Arm.parse(arm))
+
+
+@pytest.mark.parametrize(("command", "given"), [
+    ("transfer", True), ("check", True), ("demo", True), ("check", False), ("demo", False), ("pretrain", False),
+])  # fmt: skip
+def test_meld_refuses_a_model_that_reads_no_rewards_before_anything_starts(
+    command, given, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(cells, "run_cells", None)
+    monkeypatch.setattr(pretrain, "Pretraining", None)
+    out, blind = tmp_path / "runs", ["model.reward_input=false"]
+    if given:
+        experiment = load(*blind)
+        spec = Spec.of(suites.bind_target(experiment, "goal").distribution)
+        model_folder.save(tmp_path / "model", LatentStateModel(spec, experiment.model), {})
+        blind = [f"pretrained={tmp_path / 'model'}"]
+    arms = "transfer.arms=[no_carry/pretrained, slac/pretrained, sac/scratch]"
+    assert cli.main([command, "toy", *blind, arms, f"out={out}"]) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert "no_carry/pretrained on target goal: MELD infers tasks from rewards, and this model is made without" in said
+    assert said.endswith("use one with model.reward_input=true, or the algorithm slac") and not out.exists()
 
 
 @pytest.mark.parametrize(("arm", "given", "made", "heads"), [

@@ -30,9 +30,11 @@ from meta_latent.data.latents import LatentCache
 from meta_latent.data.source import SourceData
 from meta_latent.errors import UserError
 from meta_latent.experiment.pretraining import model_folder, source_data, source_policy
+from meta_latent.experiment.settings import structure
 from meta_latent.experiment.settings.arms import adaptation_of
 from meta_latent.experiment.settings.schema import ExperimentConfig
 from meta_latent.experiment.settings.suites import BoundTarget
+from meta_latent.models.config import ModelConfig
 from meta_latent.models.latent_state_model import PIXELS, LatentStateModel
 from meta_latent.models.learner import ModelLearner
 from meta_latent.policies.latent_agent import LatentParts
@@ -58,7 +60,7 @@ def setting_of(
     experiment: ExperimentConfig, target: BoundTarget, arm: Arm, seed: int, pretrained: Path | None
 ) -> Setting:
     """All that the algorithm may be built from."""
-    entry, spec = arm.entry, Spec.of(target.distribution)
+    entry, spec, model = arm.entry, Spec.of(target.distribution), _model_of(experiment, arm, pretrained)
     return Setting(
         spec=spec,
         start=arm.start,
@@ -73,16 +75,17 @@ def setting_of(
         latent_parts=lambda: latent_parts(experiment, target, arm, pretrained),
         dynamics=_numbered((bound.task.parameters, bound.task.dynamics) for bound in target.tasks),
         rewards=_numbered((bound.task.parameters, bound.task.reward) for bound in target.tasks),
-        heads=_heads(experiment, arm, pretrained),
+        heads=model.ensemble.heads,
+        reward_input=model.reward_input,
     )
 
 
-def _heads(experiment: ExperimentConfig, arm: Arm, pretrained: Path | None) -> int:
-    """Transition heads of an arm's model: those of the one that is there, else those that the settings give it."""
+def _model_of(experiment: ExperimentConfig, arm: Arm, pretrained: Path | None) -> ModelConfig:
+    """What an arm's model is made of: the one that is there, else as the settings say."""
     if pretrained is not None and not arm.from_scratch:
-        with contextlib.suppress(UserError, KeyError, TypeError):  # none yet, or one that is refused when it is opened
-            return model_folder.read_card(pretrained)["config"]["ensemble"]["heads"]
-    return experiment.model.ensemble.heads
+        with contextlib.suppress(UserError, KeyError):  # none yet, or one that is refused when it is opened
+            return structure.build(ModelConfig, model_folder.read_card(pretrained)["config"], str)
+    return experiment.model
 
 
 def _numbered(values: Iterable[Hashable]) -> tuple[int, ...]:
