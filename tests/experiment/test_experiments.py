@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import sys
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 import meta_latent
 from meta_latent import cli
 from meta_latent.algorithms.registry import Arm
-from meta_latent.errors import UserError
+from meta_latent.errors import RunError, UserError
 from meta_latent.experiment.learning import cell_settings, cells, sweep
 from meta_latent.experiment.pretraining import model_folder, pretrain
 from meta_latent.experiment.runs import checkpoint, run_folder
@@ -207,6 +208,18 @@ def test_a_cell_that_another_process_works_on_is_waited_for(tmp_path, monkeypatc
         "waits   goal/ivg/scratch/3: another process works on it, process " in said
         and "another process finished it" in said
     )
+
+
+def test_every_cell_that_ends_says_how_many_of_how_many_are_done(tmp_path, monkeypatch, capsys):
+    code = "import sys; sys.exit('out of luck' if sys.argv[-1] == 'run_seed=4' else print('score 0.5'))"
+    monkeypatch.setattr(cells, "command", lambda *words: (sys.executable, "-S", "-c", code, *words))
+    with pytest.raises(RunError, match="2 of 4 cells did not finish"):
+        cells.schedule(load(f"out={tmp_path}", "target=goal", "workers=1"), "toy", [])
+    ended = [line for line in capsys.readouterr().err.splitlines() if line.startswith(("done ", "failed "))]
+    assert [re.sub(r"[0-9]+ s:", "s:", line.partition("/scratch/")[2]) for line in ended] == [
+        "3  s: score 0.5  (1 of 4 done, 0 running, 0 failed)", "3  s: score 0.5  (2 of 4 done, 0 running, 0 failed)",
+        "4: out of luck  (2 of 4 done, 0 running, 1 failed)", "4: out of luck  (2 of 4 done, 0 running, 2 failed)",
+    ]  # fmt: skip
 
 
 def test_a_model_that_is_missing_is_told_before_anything_starts(tmp_path, monkeypatch, capsys):

@@ -38,6 +38,8 @@ def test_dependencies_wait_and_failures_skip_only_what_needs_them(tmp_path):
     (failed,) = [event for event in events if event.kind == "failed"]
     assert (failed.exit_status, failed.last_line) == (1, "broken on purpose")
     assert [event.cell.name for event in events if event.kind == "started"].index("last") == 3
+    assert events[0].standing == "0 of 6 done, 1 running, 0 failed"
+    assert events[-1].standing == "3 of 6 done, 0 running, 1 failed"
 
 
 def test_never_more_than_the_workers_and_they_do_run_together(tmp_path):
