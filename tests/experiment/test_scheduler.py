@@ -141,16 +141,18 @@ class Ends:
         return "why"
 
 
-@pytest.mark.parametrize(("names", "outcome"), [
-    (("bad", "slow", "later"), {"bad": "failed", "slow": "done", "later": "stopped"}),
-    (("bad", "bad too", "later"), {"bad": "failed", "bad too": "stopped", "later": "stopped"}),
+@pytest.mark.parametrize(("names", "outcome", "standing"), [
+    (("bad", "slow", "later"), {"bad": "failed", "slow": "done", "later": "stopped"},
+     ["1 of 3 done, 0 running, 1 failed", "1 of 3 done, 0 running, 1 failed, 1 stopped"]),
+    (("bad", "bad too", "later"), {"bad": "failed", "bad too": "stopped", "later": "stopped"},
+     ["0 of 3 done, 0 running, 1 failed, 1 stopped", "0 of 3 done, 0 running, 1 failed, 2 stopped"]),
 ])  # fmt: skip
-def test_a_failure_that_stops_all_may_find_others_that_ended(names, outcome):
+def test_a_failure_that_stops_all_may_find_others_that_ended(names, outcome, standing):
     told = []
     pool = _Pool([Cell(name, ("x",)) for name in names], 2, told.append, Policy(launch=Ends, fail_fast=True))
     pool.start()
     pool.collect()
-    assert pool.outcome == outcome
+    assert pool.outcome == outcome and [event.standing for event in told[-2:]] == standing
     assert all(event.exit_status is not None for event in told if event.kind == "done")
 
 
