@@ -41,6 +41,8 @@ from meta_latent.policies.latent_agent import LatentParts
 from meta_latent.protocols import Agent
 from meta_latent.rng import derive, seeded_construction
 from meta_latent.types import Spec
+from task_suites import checks
+from task_suites.errors import unfit
 
 
 def build(experiment: ExperimentConfig, target: BoundTarget, arm: Arm, seed: int, pretrained: Path | None) -> Agent:
@@ -231,19 +233,26 @@ def _real_steps(target: BoundTarget, count: int = 8) -> list[_RealStep]:
 
 def _check_functions(target: BoundTarget) -> None:
     bound = target.tasks[0]
+    for name in ("reward", "terminated"):
+        if wrong := unfit(getattr(bound.distribution, name), checks.TAKE[name]):
+            raise UserError(f"target {target.name}: {name}: {wrong}")
     for step in _real_steps(target):
         inputs, action = np.stack([step.info["reward_inputs"]] * 2), np.stack([step.action] * 2)
         try:
             said = np.asarray(bound.distribution.reward(bound.task, inputs, action))
         except task_suites.SuiteError as error:
             raise UserError(f"target {target.name} has no reward function to compute with: {error}") from error
-        if said.shape != (2,) or abs(float(said[0]) - step.reward) > 1e-3 * max(1.0, abs(step.reward)):
+        if said.shape != (2,):
+            raise UserError(f"target {target.name}: {checks.misshapen('reward', inputs.shape, said.shape)}")
+        if abs(float(said[0]) - step.reward) > 1e-3 * max(1.0, abs(step.reward)):
             raise UserError(
                 f"target {target.name}: the environment paid {step.reward:.6g} for a step, its reward function says "
                 f"{said.tolist()}: it has to be vectorised and equal"
             )
         ends = np.asarray(bound.distribution.terminated(bound.task, inputs, action))
-        if ends.shape != (2,) or bool(ends[0]) != step.terminated:
+        if ends.shape != (2,):
+            raise UserError(f"target {target.name}: {checks.misshapen('terminated', inputs.shape, ends.shape)}")
+        if bool(ends[0]) != step.terminated:
             raise UserError(
                 f"target {target.name}: the environment ended for good at a step: {step.terminated}, its function "
                 f"`terminated` says {ends.tolist()}: it has to be vectorised and equal"
