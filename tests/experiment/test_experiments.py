@@ -302,6 +302,15 @@ def test_meld_refuses_a_model_that_reads_no_rewards_before_anything_starts(
     assert said.endswith("use one with model.reward_input=true, or the algorithm slac") and not out.exists()
 
 
+@pytest.mark.parametrize("command", ["transfer", "check", "demo"])
+def test_a_model_of_other_pictures_is_refused_before_anything_starts(command, toy_model, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(cells, "run_cells", None)
+    model, arms = toy_model / "model", "transfer.arms=[ivg/pretrained, sac/scratch]"
+    assert cli.main([command, "toy", f"pretrained={model}", "suite.image_size=8", arms, f"out={tmp_path}"]) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert f"{model} does not fit the task: images: the model was trained with" in said and not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(("arm", "given", "made", "heads"), [
     ("mb_mpo/pretrained", True, 1, 2), ("mb_mpo/pretrained", False, 1, 1), ("mb_mpo/pretrained", False, 3, 3),
     ("mb_mpo/scratch", True, 1, 1), ("mb_mpo/scratch", True, 3, 3),
