@@ -18,12 +18,15 @@ import numpy as np
 
 from task_suites.adapted_env import AdaptedEnv
 from task_suites.distribution import SPLITS, TaskDistribution
-from task_suites.errors import SuiteError
+from task_suites.errors import SuiteError, unfit
 from task_suites.registry import get
 from task_suites.task import Task
 
 _ROUNDING = 1e-5
 """Of rewards, relative to the largest."""
+TAKE = {"reward": ("task", "inputs", "action"), "success": ("task", "inputs"),
+        "terminated": ("task", "inputs", "action")}  # fmt: skip
+"""What the functions of a suite are called with."""
 _MOMENT = 10
 """Steps of an episode of a task beside the first."""
 
@@ -249,6 +252,9 @@ def _of_functions(suite: TaskDistribution, task: Task, episode: _Episode) -> Ite
         ("success", lambda inputs, actions: suite.success(task, inputs), [i["success"] for i in episode.infos[1:]]),
         ("terminated", lambda inputs, actions: suite.terminated(task, inputs, actions), [e[0] for e in episode.ends]),
     ):
+        if wrong := unfit(getattr(suite, name), TAKE[name]):
+            yield f"{name}: {wrong}"
+            continue
         yield from _of_function(name, call, episode, said if task is episode.task else None)
 
 
@@ -274,7 +280,7 @@ def _of_function(name: str, call: Callable, episode: _Episode, expected: Sequenc
             yield f"{name} of whole arrays, here {shape}, fails with {type(error).__name__}: {error}"
             return
         if answer.shape != shaped[0].shape[:-1]:
-            yield f"{name} of inputs {shaped[0].shape} has the shape {answer.shape}, expected {shaped[0].shape[:-1]}"
+            yield misshapen(name, shaped[0].shape, answer.shape)
             return
         values = answer.reshape(-1).astype(np.float64)
         wanted = values if expected is None else np.array(expected)
@@ -288,6 +294,12 @@ def _of_function(name: str, call: Callable, episode: _Episode, expected: Sequenc
                    f"said {expected[t]}")  # fmt: skip
             return
     yield from _of_tensors(name, call, inputs, actions, np.asarray(call(inputs, actions)))
+
+
+def misshapen(name: str, given: tuple[int, ...], answered: tuple[int, ...]) -> str:
+    """What to say of a function whose answer to inputs of the shape `given` is no value of each row."""
+    return (f"{name} of inputs {given} has the shape {answered}, expected {given[:-1]}: it has to reduce the last "
+            "dimension alone")  # fmt: skip
 
 
 def _of_tensors(

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 _ALL, _NEAREST = 16, 6  # a message lists so many choices, or of more the nearest
+_NONE: Mapping[str, Any] = MappingProxyType({})
 
 
 class SuiteError(ValueError):
@@ -23,3 +27,13 @@ def choose(value: object, choices: Iterable[str], what: str) -> str:
     hint = f"; did you mean {near[0]!r}?" if near else ""
     shown = choices if len(choices) <= _ALL else [*near, f"{len(choices) - len(near)} more"]
     raise SuiteError(f"unknown {what} {value!r}{hint} (valid: {', '.join(shown)})")
+
+
+def unfit(function: Callable, arguments: Sequence[str], parameters: Mapping[str, Any] = _NONE) -> str | None:
+    """Return why `function` cannot be called with these arguments, here their names, and parameters; None: it can."""
+    signature = inspect.signature(function)
+    try:
+        signature.bind(*arguments, **parameters)
+    except TypeError as error:
+        return f"{error}; it has to take ({', '.join((*arguments, *parameters))}), and takes {signature}"
+    return None

@@ -18,7 +18,7 @@ from gymnasium.envs.registration import EnvSpec
 
 from task_suites.adapted_env import number
 from task_suites.distribution import SPLITS, ScriptedPolicy, TaskDistribution, as_action
-from task_suites.errors import SuiteError, choose
+from task_suites.errors import SuiteError, choose, unfit
 from task_suites.task import Parameters, Reward, Task
 
 Entries = Mapping[str, tuple[Mapping[str, Any], ...]]
@@ -130,21 +130,19 @@ class OwnTasks(TaskDistribution):
         """Return `reward` if every function takes its parameters; looked at once, as every step asks."""
         if reward not in self._fit:
             for what, function, given in self._calls(reward.name):
-                try:
-                    inspect.signature(function).bind(*[None] * given, **reward.parameters)
-                except TypeError as error:
-                    raise SuiteError(f"{self.name}: {_of(reward, what)}: {error}") from error
+                if wrong := unfit(function, given, reward.parameters):
+                    raise SuiteError(f"{self.name}: {_of(reward, what)}: {wrong}")
             self._fit.add(reward)
         return reward
 
-    def _calls(self, reward: str) -> list[tuple[str, Callable, int]]:
-        """What is called for a task: words for it, the function, how many arrays it takes."""
+    def _calls(self, reward: str) -> list[tuple[str, Callable, tuple[str, ...]]]:
+        """What is called for a task: words for it, the function, which arrays it takes."""
         functions = self.functions
         calls = [
-            (f"reward {reward!r}", functions.reward_of(reward), 2),
-            ("success", functions.success, 1),
-            ("terminated", functions.terminated, 2),
-            ("scripted", functions.scripted, 0),
+            (f"reward {reward!r}", functions.reward_of(reward), ("inputs", "action")),
+            ("success", functions.success, ("inputs",)),
+            ("terminated", functions.terminated, ("inputs", "action")),
+            ("scripted", functions.scripted, ()),
         ]
         return [call for call in calls if call[1] is not None]
 
@@ -160,7 +158,7 @@ class OwnTasks(TaskDistribution):
             for what, function, given in self._calls(reward.name):
                 for kind, values in kinds if given else ():
                     self._try(f"{_of(reward, what)}, given {kind} arrays", what == "success" or what == "terminated",
-                              function, values[:given], reward.parameters)  # fmt: skip
+                              function, values[: len(given)], reward.parameters)  # fmt: skip
 
     def _try(self, what: str, truth: bool, function: Callable, arrays: tuple, parameters: Parameters) -> None:
         shapes = " and ".join(str(tuple(array.shape)) for array in arrays)
@@ -182,7 +180,7 @@ class OwnTasks(TaskDistribution):
                 return
         raise SuiteError(
             f"{self.name}: {what} of shape {shapes}: {wrong}; expected {type(arrays[0]).__name__} (2, 3): functions "
-            "are vectorised over leading dimensions, for numpy and torch"
+            "reduce the last dimension alone, and are vectorised over leading ones, for numpy and torch"
         )
 
     def tasks(self, split: str) -> tuple[Task, ...]:

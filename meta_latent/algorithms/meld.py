@@ -100,11 +100,9 @@ class MELD(LatentAgent):
     """
 
     def __init__(self, config: MELDConfig, setting: Setting, reads_rewards: bool = True, remembers_trials: bool = True):
+        check(reads_rewards, setting)
         parts = setting.latent_parts()
         model, actions = parts.model, setting.spec.action_size
-        if reads_rewards and not model.config.reward_input:
-            raise UserError("MELD infers tasks from rewards, and this model was made without them as an input; use one "
-                            "with model.reward_input=true, or the algorithm slac")  # fmt: skip
         self.config, self.reads_rewards, self.remembers_trials = config, reads_rewards, remembers_trials
         self.tasks, self.functions, self.trained_on = setting.tasks, setting.functions, parts.rewards
         self.episodes = setting.episodes_per_trial if remembers_trials else 1
@@ -332,6 +330,13 @@ class MELD(LatentAgent):
         self._forget_embeddings()
 
 
+def check(reads_rewards: bool, setting: Setting) -> None:
+    """Raise UserError where rewards are to be read, and the model has no such input."""
+    if reads_rewards and not setting.reward_input:
+        raise UserError("MELD infers tasks from rewards, and this model is made without them as an input; use one with "
+                        "model.reward_input=true, or the algorithm slac")  # fmt: skip
+
+
 def entry(reads_rewards: bool, remembers_trials: bool, data: bool = False) -> Algorithm:
     """What is registered of MELD, or of what it is without one of its parts; data: with arms on source data."""
     return Algorithm(
@@ -346,6 +351,7 @@ def entry(reads_rewards: bool, remembers_trials: bool, data: bool = False) -> Al
         maps=True,
         needs=frozenset({"functions"}),
         sees=frozenset({"reward"} if reads_rewards else ()),
+        check=lambda config, setting: check(reads_rewards, setting),
     )
 
 

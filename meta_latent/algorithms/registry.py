@@ -70,7 +70,8 @@ class Setting:
         latent_parts: model, learner, cache, source data as `start` says; made when called.
         dynamics: of each task, a number that those share whose scene and dynamics are the same; (): none do.
         rewards: of each task, a number that those share which pay the same; (): none do.
-        heads: transition heads of the model in `latent_parts`, known before it is made.
+        heads, reward_input: of the model in `latent_parts`, known before it is made: how many transition heads it has,
+            and whether rewards may be an input of it.
     """
 
     spec: Spec
@@ -87,6 +88,7 @@ class Setting:
     dynamics: tuple[int, ...] = ()
     rewards: tuple[int, ...] = ()
     heads: int = 1
+    reward_input: bool = True
 
 
 @dataclass(frozen=True)

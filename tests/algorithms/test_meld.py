@@ -53,7 +53,7 @@ def build(adaptation=None, model=None, reads_rewards=True, remembers_trials=True
                            None if source is None else SourceData(source, 1), rewards=rewards)  # fmt: skip
 
     setting = Setting(SPEC, "scratch", "cpu", 0, len(TASKS), torch.zeros(len(TASKS), 0), STEPS, EPISODES, 1000,
-                      Functions(paid, never, False, training), parts)  # fmt: skip
+                      Functions(paid, never, False, training), parts, reward_input=made.reward_input)  # fmt: skip
     small = {"hidden": 8, "batch_size": 6, "pixel_batch_size": 3, "transitions": 64, "steps_per_round": 16} | config
     with seeded_construction(derive(seed, "agent")):
         return MELD(MELDConfig(**small), setting, reads_rewards, remembers_trials)

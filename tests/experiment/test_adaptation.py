@@ -159,6 +159,19 @@ def test_seeds_are_pooled_arms_stand_side_by_side_and_runs_stay_as_they_are(runs
     assert made == figures | films | {"adaptation.json"}
 
 
+def test_pictures_and_films_that_an_earlier_call_made_go(runs, undrawn):
+    path, root = runs("silent/scratch")
+    place = root / "adapt" / "goal"
+    old = [place / name for name in ("success_by_step.png", "inspected_spread.png", "silent/scratch/0/trial_0.mp4")]
+    kept = ("mine.png", "silent/scratch/0/return_by_episode.png", "silent/scratch/1/trial_0.mp4")
+    kept = [place / name for name in kept]
+    for file in (*old, *kept):  # what was kept is a user's, of another call's adaptation.json, and of another agent
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    assert cli.main(["adapt", path, "target=goal"]) == 0
+    assert not any(map(os.path.exists, old)) and all(map(os.path.exists, kept))
+
+
 def test_by_default_it_plays_what_the_last_evaluation_played_and_longer_trials_begin_with_it(runs):
     path, root = runs("teller/scratch")
     lines = (root / "transfer/goal/teller/scratch/0/metrics.jsonl").read_text().splitlines()

@@ -155,6 +155,22 @@ def test_a_learner_that_keeps_the_contract_passes(checked, agent):
     assert checked(agent) == []
 
 
+def test_where_scores_are_raw_it_says_once_what_random_actions_earn(probes, monkeypatch):
+    monkeypatch.setattr(task_suites.registry, "_ENTRIES", dict(task_suites.registry._ENTRIES))
+    monkeypatch.setattr(gymnasium.envs.registration, "registry", dict(gymnasium.registry))
+    task_suites.with_rewards("mine/raw", "toy/lqr", reward=lambda inputs, action: 0 * inputs[..., 0] - 2)
+    for name, warmup in (("cold", False), ("mine", True), ("other", True)):
+        register(name, Algorithm(probe_agents.Settings, Learner, metrics={"loss": "a number"}, warmup=warmup))
+    transfer = {"targets": {"raw": {"suite": "mine/raw", "split": "train"}, "scaled": {"suite": "toy/lqr"}},
+                "arms": ["cold/scratch", "mine/scratch", "other/scratch"], "warmup_episodes": 2}  # fmt: skip
+    parts = [part for part in meta_latent.check(meta_latent.configure({"name": "raw", "transfer": transfer}))
+             if "/scratch" in part.subject]  # fmt: skip
+    assert len(parts) == 6 and not any(part.faults for part in parts)
+    told = [part for part in parts if "random" in part.tried]
+    assert [part.subject for part in told] == ["raw mine/scratch"]
+    assert told[0].tried.endswith(", bit for bit; random actions earn a raw return of -50 (2 episodes)")
+
+
 def test_every_kind_of_task_of_the_targets_is_tried(probes, tmp_path):
     kinds = [probe_agents.ONE | {"options": probe_agents.ONE["options"] | {"reward": reward}}
              for reward in ("dense", "sparse", "dense")]  # fmt: skip

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import sys
 
 import pytest
@@ -10,13 +11,15 @@ import pytest
 import meta_latent
 from meta_latent import cli
 from meta_latent.algorithms.registry import Arm
-from meta_latent.errors import UserError
+from meta_latent.errors import RunError, UserError
 from meta_latent.experiment.learning import cell_settings, cells, sweep
-from meta_latent.experiment.pretraining import pretrain
+from meta_latent.experiment.pretraining import model_folder, pretrain
 from meta_latent.experiment.runs import checkpoint, run_folder
 from meta_latent.experiment.runs.processes import Cell
 from meta_latent.experiment.settings import config, experiments, suites
 from meta_latent.experiment.settings.schema import ExperimentConfig
+from meta_latent.models.latent_state_model import LatentStateModel
+from meta_latent.types import Spec
 
 CHOICES = ["transfer.arms=[ivg/scratch, sac/scratch]", "transfer.seeds=[3, 4]", "transfer.targets.far.suite=toy/lqr",
            "transfer.targets.far.arms=[sac/scratch]"]  # fmt: skip
@@ -207,6 +210,18 @@ def test_a_cell_that_another_process_works_on_is_waited_for(tmp_path, monkeypatc
     )
 
 
+def test_every_cell_that_ends_says_how_many_of_how_many_are_done(tmp_path, monkeypatch, capsys):
+    code = "import sys; sys.exit('out of luck' if sys.argv[-1] == 'run_seed=4' else print('score 0.5'))"
+    monkeypatch.setattr(cells, "command", lambda *words: (sys.executable, "-S", "-c", code, *words))
+    with pytest.raises(RunError, match="2 of 4 cells did not finish"):
+        cells.schedule(load(f"out={tmp_path}", "target=goal", "workers=1"), "toy", [])
+    ended = [line for line in capsys.readouterr().err.splitlines() if line.startswith(("done ", "failed "))]
+    assert [re.sub(r"[0-9]+ s:", "s:", line.partition("/scratch/")[2]) for line in ended] == [
+        "3  s: score 0.5  (1 of 4 done, 0 running, 0 failed)", "3  s: score 0.5  (2 of 4 done, 0 running, 0 failed)",
+        "4: out of luck  (2 of 4 done, 0 running, 1 failed)", "4: out of luck  (2 of 4 done, 0 running, 2 failed)",
+    ]  # fmt: skip
+
+
 def test_a_model_that_is_missing_is_told_before_anything_starts(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(cells, "run_cells", None)
     assert cli.main(["transfer", "toy", "transfer.arms=[ivg/pretrained]", "run_seed=0", f"out={tmp_path / 'a b'}"]) == 2
@@ -264,6 +279,36 @@ def test_what_an_algorithm_cannot_learn_is_refused_before_its_cell_begins(tmp_pa
     experiment = load(f"transfer.targets={{goal: {{suite: {suite}}}}}", f"transfer.arms=[{arm}]", f"out={tmp_path}")
     with pytest.raises(UserError, match=f"{arm} on target goal: {said}"):
         cells.check(experiment, suites.bind_target(experiment, "goal"), Arm.parse(arm))
+
+
+@pytest.mark.parametrize(("command", "given"), [
+    ("transfer", True), ("check", True), ("demo", True), ("check", False), ("demo", False), ("pretrain", False),
+])  # fmt: skip
+def test_meld_refuses_a_model_that_reads_no_rewards_before_anything_starts(
+    command, given, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(cells, "run_cells", None)
+    monkeypatch.setattr(pretrain, "Pretraining", None)
+    out, blind = tmp_path / "runs", ["model.reward_input=false"]
+    if given:
+        experiment = load(*blind)
+        spec = Spec.of(suites.bind_target(experiment, "goal").distribution)
+        model_folder.save(tmp_path / "model", LatentStateModel(spec, experiment.model), {})
+        blind = [f"pretrained={tmp_path / 'model'}"]
+    arms = "transfer.arms=[no_carry/pretrained, slac/pretrained, sac/scratch]"
+    assert cli.main([command, "toy", *blind, arms, f"out={out}"]) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert "no_carry/pretrained on target goal: MELD infers tasks from rewards, and this model is made without" in said
+    assert said.endswith("use one with model.reward_input=true, or the algorithm slac") and not out.exists()
+
+
+@pytest.mark.parametrize("command", ["transfer", "check", "demo"])
+def test_a_model_of_other_pictures_is_refused_before_anything_starts(command, toy_model, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(cells, "run_cells", None)
+    model, arms = toy_model / "model", "transfer.arms=[ivg/pretrained, sac/scratch]"
+    assert cli.main([command, "toy", f"pretrained={model}", "suite.image_size=8", arms, f"out={tmp_path}"]) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert f"{model} does not fit the task: images: the model was trained with" in said and not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(("arm", "given", "made", "heads"), [

@@ -289,7 +289,22 @@ def test_a_wrong_registration_is_one_line(project, tmp_path, what):
 
 def test_a_module_that_is_not_there_is_named(project, tmp_path):
     status, _, errors = project("transfer", "imports=[my_nothing]", *cell("mine/scratch", tmp_path))
-    assert status == 2 and "imports: there is no module 'my_nothing'" in errors
+    assert status == 2 and "imports: there is no module 'my_nothing' in this folder or installed\n" in errors
+
+
+def test_a_module_whose_name_is_near_is_offered(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    for path in ("near_package/__init__.py", "near_package/hovering.py", "near_planner.py"):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).touch()
+    for wrong, right in (("near_plannr", "near_planner"), ("near_packge.hovering", "near_package"),
+                         ("near_package.hoverin", "near_package.hovering")):  # fmt: skip
+        with pytest.raises(UserError, match=f"no module '{wrong}' in this folder or installed; .* mean '{right}'"):
+            extensions.import_packages([wrong])
+    for wrong in ("near_planner.hoverin", "my_nothing"):
+        with pytest.raises(UserError, match=f"no module '{wrong}' in this folder or installed$"):
+            extensions.import_packages([wrong])
 
 
 # On-policy

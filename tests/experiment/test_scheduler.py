@@ -38,6 +38,8 @@ def test_dependencies_wait_and_failures_skip_only_what_needs_them(tmp_path):
     (failed,) = [event for event in events if event.kind == "failed"]
     assert (failed.exit_status, failed.last_line) == (1, "broken on purpose")
     assert [event.cell.name for event in events if event.kind == "started"].index("last") == 3
+    assert events[0].standing == "0 of 6 done, 1 running, 0 failed"
+    assert events[-1].standing == "3 of 6 done, 0 running, 1 failed"
 
 
 def test_never_more_than_the_workers_and_they_do_run_together(tmp_path):
@@ -139,16 +141,18 @@ class Ends:
         return "why"
 
 
-@pytest.mark.parametrize(("names", "outcome"), [
-    (("bad", "slow", "later"), {"bad": "failed", "slow": "done", "later": "stopped"}),
-    (("bad", "bad too", "later"), {"bad": "failed", "bad too": "stopped", "later": "stopped"}),
+@pytest.mark.parametrize(("names", "outcome", "standing"), [
+    (("bad", "slow", "later"), {"bad": "failed", "slow": "done", "later": "stopped"},
+     ["1 of 3 done, 0 running, 1 failed", "1 of 3 done, 0 running, 1 failed, 1 stopped"]),
+    (("bad", "bad too", "later"), {"bad": "failed", "bad too": "stopped", "later": "stopped"},
+     ["0 of 3 done, 0 running, 1 failed, 1 stopped", "0 of 3 done, 0 running, 1 failed, 2 stopped"]),
 ])  # fmt: skip
-def test_a_failure_that_stops_all_may_find_others_that_ended(names, outcome):
+def test_a_failure_that_stops_all_may_find_others_that_ended(names, outcome, standing):
     told = []
     pool = _Pool([Cell(name, ("x",)) for name in names], 2, told.append, Policy(launch=Ends, fail_fast=True))
     pool.start()
     pool.collect()
-    assert pool.outcome == outcome
+    assert pool.outcome == outcome and [event.standing for event in told[-2:]] == standing
     assert all(event.exit_status is not None for event in told if event.kind == "done")
 
 

@@ -47,6 +47,22 @@ def test_a_task_that_there_is_not_is_refused(target):
             functions_of(target).reward(torch.tensor([index]), torch.zeros(1, 2), torch.zeros(1, 2))
 
 
+@pytest.mark.parametrize(("name", "wrong", "said"), [
+    ("reward", lambda task, inputs, action: -(inputs**2).sum(),
+     "reward of inputs (2, 4) has the shape (), expected (2,): it has to reduce the last dimension alone"),
+    ("reward", lambda task, inputs: -(inputs**2).sum(-1),
+     "reward: too many positional arguments; it has to take (task, inputs, action), and takes (task, inputs)"),
+    ("terminated", lambda task, inputs, action: (inputs > 9).any(),
+     "terminated of inputs (2, 4) has the shape (), expected (2,): it has to reduce the last dimension alone"),
+    ("terminated", lambda task, inputs: inputs[..., 0] > 9, "terminated: too many positional arguments; it has to tak"),
+])  # fmt: skip
+def test_a_function_of_another_shape_or_other_arguments_is_told_as_that(name, wrong, said, monkeypatch):
+    bound = suites.bind_target(config.load(ExperimentConfig, [], ["transfer.targets={t: {suite: toy/lqr}}"]), "t")
+    monkeypatch.setattr(bound.distribution, name, wrong)
+    with pytest.raises(UserError, match=re.escape(f"target t: {said}")):
+        functions_of(bound)
+
+
 @pytest.mark.parametrize(("suite", "dynamics", "rewards"), [
     ("toy/hidden_goal", (0, 0, 0, 0), (0, 1, 2, 3)),
     ("toy/rotated_actuators", (0, 1, 2, 3), (0, 0, 0, 0)),

@@ -440,6 +440,12 @@ class TestRunning:
         assert [len(path.read_text()) for path in root.rglob("count")] == [1] * 4
         assert not sweep.Sweep(cheap).open_cells(retry_failed=False)[0]
 
+    def test_the_last_line_says_how_many_a_failure_stopped(self, cheap):
+        self.bad = {"horizon_3/goal/ivg/scratch/0"}
+        last = "4 of 4 cells did not finish; failed: horizon_3/goal/ivg/scratch/0; stopped by --fail-fast: 3; the same"
+        with pytest.raises(RunError, match=last):
+            meta_latent.sweep(cheap | {"workers": 1}, fail_fast=True)
+
     def test_cells_that_all_failed_for_wrong_input_are_wrong_input(self, cheap):
         self.bad, self.bad_status = {"horizon_5/goal/ivg/scratch/1", "horizon_3/goal/ivg/scratch/0"}, 2
         for _ in range(2):  # failing now, and left alone for having failed before

@@ -236,6 +236,14 @@ def test_step_takes_finite_actions_after_a_reset(suite):
         ({"tasks": {"train": [{"goal": 1.0, "dynamics": {"g": 3}}]}}, "'g': 3"),
         ({"reward": lambda inputs, action, goal: float(inputs[0] - goal)}, "reward 'walk', given numpy"),
         ({"reward": lambda inputs, action, goal: inputs - goal}, r"returned ndarray \(2, 3, 1\)"),
+        (
+            {"reward": lambda inputs, action, goal: inputs.sum(0)[..., 0] - goal},
+            r"returned ndarray \(3,\); expected ndarray \(2, 3\): functions reduce the last dimension alone, an",
+        ),
+        (
+            {"reward": lambda inputs, goal: inputs[..., 0] - goal},
+            r"reward 'walk': multiple .*; it has to take \(inputs, action, goal\), and takes \(inputs, goal\)$",
+        ),
         ({"reward": lambda inputs, action, goal: inputs[..., 0] > goal}, "returned bool instead of floats"),
         ({"reward": lambda inputs, action, goal: inputs.__array__()[..., 0]}, "given torch .* returned nda"),
         ({"reward": lambda inputs, action, goal: inputs[..., 0] + float("nan")}, "returned nan"),

@@ -103,7 +103,8 @@ def run(name: str, overrides: list[str]) -> None:
 
 
 def adapt(chosen: Selected, options: AdaptOptions) -> Result:
-    """Play the chosen cells and write adaptation.json, figures, maps and videos into runs/NAME/adapt/.
+    """Play the chosen cells and write adaptation.json, figures, maps and videos into runs/NAME/adapt/, in place of what
+    earlier calls wrote.
 
     Raises UserError where another process does the same, or nothing can be written there; UserError, RunError: see
     `learning.adaptation.played`.
@@ -131,6 +132,7 @@ def _adapt(chosen: Selected, options: AdaptOptions, folder: Path) -> Result:
     atomic_write_bytes(path, to_json(content))
     written = adaptations.of(content, path)
     told = adaptations.numbers(written, Bootstrap())
+    adaptation.remove(path.parent, trial_figures.FILES)
     pictures = [
         drawing.save_png(figure, path.with_name(f"{slug(kind)}.png"))
         for kind, figure, _ in trial_figures.figures_of(written, told, drawing.assign_styles(list(arms)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from meta_latent.experiment.learning.beliefs import looked
 from meta_latent.experiment.learning.evaluation import Evaluation
 from meta_latent.experiment.learning.inspection import by_step
 from meta_latent.experiment.learning.saved import SavedCell
+from meta_latent.experiment.report.reading.beliefs import PREFIX
 from meta_latent.experiment.runs.run_folder import read_record
 from meta_latent.protocols import Agent
 from meta_latent.rng import Streams
@@ -97,7 +99,8 @@ def facts_of(cell: SavedCell, options: AdaptOptions) -> dict[str, Any]:
 
 def played(cell: SavedCell, options: AdaptOptions, films: Path) -> tuple[dict[str, Any], list[Path]]:
     """Play the trials of a cell's evaluations with its agent: what was measured, as JSON values, and the videos and
-    maps that were written into `films`. Without exploration; algorithms that adapt play as in their evaluations.
+    maps that were written into `films`, where those of earlier calls are removed. Without exploration; algorithms that
+    adapt play as in their evaluations.
 
     Raises UserError if keeping the episodes takes too much memory.
     """
@@ -112,12 +115,19 @@ def played(cell: SavedCell, options: AdaptOptions, films: Path) -> tuple[dict[st
         measured = _measured(kept) | {"inspected": evaluation.inspected(agent, kept)}
         if options.cleared:
             measured["cleared"] = _measured(evaluation.play(Cleared(agent), keep=("reward", "success")))
+        remove(films, ("trial_*.mp4", f"{PREFIX}*"))
         videos = [evaluation.film(agent, k, films / f"trial_{k}.mp4")
                   for k in range(min(options.video, evaluation.repeats))]  # fmt: skip
         if mapped:
             videos += looked(cell, evaluation, agent, kept, options.maps, films)
     facts = {"status": record.get("status"), "updates": agent.updates, "env_steps": record.get("env_steps")}
     return facts | measured, [path for path in videos if path]
+
+
+def remove(folder: Path, patterns: Iterable[str]) -> None:
+    """Remove the files of these names: what an earlier call drew of other trials would be taken for this one's."""
+    for path in (path for pattern in patterns for path in folder.glob(pattern)):
+        path.unlink()
 
 
 def _evaluation(cell: SavedCell, options: AdaptOptions) -> Evaluation:

@@ -153,8 +153,6 @@ def looked(
     """Write what the belief of `agent` expects in trials of `count` test tasks into `folder`: belief_K.npz and .png,
     and a film of the first, belief_0.mp4. `played`: the evaluation's trials, whole episodes kept.
     """
-    for old in folder.glob(f"{beliefs.PREFIX}*"):
-        old.unlink()
     suite, tasks = cell.target.learned_from()
     workspace, written = Workspace.of(suite, visited(cell.target, played)), []
     if not workspace.frames.reward.numel():

@@ -94,6 +94,8 @@ def _check_settings(experiment: ExperimentConfig, target: BoundTarget, arm: Arm)
         with contextlib.suppress(UserError):  # it is still to be made
             pretrained = pretrain.model_path(experiment)
     setting = setting_of(experiment, target, arm, 0, pretrained)
+    if pretrained is not None and not arm.from_scratch:
+        model_folder.check_spec(pretrained, setting.spec)
     if arm.entry.check is not None:
         try:
             arm.entry.check(experiment.settings_of(arm.algorithm), setting)
@@ -373,18 +375,15 @@ def _done_before(runs: int, of: int, pretraining: bool) -> str:
 
 
 def _tell(event: Event) -> None:
-    if event.kind == "failed":
-        tqdm.write(f"failed  {event.cell.name}: {event.last_line}", file=sys.stderr)
-    elif event.kind in ("waits", "again"):
-        tqdm.write(f"waits   {event.cell.name}: another process works on it, process {holder(event.cell.log.parent)}",
+    name, line = event.cell.name, event.last_line
+    if event.kind in ("waits", "again"):
+        tqdm.write(f"waits   {name}: another process works on it, process {holder(event.cell.log.parent)}",
                    file=sys.stderr)  # fmt: skip
-    elif event.kind == "interrupted":
-        tqdm.write(f"interrupted  {event.cell.name}  after {event.seconds:.0f} s", file=sys.stderr)
-    elif event.kind == "found":
-        tqdm.write(f"done    {event.cell.name}: another process finished it", file=sys.stderr)
-    elif event.kind == "done":
-        said = f": {event.last_line}" if event.last_line else ""
-        tqdm.write(f"done    {event.cell.name}  {event.seconds:.0f} s{said}", file=sys.stderr)
+    ended = {"failed": f"failed  {name}: {line}", "interrupted": f"interrupted  {name}  after {event.seconds:.0f} s",
+             "found": f"done    {name}: another process finished it",
+             "done": f"done    {name}  {event.seconds:.0f} s{line and f': {line}'}"}  # fmt: skip
+    if event.kind in ended:
+        tqdm.write(f"{ended[event.kind]}  ({event.standing})", file=sys.stderr)
 
 
 def _repeat(cell: Cell, line: str) -> None:

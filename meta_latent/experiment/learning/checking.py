@@ -84,13 +84,14 @@ def check(experiment: ExperimentConfig, folder: Path) -> Iterator[Checked]:
         yield model
     experiment = dataclasses.replace(_seldom(experiment, pairs), out=str(folder),
                                      pretrained=pretrained and str(pretrained))  # fmt: skip
+    told: set[str] = set()
     for target, arm in pairs:
         if arm.needs_model and pretrained is None:
             yield Checked(f"{target} {arm}", "not tried: there is no model", skipped=True)
         elif target in faulty:
             yield Checked(f"{target} {arm}", "not tried: mend its suite first", skipped=True)
         else:
-            yield _arm(experiment, bound[target], arm, pretrained if arm.needs_model else None)
+            yield _arm(experiment, bound[target], arm, pretrained if arm.needs_model else None, told)
 
 
 def _seldom(experiment: ExperimentConfig, pairs: Iterable[tuple[str, Arm]]) -> ExperimentConfig:
@@ -192,15 +193,26 @@ def _model(experiment: ExperimentConfig, folder: Path) -> tuple[Path | None, Che
     return path, checked
 
 
-def _arm(experiment: ExperimentConfig, target: BoundTarget, arm: Arm, pretrained: Path | None) -> Checked:
-    tried = "acts, learns and goes on from a checkpoint, bit for bit"
+def _arm(
+    experiment: ExperimentConfig, target: BoundTarget, arm: Arm, pretrained: Path | None, told: set[str]
+) -> Checked:
+    """told: targets of which is said already what random actions earn; without references nothing else tells it."""
+    tried, earned = "acts, learns and goes on from a checkpoint, bit for bit", []
     with _noted(Checked(f"{target.name} {arm}", tried)) as checked:
-        checked.faults.extend(_learned(experiment, target, arm, pretrained))
-    return checked
+        checked.faults.extend(_learned(experiment, target, arm, pretrained, earned))
+    if not earned or target.name in told or target.references() is not None:
+        return checked
+    told.add(target.name)
+    random = f"random actions earn a raw return of {np.mean(earned):.4g} ({counted(len(earned), 'episode')})"
+    return dataclasses.replace(checked, tried=f"{tried}; {random}")
 
 
-def _learned(experiment: ExperimentConfig, target: BoundTarget, arm: Arm, pretrained: Path | None) -> list[str]:
-    """Learn to the first update, save, go on; then go on once more from what was saved, and compare."""
+def _learned(
+    experiment: ExperimentConfig, target: BoundTarget, arm: Arm, pretrained: Path | None, earned: list[float]
+) -> list[str]:
+    """Learn to the first update, save, go on; then go on once more from what was saved, and compare. earned: gets the
+    raw returns of the warm-up's random episodes.
+    """
     folder = cells.cell_folder(experiment, target.name, arm, 0)
     settings = narrowed(experiment, target.name, arm, 0, pretrained)
 
@@ -215,6 +227,7 @@ def _learned(experiment: ExperimentConfig, target: BoundTarget, arm: Arm, pretra
         kind, drawn = type(learning.agent).__name__, global_states()
         for _ in range(UPDATES):
             _to_update(learning)
+        earned += learning.collector.random_returns
         found = _acts(learning)
         found += [f"{kind} draws from the global generator of {name}: draw from `rng`, which checkpoints keep"
                   for name, state in global_states().items() if state != drawn[name]]  # fmt: skip

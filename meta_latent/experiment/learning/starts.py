@@ -30,15 +30,19 @@ from meta_latent.data.latents import LatentCache
 from meta_latent.data.source import SourceData
 from meta_latent.errors import UserError
 from meta_latent.experiment.pretraining import model_folder, source_data, source_policy
+from meta_latent.experiment.settings import structure
 from meta_latent.experiment.settings.arms import adaptation_of
 from meta_latent.experiment.settings.schema import ExperimentConfig
 from meta_latent.experiment.settings.suites import BoundTarget
+from meta_latent.models.config import ModelConfig
 from meta_latent.models.latent_state_model import PIXELS, LatentStateModel
 from meta_latent.models.learner import ModelLearner
 from meta_latent.policies.latent_agent import LatentParts
 from meta_latent.protocols import Agent
 from meta_latent.rng import derive, seeded_construction
 from meta_latent.types import Spec
+from task_suites import checks
+from task_suites.errors import unfit
 
 
 def build(experiment: ExperimentConfig, target: BoundTarget, arm: Arm, seed: int, pretrained: Path | None) -> Agent:
@@ -58,7 +62,7 @@ def setting_of(
     experiment: ExperimentConfig, target: BoundTarget, arm: Arm, seed: int, pretrained: Path | None
 ) -> Setting:
     """All that the algorithm may be built from."""
-    entry, spec = arm.entry, Spec.of(target.distribution)
+    entry, spec, model = arm.entry, Spec.of(target.distribution), _model_of(experiment, arm, pretrained)
     return Setting(
         spec=spec,
         start=arm.start,
@@ -73,16 +77,17 @@ def setting_of(
         latent_parts=lambda: latent_parts(experiment, target, arm, pretrained),
         dynamics=_numbered((bound.task.parameters, bound.task.dynamics) for bound in target.tasks),
         rewards=_numbered((bound.task.parameters, bound.task.reward) for bound in target.tasks),
-        heads=_heads(experiment, arm, pretrained),
+        heads=model.ensemble.heads,
+        reward_input=model.reward_input,
     )
 
 
-def _heads(experiment: ExperimentConfig, arm: Arm, pretrained: Path | None) -> int:
-    """Transition heads of an arm's model: those of the one that is there, else those that the settings give it."""
+def _model_of(experiment: ExperimentConfig, arm: Arm, pretrained: Path | None) -> ModelConfig:
+    """What an arm's model is made of: the one that is there, else as the settings say."""
     if pretrained is not None and not arm.from_scratch:
-        with contextlib.suppress(UserError, KeyError, TypeError):  # none yet, or one that is refused when it is opened
-            return model_folder.read_card(pretrained)["config"]["ensemble"]["heads"]
-    return experiment.model.ensemble.heads
+        with contextlib.suppress(UserError, KeyError):  # none yet, or one that is refused when it is opened
+            return structure.build(ModelConfig, model_folder.read_card(pretrained)["config"], str)
+    return experiment.model
 
 
 def _numbered(values: Iterable[Hashable]) -> tuple[int, ...]:
@@ -228,19 +233,26 @@ def _real_steps(target: BoundTarget, count: int = 8) -> list[_RealStep]:
 
 def _check_functions(target: BoundTarget) -> None:
     bound = target.tasks[0]
+    for name in ("reward", "terminated"):
+        if wrong := unfit(getattr(bound.distribution, name), checks.TAKE[name]):
+            raise UserError(f"target {target.name}: {name}: {wrong}")
     for step in _real_steps(target):
         inputs, action = np.stack([step.info["reward_inputs"]] * 2), np.stack([step.action] * 2)
         try:
             said = np.asarray(bound.distribution.reward(bound.task, inputs, action))
         except task_suites.SuiteError as error:
             raise UserError(f"target {target.name} has no reward function to compute with: {error}") from error
-        if said.shape != (2,) or abs(float(said[0]) - step.reward) > 1e-3 * max(1.0, abs(step.reward)):
+        if said.shape != (2,):
+            raise UserError(f"target {target.name}: {checks.misshapen('reward', inputs.shape, said.shape)}")
+        if abs(float(said[0]) - step.reward) > 1e-3 * max(1.0, abs(step.reward)):
             raise UserError(
                 f"target {target.name}: the environment paid {step.reward:.6g} for a step, its reward function says "
                 f"{said.tolist()}: it has to be vectorised and equal"
             )
         ends = np.asarray(bound.distribution.terminated(bound.task, inputs, action))
-        if ends.shape != (2,) or bool(ends[0]) != step.terminated:
+        if ends.shape != (2,):
+            raise UserError(f"target {target.name}: {checks.misshapen('terminated', inputs.shape, ends.shape)}")
+        if bool(ends[0]) != step.terminated:
             raise UserError(
                 f"target {target.name}: the environment ended for good at a step: {step.terminated}, its function "
                 f"`terminated` says {ends.tolist()}: it has to be vectorised and equal"

@@ -199,9 +199,11 @@ def _raise_failures(sweep: Sweep, outcome: Mapping[str, str], stuck: Sequence[Pl
     if missing:
         names = ", ".join(one.cell.name for one in failed[:4]) or "none"
         again = "with --retry-failed tries them again" if failed else "goes on"
+        stopped = sum(result == "stopped" for result in outcome.values())
         ended = [one.cell.name for one in failed] + [name for name, kind in outcome.items() if kind == "interrupted"]
         raise failure(map(sweep.ledger.status, ended), f"{missing} of {len(sweep.planned)} cells did not finish; "
-                      f"failed: {names}; the same command {again}")  # fmt: skip
+                      f"failed: {names}; {f'stopped by --fail-fast: {stopped}; ' * bool(stopped)}"
+                      f"the same command {again}")  # fmt: skip
 
 
 def _tail(log: Path | None) -> list[str]:

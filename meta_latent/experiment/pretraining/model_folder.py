@@ -194,10 +194,22 @@ def load_policy(folder: Path | str, device: str | torch.device = "cpu") -> dict[
 def load_for(folder: Path | str, spec: Spec, device: str | torch.device = "cpu") -> LatentStateModel:
     """`load`, refusing a model that cannot read data of `spec`; the error names the field."""
     model = load(folder, device)
-    reason = model.spec.mismatch(spec)
-    if reason:
-        raise UserError(f"{folder} does not fit the task: {reason}")
+    _refuse_misfit(folder, model.spec, spec)
     return model
+
+
+def check_spec(folder: Path | str, spec: Spec) -> None:
+    """Raise UserError if a model in `folder` cannot read data of `spec`; of none, or a damaged one, `load` tells."""
+    try:
+        own = Spec.from_dict(read_card(folder)["spec"])
+    except (UserError, KeyError, TypeError, ValueError, AttributeError):
+        return
+    _refuse_misfit(folder, own, spec)
+
+
+def _refuse_misfit(folder: Path | str, own: Spec, spec: Spec) -> None:
+    if reason := own.mismatch(spec):
+        raise UserError(f"{folder} does not fit the task: {reason}")
 
 
 def load_into(model: LatentStateModel, folder: Path | str) -> LoadReport:

@@ -135,6 +135,7 @@ class _Pool:
         self._workers, self._emit, self._policy = workers, emit, policy
         self._failures, self._deaths = Counter(), Counter()
         self._asked: dict[str, float] = {}
+        self._count = len(cells)
 
     def start(self) -> None:
         """Settle what needs no process, and start cells as long as workers are free, one for each CPU of a cell. Nobody
@@ -201,9 +202,10 @@ class _Pool:
         self.running.clear()
 
     def standing(self) -> str:
-        """Done, running, failed, and the time that is left, in words."""
+        """How many of how many are done, running, failed, stopped, and the time that is left, in words."""
         ended = Counter(self.outcome.values())
-        text = f"{ended['done']} done, {len(self.running)} running, {ended['failed']} failed"
+        text = f"{ended['done']} of {self._count} done, {len(self.running)} running, {ended['failed']} failed"
+        text += f", {ended['stopped']} stopped" * bool(ended["stopped"])
         names = [cell.name for cell in self.waiting], [item.cell.name for item in self.running]
         seconds = self._policy.remaining(*names)
         left = "" if not seconds else f", {seconds:.0f} s left" if seconds < 100 else f", {seconds / 60:.0f} min left"
@@ -238,10 +240,10 @@ class _Pool:
 
     def _stop(self) -> None:
         self.interrupt()
-        for item in self.running:
+        while self.running:
+            item = self.running.pop(0)
             told = {"exit_status": item.process.poll(), "seconds": time.monotonic() - item.started}
             self._settle(item.cell, "done" if item.process.poll() == 0 else "stopped", **told)
-        self.running.clear()
         for cell in self.waiting[:]:
             self._settle(cell, "stopped")
 
