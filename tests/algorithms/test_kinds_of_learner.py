@@ -171,9 +171,10 @@ def test_logged_data_are_never_written_to(bench, tmp_path):
 
 
 def test_logged_data_that_go_on_where_the_task_ends_are_refused(bench, tmp_path, monkeypatch):
+    experiment = bench.experiment(tmp_path, "cloner/scratch")  # which makes the data, if no other test has
     monkeypatch.setattr(SequenceReplay, "beyond_ends", lambda replay, terminated: len(replay))
     with pytest.raises(UserError, match="target target: .* logged steps would have ended an episode of its task"):
-        bench.cell(bench.experiment(tmp_path, "cloner/scratch"), "cloner/scratch")
+        bench.cell(experiment, "cloner/scratch")
 
 
 def test_a_cell_knows_its_logged_data_by_their_checksum(bench, tmp_path):
