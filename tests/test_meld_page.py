@@ -55,6 +55,16 @@ def test_what_source_episodes_bring_is_what_was_measured():
     assert held(curves[0]) == held(curves[2]) == 4000 and held(curves[1]) is None
 
 
+def test_the_sparse_reacher_is_what_was_measured():
+    returns = [value for _, *episodes in RUNS["sparse"]["curve"] for value in episodes]
+    assert f"returns of 0 to {max(returns):.1f} in all {len(returns) // 2} evaluations" in PAGE and min(returns) == 0
+    arms = json.loads((ROOT / "docs" / "results" / "meld_reacher.json").read_text())["report"]["targets"]["goals"][
+        "arms"
+    ]
+    ended = [share for arm in arms.values() for run in arm["success_by_episode"] for share in run]
+    assert f"end {100 * min(ended):.0f} to {100 * max(ended):.0f} % of their episodes" in PAGE
+
+
 def test_pretraining_pays_as_the_page_says():
     arms = json.loads((ROOT / "docs" / "results" / "meld_reacher.json").read_text())["report"]["targets"]["goals"][
         "arms"
