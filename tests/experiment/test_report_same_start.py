@@ -100,13 +100,15 @@ def test_many_comparisons_are_counted_and_their_table_is_folded(tmp_path):
     write(root, target="u", e_scratch=500, f_scratch=500)
     with empty_figures():
         report = build(root, resamples=50)
-    assert "Of 7 comparisons of algorithms" in report["summary"] and "6 are settled" in report["summary"]
+    assert "Of 7 comparisons of algorithms that start alike 6 are settled" in report["summary"]
     assert "was faster than" not in report["summary"]
     assert page_of(root).count('<details class="more" open>') == 2
     with empty_figures():
         write(root, e_scratch=500)
         build(root, resamples=50)
     assert page_of(root).count('<details class="more" open>') == 1  # of 10 pairs on t, and of one on u
+    write(root, a_pretrained=100, b_pretrained=100)
+    assert "start alike, and of other algorithms with their own start from scratch, " in summary(numbers(root))
 
 
 def test_reports_of_before_say_nothing_of_it(tmp_path):

@@ -45,9 +45,11 @@ def sentences(report: dict[str, Any]) -> list[str]:
     every = [claim for compared in found.values() for claim in compared]
     if len(every) > MOST:
         settled = sum(map(_settled, every))
-        return [f"Of {len(every)} comparisons of algorithms that start alike, and of other algorithms with their own "
-                f"start from scratch, {settled} {'is' if settled == 1 else 'are'} settled at the first threshold; the "
-                "tables of each target say which."]  # fmt: skip
+        own = any(split(claim["arm"])[1] != split(claim["base"])[1] for claim in every)
+        others = ", and of other algorithms with their own start from scratch," * own
+        return [f"Of {len(every)} comparisons of algorithms that start alike{others} {settled} "
+                f"{'is' if settled == 1 else 'are'} settled at the first threshold; the tables of each target say "
+                "which."]  # fmt: skip
     said = []
     for name, compared in found.items():
         target = report["targets"][name]
