@@ -92,6 +92,21 @@ def test_transfer_interrupted_after_every_episode(toy, toy_model, tmp_path, monk
     assert toy.first_difference(toy.outcome(whole), toy.outcome(folder)) is None
 
 
+def test_a_run_that_goes_on_says_what_is_asked_of_it(toy, tmp_path, monkeypatch):
+    """Its report knows the threshold, and on which scale the scores are."""
+    whole = run_folder.read_record(toy.transfer(tmp_path / "whole", "ivg/scratch"))
+    monkeypatch.setattr(transfer, "deferred", toy.StopAfter(0))
+    with pytest.raises(KeyboardInterrupt):
+        toy.transfer(tmp_path / "parts", "ivg/scratch")
+    (folder,) = (path.parent for path in (tmp_path / "parts").rglob("run.json"))
+    stopped = run_folder.read_record(folder)
+    assert stopped["status"] == "interrupted" and whole["thresholds"] and whole["reference"] is not None
+    at_the_end = {"random_return", "stopped_at", "env_steps", "updates", "seconds", "cpu_seconds", "update_seconds"}
+    assert whole.keys() - stopped.keys() == at_the_end
+    own = ("pid", "started", "updated", "status", "settings_sha256", "command")
+    assert all(whole[key] == stopped[key] for key in stopped if key not in own)
+
+
 @pytest.mark.parametrize("arm", [ARMS[0], *(pytest.param(arm, marks=pytest.mark.slow) for arm in ARMS[1:])])
 def test_a_finished_run_that_is_given_more_budget_ends_as_if_it_had_had_it_from_the_start(
     toy, toy_model, tmp_path, capsys, monkeypatch, arm

@@ -60,7 +60,7 @@ def run_cell(experiment: ExperimentConfig, target: str, arm: str, seed: int) -> 
         if not opened.done:
             with repeatable(experiment.device), deferred() as interrupts:
                 learning = Learning(experiment, bound, parsed, seed, pretrained, opened)
-                opened.begin(budget=learning.budget, **starting_model(pretrained))
+                opened.begin(**learning.facts(), **starting_model(pretrained))
                 learning.run(interrupts)
 
 

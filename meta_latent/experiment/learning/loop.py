@@ -8,6 +8,7 @@ import math
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -115,6 +116,31 @@ class Learning:
             f"{random}rounds of {each:,} steps up to {steps:,}{asked}, an evaluation {about}every "
             f"{max(self.interval, each):,}; rounds are shorter where episodes end early; {size} of replay"
         )
+
+    def facts(self) -> dict[str, Any]:
+        """What is known of the run before it goes on, as JSON values: a report of one that goes on reads it."""
+        references, base, bound = self.evaluation.references, self.arm.base, self.target
+        floor, reference = (None, None) if references is None else np.mean(references, 0).tolist()
+        return {
+            "target": bound.name,
+            "algorithm": self.arm.algorithm,
+            "start": self.arm.start,
+            "seed": self.seed,
+            "compared_with": None if base is None else str(base),
+            "clock": self.clock,
+            "budget": self.budget,
+            "episodes_per_trial": bound.episodes_per_trial,
+            "max_episode_steps": bound.distribution.max_episode_steps,
+            "test_tasks": len(bound.test_tasks),
+            "pays": bound.tasks[0].in_words(),
+            "evaluation_episodes": len(bound.test_tasks) * self.evaluation.repeats,
+            "floor": floor,
+            "reference": reference,
+            "thresholds": list(self.thresholds),
+            "metrics": dict(self.arm.entry.metrics),
+            "inspects": dict(self.arm.entry.inspects),
+            "adapts": self.arm.entry.adapts,
+        }
 
     # The loop
 
@@ -242,32 +268,12 @@ class Learning:
             self.evaluation.play(self.agent, film)
             film.write(self.folder.path("videos", "final.mp4"))
         self.saved.save()
-        references, base = self.evaluation.references, self.arm.base
-        floor, reference = (None, None) if references is None else np.mean(references, 0).tolist()
         self.folder.finish(
             "done",
-            target=self.target.name,
-            algorithm=self.arm.algorithm,
-            start=self.arm.start,
-            seed=self.seed,
-            compared_with=None if base is None else str(base),
-            clock=self.clock,
-            episodes_per_trial=self.target.episodes_per_trial,
-            max_episode_steps=self.target.distribution.max_episode_steps,
-            test_tasks=len(self.target.test_tasks),
-            pays=self.target.tasks[0].in_words(),
-            evaluation_episodes=len(self.target.test_tasks) * self.evaluation.repeats,
             random_return=float(np.mean(played)) if (played := self.collector.random_returns) else None,
-            floor=floor,
-            reference=reference,
-            thresholds=list(self.thresholds),
             stopped_at=self.stopped_at,
-            budget=self.budget,
             **self._clocks(),
             update_seconds=self.progress["update_seconds"],
-            metrics=dict(self.arm.entry.metrics),
-            inspects=dict(self.arm.entry.inspects),
-            adapts=self.arm.entry.adapts,
         )
 
 

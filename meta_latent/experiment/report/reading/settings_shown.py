@@ -69,7 +69,7 @@ def correlated(cells: Sequence[Cell]) -> bool:
 
 def _learned_by(cell: Cell) -> dict[str, str]:
     """The settings that say how a run learned, those of a model where it has one; {} where it kept none."""
-    declared = cell.facts.get("metrics")  # a run that has not finished does not say
+    declared = cell.facts.get("metrics")  # of older runs those that have not finished do not say
     no_model = isinstance(declared, dict) and not MODEL_METRICS & declared.keys()
     left_out = (*PLACE, OF_MODEL) if no_model else PLACE
     return {key: value for key, value in flat(of_cell(cell.path)).items() if not key.startswith(left_out)}

@@ -118,7 +118,7 @@ def _thresholds(cells: Sequence[Cell], warnings: list[str]) -> tuple[float, ...]
     """The thresholds that most runs of a target recorded, in order; () where there are none."""
     found = [cell.thresholds for cell in cells if cell.thresholds is not None]
     if not found:
-        warnings.append(f"{cells[0].target}: no finished run records a threshold; nothing can be said about it.")
+        warnings.append(f"{cells[0].target}: no run records a threshold; nothing can be said about it.")
     return tuple(dict.fromkeys(_most(cells[0].target, "threshold", found, warnings) or ()))
 
 
