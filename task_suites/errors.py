@@ -30,8 +30,13 @@ def choose(value: object, choices: Iterable[str], what: str) -> str:
 
 
 def unfit(function: Callable, arguments: Sequence[str], parameters: Mapping[str, Any] = _NONE) -> str | None:
-    """Return why `function` cannot be called with these arguments, here their names, and parameters; None: it can."""
-    signature = inspect.signature(function)
+    """Return why `function` cannot be called with these arguments, here their names, and parameters; None: it can, or
+    does not say what it takes, as some built-in and compiled ones.
+    """
+    try:  # of a decorated function the wrapper is what is called
+        signature = inspect.signature(function, follow_wrapped=False)
+    except ValueError:
+        return None
     try:
         signature.bind(*arguments, **parameters)
     except TypeError as error:

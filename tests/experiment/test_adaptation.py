@@ -163,8 +163,10 @@ def test_pictures_and_films_that_an_earlier_call_made_go(runs, undrawn):
     path, root = runs("silent/scratch")
     place = root / "adapt" / "goal"
     old = [place / name for name in ("success_by_step.png", "inspected_spread.png", "silent/scratch/0/trial_0.mp4")]
-    kept = ("mine.png", "silent/scratch/0/return_by_episode.png", "silent/scratch/1/trial_0.mp4")
+    kept = ("mine.png", "my_by_step.png", "silent/scratch/0/return_by_episode.png", "silent/scratch/1/trial_0.mp4",
+            "silent/scratch/0/trial_best.mp4", "silent/scratch/0/belief_notes.txt")  # fmt: skip
     kept = [place / name for name in kept]
+    (place / "silent/scratch/0/belief_0.png").mkdir(parents=True)  # no picture: it stays, too
     for file in (*old, *kept):  # what was kept is a user's, of another call's adaptation.json, and of another agent
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()

@@ -281,6 +281,17 @@ def test_a_card_of_other_sizes_is_refused(toy_model, tmp_path):
         model_folder.load(folder)
 
 
+@pytest.mark.parametrize("config", [None, [1], "x", 3])
+def test_a_card_whose_settings_are_no_mapping_is_damaged(toy_model, tmp_path, config):
+    folder = tmp_path / "model"
+    shutil.copytree(toy_model / "model", folder)
+    card = json.loads((folder / "model.json").read_text()) | {"config": config}
+    card["card_sha256"] = model_folder._card_sha256(card)
+    (folder / "model.json").write_text(json.dumps(card))
+    with pytest.raises(model_folder.UserError, match="is damaged"):
+        model_folder.read_card(folder)
+
+
 def test_a_saved_model_loads_bit_equal_and_reports_partial_loads(toy_model, toy):
     first, again = model_folder.load(toy_model / "model"), model_folder.load(toy_model / "model")
     stored = checkpoint.load(toy_model / "checkpoints")["learner"]["model"]

@@ -1,5 +1,6 @@
 """Sweeps: variants and their names, shared pretrainings and runs, what counts as finished, retries, refusals."""
 
+import dataclasses
 import errno
 import json
 import os
@@ -15,7 +16,7 @@ from meta_latent import cli, files
 from meta_latent.errors import RunError, UserError
 from meta_latent.experiment.learning import cells, sweep, sweep_plan
 from meta_latent.experiment.pretraining import pretrain
-from meta_latent.experiment.runs import checkpoint, run_folder
+from meta_latent.experiment.runs import checkpoint, run_folder, scheduler
 from meta_latent.experiment.runs.ledger import Ledger
 from meta_latent.experiment.runs.processes import Cell
 from meta_latent.experiment.runs.scheduler import Event, Policy, run_cells
@@ -358,13 +359,30 @@ class TestPolicy:
         outcome, events = self.outcomes([cell("a", "1 / 0")], Policy(finished=lambda one: True))
         assert outcome == {"a": "done"} and events == [("found", "a")]
 
-    def test_a_start_that_lost_a_race_is_no_failure(self):
+    def losing(self, folder, status=2, named=None):
+        """A cell that finds `folder` taken, or one of another name, whenever it starts."""
+        said = f"meta-latent: {named or folder} {run_folder.IN_USE} 1; wait"
+        code = f"import sys; print({said!r}, file=sys.stderr); sys.exit({status})"
+        return dataclasses.replace(cell("a", code), log=folder / "output.log")
+
+    def test_a_start_that_lost_a_race_is_no_failure(self, tmp_path):
         """Another process takes the folder while the cell starts, and has let it go before that one's end is seen."""
         finished = iter([False, False, True])
-        policy = Policy(finished=lambda one: next(finished))
-        lost = f"import sys; print('meta-latent: f {run_folder.IN_USE} 1; wait', file=sys.stderr); sys.exit(2)"
-        outcome, events = self.outcomes([cell("a", lost)], policy)
+        started = time.monotonic()
+        outcome, events = self.outcomes([self.losing(tmp_path)], Policy(finished=lambda one: next(finished)))
         assert outcome == {"a": "done"} and [kind for kind, _ in events] == ["started", "again"] * 2 + ["found"]
+        assert time.monotonic() - started > 2  # there is time between two starts
+
+    def test_who_loses_for_ever_fails(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(scheduler, "_BUSY_SECONDS", 0.0)
+        monkeypatch.setattr(scheduler, "_RACES", 3)
+        outcome, events = self.outcomes([self.losing(tmp_path)], Policy())
+        assert outcome == {"a": "failed"} and [kind for kind, _ in events].count("started") == 4
+
+    @pytest.mark.parametrize("given", [{"status": 1}, {"named": "port 80"}])
+    def test_other_failures_are_no_lost_races(self, tmp_path, given):
+        outcome, events = self.outcomes([self.losing(tmp_path, **given)], Policy())
+        assert outcome == {"a": "failed"} and [kind for kind, _ in events] == ["started", "failed"]
 
     def test_other_wrong_input_is_not_tried_again(self):
         outcome, events = self.outcomes([cell("a", "raise SystemExit(2)")], Policy(retries=2, deaths=2))

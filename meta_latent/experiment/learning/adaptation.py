@@ -115,7 +115,7 @@ def played(cell: SavedCell, options: AdaptOptions, films: Path) -> tuple[dict[st
         measured = _measured(kept) | {"inspected": evaluation.inspected(agent, kept)}
         if options.cleared:
             measured["cleared"] = _measured(evaluation.play(Cleared(agent), keep=("reward", "success")))
-        remove(films, ("trial_*.mp4", f"{PREFIX}*"))
+        remove(films, ("trial_[0-9]*.mp4", *(f"{PREFIX}[0-9]*.{kind}" for kind in ("npz", "png", "mp4"))))
         videos = [evaluation.film(agent, k, films / f"trial_{k}.mp4")
                   for k in range(min(options.video, evaluation.repeats))]  # fmt: skip
         if mapped:
@@ -127,7 +127,8 @@ def played(cell: SavedCell, options: AdaptOptions, films: Path) -> tuple[dict[st
 def remove(folder: Path, patterns: Iterable[str]) -> None:
     """Remove the files of these names: what an earlier call drew of other trials would be taken for this one's."""
     for path in (path for pattern in patterns for path in folder.glob(pattern)):
-        path.unlink()
+        if path.is_file() or path.is_symlink():
+            path.unlink()
 
 
 def _evaluation(cell: SavedCell, options: AdaptOptions) -> Evaluation:

@@ -118,6 +118,8 @@ def read_card(folder: Path | str) -> dict:
         if card["format"] != FORMAT:
             raise UserError(f"{card_path} has format {card['format']}, this version reads {FORMAT}: pretrain again")
         digest, intact = card["sha256"], card["card_sha256"] == _card_sha256(card)
+        if not isinstance(card.get("config", {}), dict):
+            raise TypeError
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{card_path} is damaged ({type(error).__name__}): pretrain again or restore it") from error
     if not intact:

@@ -21,6 +21,8 @@ INTERRUPTED = 130
 """Exit status of a cell that was told to stop, and saved: no failure of its own."""
 _POLL_SECONDS = 0.1
 _BUSY_SECONDS = 1.0
+_RACES = 20
+"""For its folder that a cell may lose."""
 
 
 def _never(cell: Cell) -> bool:
@@ -133,7 +135,7 @@ class _Pool:
     def __init__(self, cells: Sequence[Cell], workers: int, emit: Callable[[Event], None], policy: Policy):
         self.waiting, self.running, self.outcome = list(cells), [], {}
         self._workers, self._emit, self._policy = workers, emit, policy
-        self._failures, self._deaths = Counter(), Counter()
+        self._failures, self._deaths, self._races = Counter(), Counter(), Counter()
         self._asked: dict[str, float] = {}
         self._count = len(cells)
 
@@ -161,7 +163,7 @@ class _Pool:
             told = {"exit_status": status, "last_line": line, "seconds": time.monotonic() - item.started}
             if status == 0:
                 self._settle(item.cell, "done", **told)
-            elif _lost_a_race(status, line) or self._again(item.cell, status):
+            elif self._lost_a_race(item.cell, status, line) or self._again(item.cell, status):
                 self.waiting.append(item.cell)
                 self._tell("again", item.cell, **told)
             elif status == INTERRUPTED:
@@ -231,6 +233,18 @@ class _Pool:
                 self.running.append(_Running(cell, self._policy.launch(cell), slot))
             self._tell("started", cell)
 
+    def _lost_a_race(self, cell: Cell, status: int, line: str) -> bool:
+        """Whether another process took the cell's folder between our question and its start; by now it may have ended.
+
+        Where that goes on, `Policy.busy` does not see the holder, as where machines do not share locks.
+        """
+        folder = "" if cell.log is None else f"{cell.log.parent} "
+        if status != WRONG_INPUT or f"{folder}{IN_USE}" not in line:
+            return False
+        self._races[cell.name] += 1
+        self._asked[cell.name] = time.monotonic()
+        return self._races[cell.name] <= _RACES
+
     def _again(self, cell: Cell, status: int) -> bool:
         policy = self._policy
         killed = status < 0 or status == INTERRUPTED
@@ -255,11 +269,6 @@ class _Pool:
 
     def _tell(self, kind: str, cell: Cell, **told) -> None:
         self._emit(Event(kind, cell, **told, standing=self.standing()))
-
-
-def _lost_a_race(status: int, line: str) -> bool:
-    """Whether another process took the cell's folder between our question and its start; by now it may have ended."""
-    return status == WRONG_INPUT and IN_USE in line
 
 
 def _check(cells: Sequence[Cell], workers: int) -> None:

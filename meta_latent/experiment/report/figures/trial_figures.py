@@ -13,7 +13,7 @@ from meta_latent.experiment.report.figures.curve_figures import ArmMetric, legen
 from meta_latent.experiment.report.figures.drawing import MUTED, STYLES, new_axes, styled
 from meta_latent.experiment.report.reading.adaptations import Adaptation, Line, padded
 
-FILES = ("return_by_episode.png", "*_by_step.png", "inspected_*.png")
+FILES = ("return_by_episode.png", "reward_by_step.png", "success_by_step.png", "inspected_*.png")
 """Names of the files of `figures_of`."""
 MOST_TASKS = 40
 """Of more test tasks no thin lines are drawn."""
