@@ -302,10 +302,15 @@ def test_meld_refuses_a_model_that_reads_no_rewards_before_anything_starts(
     assert said.endswith("use one with model.reward_input=true, or the algorithm slac") and not out.exists()
 
 
-@pytest.mark.parametrize("command", ["transfer", "check", "demo"])
-def test_a_model_of_other_pictures_is_refused_before_anything_starts(command, toy_model, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(("command", "arm"), [
+    ("transfer", "ivg/pretrained"), ("check", "ivg/pretrained"), ("demo", "ivg/pretrained"),
+    ("transfer", "ivg/scratch+data"),
+])  # fmt: skip
+def test_a_model_of_other_pictures_is_refused_before_anything_starts(
+    command, arm, toy_model, tmp_path, monkeypatch, capsys
+):
     monkeypatch.setattr(cells, "run_cells", None)
-    model, arms = toy_model / "model", "transfer.arms=[ivg/pretrained, sac/scratch]"
+    model, arms = toy_model / "model", f"transfer.arms=[{arm}, sac/scratch]"
     assert cli.main([command, "toy", f"pretrained={model}", "suite.image_size=8", arms, f"out={tmp_path}"]) == 2
     (said,) = capsys.readouterr().err.splitlines()
     assert f"{model} does not fit the task: images: the model was trained with" in said and not list(tmp_path.iterdir())

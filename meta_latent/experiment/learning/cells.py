@@ -94,7 +94,7 @@ def _check_settings(experiment: ExperimentConfig, target: BoundTarget, arm: Arm)
         with contextlib.suppress(UserError):  # it is still to be made
             pretrained = pretrain.model_path(experiment)
     setting = setting_of(experiment, target, arm, 0, pretrained)
-    if pretrained is not None and not arm.from_scratch:
+    if pretrained is not None:
         model_folder.check_spec(pretrained, setting.spec)
     if arm.entry.check is not None:
         try:
