@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import scipy.integrate
@@ -80,6 +81,10 @@ class Times:
         """``(low, high)`` around the median time; equal when censoring does not touch it, ``high`` inf when
         it is open.
         """
+        return self._median
+
+    @cached_property
+    def _median(self) -> tuple[float, float]:
         low, high = self._medians(np.arange(self.lower.size)[None])
         return float(low[0]), float(high[0])
 

@@ -111,7 +111,9 @@ def test_a_bound_and_its_interval_are_one_statement():
     assert said(3.0, True, [0, None]) == ("unsettled", "> 3.0× by the medians; 95 %: open on both sides")
     assert said(2.8, True, [0.38, None]) == ("unsettled", "> 2.8× by the medians; 95 %: 0.38× or more")
     assert said(1.2, False, [0, 1.5]) == ("unsettled", "1.20× by the medians; 95 %: 1.50× or less")
-    assert said(3.0, False, None) == ("3.0×", "a single seed each")
+    assert said(0.22, False, [0, 0.22]) == ("0.22×", "95 %: 0.22× or less")
+    assert said(0.9, False, [0, 1.1]) == ("unsettled", "0.90× by the medians; 95 %: 1.10× or less")
+    assert said(3.0, False, None) == ("3.0×", "an arm has a single seed")
     assert said(None, False, None, "lost") == ("unknown", "lost") and text.claim({}) == ("–", "")
 
 
@@ -350,7 +352,7 @@ def test_settings_that_differ_between_arms_are_listed(many):
 @pytest.mark.parametrize(
     ("metrics", "has_model"),
     [
-        ({"transition": "", "loss": ""}, True),
+        ({"transition": "", "step": ""}, True),
         ({"embedding": ""}, True),
         (None, True),
         ({"step": ""}, False),

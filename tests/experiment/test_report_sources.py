@@ -17,6 +17,7 @@ from meta_latent.experiment.commands import report
 from meta_latent.experiment.report.build import build
 from meta_latent.experiment.report.figures import pictures
 from meta_latent.experiment.report.gain import gain_points, write_gain
+from meta_latent.experiment.report.reading import settings_shown
 from meta_latent.experiment.report.reading.sources import read_run
 from meta_latent.experiment.report.statistics.analysis import analyse
 from meta_latent.experiment.report.statistics.numbers import Bootstrap
@@ -200,3 +201,24 @@ def test_a_report_is_found_by_the_experiment_that_made_its_runs(tmp_path, monkey
         report.find("lump.yaml")
     with pytest.raises(UserError, match="no run called 'poin' under runs/"):
         report.find("poin")
+
+
+@pytest.mark.parametrize(
+    ("measured", "model", "has_model"),
+    [
+        ({"embedding": 1.0}, None, True),
+        ({"divergence": 1.0}, None, True),  # of a deterministic core
+        ({"loss": 1.0}, None, False),  # it learned from states
+        ({"loss": 1.0}, "abc", True),  # its model stays as it is
+        ({}, None, True),  # nothing was measured yet
+    ],
+)
+def test_an_algorithm_that_may_have_a_model_has_one_where_its_run_says_so(tmp_path, measured, model, has_model):
+    declared = {"embedding": "", "divergence": "", "loss": ""}
+    for arm, found, joint in (("mb_mpo/pretrained", {"embedding": 1.0}, 0), ("mb_mpo/scratch", measured, 1)):
+        facts = {"metrics": declared, "model_sha256": "abc" if joint == 0 else model}
+        folder = write_cell(tmp_path, "t", arm, 0, ramp(300), train=lambda *_, found=found: found, **facts)
+        (folder / "metrics.jsonl").write_text((folder / "metrics.jsonl").read_text().replace('"loss": 3.0', '"x": 3.0'))
+        (folder / "config.yaml").write_text(f"transfer: {{adaptation: {{joint: {joint}}}}}")
+    rows = settings_shown.between_arms(read_run(tmp_path).cells)["rows"]
+    assert rows == ([("transfer.adaptation.joint", ["0", "1"])] if has_model else [])

@@ -20,7 +20,7 @@ PLACE = ("name", "out", "seed", "target", "arm", "task.")
 """Beginnings of keys that say which run it is, not how it learned."""
 OF_MODEL = "transfer.adaptation."
 MODEL_METRICS = {"embedding", "transition"}
-"""Of these an algorithm declares one whose latent state model may learn: what an update tells undeclared is refused."""
+"""One of these is told by updates of a latent state model, and declared by algorithms that may have one."""
 
 
 def stored(folder: Path, name: str = CONFIG) -> dict[str, Any]:
@@ -69,10 +69,23 @@ def correlated(cells: Sequence[Cell]) -> bool:
 
 def _learned_by(cell: Cell) -> dict[str, str]:
     """The settings that say how a run learned, those of a model where it has one; {} where it kept none."""
+    kept = flat(of_cell(cell.path))
+    left_out = PLACE if _has_model(cell, kept) else (*PLACE, OF_MODEL)
+    return {key: value for key, value in kept.items() if not key.startswith(left_out)}
+
+
+def _has_model(cell: Cell, kept: Mapping[str, str]) -> bool:
+    """Whether a run has a latent state model: it started from one, or one learned; where nothing was measured yet,
+    whether its algorithm may have one.
+    """
+    if cell.facts.get("model_sha256") or "model_sha256" in kept:
+        return True
     declared = cell.facts.get("metrics")  # of older runs those that have not finished do not say
-    no_model = isinstance(declared, dict) and not MODEL_METRICS & declared.keys()
-    left_out = (*PLACE, OF_MODEL) if no_model else PLACE
-    return {key: value for key, value in flat(of_cell(cell.path)).items() if not key.startswith(left_out)}
+    if not isinstance(declared, dict):
+        return True
+    measured = declared.keys() & set().union(*cell.log.train)
+    learned = not measured or bool(measured & (MODEL_METRICS | {"divergence"}))  # all that some models are told by
+    return learned and bool(MODEL_METRICS & declared.keys())
 
 
 def _differing(columns: Mapping[str, Mapping[str, str]]) -> list[tuple[str, list[str]]]:

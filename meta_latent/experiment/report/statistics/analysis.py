@@ -48,7 +48,8 @@ def analyse(run: Run, draw: Bootstrap, thresholds: Sequence[float] = ()) -> dict
             question, group = _question(group, thresholds, warnings)
             targets[name] = target_numbers(question, group, bases, warnings, draw)
             curves = {arm: [c.curve for c in group if c.arm == arm and c.curve] for arm in targets[name]["arms"]}
-            targets[name]["same_start"] = same_start.pairs(question, curves, draw)
+            compared_with = {arm: entry["base"] for arm, entry in targets[name]["arms"].items() if "base" in entry}
+            targets[name] |= same_start.claims(question, curves, compared_with, draw)
             played = [one for one in run.adaptations if one.target == name]
             targets[name]["adaptations"] = [adaptations.numbers(one, draw) for one in played]
     result = {

@@ -58,6 +58,12 @@ def sentences(report: dict[str, Any]) -> list[str]:
     return said
 
 
+def seeds(report: dict[str, Any]) -> list[int]:
+    """How many runs each of the arms has that `sentences` compares."""
+    every = [(target, claim) for target in report["targets"].values() for claim in _compared(report, target)]
+    return [len(target["arms"][claim[one]]["seeds"]) for target, claim in every for one in ("arm", "base")]
+
+
 def _compared(report: dict[str, Any], target: dict[str, Any]) -> list[dict[str, Any]]:
     """Claims at the first threshold, each with its ``arm`` and ``base``."""
     found, pair = [], report["primary_pair"]
@@ -67,7 +73,8 @@ def _compared(report: dict[str, Any], target: dict[str, Any]) -> list[dict[str, 
     at, others = level(target["thresholds"][0]), {arm for two in alike for arm in two["arms"]}
     for arm, entry in target["arms"].items():
         if pair and arm in others and arm != pair[0] and split(arm)[1] == split(pair[0])[1] and "base" in entry:
-            found.append({"arm": arm, "base": entry["base"], **entry["speedup"][at][entry["base"]]})
+            asked = {"arm": arm, "base": entry["base"], **entry["speedup"][at][entry["base"]]}
+            found.append(target.get("base_speedup", {}).get(arm, {}).get(at, asked))
     return [*found, *(two["speedup"][at] for two in alike)]
 
 

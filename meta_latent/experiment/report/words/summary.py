@@ -43,6 +43,8 @@ def summary(report: dict[str, Any]) -> str:
         facts |= _told(report, *report["primary_pair"])
     facts |= {"few_seeds": FEW_SEEDS, "level": text.percent(report["bootstrap"]["level"])}
     facts["alike"] = [] if nobody else same_start.sentences(report)
+    runs = [*facts.get("seeds", ()), *(same_start.seeds(report) if facts["alike"] else ())]
+    facts |= {"fewest": min(runs, default=0), "most": max(runs, default=0)}
     facts |= {"cost": report["pretraining"], "times": times, "count": count, "duration": duration}
     said = environment().get_template("summary.txt").render(facts)
     return " ".join(line.strip() for line in said.splitlines() if line.strip())

@@ -114,13 +114,13 @@ def claim(found: Mapping[str, Any]) -> tuple[str, str]:
     least, most = found["lower_bound"], found.get("upper_bound", False)  # older reports did not say
     said = times(ratio, least, most)
     if ends is None:
-        return said, "a single seed each"
+        return said, "an arm has a single seed"
     low, high = ends
     if low and high is not None:
         return said, f"95 %: {times(low)} to {times(high)}"
     if low and (low >= 1 or not least):
         return said, f"95 %: {times(low)} or more"
-    if most and high is not None and high <= 1:
+    if high is not None and high <= 1:  # part of the samples never arrived, and the others were late too
         return said, f"95 %: {times(high)} or less"
     range_ = f"{times(low)} or more" if low else "open on both sides" if high is None else f"{times(high)} or less"
     return UNSETTLED, f"{said} by the medians; 95 %: {range_}"
