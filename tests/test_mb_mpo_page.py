@@ -23,3 +23,16 @@ def test_what_stands_beside_it_from_pixels_is_what_was_measured():
     scores, solved = [f"{score:.2f}" for score, _ in lift], [f"{100 * success:.0f} %" for _, success in lift]
     assert f"success in {solved[0]} of the episodes after 4,440 steps with MB-MPO, {solved[1]} without adapting" in PAGE
     assert f"and {solved[2]} with IVG after 4,500 (scores {scores[0]}, {scores[1]} and {scores[2]})" in PAGE
+
+
+def test_what_changed_bodies_bring_is_what_was_measured():
+    report = json.loads((ROOT / "docs" / "results" / "mb_mpo_bodies.json").read_text())["report"]
+    arms = report["targets"]["reversed"]["arms"]
+    gained = {arm: [f"{run[-1] - run[0]:.0f}" for run in entry["returns_by_episode"]] for arm, entry in arms.items()}
+    least, most = ({arm: f(map(int, values)) for arm, values in gained.items()} for f in (min, max))
+    assert f"MB-MPO's by {least['mb_mpo/scratch']} to {most['mb_mpo/scratch']} in three steps" in PAGE
+    assert f"alone, by {least['mb_mpo_alpha0/scratch']} to {most['mb_mpo_alpha0/scratch']}." in PAGE
+    ended = {arm: sorted(entry["final_score"])[1] for arm, entry in arms.items()}
+    assert f"at {ended['mb_mpo/scratch']:.1f} and the control at {ended['mb_mpo_alpha0/scratch']:.1f};" in PAGE
+    pilot = [score for _, score, _ in RUNS["bodies_mb_mpo_seed_10"]["curve"]]
+    assert f"has {min(pilot[:-1]):.0f} to {max(pilot[:-1]):.0f} from 8,000 to 32,000 steps, and {pilot[-1]:.0f}" in PAGE

@@ -21,7 +21,8 @@ def make_trials():
 def test_documents_say_what_the_committed_results_say(make_trials):
     shown = {page: make_trials.blocks(page.read_text()) for page in make_trials.PAGES}
     assert {"mb_mpo_toy", "mb_mpo_toy/rotated"} <= set(shown[make_trials.RESULTS / "README.md"])
-    names = {"mb_mpo_toy/rotated", "mb_mpo_toy/lqr", "mb_mpo_heads/rotated", "mb_mpo_half_cheetah/run"}
+    names = {"mb_mpo_toy/rotated", "mb_mpo_toy/lqr", "mb_mpo_heads/rotated", "mb_mpo_half_cheetah/run",
+             "mb_mpo_bodies/reversed"}  # fmt: skip
     assert names == set(shown[make_trials.DOCS / "mb_mpo.md"])
     for page, found in shown.items():
         for name, text in found.items():
