@@ -202,10 +202,10 @@ def block(wanted: str, facts: dict | None, page: Path) -> str:
 
 def table(target: dict) -> str:
     """A row per arm: medians over seeds, with the lowest and highest one, of returns by the parts of a trial and of the
-    score, unless that is the return; steps and seconds.
+    score, unless that is a return; steps and seconds.
     """
     parts = moments(_adapts(target), target["episodes_per_trial"])
-    raw = target["scripted_optimum"] is None and len(parts) == 1
+    raw = target["scripted_optimum"] is None  # the score is the return after the last part
     scores = [] if raw else ["score"]
     columns = ("arm", "environment steps", *(parts if len(parts) > 1 else ["return"]), *scores, "seconds")
     lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
