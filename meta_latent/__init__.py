@@ -117,11 +117,11 @@ def check(config: ExperimentConfig | str | Path | dict[str, Any]) -> list[Checke
 
 def pretrain(config: ExperimentConfig) -> Path:
     """Pretrain (or resume, or skip what is done); returns the model folder. Raises UserError, RunError."""
-    from meta_latent.experiment.learning import cells
+    from meta_latent.experiment.learning import refusals
     from meta_latent.experiment.pretraining import pretrain as stage
 
     checked_seed(config.seed)  # of a config that was changed in Python
-    cells.check_before_pretraining(config)
+    refusals.check_before_pretraining(config)
     return stage.pretrain(config)
 
 

@@ -120,7 +120,7 @@ class Spec:
         for field in ("images", "proprio", "action_size"):
             mine, theirs = getattr(self, field), getattr(other, field)
             if mine != theirs:
-                return f"{field}: the model was trained with {mine}, the task has {theirs}"
+                return f"{field}: the model takes {mine}, the task has {theirs}"
         return None
 
 

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -12,17 +13,21 @@ import meta_latent
 from meta_latent import cli
 from meta_latent.algorithms.registry import Arm
 from meta_latent.errors import RunError, UserError
-from meta_latent.experiment.learning import cell_settings, cells, sweep
+from meta_latent.experiment.learning import cell_settings, cells, refusals, sweep
 from meta_latent.experiment.pretraining import model_folder, pretrain
 from meta_latent.experiment.runs import checkpoint, run_folder
 from meta_latent.experiment.runs.processes import Cell
 from meta_latent.experiment.settings import config, experiments, suites
+from meta_latent.experiment.settings.chosen import chosen_pairs
 from meta_latent.experiment.settings.schema import ExperimentConfig
 from meta_latent.models.latent_state_model import LatentStateModel
 from meta_latent.types import Spec
 
 CHOICES = ["transfer.arms=[ivg/scratch, sac/scratch]", "transfer.seeds=[3, 4]", "transfer.targets.far.suite=toy/lqr",
            "transfer.targets.far.arms=[sac/scratch]"]  # fmt: skip
+
+
+MISFIT = ["transfer.targets.goal.options={image_size: 8}", "transfer.arms=[ivg/pretrained, ivg/scratch]"]
 
 
 def load(*overrides):
@@ -49,7 +54,7 @@ def test_a_choice_of_nothing_is_one_line(chosen, text, capsys, tmp_path):
     assert text in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
     with pytest.raises(UserError, match="its arms are sac/scratch"):
-        cells.chosen_pairs(load("target=far", "arm=ivg/scratch"))
+        chosen_pairs(load("target=far", "arm=ivg/scratch"))
 
 
 def test_a_folder_of_runs_holds_the_settings_they_began_with(tmp_path, monkeypatch):
@@ -267,7 +272,7 @@ def test_only_what_a_pretraining_that_is_not_begun_is_chosen_for_is_asked(tmp_pa
     chosen = heads("transfer.arms=[mb_mpo/scratch]"), heads(without, "target=turned"), heads("arm=mb_mpo/scratch")
     for experiment in chosen:
         assert meta_latent.pretrain(experiment) is experiment
-    monkeypatch.setattr(cells.checkpoint, "exists", lambda folder: folder.parent.parent.parent.parent == tmp_path)
+    monkeypatch.setattr(refusals.checkpoint, "exists", lambda folder: folder.parent.parent.parent.parent == tmp_path)
     assert meta_latent.pretrain(heads())
 
 
@@ -278,7 +283,7 @@ def test_only_what_a_pretraining_that_is_not_begun_is_chosen_for_is_asked(tmp_pa
 def test_what_an_algorithm_cannot_learn_is_refused_before_its_cell_begins(tmp_path, suite, arm, said):
     experiment = load(f"transfer.targets={{goal: {{suite: {suite}}}}}", f"transfer.arms=[{arm}]", f"out={tmp_path}")
     with pytest.raises(UserError, match=f"{arm} on target goal: {said}"):
-        cells.check(experiment, suites.bind_target(experiment, "goal"), Arm.parse(arm))
+        refusals.check(experiment, suites.bind_target(experiment, "goal"), Arm.parse(arm))
 
 
 @pytest.mark.parametrize(("command", "given"), [
@@ -313,7 +318,34 @@ def test_a_model_of_other_pictures_is_refused_before_anything_starts(
     model, arms = toy_model / "model", f"transfer.arms=[{arm}, sac/scratch]"
     assert cli.main([command, "toy", f"pretrained={model}", "suite.image_size=8", arms, f"out={tmp_path}"]) == 2
     (said,) = capsys.readouterr().err.splitlines()
-    assert f"{model} does not fit the task: images: the model was trained with" in said and not list(tmp_path.iterdir())
+    assert f"{model} does not fit the task: images: the model takes" in said and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("command", ["demo", "check", "transfer", "sweep"])
+def test_a_target_that_the_model_to_be_made_could_not_read_is_refused_before_it_is_made(
+    command, tmp_path, monkeypatch, capsys
+):
+    for module, name in ((pretrain, "Pretraining"), (cells, "run_cells"), (sweep, "run_cells")):
+        monkeypatch.setattr(module, name, None)
+    out, name = tmp_path / "runs", "toy"
+    if command == "sweep":
+        name = str(tmp_path / "grid.yaml")
+        Path(name).write_text("name: grid\nsweep: {of: toy, grid: {seed: [0, 1]}}\n")
+    assert cli.main([command, name, *MISFIT, f"out={out}"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    said = [line for line in lines if "target goal does not fit the model of pretrain.sources: images: the" in line]
+    assert len(said) == 1 and len(lines) == (2 if command == "transfer" else 1), lines
+    assert not out.exists()
+
+
+def test_pretraining_warns_of_targets_that_its_model_could_not_read(tmp_path, monkeypatch, recwarn):
+    """It may be meant for others; and an arm from scratch takes no model."""
+    monkeypatch.setattr(pretrain, "pretrain", lambda experiment: experiment)
+    meta_latent.pretrain(load(*MISFIT, f"out={tmp_path}"))
+    said = str(recwarn.pop(UserWarning).message)
+    assert said.startswith("target goal does not fit") and said.endswith("; transfer will refuse it")
+    meta_latent.pretrain(load(*MISFIT, f"out={tmp_path}", "arm=ivg/scratch"))
+    assert not recwarn.list
 
 
 @pytest.mark.parametrize(("arm", "given", "made", "heads"), [
@@ -327,4 +359,4 @@ def test_heads_are_those_of_the_model_that_an_arm_learns_with(toy_model, tmp_pat
     target = suites.bind_target(experiment, "goal")
     refused = pytest.raises(UserError, match=f"{arm} on target goal: own_tasks=true: 1 .* {heads} transition")
     with refused if heads > 1 else contextlib.nullcontext():
-        cells.check(experiment, target, Arm.parse(arm))
+        refusals.check(experiment, target, Arm.parse(arm))

@@ -14,10 +14,10 @@ from tqdm import tqdm
 
 from meta_latent.algorithms.registry import Arm
 from meta_latent.errors import Faults, UserError
+from meta_latent.experiment.learning import refusals
 from meta_latent.experiment.learning.cell_settings import checksum_of, latitude_of, narrowed, settings_of
 from meta_latent.experiment.learning.loop import Learning
-from meta_latent.experiment.learning.starts import setting_of
-from meta_latent.experiment.pretraining import model_folder, pretrain, source_data
+from meta_latent.experiment.pretraining import model_folder, pretrain
 from meta_latent.experiment.runs import checkpoint
 from meta_latent.experiment.runs.devices import repeatable
 from meta_latent.experiment.runs.interrupts import deferred
@@ -34,11 +34,11 @@ from meta_latent.experiment.runs.run_folder import (
 )
 from meta_latent.experiment.runs.scheduler import Event, Policy, failure, run_cells
 from meta_latent.experiment.settings import config, experiments, listing
+from meta_latent.experiment.settings.chosen import chosen_cells, chosen_pairs
 from meta_latent.experiment.settings.schema import ExperimentConfig
-from meta_latent.experiment.settings.structure import build, nearest, plain
+from meta_latent.experiment.settings.structure import build, plain
 from meta_latent.experiment.settings.suites import BoundTarget, bind_target
 from meta_latent.models.config import ModelConfig
-from task_suites import SuiteError
 
 
 def cell_folder(experiment: ExperimentConfig, target: str, arm: str | Arm, seed: int) -> Path:
@@ -52,7 +52,7 @@ def run_cell(experiment: ExperimentConfig, target: str, arm: str, seed: int) -> 
     """
     parsed, bound = Arm.parse(arm), bind_target(experiment, target)
     parsed.entry.require_extra(parsed.algorithm)
-    check(experiment, bound, parsed)
+    refusals.check(experiment, bound, parsed)
     pretrained = pretrain.model_path(experiment) if parsed.needs_model else None
     settings = narrowed(experiment, target, parsed, seed, pretrained)
     folder = cell_folder(experiment, target, parsed, seed)
@@ -71,68 +71,6 @@ def starting_model(pretrained: Path | None) -> dict:
     return {"pretrained": str(pretrained.resolve()), "model_sha256": model_folder.read_card(pretrained)["sha256"]}
 
 
-def check(experiment: ExperimentConfig, target: BoundTarget, arm: Arm) -> None:
-    """Raise UserError if the algorithm cannot learn this target, as far as that is known before it starts."""
-    data = experiment.transfer.targets[target.name].data
-    if ("data" in arm.entry.needs) != bool(data):
-        what = "learns from logged data" if not data else "collects its own data"
-        raise UserError(f"{arm} {what}: {'set' if not data else 'leave out'} transfer.targets.{target.name}.data")
-    if data and len(target.tasks) > 1:
-        raise UserError(f"target {target.name}: logged data are of one task; leave out tasks or data")
-    _check_settings(experiment, target, arm)
-    if data:
-        source_data.refuse_unknown_rewards(target, Path(data))
-    elif "functions" in arm.entry.needs:
-        _check_relabelling(target, f"algorithms.{arm.algorithm}.relabel",
-                           getattr(experiment.settings_of(arm.algorithm), "relabel", 0.0))  # fmt: skip
-
-
-def _check_settings(experiment: ExperimentConfig, target: BoundTarget, arm: Arm) -> None:
-    """Raise UserError if the target lacks what the algorithm needs, or does not go with its settings and its model."""
-    pretrained = None
-    if arm.needs_model:
-        with contextlib.suppress(UserError):  # it is still to be made
-            pretrained = pretrain.model_path(experiment)
-    setting = setting_of(experiment, target, arm, 0, pretrained)
-    if pretrained is not None:
-        model_folder.check_spec(pretrained, setting.spec)
-    if arm.entry.check is not None:
-        try:
-            arm.entry.check(experiment.settings_of(arm.algorithm), setting)
-        except UserError as error:
-            raise UserError(f"{arm} on target {target.name}: {error}") from error
-
-
-def check_before_pretraining(experiment: ExperimentConfig) -> None:
-    """Raise UserError if an algorithm says that a chosen arm cannot learn with the model that is to be made; one that
-    is begun has been paid for.
-    """
-    if checkpoint.exists(pretrain.folder_of(experiment) / "checkpoints"):
-        return
-    with Faults() as faults:
-        for target, name in experiment.transfer.pairs():
-            arm, chosen = Arm.parse(name), experiment.target in (None, target) and experiment.arm in (None, name)
-            if chosen and arm.needs_model and arm.entry.check is not None:
-                with faults.noted(SuiteError):
-                    _check_settings(experiment, bind_target(experiment, target), arm)
-
-
-def _check_relabelling(target: BoundTarget, key: str, share: float) -> None:
-    """Raise UserError if trials are to be paid as tasks pay whose reward is not known in them: `share` of them as any
-    task does (the setting `key`), and all as their own does under the target's `training_options`.
-    """
-    for pays in (target.tasks, target.training_tasks):
-        for k, bound in enumerate(pays):
-            if bound.distribution.recomputes(bound.task):
-                continue
-            wrong = [j for j, other in enumerate(target.tasks) if (share or j == k)
-                     and not bound.distribution.recomputes(bound.task, other.task)]  # fmt: skip
-            if wrong:
-                which = f"what task {k} pays ({bound.in_words()}) is not known in trials of task {wrong[0]}"
-                advice = "training_options with another reward" if k in wrong else f"{key}=0, or another reward"
-                raise UserError(f"target {target.name}: {which}: give {advice}")
-
-
 # All cells
 
 
@@ -141,7 +79,7 @@ def cells(experiment: ExperimentConfig, name: str, overrides: list[str], after: 
     wait for `after`.
     """
     found = []
-    for target, arm, seed in _chosen_cells(experiment):
+    for target, arm, seed in chosen_cells(experiment):
         which = (f"target={target}", f"arm={arm}", f"run_seed={seed}")
         argv = command("transfer", name, *overrides, *which)
         waits = after if arm.needs_model else ()
@@ -150,17 +88,10 @@ def cells(experiment: ExperimentConfig, name: str, overrides: list[str], after: 
     return found
 
 
-def _chosen_cells(experiment: ExperimentConfig) -> list[tuple[str, Arm, int]]:
-    """(target, arm, seed), seed by seed."""
-    pairs = [(target, Arm.parse(arm)) for target, arm in chosen_pairs(experiment)]
-    seeds = _chosen(experiment, "run_seed", experiment.transfer.seeds)
-    return [(target, arm, seed) for seed in seeds for target, arm in pairs]
-
-
 def finished(experiment: ExperimentConfig) -> Callable[[str], bool]:
     """Answers, for the name of one of the `cells`, whether its run has finished with the settings that it has now."""
     whole, digest = config.to_dict(experiment), _digest(experiment)
-    places = {f"{target}/{arm}/{seed}": (target, arm, seed) for target, arm, seed in _chosen_cells(experiment)}
+    places = {f"{target}/{arm}/{seed}": (target, arm, seed) for target, arm, seed in chosen_cells(experiment)}
 
     def answer(name: str) -> bool:
         cell = places[name]
@@ -181,35 +112,6 @@ def _digest(experiment: ExperimentConfig) -> Callable[[dict], str]:
     return digest
 
 
-def chosen_pairs(experiment: ExperimentConfig) -> list[tuple[str, str]]:
-    """(target, arm) of what is learned, as far as `experiment.target` and `arm` choose. UserError: of none."""
-    pairs = experiment.transfer.pairs()
-    targets = _chosen(experiment, "target", experiment.transfer.targets)
-    arms = _chosen(experiment, "arm", list(dict.fromkeys(arm for _, arm in pairs)))
-    found = [(target, arm) for target, arm in pairs if target in targets and arm in arms]
-    if not found:
-        raise UserError(f"target {experiment.target} is not learned by {experiment.arm}: its arms are "
-                        f"{', '.join(arm for target, arm in pairs if target in targets)}")  # fmt: skip
-    return found
-
-
-def _chosen(experiment: ExperimentConfig, key: str, every: Iterable) -> list:
-    """Those of `every` that the experiment's `key` chooses: all, where it is None."""
-    wanted, every = getattr(experiment, key), list(every)
-    if wanted is None:
-        return every
-    if wanted not in every:
-        also = f'; set "transfer.arms=[{wanted}]" to add it' if _is_registered(key, wanted) else ""
-        raise UserError(f"there is no {key}={wanted}{also or nearest(str(wanted), map(str, every))}")
-    return [wanted]
-
-
-def _is_registered(key: str, wanted: str) -> bool:
-    with contextlib.suppress(UserError):
-        return key == "arm" and bool(Arm.parse(wanted))
-    return False
-
-
 def schedule(experiment: ExperimentConfig, name: str, overrides: list[str], before: tuple[Cell, ...] = ()) -> None:
     """Run the cells of the experiment, as far as it chooses, `before` (pretraining) first where needed. RunError names
     those that failed; UserError, where each of them did for wrong input.
@@ -224,7 +126,7 @@ def schedule(experiment: ExperimentConfig, name: str, overrides: list[str], befo
         elif any(arm.needs_model for arm in arms):
             with faults.noted():
                 pretrain.model_path(experiment, _pretraining(name, overrides))
-        bound = check_all(experiment, faults)
+        bound = refusals.check_all(experiment, faults)
     for target in bound:
         _say_what_counts(experiment, target)
     _refuse_other_settings(experiment)
@@ -266,29 +168,12 @@ def _pretraining(name: str, overrides: Iterable[str]) -> str:
     return shlex.join(["meta-latent", "pretrain", name, *kept])
 
 
-def check_all(experiment: ExperimentConfig, faults: Faults) -> list[BoundTarget]:
-    """The targets that are learned; what keeps an arm from one of them is noted."""
-    pairs, found = [(target, Arm.parse(arm)) for target, arm in chosen_pairs(experiment)], []
-    with faults.noted():
-        experiments.refuse_sweep(experiment)
-    for arm in dict.fromkeys(arm for _, arm in pairs):
-        with faults.noted():
-            arm.entry.require_extra(arm.algorithm)
-    for target in dict.fromkeys(target for target, _ in pairs):
-        with faults.noted(SuiteError):
-            found.append(bind_target(experiment, target))
-            for arm in (arm for name, arm in pairs if name == target):
-                with faults.noted():
-                    check(experiment, found[-1], arm)
-    return found
-
-
 def _refuse_other_settings(experiment: ExperimentConfig) -> None:
     """Raise UserError, before anything starts, if a run that is there has other settings: some seeds of an arm would
     learn with these and some with those.
     """
     whole, digest = config.to_dict(experiment), _digest(experiment)
-    for cell in _chosen_cells(experiment):
+    for cell in chosen_cells(experiment):
         narrow = narrowed(experiment, *cell, None, whole)
         refuse_other_settings(cell_folder(experiment, *cell), experiment, narrow, functools.partial(digest, narrow))
 

@@ -19,7 +19,7 @@ import task_suites
 from meta_latent.algorithms.registry import Arm
 from meta_latent.data.collect import play
 from meta_latent.errors import Faults, RunError, UserError, counted, described
-from meta_latent.experiment.learning import cells, starts
+from meta_latent.experiment.learning import cells, refusals, starts
 from meta_latent.experiment.learning.cell_settings import narrowed
 from meta_latent.experiment.learning.loop import Learning
 from meta_latent.experiment.pretraining import model_folder, pretrain
@@ -27,6 +27,7 @@ from meta_latent.experiment.runs import checkpoint
 from meta_latent.experiment.runs.devices import repeatable
 from meta_latent.experiment.runs.run_folder import RunFolder
 from meta_latent.experiment.settings.arms import adaptation_of
+from meta_latent.experiment.settings.chosen import chosen_pairs
 from meta_latent.experiment.settings.schema import ExperimentConfig
 from meta_latent.experiment.settings.suites import BoundTarget, BoundTask, bind_source
 from meta_latent.rng import Streams, global_states
@@ -65,11 +66,11 @@ def check(experiment: ExperimentConfig, folder: Path) -> Iterator[Checked]:
     """
     if not experiment.transfer.targets:
         raise UserError("transfer.targets is empty: there is nothing to try; name one or more tasks")
-    pairs = [(target, Arm.parse(arm)) for target, arm in cells.chosen_pairs(experiment)]
+    pairs = [(target, Arm.parse(arm)) for target, arm in chosen_pairs(experiment)]
     with Faults() as faults:
-        bound = {target.name: target for target in cells.check_all(experiment, faults)}
+        bound = {target.name: target for target in refusals.check_all(experiment, faults)}
     needs_model = any(arm.needs_model for _, arm in pairs)
-    sources = _sources(experiment) if needs_model and not _model_there(experiment) else []
+    sources = _sources(experiment) if needs_model and not pretrain.model_there(experiment) else []
     groups = [group for target in bound.values() for group in _groups(target)] + _groups_of_sources(sources)
     users, wrong = _users(bound, sources), set()
     for key in dict.fromkeys(_kind(first) for first, *_ in groups):
@@ -151,10 +152,6 @@ def _kind(one: BoundTask) -> tuple:
     return repr(one.distribution), one.distribution.max_episode_steps, one.task
 
 
-def _model_there(experiment: ExperimentConfig) -> bool:
-    return bool(experiment.pretrained) or pretrain.has_finished(experiment)
-
-
 def _suite(groups: Sequence[tuple[BoundTask, ...]], users: Mapping[tuple, Iterable[str]]) -> tuple[Checked, set[tuple]]:
     """Try the task that all `groups` begin with, and in passing those after it, group by group, as one with a fault
     hides the next. Each fault names the `users` of its task; also returned are the kinds of what has one.
@@ -178,7 +175,7 @@ def _suite(groups: Sequence[tuple[BoundTask, ...]], users: Mapping[tuple, Iterab
 
 def _model(experiment: ExperimentConfig, folder: Path) -> tuple[Path | None, Checked]:
     """The model that arms start from: the experiment's, or one that has hardly been trained."""
-    if _model_there(experiment):
+    if pretrain.model_there(experiment):
         found = pretrain.model_path(experiment)
         model_folder.read_card(found)
         return found, Checked("model", f"the one in {found}")

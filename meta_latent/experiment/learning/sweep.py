@@ -16,7 +16,7 @@ from meta_latent import files
 from meta_latent.algorithms.registry import Arm
 from meta_latent.data.segments import in_megabytes, predicted_bytes
 from meta_latent.errors import UserError, counted, visible
-from meta_latent.experiment.learning import cells, sweep_plan
+from meta_latent.experiment.learning import cells, refusals, sweep_plan
 from meta_latent.experiment.learning.sweep_plan import PRETRAINING, Finished, Planned
 from meta_latent.experiment.report import sweep_report
 from meta_latent.experiment.report.words.text import duration
@@ -219,6 +219,7 @@ def _tail(log: Path | None) -> list[str]:
 def _check(todo: Sequence[Planned], finished: Finished) -> None:
     """Raise UserError for what is known to fail before it starts."""
     bound: dict[str, Any] = {}
+    fitting: set[tuple[str, str]] = set()
     for one in todo:
         if one.kind == PRETRAINING:
             continue
@@ -227,7 +228,12 @@ def _check(todo: Sequence[Planned], finished: Finished) -> None:
         if key not in bound:
             bound[key] = bind_target(experiment, target)
         arm.entry.require_extra(arm.algorithm)
-        cells.check(experiment, bound[key], arm)
+        refusals.check(experiment, bound[key], arm)
+        sources = (key, repr(experiment.pretrain.sources))
+        if one.cell.after and sources not in fitting:
+            for why in refusals.misfits(experiment, [bound[key]]):
+                raise UserError(why)
+            fitting.add(sources)
         if not one.folder.is_symlink():
             now = functools.partial(finished.settings, one)
             cells.refuse_other_settings(one.folder, experiment, one.narrow, now)

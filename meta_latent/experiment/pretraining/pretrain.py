@@ -49,6 +49,11 @@ def has_finished(experiment: ExperimentConfig) -> bool:
     return run_folder.has_finished(folder_of(experiment), lambda: settings_of(narrowed(experiment)), checksum_of)
 
 
+def model_there(experiment: ExperimentConfig) -> bool:
+    """Whether a model was named, or the pretraining is done."""
+    return bool(experiment.pretrained) or has_finished(experiment)
+
+
 def settings_of(narrow: dict) -> str:
     """What `run.json` says of a pretraining's settings (`settings_sha256`). narrow: `narrowed`."""
     return settings_sha256(narrow, MAY_DIFFER)
