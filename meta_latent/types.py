@@ -55,12 +55,14 @@ class Spec:
         proprio: number of proprioceptive values (0: none), float32.
         action_size: number of action values, each in [-1, 1].
         reward_inputs: number of privileged values from which rewards are computed.
+        reward_input_names: their names; () where they are not known (of files that did not hold them).
     """
 
     images: dict[str, tuple[int, int, int]]
     proprio: int
     action_size: int
     reward_inputs: int = 0
+    reward_input_names: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, distribution) -> Spec:
@@ -72,7 +74,8 @@ class Spec:
             if key.startswith("image_")
         }
         proprio = int(np.prod(spaces["proprio"].shape)) if "proprio" in spaces else 0
-        return cls(images, proprio, int(distribution.action_space.shape[0]), len(distribution.reward_input_names))
+        names = tuple(distribution.reward_input_names)
+        return cls(images, proprio, int(distribution.action_space.shape[0]), len(names), names)
 
     def to_dict(self) -> dict:
         """A JSON-able form."""
@@ -81,6 +84,7 @@ class Spec:
             "proprio": self.proprio,
             "action_size": self.action_size,
             "reward_inputs": self.reward_inputs,
+            "reward_input_names": list(self.reward_input_names),
         }
 
     @classmethod
@@ -91,6 +95,7 @@ class Spec:
             int(values["proprio"]),
             int(values["action_size"]),
             int(values["reward_inputs"]),
+            tuple(values.get("reward_input_names", ())),
         )
 
     def misfit(self, values: Any, more: Mapping[str, tuple[int, ...]] | None = None) -> str | None:
@@ -122,6 +127,13 @@ class Spec:
             if mine != theirs:
                 return f"{field}: the model takes {mine}, the task has {theirs}"
         return None
+
+    def other_inputs(self, other: Spec) -> str | None:
+        """Why `other`'s rewards cannot be computed from the reward inputs of data of this spec (None if they can)."""
+        mine, theirs = self.reward_input_names, other.reward_input_names
+        if self.reward_inputs == other.reward_inputs and (mine == theirs or not mine or not theirs):
+            return None
+        return f"reward inputs: there are {', '.join(mine) or self.reward_inputs}, the task reads {', '.join(theirs)}"
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import torch
 import task_suites
 from meta_latent.types import SequenceBatch, Spec
 
-SPEC = Spec({"top": (16, 16, 3)}, 4, 2, 4)
+SPEC = Spec({"top": (16, 16, 3)}, 4, 2, 4, task_suites.get("toy/lqr").reward_input_names)
 
 
 def test_a_spec_follows_the_spaces_and_survives_json():
@@ -25,6 +25,19 @@ def test_a_mismatch_names_the_field_and_both_values():
 def test_reward_inputs_may_differ():
     assert SPEC.mismatch(SPEC) is None
     assert SPEC.mismatch(dataclasses.replace(SPEC, reward_inputs=9)) is None
+
+
+def test_rewards_are_computed_from_inputs_of_the_same_names_alone():
+    """Of files that hold no names the number has to do."""
+    unnamed = dataclasses.replace(SPEC, reward_input_names=())
+    stored = {key: value for key, value in SPEC.to_dict().items() if key != "reward_input_names"}
+    assert Spec.from_dict(stored) == unnamed
+    for data, task in ((SPEC, SPEC), (unnamed, SPEC), (SPEC, unnamed)):
+        assert data.other_inputs(task) is None
+    other = dataclasses.replace(SPEC, reward_input_names=("a", "b", "c", "d"))
+    assert SPEC.other_inputs(other).startswith("reward inputs: there are x_metres")
+    assert other.other_inputs(SPEC).startswith("reward inputs: there are a, b, c, d, the task reads x_metres")
+    assert "there are 9," in dataclasses.replace(unnamed, reward_inputs=9).other_inputs(SPEC)
 
 
 def trials(count, length):

@@ -31,6 +31,7 @@ LARGEST = 2**32
 """Bytes of one array of a data set."""
 _DAMAGED = (ValueError, LookupError, OSError, TypeError, AttributeError, AssertionError, ArithmeticError, MemoryError,
             RecursionError)  # fmt: skip
+_NAMES = "reward_input_names"
 _INFOS = ("reward_inputs", "is_task_first", "task_index")
 
 
@@ -46,9 +47,10 @@ def write(replay: SequenceReplay, dataset_id: str, description: str) -> int:
         if path.exists():
             raise UserError(f"there is a data set {dataset_id} in {path} already; choose another id or version")
         try:
-            minari.create_dataset_from_buffers(
+            made = minari.create_dataset_from_buffers(
                 dataset_id, _buffers(minari, replay), observation_space=_observations(spec),
                 action_space=_actions(spec), description=description, jpeg_encoding=False)  # fmt: skip
+            made.storage.update_metadata({_NAMES: list(spec.reward_input_names)})
         except BaseException as error:
             shutil.rmtree(path, ignore_errors=True)  # half a data set would look like a whole one
             if isinstance(error, OSError):
@@ -76,6 +78,12 @@ class MinariEpisodes:
         except _DAMAGED as error:
             reason = str(error) or type(error).__name__
             raise UserError(f"the data set {dataset_id} cannot be read: {reason}") from error
+
+    @property
+    def reward_input_names(self) -> tuple[str, ...]:
+        """What the numbers of `reward_inputs` are called, where the data set says so."""
+        names = self._dataset.storage.metadata.get(_NAMES, ())
+        return tuple(map(str, names)) if isinstance(names, list | tuple) else ()
 
     def __len__(self) -> int:
         return int(self._dataset.total_episodes)

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 import meta_latent
+import task_suites
 from meta_latent import cli
 from meta_latent.data.collect import Noise, NoiseConfig, play_episode
 from meta_latent.errors import UserError
@@ -181,6 +182,7 @@ def test_minari_and_back_is_bit_equal(toy, minari, played, tmp_path, capsys):
     assert f"{len(stored(played))} episodes" in capsys.readouterr().out
     data = logged_data.open_data("minari:toy/lqr-v0")
     assert_same(stored(played), [data[place] for place in range(len(data))])
+    assert data.reward_input_names == task_suites.get("toy/lqr").reward_input_names
     assert minari.load_dataset("toy/lqr-v0").total_steps == read_record(played)["env_steps"]
     folder = again(toy, tmp_path / "again", "minari:toy/lqr-v0")
     assert_same_model(played, folder)

@@ -25,7 +25,13 @@ from task_suites import SuiteError
 
 
 class Episodes(Protocol):
-    """Episodes by place: arrays with leading T + 1, as `data.collect.play` returns them."""
+    """Episodes by place: arrays with leading T + 1, as `data.collect.play` returns them.
+
+    reward_input_names: of their reward inputs; () where the data do not say.
+    """
+
+    @property
+    def reward_input_names(self) -> tuple[str, ...]: ...
 
     def __len__(self) -> int: ...
 
@@ -37,6 +43,11 @@ class ReplayEpisodes:
     """The episodes of a replay."""
 
     replay: SequenceReplay
+
+    @property
+    def reward_input_names(self) -> tuple[str, ...]:
+        """See `Episodes`."""
+        return self.replay.spec.reward_input_names
 
     def __len__(self) -> int:
         return len(self.replay.episodes)
@@ -91,11 +102,19 @@ def of_sources(settings: Sequence[SourceConfig], sources: Sequence[BoundTask]) -
             raise UserError(f"{name} holds {len(data)} episodes for {len(sharing)} sources: give more data")
         for first, which in enumerate(sharing):
             source = sources[which]
+            _refuse_other_inputs(name, data.reward_input_names, source)
             found[which] = LoggedSource(name, data, source, first, len(sharing))
             if not source.distribution.recomputes(source.task):
                 for turn in range(len(found[which])):  # another task's are refused before the first step
                     found[which].episode(turn)
     return found
+
+
+def _refuse_other_inputs(name: str, held: tuple[str, ...], source: BoundTask) -> None:
+    read = source.distribution.reward_input_names
+    if held and held != read:
+        raise UserError(f"{name} does not fit {source.name}: its reward inputs are {', '.join(held)}, what that task "
+                        f"pays reads {', '.join(read)}")  # fmt: skip
 
 
 def open_data(name: str) -> Episodes:

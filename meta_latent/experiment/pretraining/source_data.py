@@ -100,6 +100,8 @@ def open_replay(model_folder: Path, spec: Spec, heads: int, episodes: int) -> Se
     if digest(folder) != card["sha256"]:
         raise UserError(f"the source data in {folder} were changed since the model in {model_folder} was trained")
     reason = stored.mismatch(spec)
+    if stored.reward_inputs != spec.reward_inputs:
+        reason = reason or stored.other_inputs(spec)
     if reason:
         raise UserError(f"the source data of {model_folder} do not fit the task: {reason}")
     if card["heads"] != heads:
@@ -120,6 +122,8 @@ def open_replay(model_folder: Path, spec: Spec, heads: int, episodes: int) -> Se
 
 def refuse_unknown_rewards(target: BoundTarget, model_folder: Path) -> None:
     """Raise UserError if source episodes of the model cannot be paid as the tasks of the target pay."""
+    if reason := spec_of(read_card(model_folder), model_folder).other_inputs(Spec.of(target.distribution)):
+        raise UserError(f"target {target.name}: the source episodes of {model_folder} cannot be paid anew: {reason}")
     for bound in (*target.tasks, *target.training_tasks):
         suite = bound.distribution
         if suite.recomputes(bound.task):

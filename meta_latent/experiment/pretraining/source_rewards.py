@@ -1,7 +1,8 @@
 """What sources pay on each other's episodes: one reward function a name, and where each can be computed.
 
-Most rewards are functions of the privileged inputs and pay any frame. What only a simulator can compute (Meta-World's
-own, or what an environment of a user's pays itself) is known in episodes of its own task, and masked elsewhere.
+Most rewards are functions of the privileged inputs and pay any frame that holds inputs of the same names. What only a
+simulator can compute (Meta-World's own, or what an environment of a user's pays itself) is known in episodes of its own
+task, and masked elsewhere.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import torch
 from meta_latent.errors import Faults, UserError
 from meta_latent.experiment.settings.schema import PretrainConfig
 from meta_latent.experiment.settings.suites import BoundTask
-from meta_latent.types import SequenceBatch
+from meta_latent.types import SequenceBatch, Spec
 
 
 class SourceRewards:
@@ -73,6 +74,8 @@ class SourceRewards:
 
 
 def _holds(function: BoundTask, played: BoundTask | None) -> bool:
+    if played is not None and Spec.of(played.distribution).other_inputs(Spec.of(function.distribution)):
+        return False
     alike = played is not None and played.distribution.name == function.distribution.name
     return function.distribution.recomputes(function.task, played.task if alike else None)
 

@@ -236,7 +236,10 @@ def common_spec(bound: list[BoundTask]) -> Spec:
         raise UserError("pretrain.sources is empty: this experiment pretrains nothing; meta-latent transfer runs it")
     spec = Spec.of(bound[0].distribution)
     for other in bound[1:]:
-        reason = spec.mismatch(Spec.of(other.distribution))
+        theirs = Spec.of(other.distribution)
+        reason = spec.mismatch(theirs)
+        if spec.reward_inputs != theirs.reward_inputs:
+            reason = reason or spec.other_inputs(theirs)
         if reason:
             raise UserError(f"{bound[0].name} and {other.name} cannot share a model: {reason}")
     return spec
