@@ -47,10 +47,13 @@ class ModelLearner:
 
     The stages: `joint` (everything, on pixels), `filter` (core and heads, on cached embeddings) and
     `transition` (the transition heads, on cached latents).
+
+    new_encoder: whether the encoder has its scales still to be found. What remembers and predicts has learned from
+    embeddings of a pretrained one as they are, so those of such a one stay.
     """
 
-    def __init__(self, model: LatentStateModel, config: LearnerConfig):
-        self.model, self.config = model, config
+    def __init__(self, model: LatentStateModel, config: LearnerConfig, new_encoder: bool = True):
+        self.model, self.config, self.new_encoder = model, config, new_encoder
         named = list(model.named_parameters())
         self.parameters = {
             "joint": [p for _, p in named],
@@ -64,11 +67,14 @@ class ModelLearner:
     def calibrate(self, batch) -> None:
         """Set what can be set in closed form before the first joint update, from (B, T) pixel sequences."""
         batch = batch.to(self.model.device)
-        self.model.calibrate(batch.images, batch.proprio)
+        if self.new_encoder:
+            self.model.calibrate(batch.images, batch.proprio)
         self.calibrate_rewards(batch)
 
     def standardise(self, batch) -> None:
-        """Fit the scale of embeddings anew, to (B, T) pixel sequences, where the model has one."""
+        """Fit the scale of a new encoder's embeddings to (B, T) pixel sequences, where the model has one."""
+        if not self.new_encoder:
+            return
         images = batch.to(self.model.device).images
         self.model.standardise({camera: x.flatten(0, 1) for camera, x in images.items()})
 

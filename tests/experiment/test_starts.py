@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ import torch
 
 from meta_latent.algorithms import registry
 from meta_latent.algorithms.registry import Algorithm, Arm
+from meta_latent.data.collect import Noise, NoiseConfig, play_episode
+from meta_latent.data.replay import ReplayConfig, SequenceReplay
 from meta_latent.errors import UserError
 from meta_latent.experiment.learning import cell_settings
 from meta_latent.experiment.learning.starts import functions_of, latent_parts, setting_of, with_part
@@ -18,8 +21,9 @@ from meta_latent.experiment.settings.arms import adaptation_of, strays
 from meta_latent.experiment.settings.schema import ExperimentConfig, TargetConfig
 from meta_latent.models.config import CoreConfig, EncoderConfig, ModelConfig
 from meta_latent.models.latent_state_model import LatentStateModel
+from meta_latent.models.learner import LearnerConfig, ModelLearner
 from meta_latent.ranges import count
-from meta_latent.rng import seeded_construction
+from meta_latent.rng import Streams, seeded_construction
 from meta_latent.types import Spec
 
 
@@ -167,6 +171,34 @@ def test_only_a_core_that_read_rewards_knows_their_scale(toy, toy_model):
     for start, known in (("pretrained", True), ("sequence", True), ("encoder", False)):
         parts = latent_parts(experiment, suites.bind_target(experiment, "goal"), Arm("meld", start), folder)
         assert (parts.rewards is not None) == known, start
+
+
+@pytest.mark.parametrize(("start", "new"), [
+    ("scratch", True), ("sequence", True), ("pretrained", False), ("encoder", False),
+])  # fmt: skip
+def test_only_a_new_encoder_finds_its_scales(toy, toy_model, start, new):
+    """What remembers and predicts knows the embeddings of a pretrained one as they are."""
+    experiment = toy.experiment(toy_model)
+    target = suites.bind_target(experiment, "goal")
+    parts = latent_parts(experiment, target, Arm("ivg", start), None if start == "scratch" else toy_model / "model")
+    rows = target.distribution.make_vector([target.tasks[0].task])
+    replay = SequenceReplay(parts.model.spec, ReplayConfig())
+    replay.add_episode(play_episode(rows, Noise(2, NoiseConfig()), 0, Streams(0)))
+    before = parts.model.encoders["top"].body.weight.clone()
+    parts.learner.calibrate(replay.sequences(20, 2, np.random.default_rng(0)))
+    assert torch.equal(parts.model.encoders["top"].body.weight, before) != new
+
+
+@pytest.mark.parametrize("new", [True, False])
+def test_only_a_new_encoder_has_its_embeddings_scaled(new):
+    encoder = EncoderConfig("conv", channels=(4,), embedding=5, standardise=True)
+    with seeded_construction(0):
+        model = LatentStateModel(Spec({"top": (8, 8, 3)}, 2, 2, 2), ModelConfig(encoder))
+    pictures = {"top": torch.randint(0, 255, (6, 2, 8, 8, 3), generator=torch.Generator().manual_seed(0)).byte()}
+    before = model.embed({"top": pictures["top"][:, 0]}, torch.zeros(6, 2))
+    batch = SimpleNamespace(to=lambda device: SimpleNamespace(images=pictures))
+    ModelLearner(model, LearnerConfig(), new).standardise(batch)
+    assert torch.equal(model.embed({"top": pictures["top"][:, 0]}, torch.zeros(6, 2)), before) != new
 
 
 def test_what_is_compared_with_must_be_a_start():

@@ -144,7 +144,7 @@ def latent_parts(experiment: ExperimentConfig, target: BoundTarget, arm: Arm, pr
         def load_policy(network: torch.nn.Module) -> None:
             source_policy.load_network(network, stored, "policy", pretrained)
 
-    learner = ModelLearner(model, experiment.learner)
+    learner = ModelLearner(model, experiment.learner, new_encoder=arm.from_scratch or arm.start == "sequence")
     return LatentParts(model, learner, adaptation, LatentCache(), source, load_policy, rewards)
 
 
