@@ -69,18 +69,22 @@ class Recipe:
         return Rewarded(name, self, registry.get(self.suite, **options))
 
 
+OF_THE_SUITE = (
+    "family", "observation_space", "action_space", "max_episode_steps", "reward_input_names", "object_input_names",
+    "invariant_input_names", "workspace", "scene_values", "dynamics_values", "options", "task_options", "distractors",
+    "shows_distractors", "antialias_version",
+)  # fmt: skip
+"""What rewards do not change of a task distribution."""
+
+
 class Rewarded(OwnTasks):
     """The task distribution that `with_rewards` registers."""
 
     def __init__(self, name: str, recipe: Recipe, base: TaskDistribution) -> None:
         super().__init__(name, recipe.functions, recipe.references)
-        self._base, self.family = base, base.family
-        self.observation_space, self.action_space = base.observation_space, base.action_space
-        self.max_episode_steps, self.reward_input_names = base.max_episode_steps, base.reward_input_names
-        self.object_input_names, self.options = base.object_input_names, base.options
-        self.distractors, self.shows_distractors = base.distractors, base.shows_distractors
-        self.task_options, self.antialias_version = base.task_options, base.antialias_version
-        self.workspace = base.workspace
+        self._base = base
+        for attribute in OF_THE_SUITE:
+            setattr(self, attribute, getattr(base, attribute))
         self._any = next(task.reward for split in SPLITS for task in base.tasks(split))
         self.read(recipe.tasks, self._in_scene)
         first = next(task for split in SPLITS for task in self.tasks(split))

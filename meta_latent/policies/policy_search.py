@@ -117,13 +117,17 @@ class PolicySearch(BaseAgent):
 
     @torch.no_grad()
     def act(self, step: Step, carry: dict, rng: Streams, explore: bool):
-        """Actions (B, A) in [-1, 1], drawn with `explore`, else the mean; and the carry."""
+        """Actions (B, A) in [-1, 1], drawn with `explore`, else the mean; and the carry. Trials that begin so in
+        training have had their turn: a round may be played in several parts.
+        """
         features, belief = self.simulators.observe(step, carry["belief"])
         if step.task_index is None:
             parameters = self.together(1)
             features = self.scale(features)[None]
         else:
             which = (carry["turn"] if self.tasks == 1 else step.task_index) % len(self.acting["log_stddev"])
+            if explore and step.is_task_first.all():
+                self.turn += len(which)
             parameters = {name: value[which] for name, value in self.acting.items()}
             features = self.scale(features)[:, None]
         chosen = self.policy(parameters, features)

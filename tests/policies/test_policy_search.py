@@ -1,12 +1,17 @@
 """Rollouts and who acts, against plain loops and numbers by hand."""
 
+import dataclasses
 import math
 
 import numpy as np
 import pytest
 import torch
 
+import task_suites
+from meta_latent.data.collect import Noise, NoiseConfig
 from meta_latent.data.replay import ReplayConfig, SequenceReplay
+from meta_latent.experiment.learning.collector import Collector, CollectorConfig
+from meta_latent.experiment.settings.suites import BoundTarget, BoundTask
 from meta_latent.ops.policy_gradient import baseline_features
 from meta_latent.policies.policy_search import PolicyConfig, PolicySearch, Rollouts
 from meta_latent.policies.simulators import ObservedStates
@@ -153,6 +158,34 @@ def test_policies_take_turns_on_a_single_task_and_own_one_of_several(tasks, turn
     agent.acting["bias_2"] = torch.arange(4.0).view(4, 1, 1).expand(4, 1, 2) / 10
     action, _ = agent.act(step_of(torch.tensor(index)), agent.begin_task(3), Streams(0), explore=False)
     torch.testing.assert_close(action, torch.tensor(players)[:, None].expand(3, 2) / 10)
+
+
+@pytest.mark.parametrize("side_by_side", [1, 4, 10])
+def test_all_adapted_policies_play_in_a_round_of_one_task(side_by_side):
+    """However many trials there are at once; evaluating takes nobody's turn."""
+    suite = task_suites.get("toy/lqr", episode_steps=4)
+    task = BoundTask("t", suite, suite.tasks("train")[0])
+    agent, players = searching(simulators=Counter(4, "cpu")), []
+    agent.acting, agent.turn = agent.together(10), 3
+    agent.wants = lambda: 10 * suite.max_episode_steps
+    own = agent.begin_task
+
+    def begin(batch_size):
+        carry = own(batch_size)
+        players.extend((carry["turn"] % 10).tolist())
+        return carry
+
+    agent.begin_task = begin
+    settings = CollectorConfig({"index"}, torch.zeros(1, 0), 0, 1.0, side_by_side)
+    collector = Collector(BoundTarget("t", (task,), (task,), 1), 0, settings, Noise(2, NoiseConfig()))
+    collector.round(agent, SequenceReplay(Spec.of(suite), ReplayConfig()), Streams(0))
+    assert players[0] == 3 and set(players) == set(range(10))
+    assert agent.turn == 3 + len(players)
+    test = dataclasses.replace(step_of(), proprio=torch.zeros(3, 4))
+    for explore in (True, False):
+        agent.act(test, own(3), Streams(0), explore)
+    agent.act(dataclasses.replace(test, task_index=torch.zeros(3).long()), own(3), Streams(0), explore=False)
+    assert agent.turn == 3 + len(players)
 
 
 @pytest.mark.parametrize("step", ["take", "adapted"])

@@ -9,6 +9,8 @@ import pytest
 
 import task_suites
 from task_suites import registry
+from task_suites.distribution import TaskDistribution
+from task_suites.rewarded import OF_THE_SUITE
 
 
 def low(inputs, action, target_metres):
@@ -51,6 +53,25 @@ def test_physics_pictures_and_options_are_the_suites_and_only_the_reward_is_not(
     assert {"own", "mujoco"} <= set(task_suites.tags("mine/task"))
     with pytest.raises(task_suites.SuiteError, match="pretrain.scripted=0"):
         mine.scripted(task)
+
+
+OF_THE_REWARD = {"name", "reward_words", "reward_values", "options_type", "tells_success", "_checked"}
+
+
+def test_all_that_a_suite_says_is_of_it_or_of_the_reward():
+    """What is added to `TaskDistribution` belongs to one of the two."""
+    assert set(OF_THE_SUITE) | OF_THE_REWARD == set(TaskDistribution.__annotations__)
+    assert not set(OF_THE_SUITE) & OF_THE_REWARD
+
+
+def test_what_imagining_leaves_out_and_how_dynamics_are_numbered_are_the_suites(suite):
+    tasks = {"train": [{"scene": 1}]}  # without a thigh, of those there are
+    pays = {"reward": lambda inputs, action: inputs[..., 0], "tasks": tasks}
+    options = {"changes": ["disabled"], "observation": "reward_inputs"}
+    mine = suite("locomotion/hopper_run", **pays)(**options)
+    base = task_suites.get("locomotion/hopper_run", **options)
+    assert mine.invariant_input_names == base.invariant_input_names == ("rootx_metres",)
+    assert mine.task_vector(mine.tasks("train")[0]).tolist() == [0, 0, 1]
 
 
 def test_scenes_are_the_suites_tasks_by_number(suite):
