@@ -238,12 +238,17 @@ class LatentSimulators(LatentAgent):
     # Imagining
 
     def begin(self, tasks: int, particles: int, rng: Streams) -> torch.Tensor:
-        """States (N, P, Z + M): latents of the target, from anywhere in its episodes."""
+        """States (N, P, Z + M): latents of the target, from anywhere in its episodes but ends for good."""
         if not self.owned:
             windows = self._windows(tasks * particles, 0, rng)
-            return windows.packed[:, 0].unflatten(0, (tasks, particles))
-        packed, mask, draws = self._packed(self.cache), self.cache.flat()[-1].cpu(), rng.torch("begin")
-        frames = [mask[:, k].nonzero().flatten() for k in range(self.heads)]
+            states = windows.packed[:, 0]
+            goes_on = (~windows.terminal[:, 0]).nonzero().flatten()
+            if len(goes_on) < len(states):
+                states = states[goes_on[torch.arange(len(states), device=states.device) % len(goes_on)]]
+            return states.unflatten(0, (tasks, particles))
+        *_, terminal, mask = (column.cpu() for column in self.cache.flat())
+        packed, draws = self._packed(self.cache), rng.torch("begin")
+        frames = [(mask[:, k] & ~terminal).nonzero().flatten() for k in range(self.heads)]
         if not all(map(len, frames)):
             raise UserError(f"some of the {self.heads} heads have no data of their training tasks: raise "
                             "transfer.warmup_episodes, so that every task is played, or transfer.replay.capacity, so "

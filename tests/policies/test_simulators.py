@@ -180,19 +180,30 @@ def test_task_n_goes_through_head_n_mod_k_and_is_paid_for_what_it_reaches(latent
 
 
 def test_a_head_that_owns_tasks_imagines_from_what_was_seen_in_them(latents):
-    """Four frames, told apart by their number: heads may learn from 0 and 3, from 1 and 2."""
-    frames = torch.arange(4.0)[:, None]
-    mask = torch.tensor([[True, False], [False, True], [False, True], [True, False]])
-    latents.cache = SimpleNamespace(flat=lambda: (frames, frames[:, :0], None, None, None, mask))
+    """Frames that are told apart by their number: heads may learn from 0 and 3, from 1 and 2, and 4 is an end."""
+    frames = torch.arange(5.0)[:, None]
+    mask = torch.tensor([[True, False], [False, True], [False, True], [True, False], [True, False]])
+    unused = torch.zeros(5)
+    latents.cache = SimpleNamespace(flat=lambda: (frames, frames[:, :0], unused, unused, frames[:, 0] == 4, mask))
     latents.owned = True
     begun = latents.begin(4, 50, Streams(0))
     assert begun.shape == (4, 50, 1)
     assert [set(states.flatten().tolist()) for states in begun] == [{0, 3}, {1, 2}] * 2
 
 
+@pytest.mark.parametrize("ends", [[], [1, 4]])
+def test_nothing_is_imagined_from_where_an_episode_has_ended_for_good(latents, ends):
+    drawn = torch.tensor([0, 1, 2, 3, 4, 5])
+    terminal = torch.isin(drawn, torch.tensor(ends))[:, None]
+    latents._windows = lambda count, horizon, rng: SimpleNamespace(packed=drawn[:, None, None], terminal=terminal)
+    latents.owned = False
+    begun = latents.begin(2, 3, Streams(0)).flatten().tolist()
+    assert begun == (drawn.tolist() if not ends else [0, 2, 3, 5, 0, 2])
+
+
 def test_a_head_without_a_task_of_its_own_is_refused(latents):
     frames, mask = torch.zeros(2, 1), torch.tensor([[True, False]] * 2)
-    latents.cache = SimpleNamespace(flat=lambda: (frames, frames[:, :0], None, None, None, mask))
+    latents.cache = SimpleNamespace(flat=lambda: (frames, frames, frames, frames, torch.tensor([False] * 2), mask))
     latents.owned = True
     with pytest.raises(UserError, match=r"some of the 2 heads .*raise transfer.warmup_episodes"):
         latents.begin(2, 3, Streams(0))
