@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -78,8 +79,10 @@ def test_a_folder_of_runs_holds_the_settings_they_began_with(tmp_path, monkeypat
     monkeypatch.chdir(moved.parent)
     assert meta_latent.configure("./toy").transfer.seeds == (9,)
     assert meta_latent.configure("toy").transfer.seeds != (9,)  # the preset, whatever lies here
-    with pytest.raises(UserError, match="there is no folder of runs "):
+    with pytest.raises(UserError, match=f"^{tmp_path} holds no experiment.yaml: give the folder runs/NAME"):
         meta_latent.configure(tmp_path)
+    with pytest.raises(UserError, match=f"^there is no folder of runs {tmp_path / 'none'}"):
+        meta_latent.configure(tmp_path / "none")
 
 
 @pytest.mark.parametrize(("statuses", "status"), [
@@ -136,6 +139,17 @@ def test_no_seed_learns_with_other_settings_than_the_rest(tmp_path, monkeypatch,
     said = capsys.readouterr().err
     assert "goal/ivg/scratch/3 holds a run with" in said and "horizon=4; nothing was started" in said
     assert cli.main([*command, "algorithms.ivg.horizon=4", "target=far"]) == 0  # it is not among those
+
+
+def test_a_single_cell_keeps_the_settings_of_the_whole_where_none_are_kept(tmp_path, monkeypatch):
+    nothing = SimpleNamespace(facts=dict, run=lambda interrupts: None)
+    monkeypatch.setattr(cells, "Learning", lambda *given: nothing)
+    one = ["transfer", "toy", *CHOICES, f"out={tmp_path}", "target=goal", "arm=ivg/scratch"]
+    assert cli.main([*one, "run_seed=3"]) == 0
+    kept = experiments.load(ExperimentConfig, str(tmp_path / "toy"))
+    assert kept == load(f"out={tmp_path}")
+    assert cli.main([*one, "run_seed=4", "transfer.seeds=[4]"]) == 0
+    assert experiments.load(ExperimentConfig, str(tmp_path / "toy")) == kept
 
 
 def test_finished_cells_start_no_process(tmp_path, monkeypatch, capsys):
