@@ -124,8 +124,8 @@ class Scripted:
 
 @dataclass(frozen=True)
 class Played:
-    """B trials of E episodes: returns (B, E), success at the end (B, E) bool, and, if kept, episodes[b][e]: arrays
-    with leading T + 1, "success" among them.
+    """B trials of E episodes: returns (B, E), success at the end (B, E) bool (of an evaluation that adapts shares, and
+    NaN where nobody knows), and, if kept, episodes[b][e]: arrays with leading T + 1, "success" among them.
     """
 
     returns: np.ndarray
