@@ -243,9 +243,9 @@ def _learned(
     for k, (first, second) in enumerate(zip(whole, again, strict=True)):
         difference = first_difference(_without_metrics(first, measured), _without_metrics(second, measured))
         if difference:
-            return [*found, f"from a checkpoint it goes on otherwise: {difference} {counted(k, 'update')} later: state() and "
-                            "load_state have to hold all that acting, learning and metrics depend on, and all "
-                            "randomness has to come from `rng`"]  # fmt: skip
+            return [*found, f"from a checkpoint it goes on otherwise: {difference} {counted(k, 'update')} later: "
+                            "state() and load_state have to hold all that acting, learning and metrics depend on, and "
+                            "all randomness has to come from `rng`"]  # fmt: skip
     return found
 
 

@@ -51,10 +51,14 @@ def summary(report: dict[str, Any]) -> str:
 
 
 def standing(cells: Sequence[dict[str, Any]]) -> str:
-    """'Of 6 cells, 2 have finished, 1 is unfinished and 3 have not begun.'; "" where all have finished."""
+    """'Of 6 cells, 2 have finished, 1 is unfinished and 3 have not begun.', 'The one cell is unfinished.'; "" where all
+    have finished.
+    """
     found = Counter(WORDS.get(cell["status"], UNFINISHED) for cell in cells)
     if found[FINISHED] == len(cells):
         return ""
+    if len(cells) == 1:
+        return f"The one cell {next(iter(found))[0]}."
     parts = [f"{found[words]} {words[found[words] != 1]}" for words in ALL_WORDS if found[words] or words == FINISHED]
     return f"Of {len(cells)} cells, {lead.listed(parts)}."
 
