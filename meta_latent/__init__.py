@@ -27,6 +27,8 @@ if TYPE_CHECKING:  # imported inside the functions otherwise: `import meta_laten
     from meta_latent.models.latent_state_model import LatentStateModel
     from meta_latent.protocols import Agent
 
+    Configurable = ExperimentConfig | str | Path | dict[str, Any]
+
 __version__ = "0.1.0"
 __all__ = [
     "RunError",
@@ -99,7 +101,18 @@ def configure(source: str | Path | dict[str, Any], *overrides: str) -> Experimen
     return experiments.load(ExperimentConfig, str(source), overrides)
 
 
-def check(config: ExperimentConfig | str | Path | dict[str, Any]) -> list[Checked]:
+def _configured(config: Configurable) -> ExperimentConfig:
+    """An experiment as it is; `configure` of what that takes. Raises UserError for anything else."""
+    from meta_latent.experiment.settings.schema import ExperimentConfig
+
+    if isinstance(config, str | Path | dict):
+        return configure(config)
+    if not isinstance(config, ExperimentConfig):
+        raise UserError(f"expected an experiment, or a name, path or dict as configure takes, got {config!r}")
+    return config
+
+
+def check(config: Configurable) -> list[Checked]:
     """Try what the runs of an experiment would do, and write nothing: its suites, and whether its arms act, learn and
     go on from a checkpoint bit for bit; of each its `faults`, [] where nothing is wrong, and what was `warned` of.
 
@@ -109,36 +122,39 @@ def check(config: ExperimentConfig | str | Path | dict[str, Any]) -> list[Checke
 
     from meta_latent.experiment.learning import checking
 
-    if isinstance(config, str | Path | dict):
-        config = configure(config)
+    config = _configured(config)
     with tempfile.TemporaryDirectory(prefix="meta-latent-check-") as folder:
         return list(checking.check(config, Path(folder)))
 
 
-def pretrain(config: ExperimentConfig) -> Path:
-    """Pretrain (or resume, or skip what is done); returns the model folder. Raises UserError, RunError."""
+def pretrain(config: Configurable) -> Path:
+    """Pretrain (or resume, or skip what is done); returns the model folder. Raises UserError, RunError.
+
+    config: an experiment, or what `configure` takes; here and below.
+    """
     from meta_latent.experiment.learning import refusals
     from meta_latent.experiment.pretraining import pretrain as stage
 
+    config = _configured(config)
     checked_seed(config.seed)  # of a config that was changed in Python
     refusals.check_before_pretraining(config)
     return stage.pretrain(config)
 
 
-def transfer(config: ExperimentConfig, target: str, arm: str, seed: int = 0) -> Path:
+def transfer(config: Configurable, target: str, arm: str, seed: int = 0) -> Path:
     """Learn one target with one arm ("ALGORITHM/START") in this process; returns the run folder.
 
     Resumes where it stopped, and does nothing if it is done. Raises UserError, RunError.
     """
     from meta_latent.experiment.learning import cells as stage
 
-    seed = checked_seed(seed)
+    config, seed = _configured(config), checked_seed(seed)
     stage.run_cell(config, target, arm, seed)
     return stage.cell_folder(config, target, arm, seed)
 
 
 def evaluate(
-    config: ExperimentConfig,
+    config: Configurable,
     target: str,
     arm: str,
     seed: int = 0,
@@ -157,14 +173,14 @@ def evaluate(
 
     from meta_latent.experiment.commands import evaluate as evaluation
 
-    fresh = None if fresh is None else checked_seed(fresh, "fresh")
+    config, fresh = _configured(config), None if fresh is None else checked_seed(fresh, "fresh")
     fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
     fields |= {"target": target, "arm": arm, "run_seed": checked_seed(seed)}
     return evaluation.evaluate(evaluation.EvaluateConfig(**fields, episodes=episodes, video=video, fresh=fresh))
 
 
 def adapt(
-    config: ExperimentConfig,
+    config: Configurable,
     target: str,
     arm: str | None = None,
     seed: int | None = None,
@@ -183,6 +199,7 @@ def adapt(
     from meta_latent.experiment.commands import adapt as adaptation
     from meta_latent.experiment.learning import selected
 
+    config = _configured(config)
     fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
     fields |= {"target": target, "arm": arm, "run_seed": None if seed is None else checked_seed(seed)}
     settings = adaptation.AdaptConfig(**fields, **options)

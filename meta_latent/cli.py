@@ -13,12 +13,13 @@ import os
 import shlex
 import signal
 import sys
+import traceback
 import types
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import meta_latent
-from meta_latent.errors import RunError, UserError, UserErrors, visible
+from meta_latent.errors import RunError, UserError, UserErrors, described, visible
 
 DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -97,7 +98,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as stop:  # argparse has printed help (0) or one usage error (2)
         return int(stop.code or 0)
     try:
-        with _real_process(parsed.command) if argv is None else contextlib.nullcontext():
+        return _status(parsed, arguments, argv is None)
+    except Exception as error:
+        if argv is not None:
+            raise
+        traceback.print_exc()
+        return _report(f"{parsed.command} failed: {described(error)}", FAILED)
+
+
+def _status(parsed: argparse.Namespace, arguments: Sequence[str], real: bool) -> int:
+    """Run the command. Raises what is nobody's input and nothing that the machine lacks: a mistake in some code."""
+    try:
+        with _real_process(parsed.command) if real else contextlib.nullcontext():
             status = parsed.run(parsed)
             sys.stdout.flush()
             return DONE if status is None else int(status)

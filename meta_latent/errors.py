@@ -5,12 +5,14 @@ what a line may show.
 from __future__ import annotations
 
 import contextlib
+import sysconfig
 import traceback
 import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 _OURS = tuple(Path(__file__).resolve().parent.parent / name for name in ("meta_latent", "task_suites"))
+_PYTHON = Path(sysconfig.get_paths()["stdlib"])
 
 
 class UserError(Exception):
@@ -92,9 +94,9 @@ class RunError(Exception):
 
 
 def described(error: BaseException) -> str:
-    """What somebody's code raised, and the last place of it outside of installed packages and this project."""
+    """What somebody's code raised, and the last place of it outside of Python, installed packages and this project."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if not frame.filename.startswith("<") and "site-packages" not in frame.filename
-           and not any(Path(frame.filename).is_relative_to(package) for package in _OURS)]  # fmt: skip
+           and not any(Path(frame.filename).is_relative_to(package) for package in (*_OURS, _PYTHON))]  # fmt: skip
     last = (own or frames)[-1]
     return f"{type(error).__name__}: {error} ({last.filename}:{last.lineno}, in {last.name})"

@@ -307,6 +307,26 @@ sys.exit(cli.main())
     assert (child.returncode, child.stderr) == (0, "warning: no video: render() failed\n")
 
 
+def test_a_mistake_in_somebodys_code_ends_with_one_line_that_names_its_place(tmp_path):
+    (tmp_path / "mine.py").write_text("import json\n\n\ndef step():\n    json.loads('{')\n")
+    code = """
+import sys, types
+module = types.ModuleType("meta_latent.experiment.commands.report")
+sys.path.append(sys.argv[1])
+import mine
+module.run = lambda *paths: mine.step()
+sys.modules[module.__name__] = module
+sys.argv = ["meta-latent", "report", "x"]
+from meta_latent import cli
+sys.exit(cli.main())
+"""
+    child = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
+    lines = child.stderr.splitlines()
+    assert child.returncode == 1 and lines[0] == "Traceback (most recent call last):" and len(lines) > 5
+    assert lines[-1].startswith("meta-latent: report failed: JSONDecodeError: Expecting property name")
+    assert lines[-1].endswith(f" ({tmp_path / 'mine.py'}:5, in step)")
+
+
 def test_output_that_the_terminal_cannot_show_is_written_in_ascii():
     code = """
 import sys, types

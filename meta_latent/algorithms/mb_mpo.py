@@ -48,7 +48,8 @@ class MBMPOConfig:
 
     Attributes:
         steps_per_round: environment steps between fits of the models.
-        outer_steps: M, meta-updates per fit. tasks: N, simulated tasks per meta-update, a multiple of the models.
+        outer_steps: M, meta-updates per fit. tasks: N, simulated tasks per meta-update, a multiple of the
+            models: of `models.members` in states, in latents of the transition heads.
         particles: imagined episodes per task, before and after adapting.
         rate: alpha, of the inner step; 0 adapts nothing. test_rate: of each step of adapting to real episodes.
         second_order: differentiate through the inner step; else as if it moved every theta alike.
@@ -80,10 +81,6 @@ class MBMPOConfig:
     outer: Literal["trpo", "ppo"] = "trpo"
     trust_region: TrustRegionConfig = field(default_factory=TrustRegionConfig)
     proximal: ProximalConfig = field(default_factory=ProximalConfig)
-
-    def __post_init__(self):
-        if self.tasks % self.models.members:
-            raise ValueError(f"tasks={self.tasks} is no multiple of the {self.models.members} models")
 
 
 class MBMPO(PolicySearch):
@@ -189,18 +186,26 @@ def check(config: MBMPOConfig, setting: Setting) -> None:
             raise UserError(f"own_tasks=true: {setting.tasks} training tasks, tasks={config.tasks} simulated ones, and "
                             f"{setting.heads} transition heads: give the target as many training tasks as there are "
                             "heads or more, and simulate a multiple")  # fmt: skip
+        _check_tasks(config, setting.heads, "transition heads of the model (model.ensemble.heads)")
         return
     if not _sees_states(setting):
         raise UserError("algorithms.mb_mpo.space=states learns new models of proprioception that rewards follow from "
                         "(suite={observation: reward_inputs}, where a suite has it); arms with a pretrained model, or "
                         "that see pictures, need space=latents")  # fmt: skip
     members, owned = config.models.members, _owned(config, setting)
+    _check_tasks(config, members, "models (algorithms.mb_mpo.models.members)")
     if owned and setting.tasks % members:
         raise UserError(f"{setting.tasks} training tasks cannot be shared out among {members} models: set "
                         "algorithms.mb_mpo.models.members to a divisor, or own_tasks=false")  # fmt: skip
     if setting.tasks > config.tasks:
         raise UserError(f"algorithms.mb_mpo.tasks={config.tasks} is less than the {setting.tasks} training tasks")
     check_learned_rewards(config.models, setting.rewards or range(setting.tasks), owned)
+
+
+def _check_tasks(config: MBMPOConfig, count: int, what: str) -> None:
+    """Raise UserError where some simulators would have more of the simulated tasks than others."""
+    if config.tasks % count:
+        raise UserError(f"algorithms.mb_mpo.tasks={config.tasks} is no multiple of the {count} {what}")
 
 
 def _algorithm(variant: Callable[[MBMPOConfig], MBMPOConfig]) -> Algorithm:

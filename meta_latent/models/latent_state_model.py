@@ -181,6 +181,7 @@ class LatentStateModel(nn.Module):
         """What one head expects after actions (B, H, A) from a latent (B, ...): latents (B, H, ...). `ops.imagination`
         has the loop with gradients, several heads and policies. Raises UserError for actions of another shape.
         """
+        _require_latents("imagine", latent)
         shape, given, size = tuple(latent.sample.shape), tuple(np.shape(actions)), self.spec.action_size
         if len(shape) != 2:
             raise UserError(f"latents of shape {shape}, expected (B, {self.latent_size}): one is latents[t : t + 1]")
@@ -223,7 +224,8 @@ class LatentStateModel(nn.Module):
         return torch.cat([next_latent.sample, next_latent.relations, self.core.recall(memory), action], -1)
 
     def decode(self, latent: Latent) -> dict[str, torch.Tensor]:
-        """camera -> (B, H, W, 3) uint8, decoded from the sample."""
+        """camera -> (B, H, W, 3) uint8, decoded from the sample. Raises UserError for what is no `Latent`."""
+        _require_latents("decode", latent)
         return {camera: to_uint8(image) for camera, image in self.decode_float(latent.sample).items()}
 
     def decode_float(self, sample: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -263,3 +265,9 @@ class LatentStateModel(nn.Module):
         """The inverse of `pack`; the distribution's parameters are those of a point."""
         sample, memory = flat.split([self.latent_size, self.core.memory_size], -1)
         return self.core.latent(sample, sample, torch.zeros_like(sample), memory)
+
+
+def _require_latents(method: str, value: object) -> None:
+    if not isinstance(value, Latent):
+        what = f"a tensor {tuple(value.shape)}" if isinstance(value, torch.Tensor) else f"a {type(value).__name__}"
+        raise UserError(f"model.{method} takes latents, as model.encode returns, whole (not their .sample); got {what}")

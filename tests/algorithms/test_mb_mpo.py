@@ -1,5 +1,6 @@
 """MB-MPO: the meta-gradient, what is asked for when, and that the controls are what they say."""
 
+import contextlib
 import dataclasses
 from copy import copy
 
@@ -202,11 +203,20 @@ def test_controls_are_what_they_say():
     assert seen["ONE_MODEL"].models.members == 1 and seen["ONE_MODEL"].own_tasks is False
 
 
-def test_tasks_are_a_multiple_of_models():
-    models = dataclasses.replace(MBMPOConfig().models, members=4)
-    MBMPOConfig(models=models, tasks=8)
-    with pytest.raises(ValueError, match="no multiple"):
-        MBMPOConfig(models=models, tasks=5)
+@pytest.mark.parametrize(("arm", "imagined", "simulators"), [
+    ("mb_mpo/scratch", 8, ""), ("mb_mpo/scratch", 6, r"4 models \(algorithms\.mb_mpo\.models\.members\)"),
+    ("mb_mpo_one_model/scratch", 5, ""),  # which has one, whatever is said of members
+    ("mb_mpo/pretrained", 6, ""), ("mb_mpo/pretrained", 5, r"2 transition heads of the model \(model\.ensemble"),
+])  # fmt: skip
+def test_simulated_tasks_are_a_multiple_of_what_simulates_them(bench, tmp_path, arm, imagined, simulators):
+    target = FAMILY if "scratch" in arm else bench.target(arm)
+    experiment, name = bench.experiment(tmp_path, arm, target=target), Arm.parse(arm).algorithm
+    entry = MBMPOConfig(tasks=imagined, models=dataclasses.replace(MBMPOConfig().models, members=4))
+    experiment = dataclasses.replace(experiment, algorithms={**experiment.algorithms, name: entry})
+    said = f"algorithms.mb_mpo.tasks={imagined} is no multiple of the {simulators}"
+    refused = pytest.raises(UserError, match=said) if simulators else contextlib.nullcontext()
+    with refused, bench.learning(experiment, arm):
+        pass
 
 
 def test_training_tasks_that_cannot_be_shared_out_are_refused(bench, tmp_path):

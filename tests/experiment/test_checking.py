@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 
 import gymnasium
 import probe_agents
@@ -129,6 +130,24 @@ class Unmeasured(Learner):
         return super().state() | {"best": float("nan")}
 
 
+class Measuring(Learner):
+    """Measures a time, and first what it has not got a number of yet."""
+
+    def update(self, replay, rng):
+        found = super().update(replay, rng) | {"loss": time.perf_counter()}
+        return found | {"best": self.updates if self.updates % 2 else float("nan")}
+
+
+class Uncounted(Learner):
+    """Tells, beside a number that it has not measured, a count that is in no checkpoint."""
+
+    made = 0
+
+    def update(self, replay, rng):
+        self.made += 1
+        return super().update(replay, rng) | {"best": float("nan") if self.made == 1 else self.made}
+
+
 class Broken(Learner):
     def update(self, replay, rng):
         return self.nothing
@@ -140,7 +159,8 @@ def checked(probes, monkeypatch):
     monkeypatch.setattr("meta_latent.experiment.learning.checking.LIMIT", 9)
 
     def check(agent):
-        register("mine", Algorithm(probe_agents.Settings, agent, metrics={"loss": "a number"}, warmup=False))
+        register("mine", Algorithm(probe_agents.Settings, agent, metrics={"loss": "a number", "best": "another"},
+                                   warmup=False))  # fmt: skip
         transfer = {"targets": {"goal": probe_agents.ONE}, "arms": ["mine/scratch"]}
         suite, learner = meta_latent.check(meta_latent.configure({"name": "mine", "transfer": transfer}))
         assert (suite.subject, suite.faults) == ("suite toy/hidden_goal", [])
@@ -153,6 +173,10 @@ def checked(probes, monkeypatch):
 @pytest.mark.parametrize("agent", [Learner, Unmeasured])
 def test_a_learner_that_keeps_the_contract_passes(checked, agent):
     assert checked(agent) == []
+
+
+def test_what_is_measured_otherwise_each_time_is_no_fault(checked):
+    assert not [fault for fault in checked(Measuring) if not fault.startswith("warned: mine measures best=nan")]
 
 
 def test_where_scores_are_raw_it_says_once_what_random_actions_earn(probes, monkeypatch):
@@ -282,7 +306,7 @@ def test_what_transfer_refuses_is_refused(probes, tmp_path):
 
 @pytest.mark.parametrize(("agent", "words"), [
     (Global, r"^Global\.act\(explore=True\) does something else .* draw from `rng`"),
-    (Dropout, r"^from a checkpoint it goes on otherwise: agent\.state\(\)\.mean differs 1 updates later: "),
+    (Dropout, r"^from a checkpoint it goes on otherwise: agent\.state\(\)\.mean differs 1 update later: "),
     (Dropout, "^Dropout draws from the global generator of torch: "),
     (Late, r"^from a checkpoint it goes on otherwise: updates differs 0 updates later: "),
     (Fails, r"^Fails\.load_state raised KeyError: 'best' \(.*test_checking\.py:\d+, in load_state\)"),
@@ -290,7 +314,8 @@ def test_what_transfer_refuses_is_refused(probes, tmp_path):
     (Remembering, r"^Remembering\.act\(explore=False\) does something else .* remember in the carry"),
     (Infinite, r"^warned: mine measures loss=nan"),
     (Idle, r"^Idle\.update made no update in 9 rounds: if .* it has to count self\.updates up"),
-    (Momentum, r"^from a checkpoint it goes on otherwise: agent\.state\(\)\.mean differs 1 updates later: "),
+    (Momentum, r"^from a checkpoint it goes on otherwise: agent\.state\(\)\.mean differs 1 update later: "),
+    (Uncounted, r"^from a checkpoint it goes on otherwise: metrics\.best differs 1 update later: "),
     (Broken, r"^AttributeError: 'Broken' object has no attribute 'nothing' \(.*test_checking\.py:\d+, in update\)"),
 ])  # fmt: skip
 def test_a_mistake_is_named(checked, agent, words):
@@ -325,3 +350,7 @@ def test_the_command_ends_with_1_and_names_the_parts(probes, tmp_path, monkeypat
     said = capsys.readouterr()
     assert "wrong  goal mine/scratch" in said.out and "       - Global.act" in said.out
     assert "faults in 1 of 2 parts: goal mine/scratch" in said.err
+    parts = [checking.Checked(f"p{k}", "tried", ["wrong"] * (k < 10)) for k in range(12)]
+    monkeypatch.setattr(checking, "check", lambda *given: parts)
+    assert cli.main(["check", str(path)]) == 1
+    assert "faults in 10 of 12 parts: p0, p1, p2, p3, and 6 more" in capsys.readouterr().err

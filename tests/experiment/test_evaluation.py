@@ -13,7 +13,7 @@ from meta_latent.errors import UserError
 from meta_latent.experiment.commands import evaluate as evaluation
 from meta_latent.experiment.commands.evaluate import Result
 from meta_latent.experiment.pretraining import model_folder, source_policy
-from meta_latent.experiment.runs import metrics, run_folder
+from meta_latent.experiment.runs import checkpoint, metrics, run_folder
 from meta_latent.experiment.settings import suites
 from meta_latent.rng import Streams
 
@@ -113,6 +113,31 @@ def test_wrong_input_is_one_line_and_status_2(command, capsys, change, words):
     assert cli.main(["evaluate", "toy", *command, *change]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and words in error
+
+
+@pytest.mark.parametrize("damage", ["edited", "another version"])
+def test_an_agent_that_cannot_be_opened_says_how_to_redo_its_run(command, capsys, cell, tmp_path, damage):
+    folder = tmp_path / "toy/transfer/goal/sac/scratch/0"
+    shutil.copytree(cell / "toy/transfer/goal/sac/scratch/0", folder)
+    index = folder / "checkpoints/checkpoint.json"
+    if damage == "edited":
+        index.write_text(index.read_text().replace('"state"', '"stated"', 1))
+    else:
+        state = checkpoint.load(index.parent)
+        del state["agent"]
+        checkpoint.save(index.parent, state)
+    assert cli.main(["evaluate", "toy", *command, f"out={tmp_path}"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "out=" not in error
+    assert f"or move {folder} away and learn it anew: meta-latent transfer with the same NAME and options, " in error
+    assert " ".join(CELL) in error
+
+
+def test_a_finished_run_says_that_there_is_nothing_to_learn(command, capsys, cell):
+    capsys.readouterr()
+    assert cli.main(["transfer", "toy", *(word for word in command if word != "video=0")]) == 0
+    folder = cell / "toy/transfer/goal/sac/scratch/0"
+    assert capsys.readouterr().out == f"{folder} was finished before; meta-latent evaluate {folder} scores its agent\n"
 
 
 def test_of_the_keys_as_many_are_needed_as_name_one_agent(command, capsys, monkeypatch, cell):

@@ -14,6 +14,7 @@ from meta_latent.data.collect import play, play_episode
 from meta_latent.data.player import Player
 from meta_latent.errors import UserError
 from meta_latent.experiment.settings import suites
+from meta_latent.experiment.settings.config import to_dict, to_yaml
 from meta_latent.ops.imagination import imagine
 from meta_latent.rng import Streams
 from meta_latent.types import Step
@@ -92,6 +93,32 @@ def test_what_a_player_is_not_told_or_is_told_wrongly():
     player.end(observation, 1.0, terminated=True)
     last = told.steps[-1]
     assert last.action.abs().max() > 0 and last.is_last.item() and last.is_terminal.item()
+
+
+def test_what_is_no_latents_is_called_so(toy_model):
+    model = meta_latent.load(toy_model / "model")
+    sample = torch.zeros(1, model.latent_size)
+    for call in (lambda: model.decode(sample), lambda: model.imagine(sample, torch.zeros(1, 2, 2))):
+        with pytest.raises(UserError, match=rf"takes latents, .* got a tensor \(1, {model.latent_size}\)"):
+            call()
+
+
+def test_functions_take_what_configure_takes(toy, tmp_path):
+    """A path, a folder of runs and keys as a dict; what is none of these is refused in words."""
+    config = toy.experiment(tmp_path, "transfer.arms=[sac/scratch]")
+    path = tmp_path / "mine.yaml"
+    path.write_text(to_yaml(config))
+    folder = meta_latent.transfer(str(path), "goal", "sac/scratch")
+    assert folder == tmp_path / "toy/transfer/goal/sac/scratch/0" and (folder / "run.json").is_file()
+    keys = to_dict(config)
+    results = [meta_latent.evaluate(one, "goal", "sac/scratch") for one in (config, keys, path)]
+    assert all(np.array_equal(result.returns, results[0].returns) for result in results)
+    with pytest.raises(UserError, match="there is nothing to adapt to"):
+        meta_latent.adapt(keys, "goal")
+    assert meta_latent.pretrain(path) == tmp_path / "toy/pretrain/0/model"
+    for call in (meta_latent.pretrain, meta_latent.check, lambda config: meta_latent.transfer(config, "goal", "a/b")):
+        with pytest.raises(UserError, match="expected an experiment, or a name, path or dict .* got 3"):
+            call(3)
 
 
 def test_a_model_is_no_run(tmp_path, capsys):

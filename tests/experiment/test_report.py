@@ -21,7 +21,7 @@ from meta_latent.experiment.report.reading.sources import read_run
 from meta_latent.experiment.report.statistics.analysis import analyse
 from meta_latent.experiment.report.statistics.numbers import Bootstrap
 from meta_latent.experiment.report.words import lead
-from meta_latent.experiment.report.words.summary import summary
+from meta_latent.experiment.report.words.summary import standing, summary
 from meta_latent.experiment.runs import video
 
 
@@ -207,6 +207,14 @@ def test_text_from_runs_is_escaped(tmp_path):
     text = (tmp_path / "report.html").read_text()
     assert "<script" not in text and "&lt;script&gt;" in text
     Page(text)
+
+
+@pytest.mark.parametrize(("status", "said"), [
+    ("done", ""), ("failed", "The one cell failed."), ("running", "The one cell is unfinished."),
+    ("missing", "The one cell has not begun."),
+])  # fmt: skip
+def test_how_far_a_single_cell_is(status, said):
+    assert standing([{"status": status}]) == said
 
 
 def test_damaged_unfinished_and_missing_cells_are_shown(tmp_path):

@@ -252,10 +252,37 @@ def test_where_neither_median_run_arrives_it_is_not_said_that_one_is_no_faster(t
         for seed in (1, 2):
             write_cell(tmp_path / root, "t", "a/pretrained", seed, LOW, facts=new_facts, compared_with="a/scratch")
         held(tmp_path / root, "a/scratch", at)
-    assert build(tmp_path / "nobody", resamples=50)["lead"] == f"W{known} of neither did."
-    assert "did not reach score 0.8 in fewer" in build(tmp_path / "base", resamples=50)["lead"]
+    report = build(tmp_path / "nobody", resamples=50)
+    assert report["lead"] == f"W{known} of neither did."
+    assert report["summary"].removeprefix(report["lead"]).startswith(" Fewer than 5 seeds: ")  # says nothing else of it
+    report = build(tmp_path / "base", resamples=50)
+    assert "did not reach score 0.8 in fewer" in report["lead"]
+    assert report["summary"].startswith(
+        f"{report['lead']} On t there is no claim: the median run of a/pretrained did not reach it. "
+    )
     write_cell(tmp_path / "nobody", "t", "a/scratch", 3, LOW[:5], facts=new_facts, status="interrupted")
     assert build(tmp_path / "nobody", resamples=50)["lead"].startswith(f"So far, w{known}")
+
+
+def test_of_several_targets_a_gain_that_is_known_of_none_is_not_denied(tmp_path):
+    """On near scratch alone arrived, on far neither median run did; then on far alone one run more arrived at 0.3."""
+    for target, at in (("near", 300), ("far", 9999)):
+        held(tmp_path, "a/pretrained", 9999, target=target, compared_with="a/scratch")
+        held(tmp_path, "a/scratch", at, target=target)
+    report = build(tmp_path, resamples=50)
+    assert report["lead"] == (
+        "On no target a/pretrained is known to reach score 0.8 in fewer environment steps than a/scratch."
+    )
+    assert report["summary"].startswith(f"{report['lead']} On far there is no claim: ")
+
+
+def test_at_a_second_threshold_that_neither_median_run_reached_nothing_is_known(tmp_path):
+    for arm, every in (("a/pretrained", 250), ("a/scratch", 750)):
+        for seed in range(3):
+            rows = [(steps, min(0.6 if seed else 0.9, steps / every)) for steps in range(100, 1001, 100)]
+            write_cell(tmp_path, "t", arm, seed, rows, facts=new_facts, thresholds=[0.5, 0.8],
+                       compared_with="a/scratch" if arm == "a/pretrained" else None)  # fmt: skip
+    assert "At the threshold 0.8 nothing is known of which is faster." in build(tmp_path, resamples=50)["summary"]
 
 
 def test_where_the_base_is_there_at_its_first_evaluation_no_gain_is_known(tmp_path):
@@ -326,6 +353,16 @@ def test_raw_scores_are_called_raw(tmp_path):
     assert "Random actions" not in text and "Threshold none" in text and "normalised" not in text
     assert not (tmp_path / "report" / "times_to_threshold_raw.png").exists()
     assert "No threshold is set" in report["summary"]
+    (tmp_path / "experiment.yaml").write_text("transfer: {thresholds: [0.8, 0.5], targets: {raw: {suite: toy/lqr}}}")
+    assert build(tmp_path, resamples=50)["lead"].startswith(
+        "Thresholds [0.5, 0.8] do not count: scores are raw returns; transfer.targets.raw.thresholds sets raw ones. "
+    )
+    (tmp_path / "experiment.yaml").write_text("transfer: {thresholds: [0.5], targets: {raw: {thresholds: []}}}")
+    assert "No threshold is set" in build(tmp_path, resamples=50)["summary"]
+    for cell in (tmp_path / "transfer" / "raw").glob("*/*/*"):  # of runs one by one there is no experiment.yaml
+        (cell / "config.yaml").write_text("transfer: {thresholds: [0.7]}")
+    (tmp_path / "experiment.yaml").unlink()
+    assert "Thresholds [0.7] do not count" in build(tmp_path, resamples=50)["lead"]
     assert "raw score 0.5" in (build(tmp_path, thresholds=[0.5], resamples=50) and words(tmp_path))
     pair(tmp_path, target="scaled")
     everything = numbers(tmp_path)["aggregate"]["a/pretrained"]

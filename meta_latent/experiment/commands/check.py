@@ -10,6 +10,9 @@ from meta_latent.experiment.learning import checking
 from meta_latent.experiment.settings import experiments
 from meta_latent.experiment.settings.schema import ExperimentConfig
 
+NAMED = 4
+"""Parts with faults, in the last line; the others are counted."""
+
 
 def run(name: str, overrides: list[str], write: Callable[[str], object] = print) -> None:
     """Try what the experiment `name` with `overrides` ("a.b=1") would run, and `write` a line of each part.
@@ -28,4 +31,5 @@ def run(name: str, overrides: list[str], write: Callable[[str], object] = print)
                 write(f"       - {visible(line)}")
     wrong = [part.subject for part in parts if part.faults]
     if wrong:
-        raise RunError(f"faults in {len(wrong)} of {counted(len(parts), 'part')}: {', '.join(wrong[:4])}")
+        more = f", and {len(wrong) - NAMED} more" if len(wrong) > NAMED else ""
+        raise RunError(f"faults in {len(wrong)} of {counted(len(parts), 'part')}: {', '.join(wrong[:NAMED])}{more}")

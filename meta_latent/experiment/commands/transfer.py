@@ -4,6 +4,8 @@ The command schedules all cells, one process each, or those that `target=`, `arm
 it runs one, here.
 """
 
+import shlex
+
 from meta_latent.experiment.learning import cells
 from meta_latent.experiment.settings import experiments
 from meta_latent.experiment.settings.schema import ExperimentConfig
@@ -14,5 +16,8 @@ def run(name: str, overrides: list[str]) -> None:
     experiment = experiments.load(ExperimentConfig, name, overrides)
     if None in (experiment.target, experiment.arm, experiment.run_seed):
         cells.schedule(experiment, name, overrides)
-    else:
-        cells.run_cell(experiment, experiment.target, experiment.arm, experiment.run_seed)
+        return
+    cell = experiment.target, experiment.arm, experiment.run_seed
+    if not cells.run_cell(experiment, *cell):
+        folder = cells.cell_folder(experiment, *cell)
+        print(f"{folder} was finished before; meta-latent evaluate {shlex.quote(str(folder))} scores its agent")

@@ -46,9 +46,9 @@ def cell_folder(experiment: ExperimentConfig, target: str, arm: str | Arm, seed:
     return Path(experiment.out) / experiment.name / "transfer" / target / str(arm) / str(seed)
 
 
-def run_cell(experiment: ExperimentConfig, target: str, arm: str, seed: int) -> None:
-    """Learn one target with one arm and one seed; resumes where it stopped, and does nothing if it is
-    done.
+def run_cell(experiment: ExperimentConfig, target: str, arm: str, seed: int) -> bool:
+    """Learn one target with one arm and one seed; resumes where it stopped, and does nothing, and returns False, if it
+    is done.
     """
     parsed, bound = Arm.parse(arm), bind_target(experiment, target)
     parsed.entry.require_extra(parsed.algorithm)
@@ -58,11 +58,13 @@ def run_cell(experiment: ExperimentConfig, target: str, arm: str, seed: int) -> 
     folder = cell_folder(experiment, target, parsed, seed)
     with RunFolder(folder, settings, seed=seed, latitude=latitude_of(experiment, target, parsed)) as opened:
         experiments.keep(experiment)
-        if not opened.done:
-            with repeatable(experiment.device), deferred() as interrupts:
-                learning = Learning(experiment, bound, parsed, seed, pretrained, opened)
-                opened.begin(**learning.facts(), **starting_model(pretrained))
-                learning.run(interrupts)
+        if opened.done:
+            return False
+        with repeatable(experiment.device), deferred() as interrupts:
+            learning = Learning(experiment, bound, parsed, seed, pretrained, opened)
+            opened.begin(**learning.facts(), **starting_model(pretrained))
+            learning.run(interrupts)
+    return True
 
 
 def starting_model(pretrained: Path | None) -> dict:

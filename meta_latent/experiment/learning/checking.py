@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -235,15 +235,29 @@ def _learned(
     try:
         with opened() as learning:
             again = _go_on(learning)
+        if measured := _measured_otherwise(whole, again):
+            with opened() as learning:  # what is another number here, too, such as a time, tells nothing
+                measured -= _measured_otherwise(again, _go_on(learning))
     except checkpoint.Misfit as error:
         return [*found, f"{kind}.load_state raised {described(error.__cause__ or error)}"]
     for k, (first, second) in enumerate(zip(whole, again, strict=True)):
-        difference = first_difference(first, second)
+        difference = first_difference(_without_metrics(first, measured), _without_metrics(second, measured))
         if difference:
-            return [*found, f"from a checkpoint it goes on otherwise: {difference} {k} updates later: state() and "
-                            "load_state have to hold all that acting and learning depend on, and all randomness has to "
-                            "come from `rng`"]  # fmt: skip
+            return [*found, f"from a checkpoint it goes on otherwise: {difference} {counted(k, 'update')} later: "
+                            "state() and load_state have to hold all that acting, learning and metrics depend on, and "
+                            "all randomness has to come from `rng`"]  # fmt: skip
     return found
+
+
+def _without_metrics(stand: dict, but: Collection[str]) -> dict:
+    return stand | {"metrics": {name: value for name, value in stand["metrics"].items() if name in but}}
+
+
+def _measured_otherwise(first: Iterable[dict], second: Iterable[dict]) -> set[str]:
+    """The metrics that differ at any of the `_stand`s."""
+    pairs = [(one["metrics"], other["metrics"]) for one, other in zip(first, second, strict=True)]
+    return {name for one, other in pairs for name in {*one, *other}
+            if first_difference(one.get(name), other.get(name), name)}  # fmt: skip
 
 
 def _to_update(learning: Learning) -> None:
@@ -258,9 +272,12 @@ def _to_update(learning: Learning) -> None:
 
 
 def _go_on(learning: Learning) -> list[dict]:
-    """Now and after each of the next updates, all that the following ones depend on, and how the agent acts."""
+    """Now and after each of the next updates, all that the following ones depend on, what was measured, and how the
+    agent acts.
+    """
     found = [_stand(learning)]
     for _ in range(UPDATES):
+        learning.averages.reset()  # one NaN would hide all that comes after it
         _to_update(learning)
         found.append(_stand(learning))
     return found
@@ -269,7 +286,8 @@ def _go_on(learning: Learning) -> list[dict]:
 def _stand(learning: Learning) -> dict:
     agent = learning.agent
     return frozen({"updates": agent.updates, "agent.state()": agent.state(), "steps": learning.replay.env_steps,
-                   "random streams": learning.streams.state(), "actions": _actions(learning, False)})  # fmt: skip
+                   "random streams": learning.streams.state(), "actions": _actions(learning, False),
+                   "metrics": learning.averages.means()})  # fmt: skip
 
 
 def _actions(learning: Learning, explore: bool) -> list:

@@ -35,9 +35,11 @@ class SavedCell:
     pretrained: Path | None
 
     def load(self) -> Agent:
-        """The agent as its last checkpoint left it. Raises UserError if another version wrote that."""
+        """The agent as its last checkpoint left it. Raises UserError if that is damaged, or of another version."""
         agent = starts.build(self.experiment, self.target, self.arm, self.seed, self.pretrained)
-        with checkpoint.fitting(self.folder / CHECKPOINT) as state:
+        again = (f"move {self.folder} away and learn it anew: meta-latent transfer with the same NAME and options, "
+                 f"target={self.target.name} arm={self.arm} run_seed={self.seed}")  # fmt: skip
+        with checkpoint.fitting(self.folder / CHECKPOINT, advice=again) as state:
             agent.load_state(state["agent"])
         return agent
 

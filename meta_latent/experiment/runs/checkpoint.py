@@ -25,7 +25,7 @@ from meta_latent.errors import UserError
 FORMAT = 1
 INDEX, PREVIOUS = "checkpoint.json", "previous.json"
 _NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
-_ADVICE = "restore it, or choose another run folder with out="
+_ADVICE = "choose another run folder with out="
 
 
 class Misfit(UserError):
@@ -94,65 +94,64 @@ def exists(folder: Path | str, previous: bool = False) -> bool:
     return (Path(folder) / (PREVIOUS if previous else INDEX)).is_file()
 
 
-def load(folder: Path | str, previous: bool = False) -> dict[str, Any]:
-    """Read the state that `save` wrote; previous: the one before the last.
+def load(folder: Path | str, previous: bool = False, advice: str = _ADVICE) -> dict[str, Any]:
+    """Read the state that `save` wrote; previous: the one before the last. advice: what to do where it is damaged.
 
     Raises `UserError` if there is none or if a file was truncated or edited.
     """
     index_path = Path(folder) / (PREVIOUS if previous else INDEX)
     if not index_path.is_file():
         raise UserError(f"no checkpoint in {folder} (expected {index_path.name} there)")
-    index = _read_index(index_path)
+    index = _read_index(index_path, advice)
     tensors_path = index_path.with_name(index["tensors"])
     if not tensors_path.is_file():
-        raise UserError(f"checkpoint file {tensors_path} is missing; {_ADVICE}")
+        raise UserError(f"checkpoint file {tensors_path} is missing; restore it, or {advice}")
     blob = tensors_path.read_bytes()
     if hashlib.sha256(blob).hexdigest() != index["tensors_sha256"]:
-        raise _damaged(tensors_path)
+        raise _damaged(tensors_path, advice)
     try:
         state = _decode(index["state"], safetensors.torch.load(blob))
     except (safetensors.SafetensorError, KeyError, TypeError, ValueError, RecursionError, MemoryError) as error:
-        raise _damaged(tensors_path) from error  # with the right checksum: nobody's accident
+        raise _damaged(tensors_path, advice) from error  # with the right checksum: nobody's accident
     if not isinstance(state, dict):
-        raise _damaged(index_path)
+        raise _damaged(index_path, advice)
     return state
 
 
 @contextlib.contextmanager
-def fitting(folder: Path | str, previous: bool = False) -> Iterator[dict[str, Any]]:
-    """Context manager that yields `load(folder, previous)`, to be taken over in its block: a state that
+def fitting(folder: Path | str, previous: bool = False, advice: str = _ADVICE) -> Iterator[dict[str, Any]]:
+    """Context manager that yields `load(folder, previous, advice)`, to be taken over in its block: a state that
     lacks a part or has other shapes (another version of this package wrote it) becomes a `Misfit`.
     """
-    state = load(folder, previous)
+    state = load(folder, previous, advice)
     try:
         yield state
     except (LookupError, ArithmeticError, RuntimeError, TypeError, ValueError, AttributeError, MemoryError) as error:
         reason = (str(error).splitlines() or ["no reason given"])[0]
         raise Misfit(
             f"the checkpoint {folder} cannot be taken over ({type(error).__name__}: {reason}); it is "
-            "undamaged: use the version and the settings that wrote it, or choose another run folder with "
-            "out="
+            f"undamaged: use the version and the settings that wrote it, or {advice}"
         ) from error
 
 
-def _read_index(path: Path) -> dict[str, Any]:
+def _read_index(path: Path, advice: str = _ADVICE) -> dict[str, Any]:
     try:
         index = files.from_json(files.read_bytes(path))
         version = index["format"]
         intact = version != FORMAT or _tree_sha256(index["state"]) == index["state_sha256"]
         intact = intact and Path(index["tensors"]).name == index["tensors"] and isinstance(index["tensors_sha256"], str)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise _damaged(path) from error
+        raise _damaged(path, advice) from error
     if version != FORMAT:
         raise UserError(f"{path} has checkpoint format {version!r}; this version reads format {FORMAT}")
     if not intact:
-        raise _damaged(path)
+        raise _damaged(path, advice)
     return index
 
 
-def _damaged(path: Path) -> UserError:
+def _damaged(path: Path, advice: str) -> UserError:
     what = f"checkpoint file {path} is damaged: its content does not match its checksum, or is none of ours"
-    return UserError(f"{what}; {_ADVICE}")
+    return UserError(f"{what}; restore it, or {advice}")
 
 
 def _tree_sha256(tree: Any) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from meta_latent.errors import UserError
 from meta_latent.experiment.report.reading.arms import split
+from meta_latent.experiment.report.reading.records import numbers
 from meta_latent.experiment.report.reading.sources import Cell, Run
 from meta_latent.experiment.runs import stored_cell, stored_pretraining
 from meta_latent.experiment.runs.run_folder import CONFIG
@@ -53,6 +54,19 @@ def planned(folder: Path) -> tuple[dict[str, list[str]], list[str]]:
     named = {name: [arm for arm in arms if isinstance(arm, str)]
              for name, arms in found.items() if isinstance(arms, list)}  # fmt: skip
     return named, list(map(str, seeds)) if isinstance(seeds, list) else []
+
+
+def uncounted(run: Run, target: str) -> list[float]:
+    """The experiment's thresholds, which do not count on a target whose scores are raw and that has none of its own; []
+    where they are not told.
+    """
+    whole = mapping(stored(run.path, FILE).get("transfer"))
+    cells = [stored(cell.path) for cell in run.cells if cell.target == target]
+    tasks = [mapping(mapping(whole.get("targets")).get(target)), *(mapping(cell.get("task")) for cell in cells)]
+    if any(task.get("thresholds") is not None for task in tasks):
+        return []
+    every = [mapping(cell.get("transfer")).get("thresholds") for cell in cells] + [whole.get("thresholds")]
+    return next((list(found) for one in every if (found := numbers(one))), [])
 
 
 def mapping(value: Any) -> Mapping[str, Any]:

@@ -12,7 +12,7 @@ from meta_latent.experiment.report.reading import adaptations
 from meta_latent.experiment.report.reading.arms import Bases, compared, in_order, primary_pair, uses_pretraining
 from meta_latent.experiment.report.reading.pretrained import Pretraining
 from meta_latent.experiment.report.reading.records import number
-from meta_latent.experiment.report.reading.settings_shown import planned
+from meta_latent.experiment.report.reading.settings_shown import planned, uncounted
 from meta_latent.experiment.report.reading.sources import Cell, Run
 from meta_latent.experiment.report.statistics import same_start
 from meta_latent.experiment.report.statistics.numbers import (
@@ -50,6 +50,8 @@ def analyse(run: Run, draw: Bootstrap, thresholds: Sequence[float] = ()) -> dict
             curves = {arm: [c.curve for c in group if c.arm == arm and c.curve] for arm in targets[name]["arms"]}
             compared_with = {arm: entry["base"] for arm, entry in targets[name]["arms"].items() if "base" in entry}
             targets[name] |= same_start.claims(question, curves, compared_with, draw)
+            if not question.thresholds:
+                targets[name]["uncounted_thresholds"] = [] if question.normalised else uncounted(run, name)
             played = [one for one in run.adaptations if one.target == name]
             targets[name]["adaptations"] = [adaptations.numbers(one, draw) for one in played]
     result = {

@@ -33,7 +33,7 @@ def sentence(report: dict[str, Any]) -> str:
     """What is known, and no more."""
     targets = report["targets"]
     if not any(target["thresholds"] for target in targets.values()):
-        return "No threshold is set; what each arm scored stands below." if targets else "Nothing was learned here yet."
+        return _without_threshold(targets) if targets else "Nothing was learned here yet."
     if unreached(report):
         levels = sorted({at for target in targets.values() for at in target["thresholds"]})
         goal = f"the threshold {listed([text.threshold(at) for at in levels])}"
@@ -44,26 +44,29 @@ def sentence(report: dict[str, Any]) -> str:
     return " ".join(_of_target(name, target) for name, target in targets.items() if target["thresholds"])
 
 
+def _without_threshold(targets: dict[str, Any]) -> str:
+    raw = {name: found for name, target in targets.items() if (found := target.get("uncounted_thresholds"))}
+    if not raw:
+        return "No threshold is set; what each arm scored stands below."
+    levels = ", ".join(map(text.threshold, sorted({at for found in raw.values() for at in found})))
+    names = [f"transfer.targets.{name}.thresholds" for name in raw]
+    return (f"Thresholds [{levels}] do not count: scores are raw returns; {listed(names)} "
+            f"{'set' if len(names) > 1 else 'sets'} raw ones. What each arm scored stands below.")  # fmt: skip
+
+
 def _of_pair(report: dict[str, Any], arm: str, base: str) -> str:
     asked = {n: t for n, t in report["targets"].items() if {arm, base} <= set(t["arms"]) and t["thresholds"]}
     claims = {n: t["arms"][arm]["speedup"][level(t["thresholds"][0])][base] for n, t in asked.items()}
     faster = [n for n, claim in claims.items() if claim["ratio"] and claim["ratio"] > 1]
     sure = [n for n in faster if claims[n]["interval"] and (claims[n]["interval"][0] or 0) > 1]
-    levels = sorted({t["thresholds"][0] for t in asked.values()})
-    place = f"score {text.threshold(levels[0])}" if len(levels) == 1 else "each target’s threshold"
-    units = {CLOCKS[target["clock"]] for target in asked.values()}
-    unit = units.pop() if len(units) == 1 else "steps"
-    if not faster and any(claim["reason"] == ls.UNFINISHED for claim in claims.values()):
-        open_runs = _unfinished(t["arms"][one] for t in asked.values() for one in (arm, base))
-        if open_runs:
-            return f"Whether {arm} reaches {place} in fewer {unit} than {base} is not known yet: {open_runs}."
-    if not faster and any(claim["reason"] == ls.AT_FIRST for claim in claims.values()):
-        why = f"{base} was there at its first evaluation"
-        return f"Whether {arm} reaches {place} in fewer {unit} than {base} is not known: {why}."
+    place, unit = _goal(asked, 0)
+    if said := open_question(report, arm, base):
+        return said
     so_far = "So far, " * _is_open(report, asked, (arm, base))
-    if not faster and not any(_arrived(t["arms"][one], t) for t in asked.values() for one in (arm, base)):
-        known = f"hether {arm} reaches {place} in fewer {unit} than {base} is not known: the median run of neither did"
-        return f"{so_far}{'w' if so_far else 'W'}{known}."
+    if not faster and any(claim["ratio"] is None and not _arrived(asked[n]["arms"][base], asked[n], 0)
+                          for n, claim in claims.items()):  # fmt: skip
+        known = f"n no target {arm} is known to reach {place} in fewer {unit} than {base}"
+        return f"{so_far}{'o' if so_far else 'O'}{known}."
     if not faster:
         anywhere = "" if len(asked) == 1 else " on any target"
         return f"{so_far}{arm} did not reach {place} in fewer {unit} than {base}{anywhere}."
@@ -71,6 +74,36 @@ def _of_pair(report: dict[str, Any], arm: str, base: str) -> str:
     at_once, chance = _at_once(asked, arm, faster), _chance(len(sure), len(faster))
     more = at_once + chance if len(asked) == 1 else chance + at_once  # of several targets, each clause names its own
     return f"{so_far}{arm} reached {place} in fewer {unit} than {base}{where}{more}."
+
+
+def _goal(targets: dict[str, Any], number: int) -> tuple[str, str]:
+    """'score 0.5' for threshold number ``number`` of the targets, and the unit that they count in."""
+    levels = {target["thresholds"][number] for target in targets.values()}
+    units = {CLOCKS[target["clock"]] for target in targets.values()}
+    place = f"score {text.threshold(levels.pop())}" if len(levels) == 1 else "each target’s threshold"
+    return place, units.pop() if len(units) == 1 else "steps"
+
+
+def open_question(report: dict[str, Any], arm: str, base: str, number: int = 0) -> str:
+    """A sentence that nothing is known of which of two arms is faster to threshold number ``number``, and why; "" where
+    something is.
+    """
+    asked = {n: t for n, t in report["targets"].items()
+             if {arm, base} <= set(t["arms"]) and number < len(t["thresholds"])}  # fmt: skip
+    claims = [t["arms"][arm]["speedup"][level(t["thresholds"][number])][base] for t in asked.values()]
+    if not asked or any(claim["ratio"] and claim["ratio"] > 1 for claim in claims):
+        return ""
+    place, unit = _goal(asked, number)
+    question, reasons = f"hether {arm} reaches {place} in fewer {unit} than {base}", {c["reason"] for c in claims}
+    open_runs = _unfinished(t["arms"][one] for t in asked.values() for one in (arm, base))
+    if ls.UNFINISHED in reasons and open_runs:
+        return f"W{question} is not known yet: {open_runs}."
+    if ls.AT_FIRST in reasons:
+        return f"W{question} is not known: {base} was there at its first evaluation."
+    if any(_arrived(t["arms"][one], t, number) for t in asked.values() for one in (arm, base)):
+        return ""
+    so_far = "So far, w" if _is_open(report, asked, (arm, base)) else "W"
+    return f"{so_far}{question} is not known: the median run of neither did."
 
 
 def _at_once(targets: dict[str, Any], arm: str, faster: Sequence[str]) -> str:
@@ -82,9 +115,9 @@ def _at_once(targets: dict[str, Any], arm: str, faster: Sequence[str]) -> str:
     return f"; on {listed(found)} {arm} held it from its first evaluation on" if found else ""
 
 
-def _arrived(entry: dict[str, Any], target: dict[str, Any]) -> bool:
-    """Whether the median run of an arm reached the target's first threshold."""
-    return entry["medians"]["steps_to_thresholds"][level(target["thresholds"][0])][1] is not None
+def _arrived(entry: dict[str, Any], target: dict[str, Any], number: int) -> bool:
+    """Whether the median run of an arm reached the target's threshold number ``number``."""
+    return entry["medians"]["steps_to_thresholds"][level(target["thresholds"][number])][1] is not None
 
 
 def _bounded(median: Sequence[float | None]) -> bool:

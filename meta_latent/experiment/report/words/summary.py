@@ -12,7 +12,7 @@ import jinja2
 from meta_latent.experiment.report.statistics.numbers import level
 from meta_latent.experiment.report.words import lead, same_start, text
 from meta_latent.experiment.report.words.text import CLOCKS, count, duration, times
-from meta_latent.ops.learning_speed import FEW_SEEDS
+from meta_latent.ops.learning_speed import FEW_SEEDS, MISSED
 
 FINISHED, UNFINISHED, FAILED, NOT_BEGUN = ALL_WORDS = (
     ("has finished", "have finished"), ("is unfinished", "are unfinished"), ("failed", "failed"),
@@ -51,10 +51,14 @@ def summary(report: dict[str, Any]) -> str:
 
 
 def standing(cells: Sequence[dict[str, Any]]) -> str:
-    """'Of 6 cells, 2 have finished, 1 is unfinished and 3 have not begun.'; "" where all have finished."""
+    """'Of 6 cells, 2 have finished, 1 is unfinished and 3 have not begun.', 'The one cell is unfinished.'; "" where all
+    have finished.
+    """
     found = Counter(WORDS.get(cell["status"], UNFINISHED) for cell in cells)
     if found[FINISHED] == len(cells):
         return ""
+    if len(cells) == 1:
+        return f"The one cell {next(iter(found))[0]}."
     parts = [f"{found[words]} {words[found[words] != 1]}" for words in ALL_WORDS if found[words] or words == FINISHED]
     return f"Of {len(cells)} cells, {lead.listed(parts)}."
 
@@ -70,7 +74,8 @@ def _told(report: dict[str, Any], arm: str, base: str) -> dict[str, Any]:
     return {
         "arm": arm, "base": base, "seeds": (min(seeds, default=0), max(seeds, default=0)),
         "unit": units.pop() if len(units) == 1 else "steps",
-        "places": [_place(shared, arm, base, place) for place in range(most)],
+        "places": [_place(shared, arm, base, place) | {"open": lead.open_question(report, arm, base, place)}
+                   for place in range(most)],
         "paid": by_threshold[0].get("break_even") if told else None,
     }  # fmt: skip
 
@@ -82,8 +87,10 @@ def _place(targets: dict[str, Any], arm: str, base: str, place: int) -> dict[str
     faster = {name: claim for name, claim in claims.items() if claim["ratio"] and claim["ratio"] > 1}
     known = {name: claim["interval"] for name, claim in faster.items() if claim["interval"]}
     levels = sorted(set(asked.values()))
+    why = {name: f"the median run of {arm} did not reach it" if claim["reason"] == MISSED else claim["reason"]
+           for name, claim in claims.items()}  # fmt: skip
     return {
-        "claims": claims, "faster": faster, "known": known,
+        "claims": claims, "faster": faster, "known": known, "why": why,
         "sure": [name for name, (low, _) in known.items() if low and low > 1],
         "label": f"threshold {text.threshold(levels[0])}" if len(levels) == 1 else "threshold of each target",
     }  # fmt: skip
