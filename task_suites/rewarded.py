@@ -45,9 +45,21 @@ def with_rewards(
     if not callable(reward) and not (isinstance(reward, Mapping) and all(map(callable, reward.values()))):
         raise SuiteError(f"{name}: reward is {reward!r}: expected a function, or functions by name")
     functions = Functions(named(reward, name.partition("/")[2]), success, terminated, scripted)
+    _refuse_circle(name, suite)
     tags = (*registry.tags(suite), *tags, "own")
     scale = scale_of(references, f"{name}: references")
     registry.register(name, Recipe(suite, functions, entries_of(tasks), scale), tags)
+
+
+def _refuse_circle(name: str, suite: str) -> None:
+    """Raise SuiteError where `suite` is made of `name`, which is registered again."""
+    made_of = suite
+    while made_of != name:
+        factory = registry.factory_of(made_of)
+        if not isinstance(factory, Recipe):
+            return
+        made_of = factory.suite
+    raise SuiteError(f"{name}: suite is {suite!r}, which is made of {name!r} itself: choose another name")
 
 
 @dataclass(frozen=True)
