@@ -15,6 +15,7 @@ import gymnasium
 from task_suites.distribution import TaskDistribution
 from task_suites.errors import SuiteError, choose
 from task_suites.task import Task
+from task_suites.values import words
 
 
 @dataclass(frozen=True)
@@ -52,11 +53,19 @@ def register(name: str, factory: Callable[..., TaskDistribution] | str, tags: tu
     **options) returns the TaskDistribution. The module that registered a name may do so again, as where a
     notebook's cell is run again: the new one counts. Raises SuiteError for a bad name, or another module's.
     """
+    checked_name(name)
+    if not callable(factory) and not (isinstance(factory, str) and all(factory.partition(":"))):
+        raise SuiteError(f"{name}: factory is {factory!r}: expected a callable, or 'module:attribute'")
+    _add(name, factory, words(tags, f"{name}: tags"), _calling_module())
+
+
+def checked_name(name: Any) -> str:
+    """Return `name` if a user may register it. SuiteError: it is no name, or of a family of this package."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise SuiteError(f"name {name!r}: expected family/task of lower case letters, digits, _ and -")
     if name.split("/")[0] in _OWN_FAMILIES:
         raise SuiteError(f"name {name!r}: this family is the package's own, choose another")
-    _add(name, factory, tags, _calling_module())
+    return name
 
 
 def register_own(name: str, place: str, tags: tuple[str, ...], family: str) -> None:

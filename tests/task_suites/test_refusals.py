@@ -207,6 +207,17 @@ def test_a_name_that_gymnasium_or_a_family_of_ours_rules_out_is_not_kept(name):
     assert name not in task_suites.names()
 
 
+@pytest.mark.parametrize(("given", "said"), [
+    ({"factory": 3}, "factory is 3: expected a callable, or 'module:attribute'"),
+    ({"factory": "my_module"}, "factory is 'my_module': expected a callable"),
+    ({"factory": dict, "tags": 3}, "tags is 3: expected words"),
+])  # fmt: skip
+def test_what_builds_no_distribution_is_not_kept(given, said):
+    with pytest.raises(SuiteError, match=f"^zz/mine: {said}"):
+        task_suites.register("zz/mine", **given)
+    assert "zz/mine" not in task_suites.names()
+
+
 def test_two_names_of_one_id_are_refused(monkeypatch):
     monkeypatch.setattr(registry, "_ENTRIES", dict(registry._ENTRIES))
     task_suites.register("aa-bb/cc", dict)

@@ -132,7 +132,9 @@ def test_options_that_say_what_is_sampled_stay_so(suite):
     [
         ({"base": "tabletop/pusch"}, "tabletop/push"),
         ({"base": "mine/task"}, "suite is 'mine/task', which is made of 'mine/task' itself"),
-        ({"reward": {"own": None}}, "expected a function"),
+        ({"reward": {"own": None}}, "expected a function, or functions by name$"),
+        ({"success": "near"}, "^mine/task: success is 'near': expected a function, or None"),
+        ({"tags": 3}, "^mine/task: tags is 3: expected words"),
         (
             {"tasks": {"train": [{"target_metres": 1.0}, {"target_metres": 1.0, "scene": 3}]}},
             "again in train \\(scenes 0 and 3 are the same\\)",
