@@ -181,7 +181,7 @@ class Task:
         if not isinstance(self.reward, Reward):
             raise SuiteError(f"task: reward is {self.reward!r}, expected Reward(name, parameters)")
         object.__setattr__(self, "parameters", Parameters(self.parameters))
-        object.__setattr__(self, "dynamics", Parameters(self.dynamics))
+        object.__setattr__(self, "dynamics", read_parameters(self.dynamics, "task: dynamics"))
         object.__setattr__(self, "distractors", read_distractors(self.distractors))
 
     def replace(self, **changes) -> Task:

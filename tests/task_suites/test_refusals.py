@@ -282,6 +282,7 @@ def test_what_is_no_text_of_a_task_is_refused(text):
         (lambda: Task("tabletop", None), "reward is None"),
         (lambda: Task(["tabletop"], Reward("reach")), "family is \\['tabletop'\\]"),
         (lambda: Parameters("ab"), "parameters are 'ab'"),
+        (lambda: Task("a", Reward("b"), dynamics={"g": (1, 2, 3)}), "^task: dynamics: .* 3 numbers: g_x, g_y, g_z$"),
     ],
 )
 def test_fields_of_another_type_are_refused(make, said):
