@@ -127,26 +127,32 @@ class Observer:
             raise SuiteError(f"{self._name}: got {found}, which is not of its space ({wrong})") from error
 
 
-def outside(space: gymnasium.Space, value: Any) -> str | None:
-    """Return in words what of `value` lies outside `space`; its type may be another one, as it is converted."""
+def outside(space: gymnasium.Space, value: Any, where: str = "") -> str | None:
+    """Return in words what of `value` lies outside `space`, and where; its type may be another one, as it is converted.
+
+    where: of `value` in what holds it, such as "['proprio']".
+    """
+    at = f" at {where}" if where else ""
     if isinstance(space, Dict):
-        pairs = [(part, value[key]) for key, part in space.spaces.items()]
+        parts = [(part, value[key], f"{where}[{key!r}]") for key, part in space.spaces.items()]
     elif isinstance(space, gymnasium.spaces.Tuple):
         pairs = zip(space.spaces, value, strict=True)
+        parts = [(part, held, f"{where}[{place}]") for place, (part, held) in enumerate(pairs)]
     elif isinstance(space, Box):
         values = np.asarray(value)
         if values.shape != space.shape:
-            return f"an array of shape {values.shape}, which is not {space.shape}"
+            return f"an array of shape {values.shape}{at}, which is not {space.shape}"
         values = values.astype(space.dtype) if space.dtype.kind == "f" else values  # limits are rounded alike
         wrong = (values < space.low) | (values > space.high)
         if not wrong.any():
             return None
         first = tuple(np.argwhere(wrong)[0])
-        return f"{values[first]}, which is not in [{space.low[first]}, {space.high[first]}]"
+        at = f" at {where}[{', '.join(map(str, first))}]" if first else at
+        return f"{values[first]}{at}, which is not in [{space.low[first]}, {space.high[first]}]"
     else:
         fits = space.contains(value) or _counts(space, value)
-        return None if fits else f"{value!r}, which is not in {space}"
-    return next((found for pair in pairs if (found := outside(*pair))), None)
+        return None if fits else f"{value!r}{at}, which is not in {space}"
+    return next((found for part in parts if (found := outside(*part))), None)
 
 
 def _counts(space: gymnasium.Space, value: Any) -> bool:

@@ -15,10 +15,10 @@ from gymnasium.envs.registration import load_env_creator
 from task_suites.adapted_env import AdaptedEnv, LargestAction, ScaledAction, rendered
 from task_suites.distribution import ScriptedPolicy, as_distractors
 from task_suites.errors import SuiteError, choose
-from task_suites.own_rewards import Entries, Functions, OwnTasks, PaidEnv, Scale, entries_of, named, scale_of
-from task_suites.registry import register
-from task_suites.task import Parameters, Reward, Task
-from task_suites.values import whole
+from task_suites.own_rewards import Entries, Functions, OwnTasks, PaidEnv, Scale, entries_of, functions_of, scale_of
+from task_suites.registry import checked_name, register
+from task_suites.task import Reward, Task, read_parameters
+from task_suites.values import optional_function, whole, words
 
 OWN_REWARD = "own_reward"  # the reward input that holds what the environment itself paid
 _PIXELS = ("mujoco", "none", "render")
@@ -77,22 +77,29 @@ def gymnasium_task(
     Raises SuiteError naming what is wrong, when registering or when the distribution is opened: there an
     episode is begun and every function is called once.
     """
-    reward_input_names = tuple(reward_input_names)
+    checked_name(name)
+    reward_input_names = words(reward_input_names, f"{name}: reward_input_names")
     if reward_input_names and reward_inputs is None:
         raise SuiteError(f"{name}: reward_input_names are {reward_input_names!r}, but there is no function that "
                          "returns them: pass reward_inputs=, of env.unwrapped")  # fmt: skip
     recipe = Recipe(
-        make,
+        _maker(make, name),
         entries_of(tasks),
-        Functions(named(reward, name.partition("/")[2]), success, terminated, scripted),
-        reward_inputs,
+        functions_of(name, reward, success, terminated, scripted, environments=True),
+        optional_function(reward_inputs, f"{name}: reward_inputs"),
         reward_input_names,
-        max_episode_steps,
+        None if max_episode_steps is None else whole(max_episode_steps, f"{name}: max_episode_steps", 1),
         choose(pixels, _PIXELS, "pixels"),
-        (keep,) if isinstance(keep, str) else tuple(keep),
+        words(keep, f"{name}: keep"),
         scale_of(references, f"{name}: references"),
     )
-    register(name, _FACTORIES[pixels](recipe), (*tags, "own"))
+    register(name, _FACTORIES[pixels](recipe), (*words(tags, f"{name}: tags"), "own"))
+
+
+def _maker(make: Any, name: str) -> str | Callable[..., gymnasium.Env]:
+    if not isinstance(make, str) and not callable(make):
+        raise SuiteError(f"{name}: make is {make!r}: expected a Gymnasium id, or a function that makes the environment")
+    return make
 
 
 def _plain_factory(recipe: Recipe) -> Callable[..., Adapted]:
@@ -149,7 +156,7 @@ class Adapted(OwnTasks):
         dynamics = entry.pop("dynamics", {})
         if not isinstance(dynamics, Mapping):
             raise SuiteError(f"{self.name}: dynamics is {dynamics!r}: expected a mapping for make")
-        return Task(self.family, reward, dynamics=Parameters(dynamics))
+        return Task(self.family, reward, dynamics=read_parameters(dynamics, f"{self.name}: dynamics"))
 
     def _look(self, first: Task) -> None:
         """Find out about spaces and lengths in an environment of its own, and try the user's functions."""
@@ -202,6 +209,7 @@ class Adapted(OwnTasks):
         if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 1 or not space.is_bounded():
             raise SuiteError(
                 f"{self.name}: its actions are {space}; expected Discrete or a bounded Box with one dimension"
+                f"{_bounded(space)}"
             )
         return ScaledAction(env)
 
@@ -259,6 +267,15 @@ class Adapted(OwnTasks):
                 f"{len(self._recipe.reward_input_names)} reward_input_names"
             )
         return np.array([*values, *((own_reward,) if self._own else ())], np.float32)
+
+
+def _bounded(space: gymnasium.Space) -> str:
+    """What to do where actions are numbers without bounds."""
+    if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 1 or space.is_bounded():
+        return ""
+    box = f"gymnasium.spaces.Box(-1, 1, {space.shape})"
+    return (f": give the environment an action_space with the bounds that make sense, or let make return "
+            f"gymnasium.wrappers.TransformAction(env, lambda action: action, {box})")  # fmt: skip
 
 
 def _plain(value: Any) -> str:

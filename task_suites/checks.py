@@ -210,9 +210,11 @@ def _of_observations(suite: TaskDistribution, episode: _Episode) -> Iterator[str
             shown = {key: f"{value.dtype}{value.shape}" for key, value in observation.items()}
             yield f"observation {t} is not in observation_space: {shown}, expected {suite.observation_space}"
             return
-        if not all(np.isfinite(value).all() for value in (*observation.values(), info["reward_inputs"])):
-            yield f"observation {t} or its reward_inputs are not finite"
-            return
+        for key, value in {**observation, "reward_inputs": info["reward_inputs"]}.items():
+            if not np.isfinite(value).all():
+                first = np.argwhere(~np.isfinite(value))[0].tolist()
+                yield f"{key} of observation {t} is {value[tuple(first)]} at {first}: numbers have to be finite"
+                return
     rewards = np.array(episode.rewards)
     if not np.isfinite(rewards).all():
         yield f"reward {int(np.flatnonzero(~np.isfinite(rewards))[0]) + 1} of an episode is not finite"
@@ -285,7 +287,8 @@ def _of_function(name: str, call: Callable, episode: _Episode, expected: Sequenc
         values = answer.reshape(-1).astype(np.float64)
         wanted = values if expected is None else np.array(expected)
         if not np.isfinite(values).all() and (expected is None or np.isfinite(wanted).all()):
-            yield f"{name} computed from reward_inputs is not finite"
+            t = int(np.flatnonzero(~np.isfinite(values))[0])
+            yield f"{name} computed from reward_inputs is not finite: {values[t]} at step {t + 1}"
             return
         wrong = np.abs(values - wanted) > _ROUNDING * max(1.0, float(np.abs(wanted).max()))
         if wrong.any():

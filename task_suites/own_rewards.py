@@ -19,7 +19,8 @@ from gymnasium.envs.registration import EnvSpec
 from task_suites.adapted_env import number
 from task_suites.distribution import SPLITS, ScriptedPolicy, TaskDistribution, as_action
 from task_suites.errors import SuiteError, choose, unfit
-from task_suites.task import Parameters, Reward, Task
+from task_suites.task import Parameters, Reward, Task, read_parameters
+from task_suites.values import optional_function
 
 Entries = Mapping[str, tuple[Mapping[str, Any], ...]]
 Scale = tuple[float, float]
@@ -46,12 +47,22 @@ class Functions:
         return self.rewards[name] or _own_reward
 
 
-def named(reward: Callable | Mapping[str, Callable | None] | None, name: str) -> dict[str, Callable | None]:
-    """Return reward functions by name: a single one is called as in its source, else `name`."""
-    if isinstance(reward, Mapping):
-        return dict(reward)
+def functions_of(
+    name: str, reward: Any, success: Any, terminated: Any, scripted: Any, environments: bool = False
+) -> Functions:
+    """Return what the tasks of the suite `name` pay: a single reward is called as in its source, else like the suite.
+
+    environments: None stands for what the environment itself pays. SuiteError: names what is no function.
+    """
     called = getattr(reward, "__name__", "<lambda>")
-    return {name if called == "<lambda>" else called: reward}
+    single = {name.partition("/")[2] if called == "<lambda>" else called: reward}
+    rewards = dict(reward) if isinstance(reward, Mapping) else single
+    fit = all(isinstance(key, str) and (callable(one) or environments and one is None) for key, one in rewards.items())
+    if not rewards or not fit:
+        own = ", or None for what the environment itself pays" * environments
+        raise SuiteError(f"{name}: reward is {reward!r}: expected a function, or functions by name{own}")
+    others = {"success": success, "terminated": terminated, "scripted": scripted}
+    return Functions(rewards, **{what: optional_function(one, f"{name}: {what}") for what, one in others.items()})
 
 
 def scale_of(references: Any, what: str) -> Scale | None:
@@ -71,9 +82,14 @@ def scale_of(references: Any, what: str) -> Scale | None:
 
 def entries_of(tasks: Mapping[str, Iterable[Mapping[str, Any]]] | None) -> Entries:
     """Return the entries of both splits; None: one train task. SuiteError: another split, no mapping."""
-    found = {}
+    found, expected = {}, 'such as {"train": [{"goal": 1.0}, {"goal": 2.0}], "test": [{"goal": 3.0}]}'
+    if not isinstance(tasks, Mapping | None):
+        raise SuiteError(f"tasks is {tasks!r}: expected a mapping from split to a list of tasks, {expected}")
     for split, entries in ({"train": ({},)} if tasks is None else tasks).items():
-        found[choose(split, SPLITS, "split")] = tuple(entries)
+        choose(split, SPLITS, "split")
+        if not isinstance(entries, Iterable) or isinstance(entries, str | Mapping):
+            raise SuiteError(f"tasks: {split} is {entries!r}: expected a list of mappings, {expected}")
+        found[split] = tuple(entries)
         for entry in found[split]:
             if not isinstance(entry, Mapping):
                 raise SuiteError(f"tasks: {split} holds {entry!r}: expected a mapping of parameters per task")
@@ -121,7 +137,8 @@ class OwnTasks(TaskDistribution):
         choose(chosen, rewards, f"reward of {self.name}")
         scale = scale_of(values.pop("references", None), f"{self.name}: references of {dict(entry)!r}")
         task = task_of(split, values, Reward(chosen))
-        task = task.replace(reward=self._fitting(Reward(chosen, Parameters(values))))
+        parameters = read_parameters(values, f"{self.name}: the task {dict(entry)!r}")
+        task = task.replace(reward=self._fitting(Reward(chosen, parameters)))
         if scale is not None:
             self._scales[task] = scale
         return task
@@ -175,7 +192,11 @@ class OwnTasks(TaskDistribution):
             elif truth != ("bool" in kind):
                 wrong = f"returned {kind} instead of {'booleans' if truth else 'floats'}"
             elif not truth and not np.isfinite(np.asarray(found)).all():
-                wrong = f"returned {np.asarray(found).flat[0]}"
+                read = zip(self.reward_input_names, np.asarray(arrays[0])[0, 0].tolist(), strict=True)  # as all are
+                at = ", ".join(f"{key}={value:.4g}" for key, value in read) or "none"
+                first = next(value for value in np.asarray(found).flat if not np.isfinite(value))
+                wrong = f"returned {first} where inputs are {at} and actions 0"
+                raise SuiteError(f"{self.name}: {what}: {wrong}: numbers have to be finite")
             else:
                 return
         raise SuiteError(
@@ -288,7 +309,8 @@ class PaidEnv(gymnasium.Wrapper):
         inputs = info["reward_inputs"]
         reward = float(self.suite.reward(self.task, inputs, action))
         if not math.isfinite(reward):
-            raise SuiteError(f"{self.suite.name}: reward {self.task.reward.name!r} is {reward} for {inputs}")
+            raise SuiteError(f"{self.suite.name}: reward {self.task.reward.name!r} is {reward} for {inputs}: expected "
+                             "a finite number")  # fmt: skip
         terminated = bool(self.suite.terminated(self.task, inputs, action))
         if ended and not terminated:
             self.suite.warn_of_end()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,15 +15,19 @@ import gymnasium
 from task_suites.distribution import TaskDistribution
 from task_suites.errors import SuiteError, choose
 from task_suites.task import Task
+from task_suites.values import words
 
 
 @dataclass(frozen=True)
 class Entry:
-    """How to build one distribution: `factory` is a callable or "module:attribute", imported when used."""
+    """How to build one distribution: `factory` is a callable or "module:attribute", imported when used. module: whose
+    code registered it.
+    """
 
     name: str
     factory: Callable[..., TaskDistribution] | str
     tags: frozenset[str]
+    module: str
 
     def resolve(self) -> Callable[..., TaskDistribution]:
         if callable(self.factory):
@@ -45,25 +50,51 @@ def register(name: str, factory: Callable[..., TaskDistribution] | str, tags: tu
     """Register a distribution as `name` ("family/task") and as a Gymnasium environment.
 
     name: lower case letters, digits, _ and -; its family is none of this package's. factory(name=...,
-    **options) returns the TaskDistribution. Raises SuiteError for a bad or taken name.
+    **options) returns the TaskDistribution. The module that registered a name may do so again, as where a
+    notebook's cell is run again: the new one counts. Raises SuiteError for a bad name, or another module's.
     """
+    checked_name(name)
+    if not callable(factory) and not (isinstance(factory, str) and all(factory.partition(":"))):
+        raise SuiteError(f"{name}: factory is {factory!r}: expected a callable, or 'module:attribute'")
+    _add(name, factory, words(tags, f"{name}: tags"), _calling_module())
+
+
+def checked_name(name: Any) -> str:
+    """Return `name` if a user may register it. SuiteError: it is no name, or of a family of this package."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise SuiteError(f"name {name!r}: expected family/task of lower case letters, digits, _ and -")
     if name.split("/")[0] in _OWN_FAMILIES:
         raise SuiteError(f"name {name!r}: this family is the package's own, choose another")
-    _add(name, factory, tags)
+    return name
 
 
 def register_own(name: str, place: str, tags: tuple[str, ...], family: str) -> None:
     """Register a distribution of this package, whose tasks are of `family`, which is nobody else's then."""
     _OWN_FAMILIES.update((family, name.split("/")[0]))
-    _add(name, place, tags)
+    _add(name, place, tags, __package__)
 
 
-def _add(name: str, factory: Callable[..., TaskDistribution] | str, tags: tuple[str, ...]) -> None:
-    taken = [other for other in _ENTRIES if gymnasium_id(other) == gymnasium_id(name)]
-    if taken:
-        raise SuiteError(f"name {name!r} is registered already, as {taken[0]!r}: choose another")
+_THROUGH = tuple(f"{__package__}.{part}" for part in ("registry", "adapter", "rewarded"))
+"""Modules of this package that register what others give them."""
+
+
+def _calling_module() -> str:
+    """The name of the module whose code registers something: "__main__" of a script or notebook."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__") in _THROUGH:
+        frame = frame.f_back
+    return str(frame.f_globals.get("__name__"))
+
+
+def _add(name: str, factory: Callable[..., TaskDistribution] | str, tags: tuple[str, ...], module: str) -> None:
+    taken = next((entry for entry in _ENTRIES.values() if gymnasium_id(entry.name) == gymnasium_id(name)), None)
+    if taken is not None:
+        if (taken.name, taken.module) != (name, module) or module == __package__:
+            other = f", as {taken.name!r}" * (taken.name != name)
+            raise SuiteError(
+                f"name {name!r} is registered already{other}, by the module {taken.module}: choose another"
+            )
+        gymnasium.registry.pop(gymnasium_id(name), None)  # or it would warn
     # The checker costs more per step than a picture; tests/task_suites runs it on every registered
     # environment.
     gymnasium.register(
@@ -72,7 +103,7 @@ def _add(name: str, factory: Callable[..., TaskDistribution] | str, tags: tuple[
         kwargs={"name": name},
         disable_env_checker=True,
     )
-    _ENTRIES[name] = Entry(name, factory, frozenset(tags) | {name.split("/")[0]})
+    _ENTRIES[name] = Entry(name, factory, frozenset(tags) | {name.split("/")[0]}, module)
 
 
 def names(tag: str | None = None) -> list[str]:

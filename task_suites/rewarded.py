@@ -11,9 +11,9 @@ import gymnasium
 from task_suites import registry
 from task_suites.distribution import SPLITS, ScriptedPolicy, TaskDistribution
 from task_suites.errors import SuiteError
-from task_suites.own_rewards import Entries, Functions, OwnTasks, PaidEnv, Scale, entries_of, named, scale_of
+from task_suites.own_rewards import Entries, Functions, OwnTasks, PaidEnv, Scale, entries_of, functions_of, scale_of
 from task_suites.task import Reward, Task
-from task_suites.values import whole
+from task_suites.values import whole, words
 
 
 def with_rewards(
@@ -42,12 +42,23 @@ def with_rewards(
     its own; None: scores stay raw. Models, data and tasks fit those of `suite`: they are one family.
     Raises SuiteError naming what is wrong, when registering or when the distribution is opened.
     """
-    if not callable(reward) and not (isinstance(reward, Mapping) and all(map(callable, reward.values()))):
-        raise SuiteError(f"{name}: reward is {reward!r}: expected a function, or functions by name")
-    functions = Functions(named(reward, name.partition("/")[2]), success, terminated, scripted)
-    tags = (*registry.tags(suite), *tags, "own")
+    registry.checked_name(name)
+    functions = functions_of(name, reward, success, terminated, scripted)
+    _refuse_circle(name, suite)
+    tags = (*registry.tags(suite), *words(tags, f"{name}: tags"), "own")
     scale = scale_of(references, f"{name}: references")
     registry.register(name, Recipe(suite, functions, entries_of(tasks), scale), tags)
+
+
+def _refuse_circle(name: str, suite: str) -> None:
+    """Raise SuiteError where `suite` is made of `name`, which is registered again."""
+    made_of = suite
+    while made_of != name:
+        factory = registry.factory_of(made_of)
+        if not isinstance(factory, Recipe):
+            return
+        made_of = factory.suite
+    raise SuiteError(f"{name}: suite is {suite!r}, which is made of {name!r} itself: choose another name")
 
 
 @dataclass(frozen=True)

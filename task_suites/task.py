@@ -26,6 +26,15 @@ def _told_apart(values: Mapping[str, Scalar]) -> dict[str, tuple[bool, Scalar]]:
     return {name: (isinstance(value, bool), value) for name, value in values.items()}
 
 
+def _apart(name: Any, value: Any) -> str:
+    """What to do where `value` is several numbers."""
+    count = len(value) if isinstance(value, Sequence) or getattr(value, "ndim", 0) else 0
+    if isinstance(name, str) and count > 1:
+        ends = "xyz" if count <= len("xyz") else range(3)
+        return f"; give {count} numbers: {', '.join([f'{name}_{end}' for end in ends][:count])}" + ", ..." * (count > 3)
+    return ""
+
+
 class Parameters(Mapping[str, Scalar]):
     """An immutable, hashable mapping from names to plain scalars (bool, int, finite float, str).
 
@@ -40,10 +49,17 @@ class Parameters(Mapping[str, Scalar]):
         merged = {**(values or {}), **more}
         for name, value in merged.items():
             if not isinstance(name, str) or not isinstance(value, bool | int | float | str):
-                raise SuiteError(f"parameter {name!r} is {value!r}: expected a str name and a plain scalar")
+                raise SuiteError(
+                    f"parameter {name!r} is {value!r}: expected a str name and a plain scalar{_apart(name, value)}"
+                )
             if isinstance(value, float) and not math.isfinite(value):
                 raise SuiteError(f"parameter {name!r} is {value!r}: expected a finite number")
         self._items = {name: _plain(merged[name]) for name in sorted(merged)}
+
+    def in_words(self) -> str:
+        """Return the names with their values, "g=3, wind_x=0.08"; "" where there are none."""
+        shown = {name: f"{value:.4g}" if isinstance(value, float) else value for name, value in self._items.items()}
+        return ", ".join(f"{name}={value}" for name, value in shown.items())
 
     def __getitem__(self, name: str) -> Scalar:
         return self._items[name]
@@ -65,6 +81,14 @@ class Parameters(Mapping[str, Scalar]):
 
     def __reduce__(self):
         return Parameters, (dict(self._items),)
+
+
+def read_parameters(values: Any, what: str) -> Parameters:
+    """Return `values` as Parameters. SuiteError: names `what` and the parameter that is wrong."""
+    try:
+        return Parameters(values)
+    except SuiteError as error:
+        raise SuiteError(f"{what}: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -157,7 +181,7 @@ class Task:
         if not isinstance(self.reward, Reward):
             raise SuiteError(f"task: reward is {self.reward!r}, expected Reward(name, parameters)")
         object.__setattr__(self, "parameters", Parameters(self.parameters))
-        object.__setattr__(self, "dynamics", Parameters(self.dynamics))
+        object.__setattr__(self, "dynamics", read_parameters(self.dynamics, "task: dynamics"))
         object.__setattr__(self, "distractors", read_distractors(self.distractors))
 
     def replace(self, **changes) -> Task:

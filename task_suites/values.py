@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,21 @@ def flag(value: Any, what: str) -> bool:
     """Return `value` if it is true or false. SuiteError otherwise, naming `what`."""
     if not isinstance(value, bool):
         raise SuiteError(f"{what} is {value!r}: expected true or false")
+    return value
+
+
+def words(value: Any, what: str) -> tuple[str, ...]:
+    """Return the words in `value`, or itself where it is one. SuiteError otherwise, naming `what`."""
+    found = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, Iterable) else (None,)
+    if not all(isinstance(word, str) for word in found):
+        raise SuiteError(f"{what} is {value!r}: expected words, such as ('first', 'second')")
+    return found
+
+
+def optional_function(value: Any, what: str) -> Callable | None:
+    """Return `value` if it is a function or None. SuiteError otherwise, naming `what`."""
+    if value is not None and not callable(value):
+        raise SuiteError(f"{what} is {value!r}: expected a function, or None for none")
     return value
 
 

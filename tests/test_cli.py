@@ -9,8 +9,10 @@ import sys
 import time
 import types
 
+import numpy as np
 import pytest
 from gymnasium.envs.classic_control import PendulumEnv
+from PIL import Image
 
 import task_suites
 from meta_latent import cli
@@ -147,9 +149,19 @@ def test_tasks_shows_one_in_words_and_pictures(capsys, tmp_path):
     pays = suite.describe(first)
     for words in ("13 tasks", f"first reward: {pays}", "task_suites/toy-lqr-v0", "proprio float32 (4,)"):
         assert words in said
+    assert f"\nits dynamics: {first.dynamics.in_words()}\n" in said and "drag_per_second=" in first.dynamics.in_words()
     assert (tmp_path / "lqr.png").read_bytes()[:4] == b"\x89PNG"
     assert cli.main(["tasks", "toy/lqr"]) == 0
     assert "picture=FILE.png" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("size", "shown"), [(16, 128), (50, 150), (200, 200)])
+def test_small_pictures_are_scaled_by_whole_factors(tmp_path, size, shown):
+    path = tmp_path / "lqr.png"
+    assert cli.main(["tasks", "toy/lqr", f"image_size={size}", f"picture={path}"]) == 0
+    picture, times = np.array(Image.open(path)), shown // size
+    assert picture.shape == (shown, 6 * shown, 3)
+    assert (picture == picture[::times, ::times].repeat(times, 0).repeat(times, 1)).all()
 
 
 def test_tasks_takes_the_options_of_one_and_shows_them(capsys):

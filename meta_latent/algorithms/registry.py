@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from meta_latent.errors import UserError
+from meta_latent.errors import UserError, calling_module
 from meta_latent.ranges import is_filled_in, limits_of
 
 if TYPE_CHECKING:
@@ -204,20 +204,28 @@ def _holds_numbers(hint: Any) -> bool:
 
 
 _ENTRIES: dict[str, Algorithm | str] = {}
+_MODULES: dict[str, str] = {}
+"""Whose code registered each."""
 
 
 def register(name: str, entry: Algorithm | str) -> None:
     """Make an algorithm known as `name`; `entry` is the value, or "module:attribute" that holds it.
 
-    Raises UserError if another algorithm has the name already, or if it is no plain name.
+    The module that registered a name may do so again, as where a notebook's cell is run again: the new one counts.
+    Raises UserError if an algorithm of ours, or another module's, has the name, or if it is no plain name.
     """
     if not name.isidentifier():
         raise UserError(f"an algorithm's name is a plain one such as ivg or my_sac, got {name!r}")
     if not isinstance(entry, Algorithm) and not (isinstance(entry, str) and all(entry.partition(":"))):
         raise UserError(f"algorithm {name!r}: expected an Algorithm or 'module:attribute', got {entry!r}")
-    if _ENTRIES.get(name, entry) != entry:
-        raise UserError(f"there is an algorithm {name!r} already; choose another name")
-    _ENTRIES[name] = entry
+    module = calling_module()
+    if name in _ENTRIES:
+        if _ENTRIES[name] == entry:
+            return
+        holder = _MODULES[name]
+        if holder != module or holder == __package__:
+            raise UserError(f"there is an algorithm {name!r} already, of the module {holder}; choose another name")
+    _ENTRIES[name], _MODULES[name] = entry, module
 
 
 def names() -> list[str]:

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import torch
 
-from meta_latent.errors import UserError
+from meta_latent.errors import UserError, calling_module
 
 
 class Encoder(Protocol):
@@ -41,12 +41,22 @@ class Decoder(Protocol):
 _OURS = {"keypoints": ("KeypointEncoder", "BlobDecoder"), "conv": ("ConvEncoder", "ConvDecoder")}
 """In `meta_latent.models.encoders`, which is imported when it is used."""
 _OTHERS: dict[str, tuple[type, type]] = {}
+_MODULES: dict[str, str] = {}
+"""Whose code registered each of the others."""
 
 
 def register_encoder(name: str, encoder: type[Encoder], decoder: type[Decoder]) -> None:
-    """Make `model.encoder.kind=NAME` known. UserError: another one has that name."""
-    if name in _OURS or _OTHERS.setdefault(name, (encoder, decoder)) != (encoder, decoder):
-        raise UserError(f"there is an encoder {name!r} already; give yours another name")
+    """Make `model.encoder.kind=NAME` known; the module that did so may do it again, and the new one counts.
+
+    UserError: one of ours, or another module's, has that name.
+    """
+    module, given = calling_module("meta_latent"), (encoder, decoder)
+    if _OTHERS.get(name) == given:
+        return
+    holder = "meta_latent.models.encoders" if name in _OURS else _MODULES[name] if name in _OTHERS else module
+    if holder != module:
+        raise UserError(f"there is an encoder {name!r} already, of the module {holder}; give yours another name")
+    _OTHERS[name], _MODULES[name] = given, module
 
 
 def encoder_names() -> list[str]:

@@ -14,6 +14,7 @@ import task_suites
 from meta_latent import cli
 from meta_latent.algorithms.registry import Algorithm, register
 from meta_latent.experiment.learning import checking
+from meta_latent.experiment.settings import suites
 from meta_latent.policies.base_agent import BaseAgent
 
 
@@ -203,6 +204,16 @@ def test_every_kind_of_task_of_the_targets_is_tried(probes, tmp_path):
     tried = [part for part in meta_latent.check(chosen) if part.subject.startswith("suite ")]
     assert len(tried) == len({part.tried for part in tried}) == 2 and not list(tmp_path.iterdir())
     assert all(part.tried.startswith("seeds, spaces, rewards, success, ends of ") for part in tried)
+
+
+def test_tasks_that_differ_in_dynamics_alone_are_told_apart(probes, tmp_path):
+    goal = {"suite": "toy/rotated_actuators", "split": "train"}
+    chosen = meta_latent.configure({"name": "turned", "out": str(tmp_path), "transfer": {
+        "targets": {f"t{k}": goal | {"index": k} for k in range(2)}, "arms": ["counter/scratch"]}})  # fmt: skip
+    tried = [part.tried for part in meta_latent.check(chosen) if part.subject.startswith("suite ")]
+    tasks = [suites.bind_target(chosen, f"t{k}").tasks[0].task for k in range(2)]
+    assert len(tried) == 2 and all(f", dynamics {task.dynamics.in_words()}" in words
+                                   for task, words in zip(tasks, tried, strict=True))  # fmt: skip
 
 
 @pytest.fixture

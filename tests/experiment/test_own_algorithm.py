@@ -239,7 +239,8 @@ WRONG = {
     "range": ('@dataclass(frozen=True)\nclass New:\n    rate: float = 0.1\nregister("mine", Algorithm(New, build))', 2,
               "New.rate has no range; numbers need one, such as positive(1e-3) of meta_latent.ranges"),
     "no config": ('register("mine", Algorithm({"rate": 1.0}, build))', 2, "config is a frozen dataclass, got {'rate'"),
-    "taken": ('register("ivg", Algorithm(Config, build))', 2, "there is an algorithm 'ivg' already"),
+    "taken": ('register("ivg", Algorithm(Config, build))', 2,
+              "there is an algorithm 'ivg' already, of the module meta_latent.algorithms; choose another name"),
     "name": ('register("my own", Algorithm(Config, build))', 2, "name is a plain one such as ivg or my_sac"),
     "start": ('register("mine", Algorithm(Config, build, starts=("pretraned",)))', 2,
               "starts from 'pretraned'; choose from scratch, pretrained, encoder"),
@@ -268,6 +269,21 @@ def test_numbers_within_a_setting_have_a_range_too(head, setting, monkeypatch):
     exec(f"{head}from dataclasses import dataclass\n{inner}{new}", vars(module))
     with pytest.raises(UserError, match=r"(New|Inner)\.(rate|sizes) has no range; .*(positive|counts)\("):
         registry.Algorithm(module.New, None)
+
+
+def test_the_module_of_an_algorithm_may_register_it_anew_and_no_other_may(monkeypatch):
+    """As where a cell of a notebook is run again: the new settings are those that count."""
+    monkeypatch.setattr(registry, "_ENTRIES", dict(registry._ENTRIES))
+    code = HEAD + 'register("mine", Algorithm(Config, build))'
+    for rate in (1.0, 2.0):
+        exec(code.replace("1.0", str(rate)), {"__name__": "my_cell"})
+        config = meta_latent.configure("toy", "algorithms.mine={}")
+        assert config.settings_of("mine").rate == registry.get("mine").config().rate == rate
+    with pytest.raises(UserError, match="there is an algorithm 'mine' already, of the module my_cell; choose another"):
+        exec(code, {"__name__": "elsewhere"})
+    registry.register("ivg", registry._ENTRIES["ivg"])  # the same one again, which stays ours
+    with pytest.raises(UserError, match="there is an algorithm 'ivg' already, of the module meta_latent.algorithms;"):
+        registry.register("ivg", registry.get("mine"))
 
 
 def test_a_docstring_that_python_made_up_is_not_shown(project):

@@ -86,6 +86,21 @@ def test_a_source_that_asks_for_too_many_tasks_is_told_of_the_key_that_does(give
     assert first.startswith(f"pretrain.sources.0.{said}: toy/lqr has ") and str(told.value).count("tasks=") <= 1
 
 
+@pytest.mark.parametrize(("given", "said"), [
+    ("transfer.targets={corner: toy/lqr}",
+     "transfer.targets.corner=toy/lqr: expected a mapping such as {suite: toy/lqr}"),
+    ("transfer.targets.corner=mine/windy",
+     "transfer.targets.corner=mine/windy: expected a mapping such as {suite: mine/windy}"),
+    ("pretrain.sources=[toy/lqr]", "pretrain.sources.0=toy/lqr: expected a mapping such as {suite: toy/lqr}"),
+    ("transfer.targets.corner=windy", "there is no configs/corner/windy.yaml"),
+    ("model=toy/lqr", "there is no configs/model/toy/lqr.yaml"),
+])  # fmt: skip
+def test_a_bare_name_where_a_mapping_is_expected(given, said):
+    with pytest.raises(UserError) as told:
+        load(given)
+    assert str(told.value).startswith(said) and "\n" not in str(told.value)
+
+
 def test_a_suite_that_is_not_there_is_named_beside_other_faults(capsys, tmp_path):
     assert (
         cli.main(["pretrain", "toy", "pretrain.sources.0.suite=toy/lqrr", "learner.length=0", f"out={tmp_path}"]) == 2

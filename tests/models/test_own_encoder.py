@@ -32,10 +32,19 @@ def test_a_registered_encoder_is_made_saved_and_opened(mine, tmp_path):
     model_folder.save(tmp_path / "model", model, {})
     assert isinstance(meta_latent.load(tmp_path / "model").encoders["image_top"], Mine)
     meta_latent.register_encoder("mine", Mine, ConvDecoder)  # the same one again: a module that is imported twice
-    with pytest.raises(UserError, match="there is an encoder 'mine' already"):
-        meta_latent.register_encoder("mine", nn.Identity, ConvDecoder)
-    with pytest.raises(UserError, match="there is an encoder 'conv' already"):
+    with pytest.raises(
+        UserError, match="there is an encoder 'conv' already, of the module meta_latent.models.encoders"
+    ):
         meta_latent.register_encoder("conv", Mine, ConvDecoder)
+
+
+def test_the_module_of_an_encoder_may_register_it_anew_and_no_other_may(mine):
+    meta_latent.register_encoder("mine", nn.Identity, ConvDecoder)
+    assert parts.encoder_classes("mine")[0] is nn.Identity
+    code = "import meta_latent\nmeta_latent.register_encoder('mine', int, int)"
+    with pytest.raises(UserError, match=f"there is an encoder 'mine' already, of the module {__name__};"):
+        exec(code, {"__name__": "elsewhere"})
+    assert parts.encoder_classes("mine")[0] is nn.Identity
 
 
 def test_a_model_whose_encoder_nobody_registered_says_what_to_do(mine, tmp_path, monkeypatch):

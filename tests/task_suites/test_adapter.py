@@ -246,7 +246,10 @@ def test_step_takes_finite_actions_after_a_reset(suite):
         ),
         ({"reward": lambda inputs, action, goal: inputs[..., 0] > goal}, "returned bool instead of floats"),
         ({"reward": lambda inputs, action, goal: inputs.__array__()[..., 0]}, "given torch .* returned nda"),
-        ({"reward": lambda inputs, action, goal: inputs[..., 0] + float("nan")}, "returned nan"),
+        (
+            {"reward": lambda inputs, action, goal: inputs[..., 0] * float("nan")},
+            r"given numpy .*: returned nan where inputs are place=-?0\.\d+ and actions 0: numbers have to be finite$",
+        ),
         (
             {"reward_inputs": None, "reward_input_names": ()},
             "reward 'reward', given numpy .*IndexError: .*; without reward_inputs= its inputs are empty: pass ",
@@ -268,6 +271,36 @@ def test_step_takes_finite_actions_after_a_reset(suite):
         ({"terminated": lambda inputs, action, goal: inputs[..., 0]}, "terminated.* instead of booleans"),
         ({"make": "Wakl-v1"}, "Wakl"),
         ({"make": dict}, "not a Gymnasium environment"),
+        ({"make": 3}, "^mine/walk: make is 3: expected a Gymnasium id, or a function"),
+        ({"max_episode_steps": "4"}, "^mine/walk: max_episode_steps is '4': expected a whole number from 1"),
+        ({"reward_input_names": None}, "^mine/walk: reward_input_names is None: expected words"),
+        ({"reward_input_names": (3,)}, r"^mine/walk: reward_input_names is \(3,\): expected words"),
+        ({"keep": 3}, "^mine/walk: keep is 3: expected words"),
+        ({"tags": None}, "^mine/walk: tags is None: expected words"),
+        ({"tasks": [{"goal": 1.0}]}, r"^tasks is \[.*\]: expected a mapping from split to a list of tasks, such as "),
+        ({"tasks": {"train": {"goal": 1.0}}}, "^tasks: train is {'goal': 1.0}: expected a list of mappings, such as"),
+        ({"tasks": {"train": None}}, "^tasks: train is None: expected a list of mappings, such as"),
+        ({"reward": "near"}, "^mine/walk: reward is 'near': expected a function, or functions by name, or None for wh"),
+        ({"reward": {}}, "^mine/walk: reward is {}: expected a function"),
+        ({"reward": {"near": 3}}, "^mine/walk: reward is {'near': 3}: expected a function"),
+        ({"reward": {3: None}}, "^mine/walk: reward is {3: None}: expected a function"),
+        ({"reward_inputs": "place"}, "^mine/walk: reward_inputs is 'place': expected a function, or None"),
+        ({"success": True}, "^mine/walk: success is True: expected a function, or None"),
+        ({"terminated": 3}, "^mine/walk: terminated is 3: expected a function, or None"),
+        ({"scripted": "mine"}, "^mine/walk: scripted is 'mine': expected a function, or None"),
+        ({"references": 3}, r"^mine/walk: references is 3: expected \(floor, reference\)"),
+        (
+            {"tasks": {"train": [{"goal": 1.0, "dynamics": {"wind": [0.08, 0.0]}}]}},
+            r"^mine/walk: dynamics: parameter 'wind' is \[0.08, 0.0\]: .* scalar; give 2 numbers: wind_x, wind_y$",
+        ),
+        (
+            {"tasks": {"train": [{"goal": np.zeros(4)}]}},
+            "^mine/walk: the task {'goal': .*: parameter 'goal' .*; give 4 numbers: goal_0, goal_1, goal_2, ...$",
+        ),
+        (
+            {"make": lambda: type("Free", (Walk,), {"action_space": gymnasium.spaces.Box(-np.inf, np.inf, (1,))})()},
+            r"bounded Box with one dimension: give .*TransformAction\(env, lambda action: action, .*\(-1, 1, \(1,.*$",
+        ),
         (
             {"make": lambda: type("Off", (Walk,), {"observation_space": gymnasium.spaces.Box(8, 9, (2,))})()},
             "not in its space",
@@ -278,6 +311,22 @@ def test_what_is_wrong_is_named(suite, changes, words):
     with pytest.raises(task_suites.SuiteError, match=words):
         mine = suite(**changes)
         mine.make(mine.sample("train", 1, seed=0)[0]).reset(seed=0)
+
+
+def test_one_word_is_as_good_as_several(suite):
+    mine = suite(reward_input_names="place", tags="short", keep="floor")
+    assert mine.reward_input_names == ("place",) and task_suites.tags("mine/walk") == ["mine", "own", "short"]
+
+
+def test_actions_without_bounds_are_taken_as_the_refusal_says(suite):
+    class Free(Walk):
+        action_space = gymnasium.spaces.Box(-np.inf, np.inf, (1,), np.float32)
+
+    with pytest.raises(task_suites.SuiteError, match="bounded Box") as told:
+        suite(make=Free)
+    code = str(told.value).partition("let make return ")[2]
+    mine = suite(make=lambda: eval(code, {"gymnasium": gymnasium, "env": Free()}))
+    assert task_suites.faults(mine) == []
 
 
 def test_without_torch_functions_are_for_numpy(suite, monkeypatch):

@@ -207,14 +207,55 @@ def test_a_name_that_gymnasium_or_a_family_of_ours_rules_out_is_not_kept(name):
     assert name not in task_suites.names()
 
 
+@pytest.mark.parametrize(("given", "said"), [
+    ({"factory": 3}, "factory is 3: expected a callable, or 'module:attribute'"),
+    ({"factory": "my_module"}, "factory is 'my_module': expected a callable"),
+    ({"factory": dict, "tags": 3}, "tags is 3: expected words"),
+])  # fmt: skip
+def test_what_builds_no_distribution_is_not_kept(given, said):
+    with pytest.raises(SuiteError, match=f"^zz/mine: {said}"):
+        task_suites.register("zz/mine", **given)
+    assert "zz/mine" not in task_suites.names()
+
+
 def test_two_names_of_one_id_are_refused(monkeypatch):
     monkeypatch.setattr(registry, "_ENTRIES", dict(registry._ENTRIES))
     task_suites.register("aa-bb/cc", dict)
     try:
-        with pytest.raises(SuiteError, match="registered already, as 'aa-bb/cc'"):
+        with pytest.raises(SuiteError, match=f"registered already, as 'aa-bb/cc', by the module {__name__}: choose"):
             task_suites.register("aa/bb-cc", dict)
     finally:
         gymnasium.registry.pop(task_suites.gymnasium_id("aa-bb/cc"))
+
+
+WAYS = {
+    "register": "register(name, lambda name: get('toy/lqr', episode_steps=steps))",
+    "gymnasium_task": "gymnasium_task(name, 'Pendulum-v1', max_episode_steps=steps, tags=(f'steps{steps}',))",
+    "with_rewards": "with_rewards(name, f'toy/{suite}', reward=lambda inputs, action: inputs[..., 0])",
+}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("way", WAYS)
+def test_the_module_of_a_name_may_register_it_anew_and_no_other_may(monkeypatch, way):
+    monkeypatch.setattr(registry, "_ENTRIES", dict(registry._ENTRIES))
+    steps = {}
+    try:
+        for suite, limit in (("lqr", 20), ("counting", 12)):
+            given = {"__name__": "__main__", "name": "aa/again", "suite": suite, "steps": limit}
+            exec(f"from task_suites import *\n{WAYS[way]}", given)
+            assert task_suites.names("aa") == ["aa/again"]
+            steps[suite] = task_suites.get("aa/again").max_episode_steps
+            with gymnasium.make(task_suites.gymnasium_id("aa/again")) as env:
+                assert env.observation_space == task_suites.get("aa/again").observation_space
+        assert steps["lqr"] != steps["counting"]
+        assert "steps20" not in task_suites.tags("aa/again")
+        with pytest.raises(SuiteError, match="name 'aa/again' is registered already, by the module __main__: choose"):
+            exec(f"from task_suites import *\n{WAYS[way]}", {**given, "__name__": "elsewhere"})
+        with pytest.raises(SuiteError, match="this family is the package's own"):
+            exec(f"from task_suites import *\n{WAYS[way]}", {**given, "name": "toy/lqr"})
+    finally:
+        gymnasium.registry.pop(task_suites.gymnasium_id("aa/again"), None)
 
 
 def test_families_of_ours_are_nobody_elses_and_tags_are_true():
@@ -241,6 +282,7 @@ def test_what_is_no_text_of_a_task_is_refused(text):
         (lambda: Task("tabletop", None), "reward is None"),
         (lambda: Task(["tabletop"], Reward("reach")), "family is \\['tabletop'\\]"),
         (lambda: Parameters("ab"), "parameters are 'ab'"),
+        (lambda: Task("a", Reward("b"), dynamics={"g": (1, 2, 3)}), "^task: dynamics: .* 3 numbers: g_x, g_y, g_z$"),
     ],
 )
 def test_fields_of_another_type_are_refused(make, said):

@@ -131,7 +131,10 @@ def test_options_that_say_what_is_sampled_stay_so(suite):
     ("changes", "words"),
     [
         ({"base": "tabletop/pusch"}, "tabletop/push"),
-        ({"reward": {"own": None}}, "expected a function"),
+        ({"base": "mine/task"}, "suite is 'mine/task', which is made of 'mine/task' itself"),
+        ({"reward": {"own": None}}, "expected a function, or functions by name$"),
+        ({"success": "near"}, "^mine/task: success is 'near': expected a function, or None"),
+        ({"tags": 3}, "^mine/task: tags is 3: expected words"),
         (
             {"tasks": {"train": [{"target_metres": 1.0}, {"target_metres": 1.0, "scene": 3}]}},
             "again in train \\(scenes 0 and 3 are the same\\)",
@@ -144,6 +147,21 @@ def test_options_that_say_what_is_sampled_stay_so(suite):
 def test_what_is_wrong_is_named(suite, changes, words):
     with pytest.raises(task_suites.SuiteError, match=words):
         suite(**changes)()
+
+
+def test_a_suite_is_not_made_of_itself_where_it_is_registered_again(suite):
+    given = {"reward": lambda inputs, action: inputs[..., 0]}
+    suite(**given, tasks=None)
+    try:
+        task_suites.with_rewards("mine/other", "mine/task", **given)
+        with pytest.raises(
+            task_suites.SuiteError, match="^mine/task: suite is 'mine/other', which is made of 'mine/task'"
+        ):
+            suite(**given, base="mine/other")
+        suite(base="toy/lqr", **given, tasks=None)
+        assert task_suites.get("mine/other").family == "lqr"  # of what is registered now
+    finally:
+        gymnasium.registry.pop(task_suites.gymnasium_id("mine/other"))
 
 
 def test_the_code_of_the_documentation_runs(monkeypatch):

@@ -110,7 +110,8 @@ def show(name: str, options: dict[str, Any], picture: str | None = None) -> None
     try:
         from PIL import Image
 
-        Image.fromarray(np.concatenate([frames[i] for i in chosen], 1)).save(path)
+        times = -(-_PIXELS // frames[0].shape[0])  # whole, so that pixels stay what they are
+        Image.fromarray(np.concatenate([frames[i] for i in chosen], 1).repeat(times, 0).repeat(times, 1)).save(path)
     except (OSError, ValueError) as error:
         raise UserError(f"picture={picture}: {error}") from error
     print(f"picture:      {path}, one episode from left to right")
@@ -136,6 +137,8 @@ def describe(suite: task_suites.TaskDistribution, options: Mapping[str, Any]) ->
         if tasks:
             (first,) = suite.sample(split, 1, seed=0)  # that of index 0 in an experiment
             lines.append(("reward" if len(tasks) == 1 else "first reward", suite.describe(first)))
+            if first.dynamics:
+                lines.append(("dynamics" if len(tasks) == 1 else "its dynamics", first.dynamics.in_words()))
             scale = suite.references(first)
             if scale is not None:
                 lines.append(("scale", f"returns {scale[0]:.4g} (score 0) to {scale[1]:.4g} (score 1)"))

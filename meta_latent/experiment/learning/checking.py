@@ -161,7 +161,8 @@ def _suite(groups: Sequence[tuple[BoundTask, ...]], users: Mapping[tuple, Iterab
     count = len({task for others in later for task in others})
     more = f"; in passing {counted(count, 'more task')}" if count else ""
     success = "success, " * first.distribution.tells_success
-    tried = f"seeds, spaces, rewards, {success}ends of {first.in_words()}{more}"
+    dynamics = f", dynamics {words}" if (words := first.task.dynamics.in_words()) else ""
+    tried = f"seeds, spaces, rewards, {success}ends of {first.in_words()}{dynamics}{more}"
     found: list[tuple[Task, str]] = []
     with _noted(Checked(f"suite {first.distribution.name}", tried)) as checked:
         found += [(first.task, fault) for fault in task_suites.faults(first.distribution, [first.task])]

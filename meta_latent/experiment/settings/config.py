@@ -33,6 +33,8 @@ _DEEPEST = 50
 """Levels of a YAML; the parser's own recursion ends the process at some ten thousands."""
 _REFERENCE = re.compile(r"\$\{(\w[\w.+-]*)\}")
 """`${a.b}`, the value of another key."""
+_SUITE = re.compile("[a-z0-9_-]+/[a-z0-9_-]+")
+"""The name of a task distribution, which packages that are not imported yet may know."""
 _COMMAND_LINE, _PAIR = "the command line", "a given key and value"
 
 
@@ -267,7 +269,15 @@ class _Merge:
         self._origins = {name: place for name, place in self._origins.items() if not _is_within(name, key)}
 
     def _file(self, name: str, expected: Any, key: str) -> Any:
-        path = find(_group(key), name)
+        try:
+            path = find(_group(key), name)
+        except UserError as error:
+            if not _SUITE.fullmatch(name) or type_hints.type_of(expected, "suite") is not str:
+                raise
+            said = (
+                f"{key}={name}: expected a mapping such as {{suite: {name}}}"  # nothing is imported yet that knows it
+            )
+            raise UserError(said) from error
         return self.onto(None, read_yaml(path), expected, key, str(path))
 
 
