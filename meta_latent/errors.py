@@ -72,6 +72,16 @@ class Faults:
         raise UserError(str(first)) from first
 
 
+def calling_module(*through: str) -> str:
+    """The name of the module whose code called the caller of this: "__main__" of a script or notebook. through: modules
+    that pass on what others give them.
+    """
+    frame = sys._getframe(2)
+    while frame.f_back is not None and frame.f_globals.get("__name__") in through:
+        frame = frame.f_back
+    return str(frame.f_globals.get("__name__"))
+
+
 def visible(text: str) -> str:
     """`text` with control characters, and those that turn the direction of writing, as escapes such as \\x1b: what
     comes from files is shown on a terminal, and must not command it. Line ends and tabs stay.
@@ -101,13 +111,3 @@ def described(error: BaseException) -> str:
            and not any(Path(frame.filename).is_relative_to(package) for package in (*_OURS, _PYTHON))]  # fmt: skip
     last = (own or frames)[-1]
     return f"{type(error).__name__}: {error} ({last.filename}:{last.lineno}, in {last.name})"
-
-
-def calling_module(*through: str) -> str:
-    """The name of the module whose code called the caller of this: "__main__" of a script or notebook. through: modules
-    that pass on what others give them.
-    """
-    frame = sys._getframe(2)
-    while frame.f_back is not None and frame.f_globals.get("__name__") in through:
-        frame = frame.f_back
-    return str(frame.f_globals.get("__name__"))

@@ -84,7 +84,7 @@ def gymnasium_task(
                          "returns them: pass reward_inputs=, of env.unwrapped")  # fmt: skip
     recipe = Recipe(
         _maker(make, name),
-        entries_of(tasks),
+        entries_of(tasks, name),
         functions_of(name, reward, success, terminated, scripted, environments=True),
         optional_function(reward_inputs, f"{name}: reward_inputs"),
         reward_input_names,

@@ -80,19 +80,19 @@ def scale_of(references: Any, what: str) -> Scale | None:
     return floor, reference
 
 
-def entries_of(tasks: Mapping[str, Iterable[Mapping[str, Any]]] | None) -> Entries:
-    """Return the entries of both splits; None: one train task. SuiteError: another split, no mapping."""
+def entries_of(tasks: Mapping[str, Iterable[Mapping[str, Any]]] | None, name: str) -> Entries:
+    """Return the entries of both splits of the suite `name`; None: one train task. SuiteError: what is wrong."""
     found, expected = {}, 'such as {"train": [{"goal": 1.0}, {"goal": 2.0}], "test": [{"goal": 3.0}]}'
     if not isinstance(tasks, Mapping | None):
-        raise SuiteError(f"tasks is {tasks!r}: expected a mapping from split to a list of tasks, {expected}")
+        raise SuiteError(f"{name}: tasks is {tasks!r}: expected a mapping from split to a list of tasks, {expected}")
     for split, entries in ({"train": ({},)} if tasks is None else tasks).items():
-        choose(split, SPLITS, "split")
+        choose(split, SPLITS, f"split in the tasks of {name}")
         if not isinstance(entries, Iterable) or isinstance(entries, str | Mapping):
-            raise SuiteError(f"tasks: {split} is {entries!r}: expected a list of mappings, {expected}")
+            raise SuiteError(f"{name}: tasks: {split} is {entries!r}: expected a list of mappings, {expected}")
         found[split] = tuple(entries)
         for entry in found[split]:
             if not isinstance(entry, Mapping):
-                raise SuiteError(f"tasks: {split} holds {entry!r}: expected a mapping of parameters per task")
+                raise SuiteError(f"{name}: tasks: {split} holds {entry!r}: expected a mapping of parameters per task")
     return found
 
 

@@ -47,7 +47,7 @@ def with_rewards(
     _refuse_circle(name, suite)
     tags = (*registry.tags(suite), *words(tags, f"{name}: tags"), "own")
     scale = scale_of(references, f"{name}: references")
-    registry.register(name, Recipe(suite, functions, entries_of(tasks), scale), tags)
+    registry.register(name, Recipe(suite, functions, entries_of(tasks, name), scale), tags)
 
 
 def _refuse_circle(name: str, suite: str) -> None:
