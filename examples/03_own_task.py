@@ -47,8 +47,9 @@ task_suites.gymnasium_task(
 
 CONFIG = {
     "name": "own_task",
-    "model": {"core": {"memory": 16}, "encoder": {"keypoints": 3, "channels": [8, 8]},
-              "ensemble": {"heads": 3}},
+    "model": {"core": {"memory": 16}, "ensemble": {"heads": 3},
+              # A small picture in which one thing moves.
+              "encoder": {"keypoints": 3, "channels": [8, 8], "pictured": True}},
     "learner": {"batch_size": 8, "length": 4},
     "pretrain": {"sources": [{"suite": "mine/cart"}, {"suite": "mine/cart", "index": 1}], "env_steps": 4000,
                  "scripted": 0, "joint_updates": 300, "filter_updates": 150, "transition_updates": 600},

@@ -5,6 +5,7 @@ Nothing inherits from these; whatever has the methods will do.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -103,13 +104,17 @@ class Agent(Protocol):
 
         agent.believed_rewards(trials, frames)                   # trials (B, T), frames (1, N) -> rewards (B, T, N)
 
-    `updates` counts the algorithm's updates; `heads` ensemble members whose data differ (1: none).
+    `updates` counts the algorithm's updates; `heads` ensemble members whose data differ (1: none); with `own_heads`
+    member k learns from training tasks k, k + heads, ... alone.
     """
 
     updates: int
 
     @property
     def heads(self) -> int: ...
+
+    @property
+    def own_heads(self) -> bool: ...
 
     def begin_task(self, batch_size: int) -> Any: ...
 
@@ -145,10 +150,14 @@ class Replay(Protocol):
         replay.prune()                                            # evicted episodes are in no checkpoint now,
                                                                   # but those that prune(earlier_state) names
 
-    `len(replay)` is the number of environment steps held, `env_steps` of those ever added, `added` of episodes.
+    `len(replay)` is the number of environment steps held, `env_steps` of those ever added, `added` of episodes;
+    `evicted` of those that were forgotten. `episodes` are records of those held, with `task`, `number` and `length`.
     """
 
+    spec: Spec
     env_steps: int
+    evicted: int
+    episodes: Sequence[Any]
 
     @property
     def added(self) -> int: ...
@@ -164,6 +173,8 @@ class Replay(Protocol):
     def lengths(self) -> np.ndarray: ...
 
     def view(self, tasks: Any = None, since: int = 0) -> Replay: ...
+
+    def whole_trials(self) -> list[list[int]]: ...
 
     def sequences(
         self, batch_size: int, length: int, rng: np.random.Generator, images: bool = True

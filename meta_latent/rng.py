@@ -32,7 +32,7 @@ def seeded_construction(seed: int):
 @contextmanager
 def seeded_globals(stream: torch.Generator):
     """Run code of others that draws from torch's and numpy's global generators: inside, those follow from
-    `stream`; afterwards they are what they were.
+    `stream`; afterwards those on the CPU are what they were.
     """
     seed, before = int(torch.randint(2**32, (1,), generator=stream)), np.random.get_state()
     with torch.random.fork_rng(devices=[]):

@@ -124,8 +124,8 @@ class Scripted:
 
 @dataclass(frozen=True)
 class Played:
-    """B trials of E episodes: returns (B, E), success at the end (B, E) bool, and, if kept, episodes[b][e]: arrays
-    with leading T + 1, "success" among them.
+    """B trials of E episodes: returns (B, E), success at the end (B, E) bool (of an evaluation that adapts shares, and
+    NaN where nobody knows), and, if kept, episodes[b][e]: arrays with leading T + 1, "success" among them.
     """
 
     returns: np.ndarray
@@ -203,6 +203,8 @@ def play(
             "inputs".
         keep: return the episodes, or their arrays of these names alone.
         watch: called with the rows at every instant of the first one's episodes.
+
+    Raises UserError where an environment returns numbers that are not finite: they would stay in what is stored.
     """
     count, episodes = seeds.shape
     carry, kept = actor.begin_task(count), [[] for _ in range(count)]
@@ -210,6 +212,7 @@ def play(
     for e in range(episodes):
         history, lengths = [_first(rows, seeds[:, e], e == 0)], np.zeros(count, int)
         alive = np.ones(count, bool)
+        _refuse_not_finite(history[0], alive, 0)
         while alive.any():
             if watch is not None and alive[0]:
                 watch(rows)
@@ -217,6 +220,7 @@ def play(
             # Of a single episode nothing comes after the end that a carry could matter for.
             carry = after if episodes == 1 or alive.all() else select(torch.from_numpy(alive), after, carry)
             history.append(_next(rows, chosen, alive))
+            _refuse_not_finite(history[-1], alive, len(history) - 1)
             returns[alive, e] += history[-1].reward[alive]
             lengths, alive = lengths + alive, alive & ~history[-1].ended
         if watch is not None:
@@ -249,6 +253,15 @@ def _next(rows: Rows, chosen: torch.Tensor, alive: np.ndarray) -> _Instant:
     observation, reward, terminated, truncated, info = rows.step(action, alive.copy())
     return _Instant(observation, info, action, np.asarray(reward, np.float32), False, False, terminated,
                     terminated | truncated)  # fmt: skip
+
+
+def _refuse_not_finite(instant: _Instant, alive: np.ndarray, steps: int) -> None:
+    numbers = {"proprio": instant.proprio(), "reward": instant.reward, "reward_inputs": instant.info["reward_inputs"]}
+    for key, values in numbers.items():
+        if not np.isfinite(values[alive]).all():
+            wrong = values[alive][~np.isfinite(values[alive])][0]
+            raise UserError(f"after {steps} steps of an episode an environment returned {wrong} in {key}: every number "
+                            "has to be finite; mend the environment or its reward, and go on")  # fmt: skip
 
 
 def _gathered(values: Sequence[np.ndarray], times: np.ndarray) -> np.ndarray:

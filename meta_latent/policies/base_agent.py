@@ -23,6 +23,8 @@ class BaseAgent(ABC):
     """Updates so far; a subclass counts its own."""
     heads = 1
     """Ensemble members whose data differ."""
+    own_heads = False
+    """Whether member k learns from training tasks k, k + heads, ... alone, else from a random share of all episodes."""
 
     def begin_task(self, batch_size: int) -> Any:
         """The carry of B trials that begin: None, for there is nothing to remember.

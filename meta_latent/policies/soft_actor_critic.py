@@ -22,7 +22,7 @@ METRICS = {
     "entropy": "entropy of the policy, in nats",
     "temperature": "weight of the entropy bonus",
 }
-"""What `soft_update` measures."""
+"""What `update` measures."""
 
 
 @dataclass(frozen=True)

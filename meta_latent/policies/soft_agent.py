@@ -22,7 +22,7 @@ class SoftAgent(BaseAgent):
 
     Args:
         name: who is named when a loss is not finite. config: sizes and rates, as those of `oracle` and `pearl`.
-        critic: what learns with the critics' error: `values` (n, size + A) -> (n, 2), and encoders before it.
+        critic: what learns with the critics' error: `values` (n, size), (n, A) -> (n, 2), and encoders before it.
         size: values that policy and critics read. actions: A. averaged: whether the policy has a running average.
     """
 

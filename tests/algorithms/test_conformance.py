@@ -73,6 +73,32 @@ def test_the_agent_has_every_method_with_its_parameters(bench, tmp_path, name):
         assert learning.agent.wants() is None or learning.agent.wants() >= 0
 
 
+class Only:
+    """A replay that has what `protocols.Replay` has, and nothing else."""
+
+    named = {*vars(protocols.Replay), *protocols.Replay.__annotations__}
+
+    def __init__(self, replay):
+        self._replay = replay
+
+    def __len__(self):
+        return len(self._replay)
+
+    def __getattr__(self, name):
+        if name.startswith("_") or name not in self.named:
+            raise AttributeError(f"protocols.Replay has no {name}")
+        found = getattr(self._replay, name)
+        return (lambda *given, **more: Only(found(*given, **more))) if name == "view" else found
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_learns_from_what_the_protocol_says_of_a_replay(bench, tmp_path, name):
+    with bench.learning(bench.experiment(tmp_path, first_arm(name)), first_arm(name)) as learning:
+        for _ in range(2):
+            learning.collector.round(learning.agent, learning.replay, learning.streams)
+            learning.agent.update(Only(learning.replay), learning.streams)
+
+
 @pytest.mark.parametrize("arm", ARMS)
 @pytest.mark.parametrize("suite", ["its own", "toy/counting"])
 def test_it_acts_alike_given_its_streams(bench, tmp_path, frozen, arm, suite):

@@ -3,6 +3,7 @@
 Observations of toy/counting say which step of which episode they are, so that every frame can be told.
 """
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
@@ -99,6 +100,56 @@ def test_all_rewards_of_finished_episodes_reach_the_carry_if_they_are_shown(show
         assert all(not step.reward.any() for step in probe.steps)
     np.testing.assert_allclose(
         result.returns, [[e["reward"].sum() for e in trial] for trial in result.episodes], rtol=1e-5)  # fmt: skip
+
+
+class Failing(gymnasium.Wrapper):
+    """An environment that returns `wrong` as a number of `key` after `after` steps."""
+
+    def __init__(self, env, key, wrong, after):
+        super().__init__(env)
+        self.key, self.wrong, self.after, self.taken = key, wrong, after, 0
+
+    def reset(self, **given):
+        observation, info = self.env.reset(**given)
+        return self.spoilt(observation, 0.0, info)[::2]
+
+    def step(self, action):
+        self.taken += 1
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        observation, reward, info = self.spoilt(observation, reward, info)
+        return observation, reward, terminated, truncated, info
+
+    def spoilt(self, observation, reward, info):
+        if self.taken == self.after:
+            number = {"proprio": observation, "reward_inputs": info}.get(self.key)
+            if number is not None:
+                number[self.key] = np.full_like(number[self.key], self.wrong)
+            reward = self.wrong if self.key == "reward" else reward
+        return observation, reward, info
+
+
+@pytest.mark.parametrize("key", ["proprio", "reward", "reward_inputs"])
+@pytest.mark.parametrize(("wrong", "after"), [(np.nan, 2), (-np.inf, 1), (np.nan, 0)])
+def test_numbers_that_are_not_finite_are_refused_before_they_are_stored(key, wrong, after):
+    if key == "reward" and not after:
+        return
+    good, bad = (suite(4).make(suite(4).sample("train", 1, 0)[0]) for _ in range(2))
+    with pytest.raises(UserError, match=f"after {after} steps of an episode .* returned {wrong} in {key}: every numb"):
+        play(Rows([good, Failing(bad, key, wrong, after)]), Counter(), seeds(2, 1), Streams(0), explore=True)
+
+
+def test_what_a_row_says_whose_episode_is_over_is_not_looked_at():
+    short, long = (suite(steps).make(suite(steps).sample("train", 1, 0)[0]) for steps in (2, 4))
+    rows = Rows([short, long])
+    step = rows.step
+
+    def stepped(actions, alive):
+        answer = step(actions, alive)
+        answer[1][~alive] = np.nan
+        return answer
+
+    rows.step = stepped
+    assert np.isfinite(play(rows, Counter(), seeds(2, 1), Streams(0), explore=True).returns).all()
 
 
 def test_rewards_are_absent_at_first_observations_only():

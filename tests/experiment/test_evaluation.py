@@ -183,10 +183,11 @@ def test_a_run_without_a_source_policy_says_so(toy, tmp_path):
 
 def test_a_folder_of_trained_agents_names_one(command, capsys, cell):
     folder, wanted = cell / "toy", cell / "toy/transfer/goal/sac/scratch/0"
-    assert cli.main(["evaluate", "toy", *command, "target=null", "arm=null", "run_seed=null"]) == 2
     said = f"{folder} holds 1 trained agent; name one, such as {wanted}, or give target=, arm= and run_seed="
-    assert said in capsys.readouterr().err
-    for above in (folder, folder / "transfer", wanted.parent.parent, wanted.parent):
+    for words in (["toy", *command, "target=null", "arm=null", "run_seed=null"], [str(folder)]):
+        assert cli.main(["evaluate", *words]) == 2
+        assert said in capsys.readouterr().err
+    for above in (folder / "transfer", wanted.parent.parent, wanted.parent):
         assert cli.main(["evaluate", str(above)]) == 2
         assert f"{above} holds 1 trained agent; name one, such as {wanted}\n" in capsys.readouterr().err
 

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -78,8 +79,10 @@ def test_a_folder_of_runs_holds_the_settings_they_began_with(tmp_path, monkeypat
     monkeypatch.chdir(moved.parent)
     assert meta_latent.configure("./toy").transfer.seeds == (9,)
     assert meta_latent.configure("toy").transfer.seeds != (9,)  # the preset, whatever lies here
-    with pytest.raises(UserError, match="there is no folder of runs "):
+    with pytest.raises(UserError, match=f"^{tmp_path} holds no experiment.yaml: give the folder runs/NAME"):
         meta_latent.configure(tmp_path)
+    with pytest.raises(UserError, match=f"^there is no folder of runs {tmp_path / 'none'}"):
+        meta_latent.configure(tmp_path / "none")
 
 
 @pytest.mark.parametrize(("statuses", "status"), [
@@ -136,6 +139,17 @@ def test_no_seed_learns_with_other_settings_than_the_rest(tmp_path, monkeypatch,
     said = capsys.readouterr().err
     assert "goal/ivg/scratch/3 holds a run with" in said and "horizon=4; nothing was started" in said
     assert cli.main([*command, "algorithms.ivg.horizon=4", "target=far"]) == 0  # it is not among those
+
+
+def test_a_single_cell_keeps_the_settings_of_the_whole_where_none_are_kept(tmp_path, monkeypatch):
+    nothing = SimpleNamespace(facts=dict, run=lambda interrupts: None)
+    monkeypatch.setattr(cells, "Learning", lambda *given: nothing)
+    one = ["transfer", "toy", *CHOICES, f"out={tmp_path}", "target=goal", "arm=ivg/scratch"]
+    assert cli.main([*one, "run_seed=3"]) == 0
+    kept = experiments.load(ExperimentConfig, str(tmp_path / "toy"))
+    assert kept == load(f"out={tmp_path}")
+    assert cli.main([*one, "run_seed=4", "transfer.seeds=[4]"]) == 0
+    assert experiments.load(ExperimentConfig, str(tmp_path / "toy")) == kept
 
 
 def test_finished_cells_start_no_process(tmp_path, monkeypatch, capsys):
@@ -338,14 +352,10 @@ def test_a_target_that_the_model_to_be_made_could_not_read_is_refused_before_it_
     assert not out.exists()
 
 
-def test_pretraining_warns_of_targets_that_its_model_could_not_read(tmp_path, monkeypatch, recwarn):
-    """It may be meant for others; and an arm from scratch takes no model."""
+def test_a_pretraining_may_be_meant_for_other_targets(tmp_path, monkeypatch):
     monkeypatch.setattr(pretrain, "pretrain", lambda experiment: experiment)
-    meta_latent.pretrain(load(*MISFIT, f"out={tmp_path}"))
-    said = str(recwarn.pop(UserWarning).message)
-    assert said.startswith("target goal does not fit") and said.endswith("; transfer will refuse it")
-    meta_latent.pretrain(load(*MISFIT, f"out={tmp_path}", "arm=ivg/scratch"))
-    assert not recwarn.list
+    misfit = load(*MISFIT, f"out={tmp_path}")
+    assert meta_latent.pretrain(misfit) is misfit
 
 
 @pytest.mark.parametrize(("arm", "given", "made", "heads"), [

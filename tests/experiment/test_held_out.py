@@ -321,3 +321,19 @@ def test_noise_that_keeps_a_script_from_its_goal_is_warned_of(toy, tmp_path, mon
     assert told["episodes"] > 0 and told["solved"] == told["episodes"] * solved and told["solvable"]
     warned = f"warning: none of the {told['episodes']} scripted episodes" in capsys.readouterr().out
     assert warned == (not solved)
+
+
+@pytest.mark.parametrize(("missed", "encoder", "told", "pictured"), [
+    (0.33, "", True, True), (0.09, "", False, False), (None, "", False, False),
+    (0.33, "model.encoder.pictured=true", True, False), (0.33, "model.encoder.kind=conv", True, False),
+])  # fmt: skip
+def test_a_model_that_does_not_see_where_things_are_is_warned_of(
+    toy, tmp_path, monkeypatch, capsys, missed, encoder, told, pictured
+):
+    measured = {"positions_1_minus_r2": missed, "open_loop_r2": None}
+    monkeypatch.setattr(held_out, "measure", lambda *given, **more: measured)
+    monkeypatch.setattr(held_out, "draw_strips", lambda *given, **more: None)
+    toy.pretrain(tmp_path, *[encoder] * bool(encoder))
+    said = capsys.readouterr().out
+    assert ("warning: the model misses 33% of where things are" in said) == told
+    assert ("set model.encoder.pictured=true" in said) == pictured

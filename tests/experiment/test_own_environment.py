@@ -60,9 +60,10 @@ def test_all_that_is_wrong_before_the_start_is_told_at_once(tmp_path, toy, capsy
     lines = capsys.readouterr().err.strip().splitlines()
     for words in ("mine/pole has no scripted policy; set pretrain.scripted=0",
                   "learner.filter_length (which takes 502)", "pretrain.replay.capacity=1 is less",
-                  "mine/pole has 0 test tasks", "there is no task distribution 'mine/pale'"):  # fmt: skip
+                  "mine/pole has 0 test tasks", "there is no task distribution 'mine/pale'",
+                  "target goal does not fit the model of pretrain.sources: images: "):  # fmt: skip
         assert sum(words in line for line in lines) == 1, words
-    assert len(lines) == 5 and all(line.startswith("meta-latent: ") for line in lines)
+    assert len(lines) == 6 and all(line.startswith("meta-latent: ") for line in lines)
     assert not list(tmp_path.iterdir())
 
 

@@ -1,6 +1,7 @@
 """Run folders: the lock, the config check, and the record of how a run ended."""
 
 import errno
+import fcntl
 import importlib.metadata
 import json
 import os
@@ -173,6 +174,21 @@ def test_another_process_is_refused_with_the_holders_pid_until_it_is_killed(tmp_
         holder.kill()
         holder.wait()
         RunFolder(tmp_path, CONFIG).close()
+
+
+def test_who_only_asks_whether_a_folder_is_in_use_does_not_keep_it_from_a_run(tmp_path, monkeypatch):
+    """The question takes the lock for a moment; here for as long as two tries of the run take."""
+    real, refused = fcntl.flock, []
+
+    def flock(descriptor, operation):
+        if operation & fcntl.LOCK_EX and len(refused) < 2:
+            refused.append(descriptor)
+            raise BlockingIOError
+        real(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with RunFolder(tmp_path, CONFIG) as folder:
+        assert len(refused) == 2 and not folder.done
 
 
 def test_a_folder_that_cannot_be_written(tmp_path):

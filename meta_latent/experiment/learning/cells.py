@@ -57,6 +57,7 @@ def run_cell(experiment: ExperimentConfig, target: str, arm: str, seed: int) -> 
     settings = narrowed(experiment, target, parsed, seed, pretrained)
     folder = cell_folder(experiment, target, parsed, seed)
     with RunFolder(folder, settings, seed=seed, latitude=latitude_of(experiment, target, parsed)) as opened:
+        experiments.keep(experiment)
         if opened.done:
             return False
         with repeatable(experiment.device), deferred() as interrupts:
@@ -215,8 +216,7 @@ def _settings_kept(experiment: ExperimentConfig) -> Iterator[dict[str, str]]:
     done something, or were interrupted. Those that every cell refuses change nothing. Yields the cells' outcome.
     """
     outcome: dict[str, str] = {}
-    if not experiments.path_of(experiment).is_file():
-        experiments.write(experiment)
+    experiments.keep(experiment)
     try:
         yield outcome
     except KeyboardInterrupt:

@@ -162,7 +162,9 @@ class Evaluation:
         return film.write(path)
 
     def again(self, agent: Agent, number: int, watch, keep: bool | Collection[str] = False) -> Played:
-        """Play one trial alone, as `play` did, which counts them task by task: `repeats` of each test task."""
+        """Play one trial alone, from the start that it had in `play`, which counts trials task by task: `repeats` of
+        each test task. Agents that draw while they act, such as planners, draw anew.
+        """
         n = number // self.repeats
         one = dataclasses.replace(self.target, test_tasks=self.target.test_tasks[n : n + 1])
         first = number * (self.config.rollouts if self.adapts else 1)

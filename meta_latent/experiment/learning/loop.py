@@ -100,8 +100,8 @@ class Learning:
         noise = Noise(self.target.distribution.action_space.shape[0], experiment.random)
         warmup = config.warmup_of(self.target.name) if entry.warmup else 0
         epsilon = strays(config, self.arm)
-        owned = getattr(self.agent, "own_heads", False)
-        settings = CollectorConfig(entry.sees, vectors, warmup, config.head_share, config.side_by_side, epsilon, owned)
+        settings = CollectorConfig(entry.sees, vectors, warmup, config.head_share, config.side_by_side, epsilon,
+                                   self.agent.own_heads)  # fmt: skip
         return Collector(self.target, self.seed, settings, noise)
 
     def _plan(self) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -53,27 +52,17 @@ def _check_settings(experiment: ExperimentConfig, target: BoundTarget, arm: Arm)
 
 
 def check_before_pretraining(experiment: ExperimentConfig) -> None:
-    """Raise UserError if a chosen arm cannot learn with the model that is to be made, and warn of targets that could
-    not read it: it may be meant for others. One that is begun has been paid for.
+    """Raise UserError if an algorithm says that a chosen arm cannot learn with the model that is to be made; one that
+    is begun has been paid for. A target that the model could not read is let pass: it may be made for others.
     """
     if checkpoint.exists(pretrain.folder_of(experiment) / "checkpoints"):
         return
-    arms: dict[str, list[Arm]] = {}
-    for target, name in experiment.transfer.pairs():
-        if experiment.target in (None, target) and experiment.arm in (None, name) and Arm.parse(name).needs_model:
-            arms.setdefault(target, []).append(Arm.parse(name))
-    bound = []
     with Faults() as faults:
-        for target in arms:
-            with faults.noted(SuiteError):
-                bound.append(bind_target(experiment, target))
-        for target in bound:
-            for arm in arms[target.name]:
+        for target, name in experiment.transfer.pairs():
+            arm, chosen = Arm.parse(name), experiment.target in (None, target) and experiment.arm in (None, name)
+            if chosen and arm.needs_model and arm.entry.check is not None:
                 with faults.noted(SuiteError):
-                    _check_settings(experiment, target, arm)
-    with contextlib.suppress(UserError, SuiteError):  # of sources, of which the pretraining tells
-        for why in misfits(experiment, bound):
-            warnings.warn(f"{why}; transfer will refuse it", stacklevel=2)
+                    _check_settings(experiment, bind_target(experiment, target), arm)
 
 
 def misfits(experiment: ExperimentConfig, targets: Iterable[BoundTarget]) -> list[str]:

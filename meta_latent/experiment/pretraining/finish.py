@@ -12,7 +12,9 @@ import numpy as np
 from meta_latent import files
 from meta_latent.errors import counted
 from meta_latent.experiment.pretraining import held_out, model_folder, source_data
+from meta_latent.experiment.pretraining.held_out import POSITIONS
 from meta_latent.experiment.runs.run_folder import RunFolder
+from meta_latent.models.config import EncoderConfig
 
 if TYPE_CHECKING:
     from meta_latent.experiment.pretraining.stages import Pretraining
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 FACTS = "pretraining.json"
 MEASURED_FROM = 4
 """Held-out episodes: of fewer nothing is measured."""
+UNSEEN = 0.1
+"""Share of the variance of positions from which on an object is not placed well enough to learn anything about it."""
 
 
 def write(run: Pretraining, clocks: dict) -> None:
@@ -49,11 +53,21 @@ def write(run: Pretraining, clocks: dict) -> None:
     few = f"{counted(len(held), 'episode')} {'is' if len(held) == 1 else 'are'} held out, {MEASURED_FROM} are needed"
     print(f"held out: {measured}" if measured else f"{few}: nothing was measured; raise pretrain.env_steps or "
           "pretrain.held_out")  # fmt: skip
+    if metrics.get(POSITIONS) is not None and metrics[POSITIONS] > UNSEEN:
+        print(_unseen(metrics[POSITIONS], run.experiment.model.encoder))
     for outcome in scripted:
         if outcome.solvable and not outcome.solved:
             print(f"warning: none of the {outcome.episodes} scripted episodes of the source that pays {outcome.pays!r} "
                   "came to where its task is solved, and so the model has not seen what happens there: lower "
                   "pretrain.scripted_noise")  # fmt: skip
+
+
+def _unseen(missed: float, encoder: EncoderConfig) -> str:
+    keypoints = encoder.kind == "keypoints" and not encoder.pictured
+    small = "; where the pictures are small and one thing moves in them, set model.encoder.pictured=true" * keypoints
+    return (f"warning: the model misses {missed:.0%} of where things are ({POSITIONS}; above {UNSEEN} is much), and "
+            f"little can be learned about what it does not see: raise pretrain.joint_updates{small}; docs/tuning.md "
+            "says more")  # fmt: skip
 
 
 def _write_model(run: Pretraining, clocks: dict) -> str:

@@ -20,7 +20,8 @@ _STILL = 1e-3
 _CONSTANT = 1e-4
 """Standard deviation of the reward, relative to its root mean square, below which it is constant."""
 
-_OF_POSITIONS = ("positions_1_minus_r2", "open_loop_r2")
+POSITIONS = "positions_1_minus_r2"
+_OF_POSITIONS = (POSITIONS, "open_loop_r2")
 
 
 @torch.no_grad()
@@ -85,7 +86,7 @@ def _positions(model, latent, data, objects: list[int] | None, start: int, horiz
     guess = _apply(readout, latent.mean[half:])
     found = _unexplained(guess, inputs[half:]).mean().item()
     return {
-        "positions_1_minus_r2": found,
+        POSITIONS: found,
         "open_loop_r2": _open_loop(model, latent, data, inputs, readout, start, horizon),
     }
 

@@ -125,8 +125,7 @@ def pretrain(experiment: ExperimentConfig) -> Path:
     folder, settings = folder_of(experiment), narrowed(experiment)
     with RunFolder(folder, settings, seed=experiment.seed, latitude=LATITUDE) as opened:
         if not opened.done:
-            if not experiments.path_of(experiment).is_file():  # what `transfer` wrote says more
-                experiments.write(experiment)
+            experiments.keep(experiment)  # what `transfer` wrote says more
             print(f"{steps:,} steps of source data take {in_megabytes(predicted_bytes(spec, steps))}", flush=True)
             with repeatable(experiment.device), deferred() as interrupts:
                 Pretraining(experiment, bound, spec, opened).run(interrupts)

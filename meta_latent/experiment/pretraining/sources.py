@@ -11,6 +11,7 @@ import numpy as np
 
 from meta_latent.data.collect import Actor, Noise, Scripted, head_mask, play_episode
 from meta_latent.data.replay import SequenceReplay
+from meta_latent.errors import UserError
 from meta_latent.experiment.pretraining import lengths, logged_data
 from meta_latent.experiment.settings.schema import ExperimentConfig, PretrainConfig, SourceConfig
 from meta_latent.experiment.settings.suites import BoundTask
@@ -85,7 +86,10 @@ class SourceCollector:
         kept = None if varies else self._rows.get(which)
         rows = source.distribution.make_vector([source.task]) if kept is None else kept
         seed = derive(self.experiment.seed, "episode", index) % 2**31
-        episode = play_episode(rows, actor_of(source, index), seed, streams, show=("inputs",))
+        try:
+            episode = play_episode(rows, actor_of(source, index), seed, streams, show=("inputs",))
+        except UserError as error:
+            raise UserError(f"{source.name}: {error}") from error
         if rows is not kept:
             rows.close()
         return episode

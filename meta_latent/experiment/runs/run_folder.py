@@ -9,6 +9,7 @@ import os
 import platform
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -325,12 +326,14 @@ def _lock(folder: Path) -> int:
 
 
 def _claim(descriptor: int, folder: Path) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise UserError(
-            f"{folder} {IN_USE} {holder(folder)}; wait for it, stop it, or choose another folder with out="
-        ) from None
+    for _ in range(20):  # who asks whether it is `in_use` holds the lock for a moment
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            time.sleep(0.01)
+    else:
+        raise UserError(f"{folder} {IN_USE} {holder(folder)}; wait for it, stop it, or choose another folder with out=")
     os.ftruncate(descriptor, 0)
     os.write(descriptor, str(os.getpid()).encode())
 

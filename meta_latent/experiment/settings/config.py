@@ -146,6 +146,9 @@ def find(group: str, name: str) -> Path:
             return path
     if name.endswith((".yaml", ".yml")):
         raise UserError(f"there is no file {name}")
+    if group == "experiment" and Path(name).is_dir():
+        raise UserError(f"{name} holds no experiment.yaml: give the folder runs/NAME of an experiment, or the name or "
+                        "the YAML that it was started with")  # fmt: skip
     if group == "experiment" and os.sep in name:
         raise UserError(f"there is no folder of runs {name}, nor an experiment of this name")
     raise UserError(f"there is no configs/{group}/{name}.yaml{structure.nearest(name, choices(group))}")

@@ -92,6 +92,12 @@ def refuse_sweep(experiment: ExperimentConfig) -> None:
         raise UserError(f"{folder} holds a sweep; give the experiment another name= or out=")
 
 
+def keep(experiment: ExperimentConfig) -> None:
+    """`write`, where no settings are kept yet."""
+    if not path_of(experiment).is_file():
+        write(experiment)
+
+
 def write(experiment: ExperimentConfig) -> None:
     """Write `experiment`, without what names one cell, into the folder of its runs. RunError if the disk is full."""
     whole = replace(experiment, target=None, arm=None, run_seed=None)
