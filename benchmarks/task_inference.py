@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from meta_latent.algorithms.registry import Arm
-from meta_latent.data.collect import Noise, NoiseConfig, play
+from meta_latent.data.collect import Noise, NoiseConfig, Shown, play
 from meta_latent.data.replay import ReplayConfig, SequenceReplay
 from meta_latent.experiment.learning import starts
 from meta_latent.experiment.settings import config
@@ -55,7 +55,7 @@ def filled(bound: BoundTarget, tasks, repeats: int) -> SequenceReplay:
     for repeat in range(repeats):
         rows = bound.distribution.make_vector([task.task for task in tasks])
         seeds = np.arange(len(tasks) * episodes).reshape(-1, episodes) + 10_000 * repeat
-        played = play(rows, noise, seeds, Streams(repeat), explore=True, show={"reward"}, keep=True)
+        played = play(rows, noise, seeds, Streams(repeat), explore=True, shown=Shown({"reward"}), keep=True)
         rows.close()
         for k, trial in enumerate(played.episodes):
             for episode in trial:

@@ -7,7 +7,7 @@ Time convention: ``action[t]`` and ``reward[t]`` LED TO ``observation[t]``; at `
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -122,10 +122,10 @@ class Spec:
 
     def mismatch(self, other: Spec) -> str | None:
         """Why a model of this spec cannot read data of `other` (None if it can); reward inputs may differ."""
-        for field in ("images", "proprio", "action_size"):
-            mine, theirs = getattr(self, field), getattr(other, field)
+        for name in ("images", "proprio", "action_size"):
+            mine, theirs = getattr(self, name), getattr(other, name)
             if mine != theirs:
-                return f"{field}: the model takes {mine}, the task has {theirs}"
+                return f"{name}: the model takes {mine}, the task has {theirs}"
         return None
 
     def other_inputs(self, other: Spec) -> str | None:
@@ -150,6 +150,7 @@ class Step:
         reward_inputs: (B, R) privileged values from which any reward follows, or None: scripts are shown them.
         task: (B, P) numbers that say which task it is, or None: oracles are shown them.
         task_index: (B,) int64, which of the training tasks it is, and so its reward function; None where nobody knows.
+        trial: (B,) int64, the number of the trial among all that were collected; None but while data are.
     """
 
     images: dict[str, torch.Tensor]
@@ -164,6 +165,7 @@ class Step:
     reward_inputs: torch.Tensor | None = None
     task: torch.Tensor | None = None
     task_index: torch.Tensor | None = None
+    trial: torch.Tensor | None = field(default=None, kw_only=True)
 
     @classmethod
     def of(

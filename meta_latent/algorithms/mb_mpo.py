@@ -101,7 +101,7 @@ class MBMPO(PolicySearch):
         metrics = {}
         if not self.left:
             metrics = self.simulators.learn(replay, rng)
-            self.left, self.turn = self.config.outer_steps, self.turn + 1
+            self.left = self.config.outer_steps
         self.simulators.see(replay)
         if not self.updates:
             self.scale.fit(self.simulators.read(replay))
@@ -221,7 +221,7 @@ def _algorithm(variant: Callable[[MBMPOConfig], MBMPOConfig]) -> Algorithm:
             **TARGET_METRICS, **STEP_METRICS, **DYNAMICS_METRICS, **MODEL_METRICS,
         },
         needs=frozenset({"functions"}),
-        sees=frozenset({"index"}),
+        sees=frozenset({"index", "trial"}),
         adapts=True,
         check=lambda config, setting: check(variant(config), setting),
     )  # fmt: skip

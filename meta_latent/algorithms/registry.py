@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from meta_latent.protocols import Agent
     from meta_latent.types import Spec
 
-SHOWN = ("reward", "task", "index")
+SHOWN = ("reward", "task", "index", "trial")
 """What an algorithm may be shown while it acts, beside observations and its own actions."""
 NEEDS = ("functions", "states", "data", "density")
 DATA, SCRATCH = "+data", "scratch"
@@ -112,7 +112,8 @@ class Algorithm:
             observed: proprioception is what rewards are computed from), "data" (logged episodes; its clock is
             updates), "density" (a core whose transitions have one).
         sees: of `SHOWN`, what it is shown while acting: "reward" (Step.reward and its presence flag), "task"
-            (Step.task: an oracle), "index" (Step.task_index, in training alone: which of its models it is about).
+            (Step.task: an oracle), "index" (Step.task_index, in training alone: which of its models it is about),
+            "trial" (Step.trial, in training alone: for those that take turns).
         adapts: `Agent.adapt` gives another agent for a trial's task; else its carry holds what it learned of it.
         warmup: random episodes come first. extra: (package extra, module that it brings), where it needs one.
         check: (config, setting) raises UserError where these do not go together; asked before anything starts, a

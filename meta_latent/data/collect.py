@@ -134,6 +134,20 @@ class Played:
 
 
 @dataclass(frozen=True)
+class Shown:
+    """What actors of B trials are shown beside observations.
+
+    names: of "reward", "task", "index", "trial" and "inputs" (privileged ones). task: (B, P) numbers that say which
+    task it is. index: (B,) int64, its place among the training tasks. trial: (B,) int64, number of the trial.
+    """
+
+    names: Collection[str] = ()
+    task: torch.Tensor | None = None
+    index: torch.Tensor | None = None
+    trial: torch.Tensor | None = None
+
+
+@dataclass(frozen=True)
 class _Instant:
     """What B environments say at one instant, and the actions (B, A) that led there."""
 
@@ -146,22 +160,22 @@ class _Instant:
     terminated: np.ndarray
     ended: np.ndarray
 
-    def step(self, show: Collection[str], task: torch.Tensor | None, index: torch.Tensor | None) -> Step:
-        """What an actor sees of it; rewards, privileged inputs and what is said of the task only where `show` names
-        them.
-        """
+    def step(self, shown: Shown) -> Step:
+        """What an actor sees of it; rewards, privileged inputs and what is said of the task where they are named."""
+        names = shown.names
         images = {
             k.removeprefix("image_"): torch.from_numpy(v) for k, v in self.observation.items() if k.startswith("image_")
         }
         reward = torch.from_numpy(self.reward)
-        present = torch.full(reward.shape, float("reward" in show and not self.is_first))
+        present = torch.full(reward.shape, float("reward" in names and not self.is_first))
         flags = {name: torch.full(reward.shape, getattr(self, name)) for name in ("is_first", "is_task_first")}
         return Step(
             images, torch.from_numpy(self.proprio()), torch.from_numpy(self.action), reward * present, present,
             flags["is_first"], torch.from_numpy(self.ended), torch.from_numpy(self.terminated),
             flags["is_task_first"],
-            torch.from_numpy(self.info["reward_inputs"]) if "inputs" in show else None,
-            task if "task" in show else None, index if "index" in show else None)  # fmt: skip
+            torch.from_numpy(self.info["reward_inputs"]) if "inputs" in names else None,
+            shown.task if "task" in names else None, shown.index if "index" in names else None,
+            trial=shown.trial if "trial" in names else None)  # fmt: skip
 
     def proprio(self) -> np.ndarray:
         """(B, P), P = 0 where the observation has none."""
@@ -179,6 +193,9 @@ class _Instant:
         }  # fmt: skip
 
 
+NOTHING = Shown()
+
+
 def play(
     rows: Rows,
     actor: Actor,
@@ -186,9 +203,7 @@ def play(
     rng: Streams,
     *,
     explore: bool,
-    show: Collection[str] = (),
-    task: torch.Tensor | None = None,
-    index: torch.Tensor | None = None,
+    shown: Shown = NOTHING,
     keep: bool | Collection[str] = False,
     watch: Callable[[Rows], None] | None = None,
 ) -> Played:
@@ -199,8 +214,6 @@ def play(
     reach the belief otherwise.
 
     Args:
-        show: what actors are shown beside observations: "reward", "task" (of `task` (B, P)), "index" (of `index` (B,)),
-            "inputs".
         keep: return the episodes, or their arrays of these names alone.
         watch: called with the rows at every instant of the first one's episodes.
 
@@ -216,7 +229,7 @@ def play(
         while alive.any():
             if watch is not None and alive[0]:
                 watch(rows)
-            chosen, after = acted(actor, history[-1].step(show, task, index), carry, rng, explore)
+            chosen, after = acted(actor, history[-1].step(shown), carry, rng, explore)
             # Of a single episode nothing comes after the end that a carry could matter for.
             carry = after if episodes == 1 or alive.all() else select(torch.from_numpy(alive), after, carry)
             history.append(_next(rows, chosen, alive))
@@ -227,17 +240,17 @@ def play(
             watch(rows)
         success[:, e] = _gathered([h.info["success"] for h in history], lengths)
         if e + 1 < episodes:
-            _, carry = acted(actor, _last(history, lengths).step(show, task, index), carry, rng, explore)
+            _, carry = acted(actor, _last(history, lengths).step(shown), carry, rng, explore)
         if keep:
             _split(history, lengths, kept, None if keep is True else keep)
     return Played(returns, success, tuple(map(tuple, kept)) if keep else ())
 
 
 def play_episode(
-    rows: Rows, actor: Actor, seed: int, rng: Streams, show: Collection[str] = (), explore: bool = True
+    rows: Rows, actor: Actor, seed: int, rng: Streams, shown: Shown = NOTHING, explore: bool = True
 ) -> dict[str, np.ndarray]:
     """The arrays of one episode of one environment, with leading T + 1; see `play`."""
-    return play(rows, actor, np.array([[seed]]), rng, explore=explore, show=show, keep=True).episodes[0][0]
+    return play(rows, actor, np.array([[seed]]), rng, explore=explore, shown=shown, keep=True).episodes[0][0]
 
 
 def _first(rows: Rows, seeds: np.ndarray, is_task_first: bool) -> _Instant:

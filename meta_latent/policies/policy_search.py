@@ -80,7 +80,7 @@ class PolicySearch(BaseAgent):
     """An agent with a `GaussianMLP`, on what its simulators let it read; a subclass writes `update`.
 
     In training, a trial of task i is played by number i of the stacked policies `acting` (M, ...), modulo M; where
-    there is one task, they take turns. Everywhere else the one `policy` plays.
+    there is one task, trial k is by number k. Everywhere else the one `policy` plays.
 
     Args:
         config: sizes. simulators: a `StateSimulators` or the like. tasks: training tasks. horizon: longest episode.
@@ -92,7 +92,7 @@ class PolicySearch(BaseAgent):
         self.policy = GaussianMLP(simulators.feature_size, action_size, config.hidden, config.layers, config.stddev,
                                   config.min_stddev).to(simulators.device)  # fmt: skip
         self.acting: Parameters = self.together(1)
-        self.updates, self.turn = 0, 0
+        self.updates = 0
 
     @property
     def heads(self) -> int:
@@ -110,29 +110,24 @@ class PolicySearch(BaseAgent):
 
     # Acting
 
-    def begin_task(self, batch_size: int) -> dict:
-        """What is remembered of B tasks, and whose turn it is in each."""
-        turns = torch.arange(self.turn, self.turn + batch_size)
-        return {"belief": self.simulators.begin_task(batch_size), "turn": turns}
+    def begin_task(self, batch_size: int) -> Any:
+        """What is remembered of B tasks."""
+        return self.simulators.begin_task(batch_size)
 
     @torch.no_grad()
     def act(self, step: Step, carry: dict, rng: Streams, explore: bool):
-        """Actions (B, A) in [-1, 1], drawn with `explore`, else the mean; and the carry. Trials that begin so in
-        training have had their turn: a round may be played in several parts.
-        """
-        features, belief = self.simulators.observe(step, carry["belief"])
+        """Actions (B, A) in [-1, 1], drawn with `explore`, else the mean; and the carry."""
+        features, belief = self.simulators.observe(step, carry)
         if step.task_index is None:
             parameters = self.together(1)
             features = self.scale(features)[None]
         else:
-            which = (carry["turn"] if self.tasks == 1 else step.task_index) % len(self.acting["log_stddev"])
-            if explore and step.is_task_first.all():
-                self.turn += len(which)
+            which = (step.trial if self.tasks == 1 else step.task_index) % len(self.acting["log_stddev"])
             parameters = {name: value[which] for name, value in self.acting.items()}
             features = self.scale(features)[:, None]
         chosen = self.policy(parameters, features)
         action = chosen.sample(rng.torch("explore")) if explore else chosen.mean.clamp(-1, 1)
-        return action.flatten(0, 1).cpu(), carry | {"belief": belief}
+        return action.flatten(0, 1).cpu(), belief
 
     def adapted_by(self, rollouts: Rollouts, rate: float) -> PolicySearch:
         """Another agent, whose policy took one policy-gradient step on rollouts of one task (N = 1)."""
@@ -204,7 +199,7 @@ class PolicySearch(BaseAgent):
         """Everything that a bit-equal continuation needs."""
         return super().state() | {
             "policy": self.policy.state_dict(), "scale": self.scale.state_dict(), "acting": dict(self.acting),
-            "turn": self.turn, "simulators": self.simulators.state()}  # fmt: skip
+            "simulators": self.simulators.state()}  # fmt: skip
 
     def load_state(self, state: dict) -> None:
         """Continue from `state()`."""
@@ -212,5 +207,4 @@ class PolicySearch(BaseAgent):
         self.policy.load_state_dict(state["policy"])
         self.scale.load_state_dict(state["scale"])
         self.acting = {name: value.to(self.simulators.device) for name, value in state["acting"].items()}
-        self.turn = int(state["turn"])
         self.simulators.load_state(state["simulators"])

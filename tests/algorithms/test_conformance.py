@@ -11,7 +11,7 @@ from meta_latent import protocols
 from meta_latent.algorithms import registry
 from meta_latent.algorithms.registry import Arm
 from meta_latent.data import collect
-from meta_latent.data.collect import play
+from meta_latent.data.collect import Shown, play
 from meta_latent.errors import UserError
 from meta_latent.experiment.learning import starts
 from meta_latent.experiment.learning.inspection import inspected, replay_of
@@ -117,7 +117,7 @@ def test_it_acts_alike_given_its_streams(bench, tmp_path, frozen, arm, suite):
                 seen.append(probe.calls)
                 with learning.collector._envs.rows([bound.tasks[0]] * count) as rows:
                     play(rows, probe, torch.arange(2 * count).view(count, 2).numpy(), Streams(3), explore=explore,
-                         show=learning.arm.entry.sees, task=task)  # fmt: skip
+                         shown=Shown(learning.arm.entry.sees, task))  # fmt: skip
             for action, carry in probe.calls:
                 assert action.shape == (count, bound.distribution.action_space.shape[0])
                 assert action.dtype == torch.float32 and action.device.type == "cpu" and not action.requires_grad
@@ -162,7 +162,7 @@ def test_rows_of_its_carry_can_be_selected(bench, tmp_path, name):
         task = starts.task_vectors(bound.tasks[:1]).expand(2, -1)
         with learning.collector._envs.rows([bound.tasks[0]] * 2) as rows:
             play(rows, probe, torch.tensor([[0], [1]]).numpy(), Streams(0), explore=True,
-                 show=learning.arm.entry.sees, task=task)  # fmt: skip
+                 shown=Shown(learning.arm.entry.sees, task))  # fmt: skip
         (_, old), (_, new) = probe.calls[:2]
         for begun in (old, learning.agent.begin_task(2)):  # also where a trial begins anew in some rows
             mixed = collect.select(torch.tensor([True, False]), new, begun)
@@ -180,7 +180,7 @@ def test_it_tells_what_it_declares_of_trials_of_any_length(bench, tmp_path, froz
         for episodes in (1, 3):
             with learning.collector._envs.rows([bound.tasks[0]] * 2) as rows:
                 played = play(rows, agent, torch.arange(2 * episodes).view(2, episodes).numpy(), Streams(0),
-                              explore=False, show=learning.arm.entry.sees, task=task, keep=True)  # fmt: skip
+                              explore=False, shown=Shown(learning.arm.entry.sees, task), keep=True)  # fmt: skip
             found = [inspected(agent, learning.arm.entry, spec, played.episodes) for _ in range(2)]
             assert found[0] == found[1] and set(found[0]) <= set(learning.arm.entry.inspects)
             if learning.arm.entry.maps:

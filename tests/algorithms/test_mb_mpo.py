@@ -124,20 +124,17 @@ def test_the_adapted_policies_imagine_what_the_outer_step_is_taken_on(bench, tmp
         assert torch.equal(before["bias_2"][0], before["bias_2"][3])
 
 
-def test_the_scale_is_that_of_the_random_episodes_and_turns_go_round(bench, tmp_path):
-    """A scale that moved would make another policy of the same weights. Each fit begins with the next policy."""
+def test_the_scale_is_that_of_the_random_episodes(bench, tmp_path):
+    """A scale that moved would make another policy of the same weights."""
     with learning(bench, tmp_path, outer_steps=1) as running:
         agent, replay = collected(running)
         agent.update(replay, running.streams)
         scale = {name: value.clone() for name, value in agent.scale.state_dict().items()}
         seen = replay.transitions().proprio
         torch.testing.assert_close(scale["mean"], seen.mean(0))
-        before = running.collector.trials
         bench.round(running)
         assert not torch.allclose(replay.transitions().proprio.mean(0), seen.mean(0))
         torch.testing.assert_close(agent.scale.state_dict(), scale, rtol=0, atol=0)
-        had = running.collector.trials - before
-        assert had and agent.turn == 2 + had and agent.begin_task(2)["turn"].tolist() == [2 + had, 3 + had]
 
 
 @pytest.mark.parametrize(("horizon", "expected"), [(0, 6), (4, 4)])

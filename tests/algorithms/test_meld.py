@@ -11,7 +11,7 @@ import torch
 import task_suites
 from meta_latent.algorithms.meld import MELD, MELDConfig
 from meta_latent.algorithms.registry import Functions, Setting
-from meta_latent.data.collect import Noise, NoiseConfig, play
+from meta_latent.data.collect import Noise, NoiseConfig, Shown, play
 from meta_latent.data.latents import LatentCache, embed_episode
 from meta_latent.data.replay import ReplayConfig, SequenceReplay
 from meta_latent.data.source import SourceData
@@ -64,7 +64,8 @@ def filled(actor=None, trials=10, episodes=EPISODES, first=0):
     replay, seeds = SequenceReplay(SPEC, ReplayConfig()), np.arange(trials * episodes).reshape(trials, episodes) + first
     which = [k % len(TASKS) for k in range(trials)]
     rows = SUITE.make_vector([TASKS[k] for k in which])
-    found = play(rows, actor or Noise(2, NoiseConfig()), seeds, Streams(1), explore=True, show={"reward"}, keep=True)
+    found = play(rows, actor or Noise(2, NoiseConfig()), seeds, Streams(1), explore=True,
+                 shown=Shown({"reward"}), keep=True)  # fmt: skip
     for k, trial in zip(which, found.episodes, strict=True):
         for episode in trial:
             replay.add_episode(episode | {"reward": 0 * episode["reward"]} if first else episode, None, k + first)

@@ -9,7 +9,7 @@ import torch
 import task_suites
 from meta_latent.algorithms.oracle import Oracle, OracleConfig
 from meta_latent.algorithms.registry import Setting
-from meta_latent.data.collect import Noise, NoiseConfig, play
+from meta_latent.data.collect import Noise, NoiseConfig, Shown, play
 from meta_latent.data.replay import ReplayConfig, SequenceReplay
 from meta_latent.rng import Streams, derive, seeded_construction
 from meta_latent.types import Spec
@@ -34,7 +34,8 @@ def build(suite=SUITE, tasks=TASKS, seed=0, **config):
 def collect(actor, replay, tasks, seed, streams, suite=SUITE, explore=True):
     """One episode of every task; the mean return."""
     rows, seeds = suite.make_vector(tasks), seed + np.arange(len(tasks))[:, None]
-    found = play(rows, actor, seeds, streams, explore=explore, show={"task"}, task=vectors(tasks, suite), keep=True)
+    found = play(rows, actor, seeds, streams, explore=explore, shown=Shown({"task"}, vectors(tasks, suite)),
+                 keep=True)  # fmt: skip
     for k, (episode,) in enumerate(found.episodes):
         if replay is not None:
             replay.add_episode(episode, None, k)

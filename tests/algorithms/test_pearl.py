@@ -9,7 +9,7 @@ import torch
 import task_suites
 from meta_latent.algorithms.pearl import PEARL, PEARLConfig
 from meta_latent.algorithms.registry import Functions, Setting
-from meta_latent.data.collect import Noise, NoiseConfig, play
+from meta_latent.data.collect import Noise, NoiseConfig, Shown, play
 from meta_latent.data.replay import ReplayConfig, SequenceReplay
 from meta_latent.models.context import Evidence
 from meta_latent.rng import Streams, derive, seeded_construction
@@ -43,7 +43,8 @@ def filled(actor=None, trials=8, first=0):
     replay, seeds = SequenceReplay(SPEC, ReplayConfig()), np.arange(2 * trials).reshape(trials, 2)
     which = [(first + k) % len(TASKS) for k in range(trials)]
     rows = SUITE.make_vector([TASKS[k] for k in which])
-    found = play(rows, actor or Noise(2, NoiseConfig()), seeds, Streams(1), explore=True, show={"reward"}, keep=True)
+    found = play(rows, actor or Noise(2, NoiseConfig()), seeds, Streams(1), explore=True,
+                 shown=Shown({"reward"}), keep=True)  # fmt: skip
     for k, trial in zip(which, found.episodes, strict=True):
         for episode in trial:
             replay.add_episode(episode, None, k)

@@ -9,7 +9,7 @@ import torch
 import task_suites
 from meta_latent.algorithms.registry import Setting
 from meta_latent.algorithms.rl2 import RL2, RL2Config, _timed, trial_advantages
-from meta_latent.data.collect import Noise, NoiseConfig, play
+from meta_latent.data.collect import Noise, NoiseConfig, Shown, play
 from meta_latent.data.replay import ReplayConfig, SequenceReplay
 from meta_latent.errors import UserError
 from meta_latent.experiment.learning.collector import Collector, CollectorConfig
@@ -41,7 +41,7 @@ def played(agent, count=4, streams=None):
     """`count` trials of two episodes, as a batch."""
     replay, seeds = SequenceReplay(SPEC, ReplayConfig()), np.arange(2 * count).reshape(count, 2)
     rows = SUITE.make_vector([TASKS[k % 4] for k in range(count)])
-    found = play(rows, agent, seeds, streams or Streams(1), explore=True, show={"reward"}, keep=True)
+    found = play(rows, agent, seeds, streams or Streams(1), explore=True, shown=Shown({"reward"}), keep=True)
     for k, trial in enumerate(found.episodes):
         for episode in trial:
             replay.add_episode(episode, None, k % 4)
@@ -169,7 +169,7 @@ def test_it_learns_a_single_task_in_seconds():
         agent.update(replay, streams)
     seeds = np.arange(8).reshape(4, 2)
     rows = SUITE.make_vector(tasks * 4)
-    found = play(rows, agent, seeds, Streams(1), explore=False, show={"reward"}).returns.mean()
+    found = play(rows, agent, seeds, Streams(1), explore=False, shown=Shown({"reward"})).returns.mean()
     best = -0.8 * 6 + 6 * 0.2 + 5 * 0.2  # staying in the middle pays -4.8; straight there about -1.3
     assert found > best
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import task_suites
-from meta_latent.data.collect import play, select
+from meta_latent.data.collect import Shown, play, select
 from meta_latent.data.replay import ReplayConfig, SequenceReplay
 from meta_latent.errors import RunError, UserError
 from meta_latent.rng import Streams
@@ -68,8 +68,8 @@ def seeds(trials, episodes):
 
 def played(episodes=2, show=("reward",), lengths=LENGTHS, **more):
     probe = Counter()
-    return probe, play(rows(lengths), probe, seeds(len(lengths), episodes), Streams(0), explore=True, show=show,
-                       keep=True, **more)  # fmt: skip
+    return probe, play(rows(lengths), probe, seeds(len(lengths), episodes), Streams(0), explore=True,
+                       shown=Shown(show, **more), keep=True)  # fmt: skip
 
 
 @pytest.mark.parametrize("episodes", [2, 3])
@@ -217,7 +217,7 @@ def filled(trials=4, episodes=3, tasks=2, **config):
     replay = SequenceReplay(SPEC, ReplayConfig(**config), heads=1)
     for k in range(trials):
         one = play(rows([LENGTHS[k % 3]]), Counter(), seeds(1, episodes) + k * episodes, Streams(0), explore=True,
-                   show=("reward",), keep=True)  # fmt: skip
+                   shown=Shown(("reward",)), keep=True)  # fmt: skip
         for episode in one.episodes[0]:
             replay.add_episode(episode, task_index=k % tasks)
     return replay

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import task_suites
-from meta_latent.data.collect import Noise, NoiseConfig, Scripted, play_episode
+from meta_latent.data.collect import Noise, NoiseConfig, Scripted, Shown, play_episode
 from meta_latent.data.replay import ReplayConfig, SequenceReplay
 from meta_latent.data.segments import layout, predicted_bytes
 from meta_latent.errors import UserError
@@ -67,7 +67,7 @@ def check_batch(batch, length=4):
 
 def test_an_episode_in_the_time_convention():
     probe = Probe()
-    arrays = play_episode(SUITE.make_vector([TASK]), probe, 3, Streams(0), show=("reward",))
+    arrays = play_episode(SUITE.make_vector([TASK]), probe, 3, Streams(0), shown=Shown(("reward",)))
     assert {len(x) for x in arrays.values()} == {8}
     assert arrays["action"][0].tolist() == [0, 0] and arrays["reward"][0] == arrays["reward_present"][0] == 0
     assert arrays["success"].tolist() == [False] * 7 + [True]
@@ -230,7 +230,7 @@ def test_memory_map_needs_a_folder():
 def test_behaviours_depend_on_their_generator_alone():
     rows = SUITE.make_vector([TASK])
     for make in (lambda: Noise(2, NoiseConfig()), lambda: Scripted([SUITE.scripted(TASK)], 2, 0.5)):
-        a, b, c = (play_episode(rows, make(), 0, Streams(s), show=("inputs",))["action"] for s in (1, 1, 2))
+        a, b, c = (play_episode(rows, make(), 0, Streams(s), shown=Shown(("inputs",)))["action"] for s in (1, 1, 2))
         assert np.array_equal(a, b) and not np.array_equal(a, c) and np.abs(a).max() <= 1
     with pytest.raises(UserError, match="3 values"):
         Noise(2, NoiseConfig(drift=(0.0, 0.0, 1.0)))

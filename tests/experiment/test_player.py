@@ -10,7 +10,7 @@ import torch
 
 import meta_latent
 from meta_latent import cli
-from meta_latent.data.collect import play, play_episode
+from meta_latent.data.collect import Shown, play, play_episode
 from meta_latent.data.player import Player
 from meta_latent.errors import UserError
 from meta_latent.experiment.settings import suites
@@ -70,7 +70,7 @@ def test_it_is_shown_what_the_loop_shows(sees):
     ours.steps, theirs.steps = [], []
     played(Player(ours, suite, task, sees), [3, 4])
     told = torch.from_numpy(suite.task_vector(task))[None] if "task" in sees else None
-    play(suite.make_vector([task]), theirs, np.array([[3, 4]]), Streams(0), explore=False, show=sees, task=told)
+    play(suite.make_vector([task]), theirs, np.array([[3, 4]]), Streams(0), explore=False, shown=Shown(sees, told))
     assert len(ours.steps) == len(theirs.steps) + 1  # a trial's last observation
     for mine, wanted in zip(ours.steps, theirs.steps, strict=False):
         for name in Step.__dataclass_fields__:
@@ -145,7 +145,7 @@ def test_encode_filters_and_imagine_goes_on(toy_model):
         def act(self, step, carry, rng, explore):
             return torch.full((1, 2), 0.3), carry
 
-    episode = play_episode(rows, Zero(), 0, Streams(0), show=("reward",))
+    episode = play_episode(rows, Zero(), 0, Streams(0), shown=Shown(("reward",)))
     latents, latent = model.encode(episode), model.initial(1)
     for t in range(len(episode["reward"])):
         latent = model.observe(

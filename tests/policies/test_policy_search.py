@@ -1,6 +1,5 @@
 """Rollouts and who acts, against plain loops and numbers by hand."""
 
-import dataclasses
 import math
 
 import numpy as np
@@ -144,48 +143,41 @@ def test_an_imagined_episode_is_over_where_its_simulator_ends_it():
     assert rollouts.mask[0, 0].all()
 
 
-def step_of(index=None):
+def step_of(index=None, trial=None):
     no, zeros = torch.zeros(3, dtype=torch.bool), torch.zeros(3)
-    return Step({}, torch.zeros(3, 2), torch.zeros(3, 2), zeros, zeros, ~no, no, no, ~no, task_index=index)
+    return Step({}, torch.zeros(3, 2), torch.zeros(3, 2), zeros, zeros, ~no, no, no, ~no, task_index=index,
+                trial=trial)  # fmt: skip
 
 
-@pytest.mark.parametrize(("tasks", "turn", "index", "players"), [
+@pytest.mark.parametrize(("tasks", "trial", "index", "players"), [
     (1, 0, [0, 0, 0], [0, 1, 2]), (1, 3, [0, 0, 0], [3, 0, 1]), (4, 3, [2, 0, 3], [2, 0, 3])])  # fmt: skip
-def test_policies_take_turns_on_a_single_task_and_own_one_of_several(tasks, turn, index, players):
+def test_policies_take_turns_on_a_single_task_and_own_one_of_several(tasks, trial, index, players):
     agent = searching(tasks)
-    agent.acting, agent.turn = agent.together(4), turn
+    agent.acting = agent.together(4)
     agent.acting["weight_2"] = torch.zeros_like(agent.acting["weight_2"])
     agent.acting["bias_2"] = torch.arange(4.0).view(4, 1, 1).expand(4, 1, 2) / 10
-    action, _ = agent.act(step_of(torch.tensor(index)), agent.begin_task(3), Streams(0), explore=False)
+    step = step_of(torch.tensor(index), torch.arange(trial, trial + 3))
+    action, _ = agent.act(step, agent.begin_task(3), Streams(0), explore=False)
     torch.testing.assert_close(action, torch.tensor(players)[:, None].expand(3, 2) / 10)
 
 
 @pytest.mark.parametrize("side_by_side", [1, 4, 10])
 def test_all_adapted_policies_play_in_a_round_of_one_task(side_by_side):
-    """However many trials there are at once; evaluating takes nobody's turn."""
+    """However many trials there are at once, and whatever was played before."""
     suite = task_suites.get("toy/lqr", episode_steps=4)
     task = BoundTask("t", suite, suite.tasks("train")[0])
-    agent, players = searching(simulators=Counter(4, "cpu")), []
-    agent.acting, agent.turn = agent.together(10), 3
+    agent = searching(simulators=Counter(4, "cpu"))
+    agent.acting = agent.together(10)
+    agent.acting["weight_2"] = torch.zeros_like(agent.acting["weight_2"])
+    agent.acting["bias_2"] = torch.arange(10.0).view(10, 1, 1).expand(10, 1, 2) / 10
     agent.wants = lambda: 10 * suite.max_episode_steps
-    own = agent.begin_task
-
-    def begin(batch_size):
-        carry = own(batch_size)
-        players.extend((carry["turn"] % 10).tolist())
-        return carry
-
-    agent.begin_task = begin
-    settings = CollectorConfig({"index"}, torch.zeros(1, 0), 0, 1.0, side_by_side)
+    settings = CollectorConfig({"index", "trial"}, torch.zeros(1, 0), 3, 1.0, side_by_side)
     collector = Collector(BoundTarget("t", (task,), (task,), 1), 0, settings, Noise(2, NoiseConfig()))
-    collector.round(agent, SequenceReplay(Spec.of(suite), ReplayConfig()), Streams(0))
-    assert players[0] == 3 and set(players) == set(range(10))
-    assert agent.turn == 3 + len(players)
-    test = dataclasses.replace(step_of(), proprio=torch.zeros(3, 4))
-    for explore in (True, False):
-        agent.act(test, own(3), Streams(0), explore)
-    agent.act(dataclasses.replace(test, task_index=torch.zeros(3).long()), own(3), Streams(0), explore=False)
-    assert agent.turn == 3 + len(players)
+    replay = SequenceReplay(Spec.of(suite), ReplayConfig())
+    for _ in range(2):
+        collector.round(agent, replay, Streams(0))
+    played = [round(float(replay.read(k)["action"][1:].mean()) * 10) for k in range(3, len(replay.episodes))]
+    assert played[0] == 3 and set(played) == set(range(10))
 
 
 @pytest.mark.parametrize("step", ["take", "adapted"])
@@ -211,9 +203,8 @@ def test_a_policy_at_its_floor_can_widen_again(step):
 def test_who_acts_next_is_saved():
     agent, other = searching(), searching()
     agent.acting = {name: value + drawn(*value.shape) for name, value in agent.together(4).items()}
-    agent.turn, agent.updates = 3, 7
+    agent.updates = 7
     agent.scale.mean.fill_(2.0)
     other.load_state(agent.state())
     torch.testing.assert_close(other.acting, agent.acting, rtol=0, atol=0)
-    assert (other.turn, other.updates) == (3, 7) and (other.scale.mean == 2).all()
-    assert other.begin_task(2)["turn"].tolist() == [3, 4]
+    assert other.updates == 7 and (other.scale.mean == 2).all()

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from meta_latent.data.collect import Noise, NoiseConfig, Played, Scripted, play
+from meta_latent.data.collect import Noise, NoiseConfig, Played, Scripted, Shown, play
 from meta_latent.experiment.learning.evaluation import Evaluation
 from meta_latent.experiment.learning.inspection import replay_of
 from meta_latent.experiment.learning.saved import SavedCell
@@ -132,7 +132,7 @@ def visited(target: BoundTarget, played: Played) -> list[dict[str, np.ndarray]]:
     try:
         for number, actor in enumerate(actors):
             rng, seeds = Streams(derive(0, "workspace", number)), np.arange(len(tasks))[:, None]
-            episodes = play(rows, actor, seeds, rng, explore=True, show={"inputs"}, keep=True).episodes
+            episodes = play(rows, actor, seeds, rng, explore=True, shown=Shown({"inputs"}), keep=True).episodes
             found += [episode for (episode,) in episodes]
     finally:
         rows.close()

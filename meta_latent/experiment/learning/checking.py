@@ -17,7 +17,7 @@ import torch
 import meta_latent
 import task_suites
 from meta_latent.algorithms.registry import Arm
-from meta_latent.data.collect import play
+from meta_latent.data.collect import Shown, play
 from meta_latent.errors import Faults, RunError, UserError, counted, described
 from meta_latent.experiment.learning import cells, refusals, starts
 from meta_latent.experiment.learning.cell_settings import narrowed
@@ -296,8 +296,8 @@ def _actions(learning: Learning, explore: bool) -> list:
     bound, sees = learning.target.tasks[0], learning.arm.entry.sees
     task = starts.task_vectors([bound]).expand(2, -1) if "task" in sees else None
     with contextlib.closing(bound.distribution.make_vector([bound.task] * 2)) as rows:
-        played = play(rows, learning.agent, np.array([[0], [1]]), Streams(0), explore=explore, show=sees, task=task,
-                      index=torch.zeros(2, dtype=torch.long), keep=True)  # fmt: skip
+        shown = Shown(sees, task, torch.zeros(2, dtype=torch.long), torch.arange(2))
+        played = play(rows, learning.agent, np.array([[0], [1]]), Streams(0), explore=explore, shown=shown, keep=True)
     return frozen([episode["action"] for trial in played.episodes for episode in trial])
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from meta_latent.data import answers
-from meta_latent.data.collect import Actor, head_mask, play
+from meta_latent.data.collect import Actor, Shown, head_mask, play
 from meta_latent.data.repeated_noise import RepeatedNoise
 from meta_latent.experiment.learning.environments import Environments
 from meta_latent.experiment.settings.suites import BoundTarget
@@ -100,17 +100,9 @@ class Collector:
         episodes = self.target.episodes_per_trial
         seeds = np.array([[self._episode_seed(self.trials + b, e) for e in range(episodes)] for b in range(count)])
         with self._envs.rows([self.target.tasks[k] for k in which]) as rows:
-            played = play(
-                rows,
-                actor,
-                seeds,
-                streams,
-                explore=True,
-                show=self.config.show,
-                task=self.config.task_vectors[which],
-                index=torch.tensor(which),
-                keep=True,
-            )
+            trials = torch.arange(self.trials, self.trials + count)
+            shown = Shown(self.config.show, self.config.task_vectors[which], torch.tensor(which), trials)
+            played = play(rows, actor, seeds, streams, explore=True, shown=shown, keep=True)
         if actor is self.warmup:
             self.random_returns += played.returns.ravel().tolist()
         for task, trial in zip(which, played.episodes, strict=True):

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from meta_latent.algorithms.registry import Algorithm
-from meta_latent.data.collect import Played, play
+from meta_latent.data.collect import Played, Shown, play
 from meta_latent.data.replay import ReplayConfig, SequenceReplay
 from meta_latent.experiment.learning.environments import Environments
 from meta_latent.experiment.learning.inspection import UNKNOWN, inspected
@@ -115,7 +115,7 @@ class Evaluation:
     def _play(self, of: Sequence[int], agent: Agent, seeds, rng: Streams, **how) -> Played:
         task = None if self.vectors is None else self.vectors[torch.as_tensor(of)]
         with self._envs.rows([self.target.test_tasks[n] for n in of]) as rows:
-            return play(rows, agent, np.array(seeds), rng, show=self.entry.sees, task=task, **how)
+            return play(rows, agent, np.array(seeds), rng, shown=Shown(self.entry.sees, task), **how)
 
     def _adapting(self, agent: Agent, of, numbers, rng: Streams, watch, keep) -> Played:
         """One trial of an algorithm that adapts: `rollouts` episodes that are scored, as many drawn from its policy,

@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
-from meta_latent.data.collect import Actor, Noise, Scripted, head_mask, play_episode
+from meta_latent.data.collect import Actor, Noise, Scripted, Shown, head_mask, play_episode
 from meta_latent.data.replay import SequenceReplay
 from meta_latent.errors import UserError
 from meta_latent.experiment.pretraining import lengths, logged_data
@@ -87,7 +87,7 @@ class SourceCollector:
         rows = source.distribution.make_vector([source.task]) if kept is None else kept
         seed = derive(self.experiment.seed, "episode", index) % 2**31
         try:
-            episode = play_episode(rows, actor_of(source, index), seed, streams, show=("inputs",))
+            episode = play_episode(rows, actor_of(source, index), seed, streams, Shown({"inputs"}))
         except UserError as error:
             raise UserError(f"{source.name}: {error}") from error
         if rows is not kept:
@@ -131,7 +131,7 @@ class SourceCollector:
     def _solvable(self, source: BoundTask) -> bool:
         script = Scripted([source.distribution.scripted(source.task)], source.distribution.action_space.shape[0], 0.0)
         with contextlib.closing(source.distribution.make_vector([source.task])) as rows:
-            episode = play_episode(rows, script, 0, Streams(0), show=("inputs",))
+            episode = play_episode(rows, script, 0, Streams(0), Shown({"inputs"}))
         return bool(episode["success"].any())
 
     def trained(self, replay: SequenceReplay) -> np.ndarray:
