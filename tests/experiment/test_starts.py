@@ -45,6 +45,14 @@ def test_each_row_is_paid_by_its_own_task(target, kind):
     assert not functions_of(target).terminated(kind(tasks), kind(inputs), kind(inputs)).any()
 
 
+@pytest.mark.parametrize("kind", [torch.as_tensor, np.asarray])
+def test_rows_of_one_task_are_paid_as_they_are(target, kind):
+    inputs = np.random.default_rng(0).uniform(-1, 1, (4, 3, 2)).astype(np.float32)
+    paid = functions_of(target).reward(kind(np.full((4, 3), 2)), kind(inputs), kind(np.zeros((4, 3, 2), np.float32)))
+    wanted = target.distribution.reward(target.tasks[2].task, kind(inputs), kind(np.zeros((4, 3, 2))))
+    assert type(paid) is type(wanted) and paid.shape == (4, 3) and np.array_equal(np.asarray(paid), np.asarray(wanted))
+
+
 def test_a_task_that_there_is_not_is_refused(target):
     for index in (-1, 5):
         with pytest.raises(ValueError, match="there are 5 tasks"):
