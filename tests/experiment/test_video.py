@@ -2,6 +2,7 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 
+from meta_latent.experiment.learning.evaluation import Evaluation
 from meta_latent.experiment.runs import video
 
 
@@ -62,3 +63,15 @@ def test_tile_holds_the_last_frame_and_labels_are_drawn():
     assert band[:, :100].max() > 200 and band[:, 100:].max() > 200 and (band[:, :100] != band[:, 100:]).any()
     with pytest.raises(ValueError):
         video.tile([a, b], ["one"])
+
+
+def test_a_finished_run_films_one_trial_and_plays_no_other_for_it(toy, tmp_path, monkeypatch):
+    filmed, real = [], Evaluation.play
+
+    def play(self, agent, watch=None, keep=False):
+        filmed.extend([(self.repeats, len(self.target.test_tasks))] * (watch is not None))
+        return real(self, agent, watch, keep)
+
+    monkeypatch.setattr(Evaluation, "play", play)
+    folder = toy.transfer(tmp_path, "sac/scratch", "transfer.video=true")
+    assert filmed == [(1, 1)] and (folder / "videos/final.mp4").stat().st_size

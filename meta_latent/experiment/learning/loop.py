@@ -28,7 +28,6 @@ from meta_latent.experiment.pretraining import source_data
 from meta_latent.experiment.runs.metrics import MetricLog
 from meta_latent.experiment.runs.resumable import Progress, Resumable, RunClock
 from meta_latent.experiment.runs.run_folder import RunFolder
-from meta_latent.experiment.runs.video import Film
 from meta_latent.experiment.settings.arms import strays
 from meta_latent.experiment.settings.schema import ExperimentConfig
 from meta_latent.experiment.settings.suites import BoundTarget
@@ -264,9 +263,7 @@ class Learning:
 
     def _finish(self) -> None:
         if self.config.video:
-            film = Film()
-            self.evaluation.play(self.agent, film)
-            film.write(self.folder.path("videos", "final.mp4"))
+            self.evaluation.film(self.agent, 0, self.folder.path("videos", "final.mp4"))
         self.saved.save()
         self.folder.finish(
             "done",
