@@ -45,6 +45,7 @@ class Pictures:
     def __init__(self, model: mujoco.MjModel, data: mujoco.MjData, scenery: Scenery, views: Views) -> None:
         self.model, self.scenery = model, scenery
         self._data, self._views = data, views
+        self._camera_ids = {model.camera(index).name: index for index in range(model.ncam)}  # no look-ups in draw
         self._renderers: dict[bool, Renderer] = {}  # is it for videos -> its renderer
 
     def begin_episode(self, key: int) -> None:
@@ -61,7 +62,7 @@ class Pictures:
             self._renderers[movie] = Renderer(self.model, size, size, antialias=movie or self._views.antialias)
         renderer = self._renderers[movie]
         if isinstance(camera, str):
-            camera = self.model.camera(camera).id
+            camera = self._camera_ids[camera]
         self.scenery.prepare(renderer, self._data, step)
         return renderer.render(self._data, camera, self.scenery.decorate)
 
