@@ -9,6 +9,7 @@ from typing import Any
 from task_suites.distribution import as_distractors
 from task_suites.errors import SuiteError, choose
 from task_suites.values import flag, whole
+from task_suites.views import Views
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +46,8 @@ class SuiteOptions:
             if getattr(self, name) is not None:
                 raise SuiteError(f"{name} is {getattr(self, name)!r}: {why}, leave it out")
 
-    def cameras_among(self, valid: tuple[str, ...], default: tuple[str, ...]) -> tuple[str, ...]:
-        """Return the cameras, or `default`.
+    def views_among(self, valid: tuple[str, ...], default: tuple[str, ...]) -> Views:
+        """Return what is shown: of the cameras, or of `default`.
 
         Raises SuiteError if one is not of `valid` or given twice, or if distractors have no pictures.
         """
@@ -60,7 +61,7 @@ class SuiteOptions:
             raise SuiteError(f"cameras is {cameras!r}: one is given twice")
         if self.distractors and not cameras:
             raise SuiteError("distractors: there are no pictures for them to change, choose cameras")
-        return cameras
+        return Views(cameras, self.image_size, self.antialias)
 
     def steps_or(self, default: int) -> int:
         """Return the time limit, or `default`."""

@@ -10,12 +10,12 @@ import numpy as np
 
 from task_suites.distribution import as_distractors
 from task_suites.errors import SuiteError, choose
-from task_suites.rendering import Renderer, mujoco
+from task_suites.rendering import mujoco
 from task_suites.scenery import Scenery
 from task_suites.values import whole
+from task_suites.views import Pictures, Views
 
 DEFAULT_CAMERA = "default"
-_MOVIE_PIXELS = 256
 
 Physics = tuple[mujoco.MjModel, mujoco.MjData]
 
@@ -51,17 +51,17 @@ class MujocoPixels(gymnasium.Wrapper):
     ) -> None:
         super().__init__(env)
         self._find, self._keep, self._region = physics or _own_physics, keep, region
-        self._size = whole(image_size, "image_size", 8, 1024)
-        self._antialias, self._with_proprio = antialias, proprio
-        self.distractors = as_distractors(distractors)
+        side = whole(image_size, "image_size", 8, 1024)
+        self.distractors, self._with_proprio = as_distractors(distractors), proprio
         self._model: mujoco.MjModel | None = None
-        self._renderers: dict[bool, Renderer] = {}
+        self._pictures: Pictures | None = None
         self._own_rng, self._step_count = np.random.default_rng(), None
-        self._names = (cameras,) if isinstance(cameras, str) else tuple(cameras)
-        if len(set(self._names)) != len(self._names):
-            raise SuiteError(f"cameras is {self._names!r}: one is given twice")
+        names = (cameras,) if isinstance(cameras, str) else tuple(cameras)
+        if len(set(names)) != len(names):
+            raise SuiteError(f"cameras is {names!r}: one is given twice")
+        self._views = Views(names, side, antialias)
         self._attach()
-        if not self._names and not proprio:
+        if not names and not proprio:
             raise SuiteError("cameras is empty and proprio is False: nothing would be observed")
         self.observation_space = self._space()
 
@@ -76,7 +76,7 @@ class MujocoPixels(gymnasium.Wrapper):
         if seed is not None:
             self._own_rng = np.random.default_rng(seed)
         self._attach()
-        self._scenery.begin_episode(int(self._own_rng.integers(2**31)))
+        self._pictures.begin_episode(int(self._own_rng.integers(2**31)))
         self._step_count = 0
         return self._observation(observation), info
 
@@ -93,7 +93,7 @@ class MujocoPixels(gymnasium.Wrapper):
         if self._step_count is None:
             raise SuiteError("render before reset: call reset(seed=...) first")
         self._follow()
-        return self._draw(self._first, movie=True)
+        return self._pictures.draw(self._first, self._step_count, movie=True)
 
     def close(self) -> None:
         """Free the renderers and close the environment."""
@@ -109,11 +109,12 @@ class MujocoPixels(gymnasium.Wrapper):
         if model is not self._model:
             self._free()
             self._model, self._drawn = model, mujoco.MjData(model)
-            self._cameras = {f"image_{name}": self._camera(name) for name in self._names}
+            self._cameras = {f"image_{name}": self._camera(name) for name in self._views.cameras}
             self._first = next(iter(self._cameras.values()), None)
             if self._first is None:
                 self._first = self._camera(DEFAULT_CAMERA)
-            self._scenery = Scenery(model, self.distractors, keep=self._keep, region=self._region, view=self._first)
+            scenery = Scenery(model, self.distractors, keep=self._keep, region=self._region, view=self._first)
+            self._pictures = Pictures(model, self._drawn, scenery, self._views)
 
     def _camera(self, name: str) -> int | mujoco.MjvCamera:
         model = self._model
@@ -138,7 +139,8 @@ class MujocoPixels(gymnasium.Wrapper):
         return free
 
     def _space(self) -> gymnasium.spaces.Dict:
-        image = gymnasium.spaces.Box(0, 255, (self._size, self._size, 3), np.uint8)
+        side = self._views.image_size
+        image = gymnasium.spaces.Box(0, 255, (side, side, 3), np.uint8)
         found: dict[str, gymnasium.Space] = {key: image for key in self._cameras}
         if self._with_proprio:
             own = self.env.observation_space
@@ -152,7 +154,7 @@ class MujocoPixels(gymnasium.Wrapper):
         found = {}
         if self._cameras:
             self._follow()
-            found = {key: self._draw(camera, movie=False) for key, camera in self._cameras.items()}
+            found = {key: self._pictures.draw(camera, self._step_count) for key, camera in self._cameras.items()}
         if self._with_proprio:
             flat = gymnasium.spaces.flatten(self.env.observation_space, observation)
             found["proprio"] = np.array(flat, np.float32)
@@ -170,18 +172,9 @@ class MujocoPixels(gymnasium.Wrapper):
         if self._model.ntendon:
             mujoco.mj_tendon(self._model, ours)
 
-    def _draw(self, camera: int | mujoco.MjvCamera, movie: bool) -> np.ndarray:
-        if movie not in self._renderers:
-            size = _MOVIE_PIXELS if movie else self._size
-            self._renderers[movie] = Renderer(self._model, size, size, antialias=movie or self._antialias)
-        renderer = self._renderers[movie]
-        self._scenery.prepare(renderer, self._drawn, self._step_count)
-        return renderer.render(self._drawn, camera, self._scenery.decorate)
-
     def _free(self) -> None:
-        for renderer in self._renderers.values():
-            renderer.close()
-        self._renderers = {}
+        if self._pictures is not None:
+            self._pictures.close()
 
 
 def _own_physics(env: Any) -> tuple[Any, Any]:

@@ -11,9 +11,10 @@ from task_suites.distribution import as_action
 from task_suites.errors import SuiteError
 from task_suites.locomotion import bodies, rewards
 from task_suites.locomotion.bodies import Body
-from task_suites.locomotion.pictures import Pictures
+from task_suites.locomotion.pictures import FollowingPictures
 from task_suites.locomotion.simulation import Simulation
 from task_suites.task import Parameters, Task
+from task_suites.views import Views
 
 OBSERVATIONS = {
     "compact": Simulation.compact,
@@ -22,7 +23,6 @@ OBSERVATIONS = {
     "pictures": None,
 }
 """What `proprio` is of the simulation; None: there is none."""
-_MOVIE_PIXELS = 256
 
 
 class LocomotionEnv(gymnasium.Env):
@@ -39,25 +39,19 @@ class LocomotionEnv(gymnasium.Env):
         self,
         body: Body,
         task: Task,
+        views: Views,
         *,
         observation: str,
         terminates: bool,
         episode_steps: int,
-        cameras: tuple[str, ...],
-        image_size: int,
-        antialias: bool,
     ) -> None:
         self.body, self.task, self.render_mode = body, task, None
         self.simulation = Simulation(body, task.dynamics, forces=observation == "gymnasium")
         self.metadata = {**self.metadata, "render_fps": round(1 / self.simulation.seconds)}
-        self.observation_space, self.action_space = spaces(body, observation, cameras, image_size)
-        self._pictures = Pictures(self.simulation.model, self.simulation.data, task.distractors)
-        self._cameras, self._image_size, self._antialias = cameras, image_size, antialias
-        self._proprio, self._terminates, self._episode_steps = (
-            OBSERVATIONS[observation],
-            terminates,
-            episode_steps,
-        )
+        self.observation_space, self.action_space = spaces(body, observation, views)
+        self._pictures = FollowingPictures(self.simulation.model, self.simulation.data, task.distractors, views)
+        self._cameras, self._proprio = views.cameras, OBSERVATIONS[observation]
+        self._terminates, self._episode_steps = terminates, episode_steps
         self._count: int | None = None
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
@@ -89,7 +83,7 @@ class LocomotionEnv(gymnasium.Env):
     def _observation(self) -> dict[str, np.ndarray]:
         shown = {} if self._proprio is None else {"proprio": self._proprio(self.simulation)}
         for name in self._cameras:
-            shown[f"image_{name}"] = self._pictures.draw(name, self._count, self._image_size, self._antialias)
+            shown[f"image_{name}"] = self._pictures.draw(name, self._count)
         return shown
 
     def render(self) -> np.ndarray:
@@ -97,21 +91,15 @@ class LocomotionEnv(gymnasium.Env):
         if self._count is None:
             raise SuiteError("render before reset: call reset(seed=...) first")
         camera = self._cameras[0] if self._cameras else bodies.CAMERAS[0]
-        return self._pictures.draw(camera, self._count, _MOVIE_PIXELS, True)
+        return self._pictures.draw(camera, self._count, movie=True)
 
     def close(self) -> None:
         """Free the renderers; more than once is allowed."""
         self._pictures.close()
 
 
-def spaces(
-    body: Body, observation: str, cameras: tuple[str, ...], image_size: int
-) -> tuple[gymnasium.spaces.Dict, gymnasium.spaces.Box]:
+def spaces(body: Body, observation: str, views: Views) -> tuple[gymnasium.spaces.Dict, gymnasium.spaces.Box]:
     """Return (observation space, action space)."""
-    box, proprio, shown = gymnasium.spaces.Box, OBSERVATIONS[observation], {}
-    if proprio is not None:
-        size = proprio(Simulation(body, Parameters())).size
-        shown["proprio"] = box(-np.inf, np.inf, (size,), np.float32)
-    for name in cameras:
-        shown[f"image_{name}"] = box(0, 255, (image_size, image_size, 3), np.uint8)
-    return gymnasium.spaces.Dict(shown), box(-1.0, 1.0, (len(bodies.joints(body)),), np.float32)
+    proprio = OBSERVATIONS[observation]
+    size = None if proprio is None else proprio(Simulation(body, Parameters())).size
+    return views.spaces(size, len(bodies.joints(body)))

@@ -138,16 +138,15 @@ class Locomotion(TaskDistribution):
         self.reward_values, self.dynamics_values = rewards.values(self.body), dynamics.values(self.body)
         self._dynamics = read_values(Parameters(given.dynamics or {}), self.dynamics_values, f"dynamics of {name}")
         self.distractors = given.distractors
+        self._views = given.views_among(bodies.CAMERAS, default=())
+        self.shows_distractors = bool(self._views.cameras)
         self.options = {
             "observation": given.observation,
-            "cameras": given.cameras_among(bodies.CAMERAS, default=()),
+            "cameras": self._views.cameras,
             "image_size": given.image_size,
             "antialias": given.antialias,
         }
-        self.shows_distractors = bool(self.options["cameras"])
-        self.observation_space, self.action_space = spaces(
-            self.body, given.observation, self.options["cameras"], given.image_size
-        )
+        self.observation_space, self.action_space = spaces(self.body, given.observation, self._views)
 
     def _changes_of(self, given: LocomotionOptions) -> tuple[str, ...]:
         """Return the kinds of `given.changes`, of which there are none if it is None. SuiteError: a wrong one."""
@@ -198,8 +197,14 @@ class Locomotion(TaskDistribution):
         return super().describe(task) + contact + healthy
 
     def make(self, task: Task) -> LocomotionEnv:
-        ends, steps = self._ends(self.check(task).reward.name), self.max_episode_steps
-        return LocomotionEnv(self.body, task, terminates=ends, episode_steps=steps, **self.options)
+        return LocomotionEnv(
+            self.body,
+            task,
+            self._views,
+            observation=self.options["observation"],
+            terminates=self._ends(self.check(task).reward.name),
+            episode_steps=self.max_episode_steps,
+        )
 
     def reward(self, task: Task, inputs, action):
         return rewards.evaluate(self.body, self.check(task).reward, inputs, action)

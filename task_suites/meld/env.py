@@ -12,24 +12,13 @@ import numpy as np
 from task_suites.distribution import as_action
 from task_suites.errors import SuiteError
 from task_suites.meld import arm
-from task_suites.rendering import Renderer, mujoco
+from task_suites.rendering import mujoco
 from task_suites.scenery import Names, Scenery
 from task_suites.task import Task
+from task_suites.views import Pictures, Views
 
-_MOVIE_PIXELS = 256
 STEP_RADIANS = 0.04  # a joint's step at action 1
 _START_NOISE_RADIANS = 0.02
-
-
-def spaces(
-    cameras: tuple[str, ...], image_size: int, proprio: int, actions: int
-) -> tuple[gymnasium.spaces.Dict, gymnasium.spaces.Box]:
-    """Return (observation space, action space); proprio: its length, 0 leaves it out."""
-    box = gymnasium.spaces.Box
-    parts = {f"image_{name}": box(0, 255, (image_size, image_size, 3), np.uint8) for name in cameras}
-    if proprio:
-        parts["proprio"] = box(-np.inf, np.inf, (proprio,), np.float32)
-    return gymnasium.spaces.Dict(parts), box(-1.0, 1.0, (actions,), np.float32)
 
 
 class MeldEnv(gymnasium.Env):
@@ -49,20 +38,16 @@ class MeldEnv(gymnasium.Env):
         names: Names,
         space: tuple[gymnasium.spaces.Dict, gymnasium.spaces.Box],
         *,
+        views: Views,
         episode_steps: int,
-        antialias: bool,
     ) -> None:
         self.task, self._evaluate = task, evaluate
         self.render_mode = None
         self.observation_space, self.action_space = space
         self._model = mujoco.MjModel.from_xml_string(xml)
         self._data = mujoco.MjData(self._model)
-        self._scenery = Scenery(self._model, task.distractors, names)
-        self._cameras = [
-            (key, self._model.camera(key.removeprefix("image_")).id) for key in space[0] if key != "proprio"
-        ]
-        self._antialias, self._episode_steps = antialias, episode_steps
-        self._renderers: dict[int, Renderer] = {}
+        self._pictures = Pictures(self._model, self._data, Scenery(self._model, task.distractors, names), views)
+        self._cameras, self._episode_steps = sorted(views.cameras), episode_steps  # in the order of the space's keys
         self._step_count: int | None = None
         self._qpos, self._qvel, self._ctrl = self._data.qpos, self._data.qvel, self._data.ctrl
 
@@ -88,7 +73,7 @@ class MeldEnv(gymnasium.Env):
         mujoco.mj_resetData(self._model, self._data)
         self._start(self.np_random)
         # Drawn with and without distractors: they must not shift the stream that starts episodes.
-        self._scenery.begin_episode(int(self.np_random.integers(2**31)))
+        self._pictures.begin_episode(int(self.np_random.integers(2**31)))
         self._step_count = 0
         mujoco.mj_forward(self._model, self._data)
         self._refresh()
@@ -116,32 +101,20 @@ class MeldEnv(gymnasium.Env):
         mujoco.mj_camlight(self._model, self._data)
 
     def _observation(self) -> dict[str, np.ndarray]:
-        found = {key: self._draw(self._image_size(key), camera) for key, camera in self._cameras}
+        found = {f"image_{name}": self._pictures.draw(name, self._step_count) for name in self._cameras}
         if "proprio" in self.observation_space.spaces:
             found["proprio"] = self._proprio()
         return found
-
-    def _image_size(self, key: str) -> int:
-        return self.observation_space[key].shape[0]
-
-    def _draw(self, size: int, camera: int, movie: bool = False) -> np.ndarray:
-        key = -size if movie else size
-        if key not in self._renderers:
-            self._renderers[key] = Renderer(self._model, size, size, antialias=movie or self._antialias)
-        self._scenery.prepare(self._renderers[key], self._data, self._step_count)
-        return self._renderers[key].render(self._data, camera, self._scenery.decorate)
 
     def render(self) -> np.ndarray:
         """Return a smooth uint8 picture (256, 256, 3) of the first camera, for videos. Call `reset` first."""
         if self._step_count is None:
             raise SuiteError("render before reset: call reset(seed=...) first")
-        return self._draw(_MOVIE_PIXELS, self._cameras[0][1] if self._cameras else 0, movie=True)
+        return self._pictures.draw(self._cameras[0] if self._cameras else 0, self._step_count, movie=True)
 
     def close(self) -> None:
         """Free the renderers; more than once is allowed."""
-        for renderer in self._renderers.values():
-            renderer.close()
-        self._renderers.clear()
+        self._pictures.close()
 
 
 class ArmEnv(MeldEnv):

@@ -12,7 +12,7 @@ import numpy as np
 from task_suites.distribution import TaskDistribution
 from task_suites.errors import SuiteError
 from task_suites.meld import cheetah, rewards, scenes
-from task_suites.meld.env import ArmEnv, MeldEnv, spaces
+from task_suites.meld.env import ArmEnv, MeldEnv
 from task_suites.meld.scripts import Place, Reach
 from task_suites.meld.shelf import ShelfEnv
 from task_suites.options import SuiteOptions
@@ -65,23 +65,21 @@ class Meld(TaskDistribution):
 
     def __init__(self, name: str, **options: Any) -> None:
         self.name, given = name, MeldOptions(**options)
-        cameras = given.cameras_among(self.all_cameras, default=self.paper_cameras)
-        if not cameras and not given.proprio:
+        self._views = given.views_among(self.all_cameras, default=self.paper_cameras)
+        if not self._views.cameras and not given.proprio:
             raise SuiteError("cameras is empty and proprio is False: nothing would be observed")
         self.max_episode_steps = given.steps_or(self.steps)
         self._sparse, self.distractors = given.sparse, given.distractors
-        self.shows_distractors = bool(cameras)
+        self.shows_distractors = bool(self._views.cameras)
         self.reward_values = {self.reward_name: {**self.goal_values, "sparse": FLAG}}
         self.options = {
             "image_size": given.image_size,
-            "cameras": cameras,
+            "cameras": self._views.cameras,
             "proprio": given.proprio,
             "antialias": given.antialias,
         }
         length, actions = self.sizes
-        self.observation_space, self.action_space = spaces(
-            cameras, given.image_size, length if given.proprio else 0, actions
-        )
+        self.observation_space, self.action_space = self._views.spaces(length if given.proprio else None, actions)
 
     def physics(self) -> dict[str, Any]:
         return {"scene": SCENE_VERSION}
@@ -127,8 +125,8 @@ class Meld(TaskDistribution):
     def _shared(self) -> dict[str, Any]:
         return {
             "space": (self.observation_space, self.action_space),
+            "views": self._views,
             "episode_steps": self.max_episode_steps,
-            "antialias": self.options["antialias"],
         }
 
 

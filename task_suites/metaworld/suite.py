@@ -14,7 +14,7 @@ import numpy as np
 from task_suites.distribution import SPLITS, TaskDistribution
 from task_suites.errors import SuiteError, choose
 from task_suites.metaworld import layouts, pictures, rewards, simulator
-from task_suites.metaworld.env import MetaWorldEnv, spaces
+from task_suites.metaworld.env import ACTION_SIZE, HAND_SIZE, STATE_SIZE, Episodes, MetaWorldEnv
 from task_suites.options import SuiteOptions
 from task_suites.task import Parameters, Reward, Task
 from task_suites.values import Number, OneOf, flag
@@ -143,10 +143,10 @@ class MetaWorld(TaskDistribution):
         self._rewards = dict(zip(SPLITS, rewards_of_splits, strict=True))
         self.max_episode_steps = given.steps_or(EPISODE_STEPS // given.action_repeat)
         self.distractors, state = given.distractors, given.state
-        cameras = given.cameras_among(pictures.CAMERAS, default=() if state else ("corner4",))
-        self.shows_distractors = bool(cameras)
+        self._views = given.views_among(pictures.CAMERAS, default=() if state else ("corner4",))
+        self.shows_distractors = bool(self._views.cameras)
         self.options = {
-            "cameras": cameras,
+            "cameras": self._views.cameras,
             "image_size": given.image_size,
             "state": state,
             "show_goal": benchmark == "mt1" if given.show_goal is None else given.show_goal,
@@ -154,7 +154,7 @@ class MetaWorld(TaskDistribution):
             "action_repeat": given.action_repeat,
             "start_noise_metres": float(given.start_noise_metres),
         }
-        self.observation_space, self.action_space = spaces(cameras, given.image_size, state)
+        self.observation_space, self.action_space = self._views.spaces(STATE_SIZE if state else HAND_SIZE, ACTION_SIZE)
 
     def physics(self) -> dict[str, Any]:
         return {name: self.options[name] for name in ("action_repeat", "start_noise_metres")}
@@ -180,9 +180,13 @@ class MetaWorld(TaskDistribution):
         return f"{task.parameters['scene']}: {words}"
 
     def make(self, task: Task) -> MetaWorldEnv:
-        spaces_of_all = self.observation_space, self.action_space
         return MetaWorldEnv(
-            self.check(task), spaces=spaces_of_all, episode_steps=self.max_episode_steps, **self.options
+            self.check(task),
+            (self.observation_space, self.action_space),
+            self._views,
+            Episodes(max_steps=self.max_episode_steps, **self.physics()),
+            state=self.options["state"],
+            show_goal=self.options["show_goal"],
         )
 
     def reward(self, task: Task, inputs, action):

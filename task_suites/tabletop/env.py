@@ -9,17 +9,17 @@ import numpy as np
 
 from task_suites.distribution import as_action
 from task_suites.errors import SuiteError
-from task_suites.rendering import Renderer, mujoco
+from task_suites.rendering import mujoco
 from task_suites.scenery import Names, Scenery
 from task_suites.tabletop import rewards, scene
 from task_suites.task import Task
+from task_suites.views import Pictures, Views
 
-PROPRIO_SIZE = 13
+PROPRIO_SIZE, ACTION_SIZE = 13, 5
 _CENTRE = (scene.HAND_LOW[:3] + scene.HAND_HIGH[:3]) / 2
 _HALF = (scene.HAND_HIGH[:3] - scene.HAND_LOW[:3]) / 2
 _RELEASE = -0.6  # the latch of the grip: above 0 switches on, below this off, between it stays
 _GRIP_CONTROLS = {"suction": (0.0, 1.0), "fingers": (scene.FINGER_OPEN, 0.0)}  # of the actuators: off, on
-_MOVIE_PIXELS = 256
 _HANDS = {
     "suction": ("cup", "flange", "arm"),
     "fingers": ("left_finger", "right_finger", "palm", "arm"),
@@ -42,29 +42,25 @@ class TabletopEnv(gymnasium.Env):
     def __init__(
         self,
         task: Task,
+        views: Views,
         *,
-        cameras: tuple[str, ...],
-        image_size: int,
         control_hz: int,
         episode_steps: int,
-        antialias: bool,
-        gripper: str = "suction",
+        gripper: str,
     ) -> None:
         self.task = task
         self.render_mode = None
         self.metadata = {**self.metadata, "render_fps": control_hz}
-        self.observation_space, self.action_space = spaces(cameras, image_size)
+        self.observation_space, self.action_space = views.spaces(PROPRIO_SIZE, ACTION_SIZE)
         self._model = mujoco.MjModel.from_xml_string(scene.mjcf(gripper))
         self._data = mujoco.MjData(self._model)
-        self._cameras = [(f"image_{name}", self._model.camera(name).id) for name in cameras]
+        self._cameras = views.cameras
         names = Names("floor", "table", _HANDS[gripper], scene.COLOURS, table_half_metres=0.2)
-        self._scenery = Scenery(self._model, task.distractors, names)
+        scenery = Scenery(self._model, task.distractors, names)
+        self._pictures = Pictures(self._model, self._data, scenery, views)
         self._block_qpos = self._model.nq - 7 * np.arange(3, 0, -1)
         self._input_qpos = np.concatenate([np.arange(3), *(start + np.arange(3) for start in self._block_qpos)])
         self._grip_controls = _GRIP_CONTROLS[gripper]
-        self._image_size, self._antialias = image_size, antialias
-        self._renderer: Renderer | None = None
-        self._movie_renderer: Renderer | None = None
         self._steps_per_action = round(1 / (control_hz * scene.TIMESTEP_SECONDS))
         self._episode_steps = episode_steps
         self._reach = scene.HAND_SPEED / control_hz  # how far one action moves the setpoint, and its largest lead
@@ -81,7 +77,7 @@ class TabletopEnv(gymnasium.Env):
         mujoco.mj_resetData(self._model, self._data)
         self._place(rng)
         # Drawn with and without distractors: they must not shift the stream that places blocks.
-        self._scenery.begin_episode(int(rng.integers(2**31)))
+        self._pictures.begin_episode(int(rng.integers(2**31)))
         self._setpoint[:] = self._qpos[:4]
         self._ctrl[:4] = self._setpoint
         self._gripping = False
@@ -117,7 +113,7 @@ class TabletopEnv(gymnasium.Env):
         """Apply one action (5,). Raises SuiteError if it is not five finite numbers, or before `reset`."""
         if self._step_count is None:
             raise SuiteError("step before reset: call reset(seed=...) first")
-        action = as_action(action, 5)
+        action = as_action(action, ACTION_SIZE)
         hand = self._qpos[:4]
         target = self._setpoint + action[:4] * self._reach
         target = target.clip(hand - self._reach, hand + self._reach)  # no wind-up against an obstacle
@@ -151,42 +147,21 @@ class TabletopEnv(gymnasium.Env):
         proprio[11] = qvel[3] / scene.HAND_SPEED[3]
         proprio[12] = 1.0 if self._gripping else -1.0
         observation = {"proprio": proprio}
-        for key, camera in self._cameras:
-            observation[key] = self._picture(camera)
+        for camera in self._cameras:
+            observation[f"image_{camera}"] = self._draw(camera)
         return observation
 
-    def _picture(self, camera: int) -> np.ndarray:
-        if self._renderer is None:
-            size = self._image_size
-            self._renderer = Renderer(self._model, size, size, antialias=self._antialias)
-        return self._draw(self._renderer, camera)
-
-    def _draw(self, renderer: Renderer, camera: int) -> np.ndarray:
+    def _draw(self, camera: str, movie: bool = False) -> np.ndarray:
         # mj_step leaves the frames of bodies one substep old; the picture shows the state that is returned.
         mujoco.mj_kinematics(self._model, self._data)
-        self._scenery.prepare(renderer, self._data, self._step_count)
-        return renderer.render(self._data, camera, self._scenery.decorate)
+        return self._pictures.draw(camera, self._step_count, movie)
 
     def render(self) -> np.ndarray:
         """Return a smooth uint8 picture (256, 256, 3) of the first camera, for videos. Call `reset` first."""
         if self._step_count is None:
             raise SuiteError("render before reset: call reset(seed=...) first")
-        if self._movie_renderer is None:
-            self._movie_renderer = Renderer(self._model, _MOVIE_PIXELS, _MOVIE_PIXELS, antialias=True)
-        camera = self._cameras[0][1] if self._cameras else self._model.camera("fit").id
-        return self._draw(self._movie_renderer, camera)
+        return self._draw(self._cameras[0] if self._cameras else "fit", movie=True)
 
     def close(self) -> None:
         """Free the renderers; more than once is allowed."""
-        for renderer in (self._renderer, self._movie_renderer):
-            if renderer is not None:
-                renderer.close()
-        self._renderer = self._movie_renderer = None
-
-
-def spaces(cameras: tuple[str, ...], image_size: int) -> tuple[gymnasium.spaces.Dict, gymnasium.spaces.Box]:
-    """Return (observation space, action space)."""
-    images = {f"image_{name}": gymnasium.spaces.Box(0, 255, (image_size, image_size, 3), np.uint8) for name in cameras}
-    proprio = gymnasium.spaces.Box(-np.inf, np.inf, (PROPRIO_SIZE,), np.float32)
-    action = gymnasium.spaces.Box(-1.0, 1.0, (5,), np.float32)
-    return gymnasium.spaces.Dict({**images, "proprio": proprio}), action
+        self._pictures.close()

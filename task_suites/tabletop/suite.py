@@ -13,7 +13,7 @@ from task_suites.distribution import TaskDistribution
 from task_suites.errors import SuiteError, choose
 from task_suites.options import SuiteOptions
 from task_suites.tabletop import rewards, scene
-from task_suites.tabletop.env import TabletopEnv, spaces
+from task_suites.tabletop.env import ACTION_SIZE, PROPRIO_SIZE, TabletopEnv
 from task_suites.tabletop.picking import PICK_TASKS, PickScript
 from task_suites.tabletop.scripts import Script
 from task_suites.task import Parameters, Reward, Task
@@ -98,17 +98,18 @@ class Tabletop(TaskDistribution):
         self._reward_name = choose(name.partition("/")[2], rewards.NAMES, "tabletop task")
         self.max_episode_steps = given.steps_or(_STEPS[self._reward_name] * given.control_hz // 10)
         self._sparse, self.distractors = given.sparse, given.distractors
-        cameras = given.cameras_among(scene.CAMERAS, default=("fit",))
-        self.shows_distractors = bool(cameras)
+        self._views = given.views_among(scene.CAMERAS, default=("fit",))
+        self.shows_distractors = bool(self._views.cameras)
+        self._gripper = given.gripper
         self.options = {
             "image_size": given.image_size,
-            "cameras": cameras,
+            "cameras": self._views.cameras,
             "control_hz": given.control_hz,
             "antialias": given.antialias,
         }
         if given.gripper != "suction":
             self.options["gripper"] = given.gripper  # suction goes unsaid, as in old fingerprints
-        self.observation_space, self.action_space = spaces(cameras, given.image_size)
+        self.observation_space, self.action_space = self._views.spaces(PROPRIO_SIZE, ACTION_SIZE)
 
     def physics(self) -> dict[str, Any]:
         return {
@@ -130,7 +131,13 @@ class Tabletop(TaskDistribution):
         return f"1 while {done}" + (", else 0" if sparse else "; below that the closer, the more")
 
     def make(self, task: Task) -> TabletopEnv:
-        return TabletopEnv(self.check(task), episode_steps=self.max_episode_steps, **self.options)
+        return TabletopEnv(
+            self.check(task),
+            self._views,
+            control_hz=self.options["control_hz"],
+            episode_steps=self.max_episode_steps,
+            gripper=self._gripper,
+        )
 
     def reward(self, task: Task, inputs, action):
         return rewards.evaluate(self.check(task), inputs)[0]
@@ -140,7 +147,6 @@ class Tabletop(TaskDistribution):
 
     def scripted(self, task: Task) -> Script | PickScript:
         name, control_hz = self.check(task).reward.name, self.options["control_hz"]
-        gripper = self.options.get("gripper", "suction")
-        if name in PICK_TASKS or (gripper == "fingers" and name not in ("reach", "hover")):
-            return PickScript(task, control_hz, gripper)
+        if name in PICK_TASKS or (self._gripper == "fingers" and name not in ("reach", "hover")):
+            return PickScript(task, control_hz, self._gripper)
         return Script(task, control_hz)

@@ -66,7 +66,7 @@ def test_cameras_follow_and_the_floor_never_ends(body):
 
     def at(metres):
         env.simulation.data.qpos[0] += metres
-        shown = {name: env._pictures.draw(name, 0, 48, False).astype(int) for name in bodies.CAMERAS}
+        shown = {name: env._pictures.draw(name, 0).astype(int) for name in bodies.CAMERAS}
         env.simulation.data.qpos[0] -= metres
         return shown
 

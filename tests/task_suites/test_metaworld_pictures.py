@@ -96,7 +96,7 @@ def test_the_fast_picture_shows_what_the_slow_one_shows():
 
 def test_lighter_meshes_are_the_pictures_alone():
     env, _, _ = environment("push", image_size=16)
-    visual, physics = env._visual, env._simulator.model
+    visual, physics = env._pictures.model, env._simulator.model
     fresh = mujoco.MjModel.from_xml_path(env._simulator.model_path)
     assert visual.mesh_facenum.sum() < 0.2 * physics.mesh_facenum.sum()
     for name in ("mesh_vert", "mesh_face", "geom_rgba", "cam_quat", "tex_data", "geom_size"):

@@ -133,7 +133,7 @@ def test_gl_has_nothing_to_complain_about():
         env = MujocoPixels(gymnasium.make(name), image_size=16, distractors=ALL)
         env.reset(seed=0)
         env.render()
-        for renderer in env._renderers.values():
+        for renderer in env._pictures._renderers.values():
             with renderer._gl:
                 assert glGetError() == 0
         env.close()
@@ -149,11 +149,11 @@ def test_a_video_fills_the_view_behind_the_body():
 def test_moving_objects_follow_a_camera_that_follows_a_runner():
     env = MujocoPixels(gymnasium.make("Hopper-v5"), distractors={"objects": 1.0})
     env.reset(seed=0)
-    start = env._scenery.centre.copy()
+    start = env._pictures.scenery.centre.copy()
     assert abs(start[0]) < 0.3 and start[2] == pytest.approx(0, abs=0.01)  # around the hopper, on the floor
     env.unwrapped.data.qpos[0] += 50.0
     env.step(np.zeros(3))
-    assert env._scenery.centre - start == pytest.approx((50, 0, 0), abs=0.1)
+    assert env._pictures.scenery.centre - start == pytest.approx((50, 0, 0), abs=0.1)
     env.close()
 
 
@@ -166,7 +166,7 @@ def test_kept_geoms_keep_their_hue():
             env = MujocoPixels(gymnasium.make("Pusher-v5"), keep=keep, distractors=[Distractor("colours", 1.0, seed)])
             env.reset(seed=0)
             goal = survey(env.unwrapped.model, ("goal",)).kept[0]
-            found.append(env._scenery._rgb[goal])
+            found.append(env._pictures.scenery._rgb[goal])
             env.close()
         return np.array(found).min(1)
 
