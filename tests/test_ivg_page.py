@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -48,7 +49,8 @@ TRIED = json.loads((ROOT / "docs" / "ivg_tried.json").read_text())
     ("seed 1", "stack_preset_seed_1"), ("seed 2", "stack_preset_seed_2"),
     ("seed 3", "stack_preset_seed_3"), ("seed 10, values stray to anywhere in their range", "stack_values_stray"),
     ("seed 10, `pessimism` 0.25 in place of 1", "stack_values_stray_less_pessimism"),
-    *((f"seed {seed}, the encoder learns on", f"stack_joint_seed_{seed}") for seed in (10, *range(5)))])  # fmt: skip
+    *((f"seed {seed}, the encoder learns on", f"stack_joint_seed_{seed}") for seed in (10, *range(5))),
+    *((f"seed {seed}, from scratch", f"stack_scratch_seed_{seed}") for seed in range(3))])  # fmt: skip
 def test_what_letting_go_takes_is_what_was_measured(row, name):
     curve = TRIED["runs"][name]["curve"]
     held = next(a[0] for a, b in zip(curve, curve[1:], strict=False) if min(a[1], b[1]) >= 0.7)
@@ -72,6 +74,28 @@ def test_letting_go_with_an_encoder_that_learns_on_is_what_was_measured():
         f"of the {before['releases']} releases" in text and "rewards of {}, where they were {}.".format(*told) in text
     )
     assert f"(values of {before['value_standing']:.2f} and {before['value_holding']:.2f})" in text
+
+
+def test_stacking_from_scratch_is_what_was_measured():
+    text, runs = " ".join(PAGE.split()), TRIED["runs"]
+    ours, other = ([runs[f"stack_{arm}_seed_{seed}"]["curve"] for seed in range(count)]
+                   for arm, count in (("joint", 5), ("scratch", 3)))  # fmt: skip
+    assert f"0.7 is held from {listed([f'{steps:,}' for steps in held(other, 0.7)])} steps on (seeds 0 to 2)" in text
+    assert f"the latest pretrained run holds it from {max(held(ours, 0.7)):,} on" in text
+    half = [listed([f"{steps:,}" for steps in held(curves, 0.5)]) for curves in (other, ours)]
+    assert f"0.5 from {half[0]}, with pretraining from {half[1]}" in text
+    times = [np.median(held(other, score)) / np.median(held(ours, score)) for score in (0.7, 0.5)]
+    assert f"by the medians {times[0]:.1f} and {times[1]:.1f} times as many steps" in text
+    assert f"Success is {last(other)} in the last evaluation and {last([c[:-1] for c in other])} in the one" in text
+    assert max(point[2] for curve in other for point in curve) == 0.3
+    assert sum(min(point[2] for point in curve[-2:]) > 0.3 for curve in ours) == 4
+    ends = min(held(ours, 0.7)), max(held(ours, 0.7)), held(other, 0.7)[0]
+    first, latest, scratch = (f"{steps:,}" for steps in ends)
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    assert (
+        f"0.7 held from {first} to {latest} steps on; from scratch, three seeds, from {held(other, 0.7)[0]:,}" in readme
+    )
+    assert "stands in 25 to 55 % of the episodes, from scratch in 0 to 30 %" in readme
 
 
 def test_longer_lifting_is_what_was_measured():
