@@ -104,17 +104,14 @@ class Agent(Protocol):
 
         agent.believed_rewards(trials, frames)                   # trials (B, T), frames (1, N) -> rewards (B, T, N)
 
-    `updates` counts the algorithm's updates; `heads` ensemble members whose data differ (1: none); with `own_heads`
-    member k learns from training tasks k, k + heads, ... alone.
+    `updates` counts the algorithm's updates; `heads` ensemble members whose data differ (1: none). Where an agent has
+    `own_heads`, and it is true, member k learns from training tasks k, k + heads, ... alone.
     """
 
     updates: int
 
     @property
     def heads(self) -> int: ...
-
-    @property
-    def own_heads(self) -> bool: ...
 
     def begin_task(self, batch_size: int) -> Any: ...
 

@@ -133,7 +133,8 @@ class Spec:
         mine, theirs = self.reward_input_names, other.reward_input_names
         if self.reward_inputs == other.reward_inputs and (mine == theirs or not mine or not theirs):
             return None
-        return f"reward inputs: there are {', '.join(mine) or self.reward_inputs}, the task reads {', '.join(theirs)}"
+        held, read = ", ".join(mine) or self.reward_inputs, ", ".join(theirs) or other.reward_inputs
+        return f"reward inputs: there are {held}, the task reads {read}"
 
 
 @dataclass(frozen=True)

@@ -206,15 +206,15 @@ def _copied(observation: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def _of_observations(suite: TaskDistribution, episode: _Episode) -> Iterator[str]:
     for t, (observation, info) in enumerate(zip(episode.copies, episode.infos, strict=True)):
+        for key, value in {**observation, "reward_inputs": info["reward_inputs"]}.items():
+            if value.dtype.kind == "f" and not np.isfinite(value).all():
+                first = np.argwhere(~np.isfinite(value))[0].tolist()
+                yield f"{key} of observation {t} is {value[tuple(first)]} at {first}: numbers have to be finite"
+                return
         if not suite.observation_space.contains(observation):
             shown = {key: f"{value.dtype}{value.shape}" for key, value in observation.items()}
             yield f"observation {t} is not in observation_space: {shown}, expected {suite.observation_space}"
             return
-        for key, value in {**observation, "reward_inputs": info["reward_inputs"]}.items():
-            if not np.isfinite(value).all():
-                first = np.argwhere(~np.isfinite(value))[0].tolist()
-                yield f"{key} of observation {t} is {value[tuple(first)]} at {first}: numbers have to be finite"
-                return
     rewards = np.array(episode.rewards)
     if not np.isfinite(rewards).all():
         yield f"reward {int(np.flatnonzero(~np.isfinite(rewards))[0]) + 1} of an episode is not finite"

@@ -48,8 +48,8 @@ class MBMPOConfig:
 
     Attributes:
         steps_per_round: environment steps between fits of the models.
-        outer_steps: M, meta-updates per fit. tasks: N, simulated tasks per meta-update, a multiple of the
-            models: of `models.members` in states, in latents of the transition heads.
+        outer_steps: M, meta-updates per fit. tasks: N, simulated tasks per meta-update, in states a multiple of
+            `models.members`, in latents of the transition heads.
         particles: imagined episodes per task, before and after adapting.
         rate: alpha, of the inner step; 0 adapts nothing. test_rate: of each step of adapting to real episodes.
         second_order: differentiate through the inner step; else as if it moved every theta alike.

@@ -80,7 +80,8 @@ class PolicySearch(BaseAgent):
     """An agent with a `GaussianMLP`, on what its simulators let it read; a subclass writes `update`.
 
     In training, a trial of task i is played by number i of the stacked policies `acting` (M, ...), modulo M; where
-    there is one task, trial k is by number k. Everywhere else the one `policy` plays.
+    there is one task, and trials are shown ("trial" in `sees`), trial k is by number k. Everywhere else the one
+    `policy` plays.
 
     Args:
         config: sizes. simulators: a `StateSimulators` or the like. tasks: training tasks. horizon: longest episode.
@@ -122,7 +123,8 @@ class PolicySearch(BaseAgent):
             parameters = self.together(1)
             features = self.scale(features)[None]
         else:
-            which = (step.trial if self.tasks == 1 else step.task_index) % len(self.acting["log_stddev"])
+            turns = self.tasks == 1 and step.trial is not None
+            which = (step.trial if turns else step.task_index) % len(self.acting["log_stddev"])
             parameters = {name: value[which] for name, value in self.acting.items()}
             features = self.scale(features)[:, None]
         chosen = self.policy(parameters, features)

@@ -243,7 +243,7 @@ class LatentSimulators(LatentAgent):
             windows = self._windows(tasks * particles, 0, rng)
             states = windows.packed[:, 0]
             goes_on = (~windows.terminal[:, 0]).nonzero().flatten()
-            if len(goes_on) < len(states):
+            if 0 < len(goes_on) < len(states):
                 states = states[goes_on[torch.arange(len(states), device=states.device) % len(goes_on)]]
             return states.unflatten(0, (tasks, particles))
         *_, terminal, mask = (column.cpu() for column in self.cache.flat())

@@ -22,6 +22,7 @@ from meta_latent.experiment.pretraining import model_folder, pretrain, source_da
 from meta_latent.experiment.runs import metrics
 from meta_latent.experiment.settings import config, suites
 from meta_latent.experiment.settings.schema import ExperimentConfig
+from meta_latent.policies.base_agent import BaseAgent
 from meta_latent.policies.reward_heads import even
 from meta_latent.rng import Streams
 from meta_latent.types import Spec
@@ -317,3 +318,8 @@ def test_own_tasks_without_pictures_go_all_the_way(toy, tmp_path, monkeypatch):
         assert json.loads((cell / "run.json").read_text())["status"] == "done"
         assert not (cell / "videos/final.mp4").exists()
     gymnasium.registry.pop("task_suites/mine-slide-v0")
+
+
+def test_an_agent_need_not_say_whether_its_members_own_tasks(toy, tmp_path, monkeypatch):
+    monkeypatch.delattr(BaseAgent, "own_heads")
+    assert (toy.transfer(tmp_path, "sac/scratch") / "run.json").is_file()

@@ -148,8 +148,11 @@ def test_a_single_cell_keeps_the_settings_of_the_whole_where_none_are_kept(tmp_p
     assert cli.main([*one, "run_seed=3"]) == 0
     kept = experiments.load(ExperimentConfig, str(tmp_path / "toy"))
     assert kept == load(f"out={tmp_path}")
+    assert cli.main([*one, "run_seed=4", "transfer.seeds=[4, 5]"]) == 0
+    assert experiments.load(ExperimentConfig, str(tmp_path / "toy")).transfer.seeds == (4, 5)  # it did something
+    monkeypatch.setattr(cells, "run_cell", lambda *given: False)
     assert cli.main([*one, "run_seed=4", "transfer.seeds=[4]"]) == 0
-    assert experiments.load(ExperimentConfig, str(tmp_path / "toy")) == kept
+    assert experiments.load(ExperimentConfig, str(tmp_path / "toy")).transfer.seeds == (4, 5)
 
 
 def test_finished_cells_start_no_process(tmp_path, monkeypatch, capsys):
@@ -350,6 +353,12 @@ def test_a_target_that_the_model_to_be_made_could_not_read_is_refused_before_it_
     said = [line for line in lines if "target goal does not fit the model of pretrain.sources: images: the" in line]
     assert len(said) == 1 and len(lines) == (2 if command == "transfer" else 1), lines
     assert not out.exists()
+
+
+def test_sources_are_not_asked_where_there_is_a_model(toy_model, tmp_path, monkeypatch):
+    monkeypatch.setattr(cells, "run_cells", lambda found, *_, **__: {})
+    given = [f"pretrained={toy_model / 'model'}", f"out={tmp_path}", "transfer.arms=[ivg/pretrained]"]
+    assert cli.main(["transfer", "toy", *given, "pretrain.sources=[{suite: toy/lqr, options: {image_size: 8}}]"]) == 0
 
 
 def test_a_pretraining_may_be_meant_for_other_targets(tmp_path, monkeypatch):

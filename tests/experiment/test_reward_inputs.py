@@ -1,5 +1,7 @@
 """Rewards are computed from inputs of the names that they were written for, and where they are not, it is said."""
 
+import dataclasses
+
 import gymnasium
 import numpy as np
 import pytest
@@ -70,7 +72,10 @@ def play(source):
 
 def test_sources_pay_each_others_episodes_where_inputs_have_the_same_names():
     place, speed, force = bound("mine/place"), bound("mine/speed"), bound("mine/force")
-    assert common_spec([place, speed, force]) == Spec.of(place.distribution)
+    assert common_spec([place, speed]) == Spec.of(place.distribution)
+    mixed = common_spec([place, speed, force])
+    assert mixed.reward_input_names == ("x_metres or force_newton", "y_metres or heat_kelvin")
+    assert all(mixed.other_inputs(Spec.of(source.distribution)) for source in (place, force))
     assert SourceRewards([place, speed]).known.all()
     np.testing.assert_array_equal(SourceRewards([place, force]).known, np.eye(2, dtype=bool))
 
@@ -80,9 +85,14 @@ def test_sources_with_another_number_of_inputs_cannot_share_their_data():
         common_spec([bound("mine/place"), bound("mine/all")])
 
 
-@pytest.mark.parametrize(("data", "fits"), [("mine/place", True), ("mine/speed", True), ("mine/force", False)])
-def test_logged_data_with_other_inputs_are_refused(data, fits, monkeypatch):
+@pytest.mark.parametrize(("data", "named", "fits"), [
+    ("mine/place", True, True), ("mine/speed", True, True), ("mine/force", True, False), ("mine/force", False, True),
+])  # fmt: skip
+def test_logged_data_with_other_inputs_are_refused(data, named, fits, monkeypatch):
+    """Of data that do not say how theirs are called the number has to do."""
     held = logged_data.ReplayEpisodes(episodes(bound(data)))
+    if not named:
+        held.replay.spec = dataclasses.replace(held.replay.spec, reward_input_names=())
     monkeypatch.setattr(logged_data, "open_data", lambda name: held)
     sources = [SourceConfig(suite="mine/place", data="logged")], [bound("mine/place")]
     if fits:

@@ -61,11 +61,11 @@ def test_a_task_that_there_is_not_is_refused(target):
 
 @pytest.mark.parametrize(("name", "wrong", "said"), [
     ("reward", lambda task, inputs, action: -(inputs**2).sum(),
-     "reward of inputs (2, 4) has the shape (), expected (2,): it has to reduce the last dimension alone"),
+     "reward of inputs (1, 2, 4) has the shape (), expected (1, 2): it has to reduce the last dimension alone"),
     ("reward", lambda task, inputs: -(inputs**2).sum(-1),
      "reward: too many positional arguments; it has to take (task, inputs, action), and takes (task, inputs)"),
     ("terminated", lambda task, inputs, action: (inputs > 9).any(),
-     "terminated of inputs (2, 4) has the shape (), expected (2,): it has to reduce the last dimension alone"),
+     "terminated of inputs (1, 2, 4) has the shape (), expected (1, 2): it has to reduce the last dimension alone"),
     ("terminated", lambda task, inputs: inputs[..., 0] > 9, "terminated: too many positional arguments; it has to tak"),
 ])  # fmt: skip
 def test_a_function_of_another_shape_or_other_arguments_is_told_as_that(name, wrong, said, monkeypatch):

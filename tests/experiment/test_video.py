@@ -2,7 +2,7 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 
-from meta_latent.experiment.learning.evaluation import Evaluation
+from meta_latent.experiment.learning.evaluation import Evaluation, evaluation_seed
 from meta_latent.experiment.runs import video
 
 
@@ -69,9 +69,9 @@ def test_a_finished_run_films_one_trial_and_plays_no_other_for_it(toy, tmp_path,
     filmed, real = [], Evaluation.play
 
     def play(self, agent, watch=None, keep=False):
-        filmed.extend([(self.repeats, len(self.target.test_tasks))] * (watch is not None))
+        filmed.extend([(self.repeats, len(self.target.test_tasks), self.seed_of(0, 0))] * (watch is not None))
         return real(self, agent, watch, keep)
 
     monkeypatch.setattr(Evaluation, "play", play)
     folder = toy.transfer(tmp_path, "sac/scratch", "transfer.video=true")
-    assert filmed == [(1, 1)] and (folder / "videos/final.mp4").stat().st_size
+    assert filmed == [(1, 1, evaluation_seed(0, 0))] and (folder / "videos/final.mp4").stat().st_size

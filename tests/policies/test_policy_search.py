@@ -1,5 +1,6 @@
 """Rollouts and who acts, against plain loops and numbers by hand."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -159,6 +160,16 @@ def test_policies_take_turns_on_a_single_task_and_own_one_of_several(tasks, tria
     step = step_of(torch.tensor(index), torch.arange(trial, trial + 3))
     action, _ = agent.act(step, agent.begin_task(3), Streams(0), explore=False)
     torch.testing.assert_close(action, torch.tensor(players)[:, None].expand(3, 2) / 10)
+
+
+def test_an_algorithm_that_is_not_shown_trials_acts_by_its_task():
+    agent = searching()
+    agent.acting = agent.together(4)
+    agent.acting["bias_2"] = torch.arange(4.0).view(4, 1, 1).expand(4, 1, 2) / 10
+    step = step_of(torch.zeros(3, dtype=torch.long))
+    action, _ = agent.act(step, agent.begin_task(3), Streams(0), explore=False)
+    expected, _ = agent.act(dataclasses.replace(step, trial=torch.zeros(3).long()), None, Streams(0), explore=False)
+    torch.testing.assert_close(action, expected)
 
 
 @pytest.mark.parametrize("side_by_side", [1, 4, 10])

@@ -111,6 +111,8 @@ WRONG = {
                          r"observation 0 is not in observation_space: .*float64\(1,\)"),
     "not finite": (walking(seen=lambda self: {"proprio": self.place * np.float32("inf")}), 
                    r"proprio of observation 0 is -?inf at \[0\]: numbers have to be finite"),
+    "not a number": (walking(seen=lambda self: {"proprio": self.place * np.float32("nan")}),
+                     r"proprio of observation 0 is nan at \[0\]: numbers have to be finite"),
     "shared memory": (walking(seen=one_buffer), "an observation changes after it was returned"),
     "another reward": ({"reward": lambda self, task, inputs, action: -abs(inputs[..., 0]) + 1},
                        "reward computed from reward_inputs is .* the environment said"),

@@ -18,6 +18,8 @@ def run(name: str, overrides: list[str]) -> None:
         cells.schedule(experiment, name, overrides)
         return
     cell = experiment.target, experiment.arm, experiment.run_seed
-    if not cells.run_cell(experiment, *cell):
+    if cells.run_cell(experiment, *cell):
+        experiments.write(experiment)  # as where several are scheduled, and some have done something
+    else:
         folder = cells.cell_folder(experiment, *cell)
         print(f"{folder} was finished before; meta-latent evaluate {shlex.quote(str(folder))} scores its agent")

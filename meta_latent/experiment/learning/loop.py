@@ -99,8 +99,8 @@ class Learning:
         noise = Noise(self.target.distribution.action_space.shape[0], experiment.random)
         warmup = config.warmup_of(self.target.name) if entry.warmup else 0
         epsilon = strays(config, self.arm)
-        settings = CollectorConfig(entry.sees, vectors, warmup, config.head_share, config.side_by_side, epsilon,
-                                   self.agent.own_heads)  # fmt: skip
+        owned = getattr(self.agent, "own_heads", False)  # agents need not have it
+        settings = CollectorConfig(entry.sees, vectors, warmup, config.head_share, config.side_by_side, epsilon, owned)
         return Collector(self.target, self.seed, settings, noise)
 
     def _plan(self) -> str:

@@ -239,25 +239,25 @@ def _check_functions(target: BoundTarget) -> None:
         if wrong := unfit(getattr(bound.distribution, name), checks.TAKE[name]):
             raise UserError(f"target {target.name}: {name}: {wrong}")
     for step in _real_steps(target):
-        inputs, action = np.stack([step.info["reward_inputs"]] * 2), np.stack([step.action] * 2)
+        inputs, action = (np.stack([part] * 2)[None] for part in (step.info["reward_inputs"], step.action))
         try:
             said = np.asarray(bound.distribution.reward(bound.task, inputs, action))
         except task_suites.SuiteError as error:
             raise UserError(f"target {target.name} has no reward function to compute with: {error}") from error
-        if said.shape != (2,):
+        if said.shape != (1, 2):
             raise UserError(f"target {target.name}: {checks.misshapen('reward', inputs.shape, said.shape)}")
-        if abs(float(said[0]) - step.reward) > 1e-3 * max(1.0, abs(step.reward)):
+        if abs(float(said[0, 0]) - step.reward) > 1e-3 * max(1.0, abs(step.reward)):
             raise UserError(
                 f"target {target.name}: the environment paid {step.reward:.6g} for a step, its reward function says "
-                f"{said.tolist()}: it has to be vectorised and equal"
+                f"{said[0].tolist()}: it has to be vectorised and equal"
             )
         ends = np.asarray(bound.distribution.terminated(bound.task, inputs, action))
-        if ends.shape != (2,):
+        if ends.shape != (1, 2):
             raise UserError(f"target {target.name}: {checks.misshapen('terminated', inputs.shape, ends.shape)}")
-        if bool(ends[0]) != step.terminated:
+        if bool(ends[0, 0]) != step.terminated:
             raise UserError(
                 f"target {target.name}: the environment ended for good at a step: {step.terminated}, its function "
-                f"`terminated` says {ends.tolist()}: it has to be vectorised and equal"
+                f"`terminated` says {ends[0].tolist()}: it has to be vectorised and equal"
             )
 
 

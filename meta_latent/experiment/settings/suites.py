@@ -231,7 +231,9 @@ def _training_tasks(config: ExperimentConfig, wanted: TargetConfig, key: str, ta
 
 
 def common_spec(bound: list[BoundTask]) -> Spec:
-    """The spec that all tasks share, or a UserError naming the first that differs."""
+    """The spec that all tasks share, or a UserError naming the first that differs. Reward inputs that have other names
+    in some tasks than in others are called by all of them, as by none could they be told.
+    """
     if not bound:
         raise UserError("pretrain.sources is empty: this experiment pretrains nothing; meta-latent transfer runs it")
     spec = Spec.of(bound[0].distribution)
@@ -242,4 +244,5 @@ def common_spec(bound: list[BoundTask]) -> Spec:
             reason = reason or spec.other_inputs(theirs)
         if reason:
             raise UserError(f"{bound[0].name} and {other.name} cannot share a model: {reason}")
-    return spec
+    names = zip(*(task.distribution.reward_input_names for task in bound), strict=True)
+    return dataclasses.replace(spec, reward_input_names=tuple(" or ".join(dict.fromkeys(each)) for each in names))
