@@ -14,15 +14,26 @@ def at(curve, steps):
 
 
 def test_what_stands_beside_it_from_pixels_is_what_was_measured():
-    reach = {name: at(RUNS[f"px_beside_{name}_reach"]["curve"], 1440)[0] for name in ("mb_mpo", "alpha0", "scratch")}
-    ivg = at(RUNS["px_beside_ivg_reach"]["curve"], 1500)[0]
-    assert (f"{reach['mb_mpo']:.2f} after 1,440 steps with MB-MPO, {reach['alpha0']:.2f} without adapting, {ivg:.2f} "
-            f"with IVG after 1,500, and {reach['scratch']:.2f} with MB-MPO from scratch") in PAGE  # fmt: skip
-    lift = [at(RUNS["px_beside_mb_mpo_lift"]["curve"], 4440), at(RUNS["px_beside_alpha0_lift"]["curve"], 4440),
-            at(RUNS["px_beside_ivg_lift"]["curve"], 4500)]  # fmt: skip
-    scores, solved = [f"{score:.2f}" for score, _ in lift], [f"{100 * success:.0f} %" for _, success in lift]
-    assert f"success in {solved[0]} of the episodes after 4,440 steps with MB-MPO, {solved[1]} without adapting" in PAGE
-    assert f"and {solved[2]} with IVG after 4,500 (scores {scores[0]}, {scores[1]} and {scores[2]})" in PAGE
+    report = json.loads((ROOT / "docs" / "results" / "mb_mpo_pixels.json").read_text())["report"]["targets"]
+    arms = ("mb_mpo/pretrained", "mb_mpo_alpha0/pretrained", "ivg/pretrained", "mb_mpo/scratch")
+
+    def of(target, what, form):
+        return [form(report[target]["arms"][arm][what]) for arm in arms]
+
+    def score(value):
+        return f"{value:.2f}"
+
+    def percent(value):
+        return f"{100 * value:.0f}"
+
+    ours, plain, ivg, scratch = of("reach_red", "final_score_iqm", score)
+    assert f"ends at {ours} with MB-MPO, at {plain} without adapting, at {ivg} with IVG and at {scratch}" in PAGE
+    solved = of("reach_red", "final_success_iqm", percent)
+    assert f"from scratch (success {', '.join(solved[:3])} and {solved[3]} %)" in PAGE
+    lifted, solved = of("lift_red", "final_score_iqm", score), of("lift_red", "final_success_iqm", percent)
+    assert f"`lift_red` at {', '.join(lifted[:3])} and {lifted[3]} (success {', '.join(solved[:3])}" in PAGE
+    (faster,) = report["reach_red"]["arms"][arms[0]]["speedup"]["0.6"].values()
+    assert f"over {faster['ratio']:.1f} times fewer steps with it (95 %: from {faster['interval'][0]:.2f})" in PAGE
 
 
 def test_what_changed_bodies_bring_is_what_was_measured():

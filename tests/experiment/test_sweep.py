@@ -261,6 +261,7 @@ class TestFinished:
         folder = tmp_path / "toy" / "base" / "transfer"
         folder.parent.mkdir()
         (tmp_path / "toy" / "transfer").rename(folder)
+        (tmp_path / "toy" / "experiment.yaml").unlink()  # a sweep's folder has none
         assert len(sweep.Sweep(source, overrides).done) == 1  # whatever the experiment is called
         changed = sweep.Sweep(source, [*overrides, "algorithms.ivg.horizon=2"])
         assert len(changed.planned) == 1 and not changed.done
