@@ -36,6 +36,19 @@ def test_what_stands_beside_it_from_pixels_is_what_was_measured():
     assert f"over {faster['ratio']:.1f} times fewer steps with it (95 %: from {faster['interval'][0]:.2f})" in PAGE
 
 
+def test_what_longer_episodes_of_the_half_cheetah_bring_is_what_was_measured():
+    run = RUNS["hc_200_steps_mb_mpo_seed_0"]
+    returns = {steps: f"{score:.0f}" for steps, score, _ in run["curve"]}
+    late = [score for steps, score, _ in run["curve"] if steps >= 20_000]
+    assert f"it has {returns[8000]} after 8,000 steps, {returns[12000]} after 12,000, {returns[20000]} after" in PAGE
+    assert (
+        f"{returns[32000]} after 32,000, and stays between {min(late):.0f} and {max(late):.0f} from 20,000 on" in PAGE
+    )
+    steps, score, _ = run["curve"][-1]
+    assert f"stopped after {steps:,} steps and {run['cpu_seconds'] / 60:.0f} min of CPU" in PAGE
+    assert f"at {score:.0f} in the end" in PAGE
+
+
 def test_what_changed_bodies_bring_is_what_was_measured():
     report = json.loads((ROOT / "docs" / "results" / "mb_mpo_bodies.json").read_text())["report"]
     arms = report["targets"]["reversed"]["arms"]
