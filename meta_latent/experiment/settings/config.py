@@ -274,10 +274,8 @@ class _Merge:
         except UserError as error:
             if not _SUITE.fullmatch(name) or type_hints.type_of(expected, "suite") is not str:
                 raise
-            said = (
-                f"{key}={name}: expected a mapping such as {{suite: {name}}}"  # nothing is imported yet that knows it
-            )
-            raise UserError(said) from error
+            # By its form: nothing that knows the name need be imported yet.
+            raise UserError(f"{key}={name}: expected a mapping such as {{suite: {name}}}") from error
         return self.onto(None, read_yaml(path), expected, key, str(path))
 
 
