@@ -41,12 +41,12 @@ PREFERRED = {  # by start, of arms without a colour of their own
 }
 OWN = {
     "ivg/pretrained": 0, "ivg/scratch": 1, "ivg/policy": 2, "ivg/pretrained+data": 3, "ivg/scratch+data": 4,
-    "sac/scratch": 5, "sac/pretrained": 6, "sb3_sac/scratch": 7,
+    "sac/scratch": 5, "sac/pretrained": 6, "sb3_sac/scratch": 8,
     "cem/pretrained": 2, "cem/scratch": 4,
     "meld/pretrained": 0, "meld/scratch": 1, "meld/encoder": 8, "meld/sequence": 5,
     "slac/scratch": 4, "no_carry/scratch": 3, "oracle/scratch": 2, "rl2/scratch": 6, "pearl/scratch": 7,
-    "mb_mpo/pretrained": 8, "mb_mpo/scratch": 1, "mb_mpo_alpha0/pretrained": 3, "mb_mpo_alpha0/scratch": 3,
-    "mb_mpo_one_model/scratch": 6, "mb_mpo_first_order/scratch": 2, "me_trpo/scratch": 4, "me_ppo/scratch": 8,
+    "mb_mpo/pretrained": 8, "mb_mpo/scratch": 7, "mb_mpo_alpha0/pretrained": 3, "mb_mpo_alpha0/scratch": 3,
+    "mb_mpo_one_model/scratch": 6, "mb_mpo_first_order/scratch": 2, "me_trpo/scratch": 4, "me_ppo/scratch": 1,
     "trpo/scratch": 5, "ppo/scratch": 6,
 }  # fmt: skip
 """Arm -> its colour in every report. There are more arms than colours that can be told apart: those that a preset shows
