@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import torch
 
+from meta_latent.errors import UserError
 from meta_latent.models.config import CoreConfig, EncoderConfig, EnsembleConfig, ModelConfig
 from meta_latent.models.encoders import to_float, to_uint8
 from meta_latent.models.latent_state_model import LatentStateModel
@@ -238,3 +239,20 @@ def test_rewards_are_read_and_predicted_on_one_scale_that_is_taken_once():
     for t, step in enumerate(sequence):
         latent = m.observe_embedding(latent, embeddings[:, t], step)
         torch.testing.assert_close(latent.memory, whole.memory[:, t])
+
+
+@pytest.mark.parametrize("encoder", ["keypoints", "conv"])
+def test_imagined_latents_are_decoded_as_they_come(encoder):
+    made = model(encoder)
+    imagined = made.imagine(made.initial(3), torch.zeros(3, 4, 2))
+    whole, one = made.decode(imagined), made.decode(imagined[1, 2])
+    for camera, shape in SPEC.images.items():
+        assert whole[camera].shape == (3, 4, *shape) and one[camera].shape == shape
+        assert torch.equal(whole[camera][1], made.decode(imagined[1])[camera])
+
+
+@pytest.mark.parametrize("head", [3, -1, 1.5, None])
+def test_a_head_that_there_is_not_is_refused(head):
+    made = model()
+    with pytest.raises(UserError, match="from 0 to 2, as the model has 3 transition heads"):
+        made.imagine(made.initial(1), torch.zeros(1, 1, 2), head)
