@@ -153,8 +153,7 @@ class LatentAgent(BaseAgent):
         steps, self.seen_steps = replay.env_steps - self.seen_steps, replay.env_steps
         first, self.began = not self.began, True
         metrics = Averages()
-        self._adapt_joint(replay, rng, self.due("joint", self.adaptation.joint, steps),
-                          self.adaptation.first_joint * first, metrics)  # fmt: skip
+        self._adapt_joint(replay, rng, steps, first, metrics)
         self.cache.extend(self.model, replay)
         if self.source is not None:
             self.source.extend(self.model)
@@ -194,19 +193,21 @@ class LatentAgent(BaseAgent):
         Add to `self.updates`.
         """
 
-    def _adapt_joint(self, replay, rng: Streams, due: int, first: int, metrics: Averages) -> None:
-        config = self.learner.config
-        if first:
+    def _adapt_joint(self, replay, rng: Streams, steps: int, first: bool, metrics: Averages) -> None:
+        config, adaptation = self.learner.config, self.adaptation
+        begins = adaptation.first_joint * first
+        count = self.due("joint", adaptation.joint, steps) + begins
+        if begins or (first and adaptation.joint and self.learner.new_encoder):
             self.learner.calibrate(replay.sequences(CALIBRATION, 2, rng.numpy("model")))
-        for _ in range(due + first):
+        for _ in range(count):
             own = config.batch_size if self.source is None else config.batch_size // 2
             batch = replay.sequences(own, config.length, rng.numpy("model"))
             if self.source is not None:
                 batch = batch.joined(self.source.sequences(config.batch_size - own, config.length, rng.numpy("model")))
             metrics.add(self.learner.joint(batch.to(self.model.device), rng.torch("model")))
-        if first:
+        if begins:
             self._standardise(replay, rng)
-        if due + first:
+        if count:
             self.cache.clear()
             if self.source is not None:
                 self.source.clear()
