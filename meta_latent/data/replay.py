@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -320,31 +320,25 @@ class SequenceReplay:
 
     def transitions(self) -> Transitions:
         """Every transition in order, for models with their own split and early stop; no images."""
-        if not self.episodes:
-            return self._no_transitions()
-        parts: dict[str, list[np.ndarray]] = {f.name: [] for f in fields(Transitions)}
-        for i in range(len(self.episodes)):
-            e = self.read(i)
-            steps = len(e["reward"]) - 1
-            found = {name: e[name][1:] for name in ("action", "reward")}
-            found |= {name: e[name][:-1] for name in ("proprio", "reward_inputs")}
-            found |= {f"next_{name}": e[name][1:] for name in ("proprio", "reward_inputs")}
-            found |= {
-                "terminal": e["is_terminal"][1:],
-                "task_index": np.full(steps, e["task_index"], np.int64),
-                "episode": np.full(steps, self.episodes[i].number, np.int64),
-            }
-            for name, values in found.items():
-                parts[name].append(values)
-        return Transitions(**{name: torch.from_numpy(np.concatenate(values)) for name, values in parts.items()})
+        lengths, kinds = self.lengths(), layout(self.spec)
 
-    def _no_transitions(self) -> Transitions:
-        sizes = {"proprio": (self.spec.proprio,), "action": (self.spec.action_size,),
-                 "reward_inputs": (self.spec.reward_inputs,)}  # fmt: skip
-        kinds = {"terminal": torch.bool, "task_index": torch.int64, "episode": torch.int64}
-        return Transitions(**{
-            f.name: torch.zeros(0, *sizes.get(f.name.removeprefix("next_"), ()), dtype=kinds.get(f.name))
-            for f in fields(Transitions)})  # fmt: skip
+        def column(key: str) -> np.ndarray:
+            dtype, shape = kinds[key]
+            parts = [e.segment.read(key, e.start, e.stop) for e in self.episodes]
+            return np.concatenate([np.empty((0, *shape), dtype), *parts])
+
+        follows = np.ones(lengths.sum(), bool)
+        follows[lengths.cumsum() - lengths] = False
+        after = np.flatnonzero(follows)
+        proprio, inputs, flags = column("proprio"), column("reward_inputs"), column("flags")
+        found = {
+            "proprio": proprio[after - 1], "next_proprio": proprio[after], "action": column("action")[after],
+            "reward": column("reward")[after], "reward_inputs": inputs[after - 1], "next_reward_inputs": inputs[after],
+            "terminal": (flags[after] >> FLAGS.index("is_terminal") & 1).astype(bool),
+            "task_index": column("task_index")[after].astype(np.int64),
+            "episode": np.repeat(np.array([e.number for e in self.episodes], np.int64), lengths - 1),
+        }  # fmt: skip
+        return Transitions(**{name: torch.from_numpy(values) for name, values in found.items()})
 
     # Saving
 
