@@ -22,7 +22,7 @@ from meta_latent.models.parts import encoder_classes
 from meta_latent.models.sequential_core import SequentialCore
 from meta_latent.nets import MLP, Standardiser
 from meta_latent.ops.imagination import imagine
-from meta_latent.types import Spec, Step
+from meta_latent.types import Spec, Step, as_tensor
 
 CORES = {"rssm": RecurrentCore, "deterministic": RecurrentCore, "sequential": SequentialCore}
 """`CoreConfig.kind` -> class."""
@@ -167,8 +167,8 @@ class LatentStateModel(nn.Module):
         arrays = {"action": (spec.action_size,), "proprio": (spec.proprio,), "reward": (), "reward_present": ()}
         if reason := spec.misfit(episode, arrays):
             raise UserError(f"the episode does not fit the model: {reason}")
-        images = {c: torch.as_tensor(episode[f"image_{c}"]).to(self.device) for c in self.spec.images}
-        values = {name: torch.as_tensor(episode[name]).to(self.device, torch.float32)
+        images = {c: as_tensor(episode[f"image_{c}"]).to(self.device) for c in self.spec.images}
+        values = {name: as_tensor(episode[name]).to(self.device, torch.float32)
                   for name in ("proprio", "action", "reward", "reward_present")}  # fmt: skip
         present = values["reward_present"] * rewards
         inputs = (self.embed(images, values["proprio"]), values["action"], values["reward"], present)

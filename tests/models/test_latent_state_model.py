@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 
@@ -256,3 +257,15 @@ def test_a_head_that_there_is_not_is_refused(head):
     made = model()
     with pytest.raises(UserError, match="from 0 to 2, as the model has 3 transition heads"):
         made.imagine(made.initial(1), torch.zeros(1, 1, 2), head)
+
+
+def test_flipped_pictures_are_encoded_and_shown():
+    """Renderers count rows from the bottom: what is turned upside down by [::-1] is a view with a negative stride."""
+    draws, made = np.random.default_rng(0), model()
+    turned = {f"image_{c}": draws.integers(0, 256, (2, *shape), np.uint8)[:, ::-1] for c, shape in SPEC.images.items()}
+    rest = {"proprio": np.zeros((2, 4)), "action": np.zeros((2, 2))}
+    rest |= dict.fromkeys(("reward", "reward_present"), np.zeros(2))
+    copied = {key: x.copy() for key, x in turned.items()}
+    assert torch.equal(made.encode(turned | rest).sample, made.encode(copied | rest).sample)
+    step = Step.of({key: x[0] for key, x in turned.items()}, torch.zeros(1, 2))
+    assert all(torch.equal(step.images[c][0], torch.from_numpy(copied[f"image_{c}"][0])) for c in SPEC.images)
