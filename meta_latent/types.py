@@ -16,6 +16,11 @@ import torch
 Metrics = dict[str, float]
 
 
+def as_tensor(values: Any) -> torch.Tensor:
+    """`torch.as_tensor`, of flipped arrays too, such as pictures turned upside down, which it does not take."""
+    return values if isinstance(values, torch.Tensor) else torch.as_tensor(np.ascontiguousarray(values))
+
+
 class Averages:
     """Means of named numbers since the last `reset`: a single mini-batch says little of hundreds."""
 
@@ -187,7 +192,7 @@ class Step:
             observation: as environments give it: "image_CAMERA" (H, W, 3) uint8, "proprio" (P,).
             action: (1, A) that led there. reward: that arrived with it; None: it is not shown.
         """
-        images = {key.removeprefix("image_"): torch.as_tensor(np.asarray(value))[None]
+        images = {key.removeprefix("image_"): as_tensor(value)[None]
                   for key, value in observation.items() if key.startswith("image_")}  # fmt: skip
         proprio = torch.as_tensor(np.asarray(observation.get("proprio", ()), np.float32))[None]
         flags = (torch.tensor([flag]) for flag in (is_first, is_last, is_terminal, is_task_first))

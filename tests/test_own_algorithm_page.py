@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -49,7 +50,7 @@ class Nothing(LatentAgent):
 def kept(subject: type) -> set[str]:
     """Public attributes that its instances get when they are made."""
     if subject is LatentAgent:
-        agent = Nothing(LatentParts(None, None, AdaptationConfig(), None))
+        agent = Nothing(LatentParts(SimpleNamespace(device="cpu"), None, AdaptationConfig(), None))
         return {*vars(agent), "average_actor"}
     if subject is SequenceReplay:
         return set(vars(SequenceReplay(Spec({}, 1, 1), ReplayConfig())))

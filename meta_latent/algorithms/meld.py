@@ -165,8 +165,9 @@ class MELD(LatentAgent):
     def _begin(self, replay, rng: Streams, metrics: Averages) -> None:
         """What comes before the first update of the policy, and the `first_updates`: all that the warm-up is worth."""
         joint, self.began = self.adaptation.first_joint, True
-        steps = replay.sequences(CALIBRATION, 2, rng.numpy("model"), images=joint > 0)
-        (self.learner.calibrate if joint else self.learner.calibrate_rewards)(
+        pixels = joint > 0 or (self.adaptation.joint > 0 and self.learner.new_encoder)
+        steps = replay.sequences(CALIBRATION, 2, rng.numpy("model"), images=pixels)
+        (self.learner.calibrate if pixels else self.learner.calibrate_rewards)(
             self._taught(steps, steps.task_index.numpy())
         )
         self._check_rewards(steps.reward[steps.reward_present > 0])

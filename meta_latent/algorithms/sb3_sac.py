@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from meta_latent.algorithms.registry import Algorithm, Setting
-from meta_latent.models.learner import ModelLearner
+from meta_latent.nets import pack_optimiser, unpack_optimiser
 from meta_latent.policies.base_agent import BaseAgent
 from meta_latent.ranges import count, counts, nonnegative, positive, share, whole
 from meta_latent.rng import Streams, seeded_globals
@@ -142,7 +142,7 @@ class StableSAC(BaseAgent):
         """Networks and optimisers; their buffer is filled again from the replay."""
         return {
             "policy": self.model.policy.state_dict(),
-            "optimisers": {name: ModelLearner.pack_optimiser(o) for name, o in self._optimisers().items()},
+            "optimisers": {name: pack_optimiser(o) for name, o in self._optimisers().items()},
             "log_temperature": self.model.log_ent_coef.detach().clone(),
             "updates": self.model._n_updates,
             "debt": self.debt,
@@ -153,7 +153,7 @@ class StableSAC(BaseAgent):
         """Continue from `state()`."""
         self.model.policy.load_state_dict(state["policy"])
         for name, optimiser in self._optimisers().items():
-            ModelLearner.unpack_optimiser(optimiser, state["optimisers"][name])
+            unpack_optimiser(optimiser, state["optimisers"][name])
         with torch.no_grad():
             self.model.log_ent_coef.copy_(state["log_temperature"])
         self.model._n_updates, self.debt = int(state["updates"]), float(state["debt"])

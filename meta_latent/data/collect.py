@@ -181,6 +181,17 @@ class _Instant:
         """(B, P), P = 0 where the observation has none."""
         return self.observation.get("proprio", np.zeros((len(self.reward), 0), np.float32))
 
+    def then(self, following: _Instant, alive: np.ndarray) -> _Instant:
+        """`following` in the rows that are `alive` (B,), this one in the others."""
+
+        def own(now, old):
+            if isinstance(now, dict):
+                return {key: own(now[key], old[key]) for key in now}
+            return np.where(alive.reshape(-1, *[1] * (now.ndim - 1)), now, old)
+
+        names = ("observation", "info", "action", "reward", "terminated", "ended")
+        return dataclasses.replace(following, **{n: own(getattr(following, n), getattr(self, n)) for n in names})
+
     def rows(self) -> dict[str, np.ndarray]:
         """The arrays that replay stores, each with a leading B."""
         whole = {k: v for k, v in self.observation.items() if k.startswith("image_")}
@@ -223,26 +234,29 @@ def play(
     carry, kept = actor.begin_task(count), [[] for _ in range(count)]
     returns, success = np.zeros(seeds.shape), np.zeros(seeds.shape, bool)
     for e in range(episodes):
-        history, lengths = [_first(rows, seeds[:, e], e == 0)], np.zeros(count, int)
-        alive = np.ones(count, bool)
-        _refuse_not_finite(history[0], alive, 0)
+        lengths, alive = np.zeros(count, int), np.ones(count, bool)
+        now = last = _first(rows, seeds[:, e], e == 0)  # last: every row's own last instant
+        _refuse_not_finite(now, alive, 0)
+        stored = [_stored(now, keep)]
         while alive.any():
             if watch is not None and alive[0]:
                 watch(rows)
-            chosen, after = acted(actor, history[-1].step(shown), carry, rng, explore)
+            chosen, after = acted(actor, now.step(shown), carry, rng, explore)
             # Of a single episode nothing comes after the end that a carry could matter for.
             carry = after if episodes == 1 or alive.all() else select(torch.from_numpy(alive), after, carry)
-            history.append(_next(rows, chosen, alive))
-            _refuse_not_finite(history[-1], alive, len(history) - 1)
-            returns[alive, e] += history[-1].reward[alive]
-            lengths, alive = lengths + alive, alive & ~history[-1].ended
+            now = _next(rows, chosen, alive)
+            _refuse_not_finite(now, alive, len(stored))
+            stored.append(_stored(now, keep))
+            returns[alive, e] += now.reward[alive]
+            last = now if alive.all() else last.then(now, alive)
+            lengths, alive = lengths + alive, alive & ~now.ended
         if watch is not None:
             watch(rows)
-        success[:, e] = _gathered([h.info["success"] for h in history], lengths)
+        success[:, e] = last.info["success"]
         if e + 1 < episodes:
-            _, carry = acted(actor, _last(history, lengths).step(shown), carry, rng, explore)
+            _, carry = acted(actor, last.step(shown), carry, rng, explore)
         if keep:
-            _split(history, lengths, kept, None if keep is True else keep)
+            _split(stored, lengths, kept)
     return Played(returns, success, tuple(map(tuple, kept)) if keep else ())
 
 
@@ -277,28 +291,14 @@ def _refuse_not_finite(instant: _Instant, alive: np.ndarray, steps: int) -> None
                             "has to be finite; mend the environment or its reward, and go on")  # fmt: skip
 
 
-def _gathered(values: Sequence[np.ndarray], times: np.ndarray) -> np.ndarray:
-    """Row b of the array that belongs to instant times[b]."""
-    return np.stack([values[t][b] for b, t in enumerate(times)])
+def _stored(instant: _Instant, keep: bool | Collection[str]) -> dict[str, np.ndarray]:
+    """What is kept of an instant: nothing, all its arrays, or those of these names."""
+    return {key: values for key, values in instant.rows().items() if keep is True or key in keep} if keep else {}
 
 
-def _last(history: Sequence[_Instant], lengths: np.ndarray) -> _Instant:
-    """Every row's own last instant, as one."""
-
-    def own(name: str):
-        parts = [getattr(h, name) for h in history]
-        if isinstance(parts[0], dict):
-            return {key: _gathered([p[key] for p in parts], lengths) for key in parts[0]}
-        return _gathered(parts, lengths)
-
-    names = ("observation", "info", "action", "reward")
-    return _Instant(*map(own, names), False, False, own("terminated"), own("ended"))
-
-
-def _split(history: Sequence[_Instant], lengths: np.ndarray, kept: list[list], names: Collection[str] | None) -> None:
-    """Append every row's episode, all its arrays or those of these names, to its trial's list."""
-    columns = [h.rows() for h in history]
-    whole = {key: np.stack([c[key] for c in columns]) for key in columns[0] if names is None or key in names}
+def _split(stored: Sequence[dict[str, np.ndarray]], lengths: np.ndarray, kept: list[list]) -> None:
+    """Append every row's episode to its trial's list."""
+    whole = {key: np.stack([arrays[key] for arrays in stored]) for key in stored[0]}
     for b, length in enumerate(lengths):
         kept[b].append({key: values[: length + 1, b] for key, values in whole.items()})
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -173,13 +173,9 @@ class SequenceReplay:
 
     def beyond_ends(self, terminated: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> int:
         """How many steps end an episode by `terminated` (reward_inputs (n, R), action (n, A)), and go on here."""
-        count = 0
-        for segment in self.segments:
-            keys = "reward_inputs", "action", "reward_present", "flags"
-            inputs, action, present, flags = (segment.read(key, 0, segment.steps) for key in keys)
-            goes_on = (present > 0) & (flags >> FLAGS.index("is_terminal") & 1 == 0)
-            count += int((np.asarray(terminated(inputs, action)) & goes_on).sum())
-        return count
+        inputs, action, present, flags = map(self._column, ("reward_inputs", "action", "reward_present", "flags"))
+        goes_on = (present > 0) & (flags >> FLAGS.index("is_terminal") & 1 == 0)
+        return int((np.asarray(terminated(inputs, action)) & goes_on).sum())
 
     def lengths(self) -> np.ndarray:
         """Observations per episode held, (episodes,) int64: T + 1 for an episode of T steps."""
@@ -320,31 +316,26 @@ class SequenceReplay:
 
     def transitions(self) -> Transitions:
         """Every transition in order, for models with their own split and early stop; no images."""
-        if not self.episodes:
-            return self._no_transitions()
-        parts: dict[str, list[np.ndarray]] = {f.name: [] for f in fields(Transitions)}
-        for i in range(len(self.episodes)):
-            e = self.read(i)
-            steps = len(e["reward"]) - 1
-            found = {name: e[name][1:] for name in ("action", "reward")}
-            found |= {name: e[name][:-1] for name in ("proprio", "reward_inputs")}
-            found |= {f"next_{name}": e[name][1:] for name in ("proprio", "reward_inputs")}
-            found |= {
-                "terminal": e["is_terminal"][1:],
-                "task_index": np.full(steps, e["task_index"], np.int64),
-                "episode": np.full(steps, self.episodes[i].number, np.int64),
-            }
-            for name, values in found.items():
-                parts[name].append(values)
-        return Transitions(**{name: torch.from_numpy(np.concatenate(values)) for name, values in parts.items()})
+        lengths = self.lengths()
+        follows = np.ones(lengths.sum(), bool)
+        follows[lengths.cumsum() - lengths] = False
+        after = np.flatnonzero(follows)
+        proprio, inputs, flags = map(self._column, ("proprio", "reward_inputs", "flags"))
+        found = {
+            "proprio": proprio[after - 1], "next_proprio": proprio[after],
+            "action": self._column("action")[after], "reward": self._column("reward")[after],
+            "reward_inputs": inputs[after - 1], "next_reward_inputs": inputs[after],
+            "terminal": (flags[after] >> FLAGS.index("is_terminal") & 1).astype(bool),
+            "task_index": self._column("task_index")[after].astype(np.int64),
+            "episode": np.repeat(np.array([e.number for e in self.episodes], np.int64), lengths - 1),
+        }  # fmt: skip
+        return Transitions(**{name: torch.from_numpy(values) for name, values in found.items()})
 
-    def _no_transitions(self) -> Transitions:
-        sizes = {"proprio": (self.spec.proprio,), "action": (self.spec.action_size,),
-                 "reward_inputs": (self.spec.reward_inputs,)}  # fmt: skip
-        kinds = {"terminal": torch.bool, "task_index": torch.int64, "episode": torch.int64}
-        return Transitions(**{
-            f.name: torch.zeros(0, *sizes.get(f.name.removeprefix("next_"), ()), dtype=kinds.get(f.name))
-            for f in fields(Transitions)})  # fmt: skip
+    def _column(self, key: str) -> np.ndarray:
+        """One stored array of all episodes held, one after the other."""
+        dtype, shape = layout(self.spec)[key]
+        parts = [e.segment.read(key, e.start, e.stop) for e in self.episodes]
+        return np.concatenate([np.empty((0, *shape), dtype), *parts])
 
     # Saving
 

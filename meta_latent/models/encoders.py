@@ -248,12 +248,12 @@ class ConvEncoder(nn.Module):
 
 
 class ConvDecoder(nn.Module):
-    """Mirror of `ConvEncoder`: (B, embedding) -> (B, 3, H, W)."""
+    """Mirror of `ConvEncoder`: (B, embedding) -> (B, 3, H, W); what doubling gives beyond H and W is cut off."""
 
     def __init__(self, shape: tuple[int, int, int], config: EncoderConfig, proprio: int):
         super().__init__()
-        widths = config.channels[::-1]
-        self.start = (widths[0], shape[0] >> len(widths), shape[1] >> len(widths))
+        widths, (self.height, self.width, _) = config.channels[::-1], shape
+        self.start = (widths[0], *(-(-side >> len(widths)) for side in shape[:2]))
         self.standard = Standardiser(config.embedding) if config.standardise else None
         self.project = nn.Linear(config.embedding, math.prod(self.start))
         layers: list[nn.Module] = []
@@ -265,4 +265,4 @@ class ConvDecoder(nn.Module):
         """(B, embedding) -> (B, 3, H, W) in about [-0.5, 0.5]."""
         if self.standard is not None:
             embedding = embedding * self.standard.stddev + self.standard.mean
-        return self.features(self.project(embedding).unflatten(-1, self.start))
+        return self.features(self.project(embedding).unflatten(-1, self.start))[..., : self.height, : self.width]

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from meta_latent.errors import UserError
+from meta_latent.errors import UserError, counted
 from meta_latent.models.config import ModelConfig
 from meta_latent.models.core import Latent, RecurrentCore, Routing, TransitionDistribution, route
 from meta_latent.models.encoders import BlobDecoder, to_uint8
@@ -22,7 +22,7 @@ from meta_latent.models.parts import encoder_classes
 from meta_latent.models.sequential_core import SequentialCore
 from meta_latent.nets import MLP, Standardiser
 from meta_latent.ops.imagination import imagine
-from meta_latent.types import Spec, Step
+from meta_latent.types import Spec, Step, as_tensor
 
 CORES = {"rssm": RecurrentCore, "deterministic": RecurrentCore, "sequential": SequentialCore}
 """`CoreConfig.kind` -> class."""
@@ -167,8 +167,8 @@ class LatentStateModel(nn.Module):
         arrays = {"action": (spec.action_size,), "proprio": (spec.proprio,), "reward": (), "reward_present": ()}
         if reason := spec.misfit(episode, arrays):
             raise UserError(f"the episode does not fit the model: {reason}")
-        images = {c: torch.as_tensor(episode[f"image_{c}"]).to(self.device) for c in self.spec.images}
-        values = {name: torch.as_tensor(episode[name]).to(self.device, torch.float32)
+        images = {c: as_tensor(episode[f"image_{c}"]).to(self.device) for c in self.spec.images}
+        values = {name: as_tensor(episode[name]).to(self.device, torch.float32)
                   for name in ("proprio", "action", "reward", "reward_present")}  # fmt: skip
         present = values["reward_present"] * rewards
         inputs = (self.embed(images, values["proprio"]), values["action"], values["reward"], present)
@@ -179,7 +179,8 @@ class LatentStateModel(nn.Module):
     @torch.no_grad()
     def imagine(self, latent: Latent, actions: torch.Tensor, head: int = 0) -> Latent:
         """What one head expects after actions (B, H, A) from a latent (B, ...): latents (B, H, ...). `ops.imagination`
-        has the loop with gradients, several heads and policies. Raises UserError for actions of another shape.
+        has the loop with gradients, several heads and policies. Raises UserError for actions of another shape, and a
+        head that there is not.
         """
         _require_latents("imagine", latent)
         shape, given, size = tuple(latent.sample.shape), tuple(np.shape(actions)), self.spec.action_size
@@ -187,6 +188,9 @@ class LatentStateModel(nn.Module):
             raise UserError(f"latents of shape {shape}, expected (B, {self.latent_size}): one is latents[t : t + 1]")
         if len(given) != 3 or (given[0], given[2]) != (shape[0], size):
             raise UserError(f"actions of shape {given}, expected ({shape[0]}, H, {size}): rows, steps, action values")
+        if head not in range(self.heads):
+            raise UserError(f"head={head!r}: expected a whole number from 0 to {self.heads - 1}, as the model has "
+                            f"{counted(self.heads, 'transition head')}")  # fmt: skip
         actions = torch.as_tensor(actions, dtype=torch.float32, device=self.device)
         heads = torch.full((len(actions),), head, device=self.device)
         steps = imagine(self, latent, lambda k, _: actions[:, k], heads, actions.shape[1])
@@ -224,9 +228,12 @@ class LatentStateModel(nn.Module):
         return torch.cat([next_latent.sample, next_latent.relations, self.core.recall(memory), action], -1)
 
     def decode(self, latent: Latent) -> dict[str, torch.Tensor]:
-        """camera -> (B, H, W, 3) uint8, decoded from the sample. Raises UserError for what is no `Latent`."""
+        """camera -> (..., H, W, 3) uint8, decoded from samples (..., Z), imagined ones (B, H, Z) too. Raises UserError
+        for what is no `Latent`.
+        """
         _require_latents("decode", latent)
-        return {camera: to_uint8(image) for camera, image in self.decode_float(latent.sample).items()}
+        images, leading = self.decode_float(latent.sample.reshape(-1, self.latent_size)), latent.sample.shape[:-1]
+        return {camera: to_uint8(x).reshape(*leading, *self.spec.images[camera]) for camera, x in images.items()}
 
     def decode_float(self, sample: torch.Tensor) -> dict[str, torch.Tensor]:
         """camera -> (B, 3, H, W) in about [-0.5, 0.5]."""

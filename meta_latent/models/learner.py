@@ -139,13 +139,11 @@ class ModelLearner:
         """Weights and optimiser moments."""
         return {
             "model": self.model.state_dict(),
-            "optimisers": {k: self.pack_optimiser(o) for k, o in self.optimisers.items()},
+            "optimisers": {k: pack_optimiser(o) for k, o in self.optimisers.items()},
         }
 
     def load_state(self, state: dict) -> None:
         """Continue from `state()`."""
         self.model.load_state_dict(state["model"])
         for name, optimiser in self.optimisers.items():
-            self.unpack_optimiser(optimiser, state["optimisers"][name])
-
-    pack_optimiser, unpack_optimiser = staticmethod(pack_optimiser), staticmethod(unpack_optimiser)
+            unpack_optimiser(optimiser, state["optimisers"][name])

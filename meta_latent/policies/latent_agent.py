@@ -8,22 +8,20 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import nn
 
-from meta_latent.errors import RunError
 from meta_latent.nets import update_target
 from meta_latent.policies.base_agent import BaseAgent
+from meta_latent.policies.optimised import NO_DECAY, Optimised
 from meta_latent.ranges import nonnegative, whole
 from meta_latent.rng import Streams
 from meta_latent.types import Averages, Metrics, Step
 
 CALIBRATION = 256
 """Pairs of frames for the encoder's closed-form calibration."""
-NO_DECAY: Mapping[str, float] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -93,13 +91,13 @@ class LatentAgent(BaseAgent):
     def __init__(self, parts: LatentParts, actor: nn.Module | None = None):
         self.model, self.learner, self.adaptation = parts.model, parts.learner, parts.adaptation
         self.cache, self.source, self.actor = parts.cache, parts.source, actor
-        self.networks: dict[str, nn.Module] = {}
+        self._optimised = Optimised(type(self).__name__, {}, {}, self.model.device)
+        self.networks, self.optimisers = self._optimised.networks, self._optimised.optimisers
         if actor is not None:
             if parts.load_policy is not None:
                 parts.load_policy(actor)
             self.average_actor = deepcopy(actor).to(self.model.device)
             self.networks["average_policy"] = self.average_actor
-        self.optimisers: dict[str, torch.optim.Optimizer] = {}
         self.updates = 0
         self.debt = {"joint": 0.0, "filter": 0.0, "transition": 0.0, "improve": 0.0}
         self.seen_steps = 0
@@ -153,8 +151,7 @@ class LatentAgent(BaseAgent):
         steps, self.seen_steps = replay.env_steps - self.seen_steps, replay.env_steps
         first, self.began = not self.began, True
         metrics = Averages()
-        self._adapt_joint(replay, rng, self.due("joint", self.adaptation.joint, steps),
-                          self.adaptation.first_joint * first, metrics)  # fmt: skip
+        self._adapt_joint(replay, rng, steps, first, metrics)
         self.cache.extend(self.model, replay)
         if self.source is not None:
             self.source.extend(self.model)
@@ -173,12 +170,7 @@ class LatentAgent(BaseAgent):
         learning rate in `rates` get an optimiser (AdamW, with a weight decay where `decays` has one). Call it at the
         end of `__init__`, more than once if need be; `self.networks[name]` holds them.
         """
-        for name, network in networks.items():
-            self.networks[name] = network.to(self.model.device)
-        for name, rate in rates.items():
-            self.optimisers[name] = torch.optim.AdamW(
-                networks[name].parameters(), rate, weight_decay=decays.get(name, 0.0), fused=True
-            )
+        self._optimised.own(networks, rates, decays)
 
     def average_policy(self, rate: float) -> None:
         """Move the running average, which acts without exploration, towards the policy by `rate`."""
@@ -194,19 +186,21 @@ class LatentAgent(BaseAgent):
         Add to `self.updates`.
         """
 
-    def _adapt_joint(self, replay, rng: Streams, due: int, first: int, metrics: Averages) -> None:
-        config = self.learner.config
-        if first:
+    def _adapt_joint(self, replay, rng: Streams, steps: int, first: bool, metrics: Averages) -> None:
+        config, adaptation = self.learner.config, self.adaptation
+        begins = adaptation.first_joint * first
+        count = self.due("joint", adaptation.joint, steps) + begins
+        if begins or (first and adaptation.joint and self.learner.new_encoder):
             self.learner.calibrate(replay.sequences(CALIBRATION, 2, rng.numpy("model")))
-        for _ in range(due + first):
+        for _ in range(count):
             own = config.batch_size if self.source is None else config.batch_size // 2
             batch = replay.sequences(own, config.length, rng.numpy("model"))
             if self.source is not None:
                 batch = batch.joined(self.source.sequences(config.batch_size - own, config.length, rng.numpy("model")))
             metrics.add(self.learner.joint(batch.to(self.model.device), rng.torch("model")))
-        if first:
+        if begins:
             self._standardise(replay, rng)
-        if due + first:
+        if count:
             self.cache.clear()
             if self.source is not None:
                 self.source.clear()
@@ -233,19 +227,8 @@ class LatentAgent(BaseAgent):
         return both.shuffled(rng.numpy("windows"))
 
     def optimise(self, name: str, loss: torch.Tensor, clip: float) -> float:
-        """One step of `self.optimisers[name]` down `loss` (a scalar); -> the loss. clip: largest norm of the gradient.
-
-        Gradients reach that network's parameters only, whatever the loss went through. RunError: not finite.
-        """
-        if not torch.isfinite(loss):
-            raise RunError(f"non-finite loss: the {name} term of {type(self).__name__}; lower its learning rate")
-        parameters = list(self.networks[name].parameters())
-        for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
-            parameter.grad = gradient.contiguous()  # fused optimisers read memory in order
-        if not torch.isfinite(torch.nn.utils.clip_grad_norm_(parameters, clip)):
-            raise RunError(f"non-finite gradient: the {name} term of {type(self).__name__}; lower its learning rate")
-        self.optimisers[name].step()
-        return float(loss.detach())
+        """One step of `self.optimisers[name]` down `loss` (a scalar); -> the loss. See `Optimised.step`."""
+        return self._optimised.step(name, loss, clip)
 
     # Saving
 
@@ -258,8 +241,7 @@ class LatentAgent(BaseAgent):
             "seen_steps": self.seen_steps,
             "began": self.began,
             "source": None if self.source is None else self.source.state(),
-            "networks": {name: module.state_dict() for name, module in self.networks.items()},
-            "optimisers": {name: self.learner.pack_optimiser(o) for name, o in self.optimisers.items()},
+            **self._optimised.state(),
         }
 
     def load_state(self, state: dict) -> None:
@@ -267,10 +249,7 @@ class LatentAgent(BaseAgent):
         self.learner.load_state(state["learner"])
         self.updates, self.debt, self.seen_steps = state["updates"], dict(state["debt"]), state["seen_steps"]
         self.began = state["began"]
-        for name, module in self.networks.items():
-            module.load_state_dict(state["networks"][name])
-        for name, optimiser in self.optimisers.items():
-            self.learner.unpack_optimiser(optimiser, state["optimisers"][name])
+        self._optimised.load_state(state)
         self.cache.clear()
         if self.source is not None:
             self.source.load_state(state["source"])

@@ -1,12 +1,17 @@
-"""Networks and how each is optimised: what learners without a model share."""
+"""Networks, how each is optimised, and what is saved of them: what learners share."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import torch
 from torch import nn
 
 from meta_latent.errors import RunError
 from meta_latent.nets import pack_optimiser, unpack_optimiser
+
+NO_DECAY: Mapping[str, float] = MappingProxyType({})
 
 
 class Optimised:
@@ -15,24 +20,37 @@ class Optimised:
     owner: who is named when a loss is not finite.
     """
 
-    def __init__(self, owner: str, networks: dict[str, nn.Module], rates: dict[str, float], device: str):
-        self.owner = owner
-        self.networks = {name: network.to(device) for name, network in networks.items()}
-        self.optimisers = {
-            name: torch.optim.Adam(networks[name].parameters(), rate, fused=True) for name, rate in rates.items()
-        }
+    def __init__(
+        self, owner: str, networks: Mapping[str, nn.Module], rates: Mapping[str, float], device: torch.device | str
+    ):
+        self.owner, self.device = owner, device
+        self.networks: dict[str, nn.Module] = {}
+        self.optimisers: dict[str, torch.optim.Optimizer] = {}
+        self.own(networks, rates)
+
+    def own(
+        self, networks: Mapping[str, nn.Module], rates: Mapping[str, float], decays: Mapping[str, float] = NO_DECAY
+    ) -> None:
+        """Take in more of them; `decays`: weight decays, decoupled (AdamW), where there are any."""
+        for name, network in networks.items():
+            self.networks[name] = network.to(self.device)
+        for name, rate in rates.items():
+            self.optimisers[name] = torch.optim.AdamW(
+                networks[name].parameters(), rate, weight_decay=decays.get(name, 0.0), fused=True
+            )
 
     def step(self, name: str, loss: torch.Tensor, clip: float) -> float:
-        """One step of the network called `name`, whose parameters alone see gradients; -> the loss.
+        """One step of the network called `name` down `loss` (a scalar); -> the loss. clip: the gradient's largest norm.
 
-        Raises RunError if loss or gradient is not finite.
+        Gradients reach that network's parameters only, whatever the loss went through. RunError: not finite.
         """
+        if not torch.isfinite(loss):
+            raise RunError(f"non-finite loss: the {name} term of {self.owner}; lower its learning rate")
         parameters = [p for p in self.networks[name].parameters() if p.requires_grad]
         for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
             parameter.grad = gradient.contiguous()  # fused optimisers read memory in order
-        norm = torch.nn.utils.clip_grad_norm_(parameters, clip)
-        if not torch.isfinite(loss.detach() + norm):
-            raise RunError(f"non-finite loss or gradient: the {name} of {self.owner}; lower its learning rate")
+        if not torch.isfinite(torch.nn.utils.clip_grad_norm_(parameters, clip)):
+            raise RunError(f"non-finite gradient: the {name} term of {self.owner}; lower its learning rate")
         self.optimisers[name].step()
         return float(loss.detach())
 

@@ -77,7 +77,7 @@ class LocomotionOptions(SuiteOptions):
     (all that the v5 environment shows) or "reward_inputs" (all that rewards see: for imagination); "pictures": there is
     no `proprio`, only what `cameras` show. train_tasks, test_tasks: how many are drawn (None = 20, 10); test tasks of
     `run` and `upright` with a disabled joint come on top; a planar body has just its directions. published_splits: both
-    of them in both splits. dynamics: put on every sampled task. changes: of `run` and `upright`, other tasks than
+    of them in both splits. dynamics: those of every task. changes: of `run` and `upright`, other tasks than
     these: one change each, of these kinds ("mass", "friction", "damping", "strength", "disabled", "reversed") in both
     splits, see `dynamics.family`; train_tasks and test_tasks are then how many of each scale.
     """
@@ -179,10 +179,7 @@ class Locomotion(TaskDistribution):
         if self._changes:
             changed = dynamics.family(self.body, self._changes, split, count)
             return tuple(Task(self.family, Reward(self._reward_name), dynamics=values) for values in changed)
-        return _tasks(self.body, self._reward_name, split, count, self._published_splits)
-
-    def sample(self, split: str, count: int, seed: int) -> tuple[Task, ...]:
-        found = super().sample(split, count, seed)
+        found = _tasks(self.body, self._reward_name, split, count, self._published_splits)
         return tuple(task.replace(dynamics=self._dynamics) for task in found) if self._dynamics else found
 
     def check(self, task: Task) -> Task:

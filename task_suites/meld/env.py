@@ -47,7 +47,7 @@ class MeldEnv(gymnasium.Env):
         self._model = mujoco.MjModel.from_xml_string(xml)
         self._data = mujoco.MjData(self._model)
         self._pictures = Pictures(self._model, self._data, Scenery(self._model, task.distractors, names), views)
-        self._cameras, self._episode_steps = sorted(views.cameras), episode_steps  # in the order of the space's keys
+        self._cameras, self._episode_steps = views.cameras, episode_steps
         self._step_count: int | None = None
         self._qpos, self._qvel, self._ctrl = self._data.qpos, self._data.qvel, self._data.ctrl
 
@@ -101,7 +101,8 @@ class MeldEnv(gymnasium.Env):
         mujoco.mj_camlight(self._model, self._data)
 
     def _observation(self) -> dict[str, np.ndarray]:
-        found = {f"image_{name}": self._pictures.draw(name, self._step_count) for name in self._cameras}
+        in_order = sorted(self._cameras)  # that of the space's keys
+        found = {f"image_{name}": self._pictures.draw(name, self._step_count) for name in in_order}
         if "proprio" in self.observation_space.spaces:
             found["proprio"] = self._proprio()
         return found

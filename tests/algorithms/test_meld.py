@@ -360,15 +360,17 @@ def test_where_training_rewards_are_others_the_memory_is_still_fed_those_that_ar
     assert (trials.reward[~arrives] == 0).all()
 
 
-def test_a_pretrained_encoder_is_left_alone_until_it_learns():
-    """Closed forms are for new weights: they are fitted only where updates on pixels come first."""
-    for first, fitted in ((0, False), (2, True)):
-        agent = build(AdaptationConfig(transition=0.0, joint=0.05, first_joint=first),
+@pytest.mark.parametrize(("joint", "first", "fitted"), [(0.0, 0, False), (0.05, 0, True), (0.05, 2, True)])
+def test_a_new_encoder_has_its_closed_forms_fitted_where_it_will_learn(joint, first, fitted):
+    """They come before the first update, whenever that is; a pretrained encoder keeps its own."""
+    for is_new in (True, False):
+        agent = build(AdaptationConfig(transition=0.0, joint=joint, first_joint=first),
                       model={"normalise_rewards": True})  # fmt: skip
+        agent.learner.new_encoder = is_new
         seen = []
         agent.model.calibrate = lambda *given, seen=seen: seen.append(given)
         agent.update(filled(), Streams(0))
-        assert bool(seen) == fitted and agent.model.rewards.fitted
+        assert bool(seen) == (fitted and is_new) and agent.model.rewards.fitted
 
 
 @pytest.mark.parametrize("change", ["joint", "load"])

@@ -3,13 +3,15 @@
 Observations of toy/counting say which step of which episode they are, so that every frame can be told.
 """
 
+import weakref
+
 import gymnasium
 import numpy as np
 import pytest
 import torch
 
 import task_suites
-from meta_latent.data.collect import Shown, play, select
+from meta_latent.data.collect import Noise, NoiseConfig, Shown, play, select
 from meta_latent.data.replay import ReplayConfig, SequenceReplay
 from meta_latent.errors import RunError, UserError
 from meta_latent.rng import Streams
@@ -150,6 +152,28 @@ def test_what_a_row_says_whose_episode_is_over_is_not_looked_at():
 
     rows.step = stepped
     assert np.isfinite(play(rows, Counter(), seeds(2, 1), Streams(0), explore=True).returns).all()
+
+
+@pytest.mark.parametrize("keep", [False, ("reward",), True])
+def test_pictures_are_held_where_they_are_kept_alone(keep):
+    """An evaluation of many long episodes would fill the memory."""
+    pictures, held = [], []
+
+    class Watched(Rows):
+        def step(self, actions, alive):
+            answer = super().step(actions, alive)
+            pictures.append(weakref.ref(answer[0]["image_top"]))
+            return answer
+
+    def count(_):
+        held.append(sum(picture() is not None for picture in pictures))
+
+    made = Watched([one.make(one.sample("train", 1, 0)[0]) for one in (suite(30), suite(12))])
+    found = play(made, Noise(2, NoiseConfig()), np.array([[0, 1], [2, 3]]), Streams(0), explore=True, keep=keep,
+                 watch=count)  # fmt: skip
+    assert max(held) == 30 if keep is True else max(held) <= 2
+    kept = {key for trial in found.episodes for episode in trial for key in episode}
+    assert "image_top" in kept if keep is True else kept == set(keep or ())
 
 
 def test_rewards_are_absent_at_first_observations_only():

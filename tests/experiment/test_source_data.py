@@ -15,9 +15,9 @@ HEIGHTS = (0.0, 1.0, 0.4, 0.3, 0.9)
 """Of a body, along an episode; it begins on the floor."""
 
 
-def logged(terminal=False, episodes=3):
+def logged(terminal=False, episodes=3, folder=None, **config):
     """Episodes of four steps, which end for good at the third step's height, or go on to the time limit."""
-    replay = SequenceReplay(Spec({}, proprio=1, action_size=1, reward_inputs=1), ReplayConfig())
+    replay = SequenceReplay(Spec({}, proprio=1, action_size=1, reward_inputs=1), ReplayConfig(**config), folder)
     heights = np.array(HEIGHTS[:3] if terminal else HEIGHTS, np.float32)[:, None]
     first, last = np.arange(len(heights)) == 0, np.arange(len(heights)) == len(heights) - 1
     for _ in range(episodes):
@@ -51,6 +51,17 @@ def test_one_step_of_many_passes():
     )
     assert replay.beyond_ends(lambda inputs, action: inputs[:, 0] < 0.35) == 1
     source_data.refuse_beyond_ends(replay, falls(0.35), "target t")
+
+
+def test_steps_are_looked_at_that_are_held_whether_they_are_on_the_disk_or_not(tmp_path):
+    """Of some of the episodes, as arms with +data hold, those alone; of a map all, also those not written yet."""
+    some = logged(episodes=9).subset([0, 4])
+    with pytest.raises(UserError, match="4 of 8 logged steps"):
+        source_data.refuse_beyond_ends(some, falls(0.5), "target t")
+    replay = logged(folder=tmp_path, memory_map=True)
+    for written in (False, True):
+        assert replay.beyond_ends(lambda inputs, action: inputs[:, 0] < 0.5) == 6, written
+        replay.flush()
 
 
 def test_a_policy_of_a_source_is_not_learned_from_data_that_go_on_where_it_ends(toy, tmp_path, monkeypatch):

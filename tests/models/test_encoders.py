@@ -8,6 +8,7 @@ from meta_latent.errors import UserError
 from meta_latent.models.config import EncoderConfig, ModelConfig
 from meta_latent.models.encoders import BlobDecoder, ConvEncoder, KeypointEncoder
 from meta_latent.models.latent_state_model import LatentStateModel
+from meta_latent.models.losses import image_loss
 from meta_latent.rng import seeded_construction
 from meta_latent.types import Spec
 
@@ -154,3 +155,12 @@ def test_a_standardised_embedding_has_one_scale_and_decodes_to_the_same_picture(
     torch.testing.assert_close(m.decode_float(embedding)["top"], before, atol=1e-5, rtol=1e-4)
     with pytest.raises(UserError, match="standardise=true is for conv"):
         LatentStateModel(Spec({"top": (8, 8, 3)}, 0, 2), ModelConfig(EncoderConfig(standardise=True)))
+
+
+@pytest.mark.parametrize("shape", [(50, 50, 3), (17, 30, 3), (16, 16, 3)])
+def test_pictures_that_cannot_be_halved_evenly_are_decoded_in_their_own_size(shape):
+    config = EncoderConfig(kind="conv", channels=(4, 4, 4), embedding=5)
+    model = LatentStateModel(Spec({"top": shape}, 0, 2), ModelConfig(encoder=config))
+    images = torch.randint(0, 256, (2, *shape), dtype=torch.uint8)
+    decoded = model.decode_float(model.embed({"top": images}, torch.zeros(2, 0)))["top"]
+    assert image_loss(decoded, images, 1.0).shape == (2,)

@@ -2,9 +2,11 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 
+from meta_latent.errors import UserError
 from meta_latent.models.config import CoreConfig, EncoderConfig, EnsembleConfig, ModelConfig
 from meta_latent.models.encoders import to_float, to_uint8
 from meta_latent.models.latent_state_model import LatentStateModel
@@ -238,3 +240,32 @@ def test_rewards_are_read_and_predicted_on_one_scale_that_is_taken_once():
     for t, step in enumerate(sequence):
         latent = m.observe_embedding(latent, embeddings[:, t], step)
         torch.testing.assert_close(latent.memory, whole.memory[:, t])
+
+
+@pytest.mark.parametrize("encoder", ["keypoints", "conv"])
+def test_imagined_latents_are_decoded_as_they_come(encoder):
+    made = model(encoder)
+    imagined = made.imagine(made.initial(3), torch.zeros(3, 4, 2))
+    whole, one = made.decode(imagined), made.decode(imagined[1, 2])
+    for camera, shape in SPEC.images.items():
+        assert whole[camera].shape == (3, 4, *shape) and one[camera].shape == shape
+        assert torch.equal(whole[camera][1], made.decode(imagined[1])[camera])
+
+
+@pytest.mark.parametrize("head", [3, -1, 1.5, None])
+def test_a_head_that_there_is_not_is_refused(head):
+    made = model()
+    with pytest.raises(UserError, match="from 0 to 2, as the model has 3 transition heads"):
+        made.imagine(made.initial(1), torch.zeros(1, 1, 2), head)
+
+
+def test_flipped_pictures_are_encoded_and_shown():
+    """Renderers count rows from the bottom: what is turned upside down by [::-1] is a view with a negative stride."""
+    draws, made = np.random.default_rng(0), model()
+    turned = {f"image_{c}": draws.integers(0, 256, (2, *shape), np.uint8)[:, ::-1] for c, shape in SPEC.images.items()}
+    rest = {"proprio": np.zeros((2, 4)), "action": np.zeros((2, 2))}
+    rest |= dict.fromkeys(("reward", "reward_present"), np.zeros(2))
+    copied = {key: x.copy() for key, x in turned.items()}
+    assert torch.equal(made.encode(turned | rest).sample, made.encode(copied | rest).sample)
+    step = Step.of({key: x[0] for key, x in turned.items()}, torch.zeros(1, 2))
+    assert all(torch.equal(step.images[c][0], torch.from_numpy(copied[f"image_{c}"][0])) for c in SPEC.images)

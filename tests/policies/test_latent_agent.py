@@ -122,6 +122,15 @@ def test_the_first_update_begins_with_calibration_and_updates_of_its_own(calls):
     assert [name for name, _ in calls] == ["joint", "transition"] and agent.updates == 6
 
 
+@pytest.mark.parametrize(("joint", "is_new"), [(0.01, True), (0.01, False), (0.0, True)])
+def test_a_new_encoder_that_will_learn_is_calibrated_without_first_updates_too(calls, joint, is_new):
+    agent, replay, streams = make(AdaptationConfig(joint=joint, transition=0.0)), empty(), Streams(0)
+    agent.learner.new_encoder = is_new
+    for _ in range(2):
+        agent.update(grow(replay), streams)
+    assert [name for name, _ in calls] == ["calibrate"] * bool(joint and is_new)
+
+
 @pytest.mark.parametrize("scale", [0.5, 3.0])
 def test_the_transition_heads_learn_at_a_rate_of_their_own(scale):
     agent = make(AdaptationConfig(joint=0.2, transition=0.2, transition_scale=scale))
@@ -149,6 +158,7 @@ def test_half_of_every_batch_is_source_data_also_where_it_cannot_be(calls):
     agent = make(AdaptationConfig(joint=0.4, transition=0.4), SourceData(grow(empty(), 4, 100), 4))
     agent.update(grow(empty(), 4), Streams(0))
     assert count(calls, "joint") == count(calls, "transition") == 8
+    assert calls.pop(0)[0] == "calibrate"
     for stage, batch in calls:
         episode = (batch.proprio[:, 0] if stage == "joint" else batch.samples[:, 0, -4:])[:, 1]
         theirs = episode >= 100

@@ -289,6 +289,9 @@ def test_dynamics_are_a_field_of_any_task_and_an_option():
     assert [task.reward for task in tasks] == [task.reward for task in plain]
     masses = [suite.make(task).simulation.model.body_mass.sum() for task in (tasks[0], plain[0])]
     assert masses[0] == pytest.approx(1.5 * masses[1])
+    assert set(tasks) <= set(suite.tasks("train"))
+    assert suite.task_vector(tasks[0]).tolist() == pytest.approx([1.5, tasks[0].reward.parameters[
+        "target_metres_per_second"]])  # fmt: skip
 
 
 def test_splits_are_as_many_and_as_wide_as_said():

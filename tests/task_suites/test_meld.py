@@ -52,6 +52,17 @@ def equal(first, second):
     return all(np.array_equal(a[key], b[key]) for a, b in zip(first, second, strict=True) for key in a)
 
 
+def test_render_shows_the_camera_that_is_named_first():
+    movies = {}
+    for cameras in (("side",), ("side", "front"), ("front", "side")):
+        env = suite_of("reacher", cameras=cameras).make(first_task("reacher"))
+        assert list(env.reset(seed=0)[0]) == list(env.observation_space.spaces)
+        movies[cameras] = env.render()
+        env.close()
+    assert np.array_equal(movies["side", "front"], movies[("side",)])
+    assert not np.array_equal(movies["side", "front"], movies["front", "side"])
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_goal_is_in_no_observation(name):
     suite = suite_of(name, cameras=suite_of(name).all_cameras)
