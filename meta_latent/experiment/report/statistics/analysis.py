@@ -54,13 +54,14 @@ def analyse(run: Run, draw: Bootstrap, thresholds: Sequence[float] = ()) -> dict
                 targets[name]["uncounted_thresholds"] = [] if question.normalised else uncounted(run, name)
             played = [one for one in run.adaptations if one.target == name]
             targets[name]["adaptations"] = [adaptations.numbers(one, draw) for one in played]
+    asked = {name: target for name, target in targets.items() if target["thresholds"]}
     result = {
         "format": FORMAT,
         "run": run.path.resolve().name,
         "targets": targets,
         "pretraining": cost,
         "aggregate": {arm: _aggregate(arm, targets, bases, cost, draw) for arm in _shown(targets, bases)},
-        "primary_pair": primary_pair(_compared_somewhere(targets, bases), _runs(targets)),
+        "primary_pair": primary_pair(_compared_somewhere(asked or targets, bases), _runs(targets)),
         "cells": cells,
         "warnings": warnings,
         "bootstrap": {"level": ls.LEVEL, "resamples": draw.resamples, "seed": draw.seed},
