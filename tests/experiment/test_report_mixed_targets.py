@@ -1,7 +1,7 @@
 """Reports of targets that differ: in whether a threshold counts, and in what is known of the arms."""
 
 import pytest
-from fabricated_runs import new_facts, ramp, write_cell
+from fabricated_runs import new_facts, ramp, write_cell, write_pretraining
 
 from meta_latent.experiment.report.build import build
 
@@ -35,3 +35,17 @@ def test_the_main_pair_is_one_that_a_threshold_is_asked_of(tmp_path, scored, pai
 def test_without_any_threshold_the_main_pair_is_one_of_raw_returns(tmp_path):
     write_pair(tmp_path, "raw", "ivg", 400, 400, **RAW)
     assert build(tmp_path, resamples=50)["primary_pair"] == ["ivg/pretrained", "ivg/scratch"]
+
+
+def test_a_pay_back_is_at_most_where_a_target_lost_an_unknown_part_of_what_others_saved(tmp_path):
+    write_pair(tmp_path, "slow", "ivg", 200, 900)
+    for seed in range(5):
+        write_cell(tmp_path, "fast", "ivg/pretrained", seed, ramp(300), new_facts, compared_with="ivg/scratch")
+        write_cell(tmp_path, "fast", "ivg/scratch", seed, [(100, 0.9), (200, 0.95)], new_facts)
+    write_pretraining(tmp_path, env_steps=90_000)
+    report = build(tmp_path, resamples=50)
+    assert report["targets"]["fast"]["arms"]["ivg/pretrained"]["speedup"]["0.8"]["ivg/scratch"]["upper_bound"]
+    (found,) = report["aggregate"]["ivg/pretrained"]["by_threshold"]
+    # 600 steps less on one, 200 to 300 more on the other.
+    assert found["break_even"] == {"targets": 600, "at_most": True, "saved_env_steps_per_target": 150}
+    assert "paid back after at most 600 such targets" in report["summary"]

@@ -167,7 +167,7 @@ def break_even(
 
     ``pretraining``: its cost in ``unit``, "env_steps" or "seconds". ``saved``: per target, base median minus learner
     median, None = no claim. ``targets`` is None, with a ``reason``, when a target has no claim or nothing is saved.
-    ``at_most``: savings were lower bounds.
+    ``at_most``: savings were lower bounds, as of every claim that is a bound the least that can have been saved counts.
     """
     if not saved or any(steps is None for steps in saved):
         return {"targets": None, "reason": "what was saved on a target is unknown"}
@@ -205,7 +205,7 @@ def _aggregate(
         for unit, key in SAVED.items() if cost and uses_pretraining(arm) else ():
             if claims[unit]:
                 saved = [claim[f"saved_{'steps' if unit == 'env_steps' else unit}"] for claim in claims[unit]]
-                bounded = any(claim["lower_bound"] for claim in claims[unit])
+                bounded = any(claim["lower_bound"] or claim["upper_bound"] for claim in claims[unit])
                 found[key] = break_even(saved, cost[unit], bounded, unit)
     return result
 
