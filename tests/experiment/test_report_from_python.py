@@ -1,0 +1,23 @@
+"""`meta_latent.report` takes what the command and the other functions take."""
+
+import pytest
+from fabricated_runs import new_facts, ramp, write_cell
+
+import meta_latent
+
+
+@pytest.mark.parametrize(
+    "named", ["mine", "runs/mine", "runs/mine/transfer", "mine.yaml", {"name": "mine"}, {"name": "mine", "out": "runs"}]
+)
+def test_names_paths_and_dicts_are_taken(tmp_path, monkeypatch, named):
+    monkeypatch.chdir(tmp_path)
+    write_cell("runs/mine", "goal", "sac/scratch", 0, ramp(300), new_facts)
+    (tmp_path / "mine.yaml").write_text("name: mine\n")
+    assert meta_latent.report(named)["run"] == "mine"
+
+
+def test_what_is_none_of_these_is_a_line():
+    with pytest.raises(meta_latent.UserError, match="no run called 'nope'"):
+        meta_latent.report("nope")
+    with pytest.raises(meta_latent.UserError, match="expected an experiment, or a name, path or dict"):
+        meta_latent.report(3)
