@@ -4,6 +4,7 @@ import pytest
 from fabricated_runs import new_facts, ramp, write_cell
 
 import meta_latent
+from meta_latent.experiment.commands.report import find
 
 
 @pytest.mark.parametrize(
@@ -14,6 +15,13 @@ def test_names_paths_and_dicts_are_taken(tmp_path, monkeypatch, named):
     write_cell("runs/mine", "goal", "sac/scratch", 0, ramp(300), new_facts)
     (tmp_path / "mine.yaml").write_text("name: mine\n")
     assert meta_latent.report(named)["run"] == "mine"
+
+
+def test_runs_in_the_home_folder_are_found_by_their_yaml(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write_cell(tmp_path / "kept" / "mine", "goal", "sac/scratch", 0, ramp(300), new_facts)
+    (tmp_path / "mine.yaml").write_text("name: mine\nout: ~/kept\n")
+    assert find(tmp_path / "mine.yaml") == tmp_path / "kept" / "mine"
 
 
 def test_what_is_none_of_these_is_a_line():

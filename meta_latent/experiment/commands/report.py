@@ -114,7 +114,7 @@ def _of_experiment(name: str) -> Path | None:
     if not name.endswith((".yaml", ".yml")) and name not in config.choices("experiment"):
         return None
     given = config.read_yaml(config.find("experiment", name))
-    folder = Path(given.get("out", ExperimentConfig.out)) / given.get("name", ExperimentConfig.name)
+    folder = Path(given.get("out", ExperimentConfig.out)).expanduser() / given.get("name", ExperimentConfig.name)
     if not folder.is_dir():
         raise UserError(f"{name} is an experiment whose runs would lie in {folder}, where there are none: meta-latent "
                         f"demo {name} makes them; if they lie elsewhere, give that folder")  # fmt: skip
