@@ -13,7 +13,6 @@ from tqdm import tqdm
 from meta_latent.errors import RunError, UserError
 from meta_latent.experiment.runs import interrupts
 from meta_latent.experiment.runs.processes import Cell, LocalProcess, Process
-from meta_latent.experiment.runs.run_folder import IN_USE
 
 WRONG_INPUT = 2
 """Exit status of a cell that was asked for what cannot be: it is not tried again."""
@@ -238,8 +237,7 @@ class _Pool:
 
         Where that goes on, `Policy.busy` does not see the holder, as where machines do not share locks.
         """
-        folder = "" if cell.log is None else f"{cell.log.parent} "
-        if status != WRONG_INPUT or f"{folder}{IN_USE}" not in line:
+        if status != WRONG_INPUT or not cell.lost_its_folder(line):
             return False
         self._races[cell.name] += 1
         self._asked[cell.name] = time.monotonic()
