@@ -154,9 +154,11 @@ def _cost(runs: Sequence[Pretraining]) -> dict[str, Any] | None:
     cpu = [number(run.facts.get("cpu_seconds")) for run in known]
     result["cpu_seconds"] = None if None in cpu else float(np.median(cpu))
     result["model_sha256"] = hashes[0] if len(hashes) == 1 else hashes
-    result["seeds"] = [run.seed for run in known]
-    measured = {run.seed: run.facts.get("held_out") for run in known}
-    result["held_out"] = {seed: m if isinstance(m, dict) else {} for seed, m in measured.items()}
+    seeds = [run.seed for run in known]
+    # Models from several folders may be of one seed.
+    result["seeds"] = [run.seed if seeds.count(run.seed) == 1 else str(run.path) for run in known]
+    measured = {name: run.facts.get("held_out") for name, run in zip(result["seeds"], known, strict=True)}
+    result["held_out"] = {name: m if isinstance(m, dict) else {} for name, m in measured.items()}
     return result
 
 
