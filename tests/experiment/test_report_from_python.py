@@ -24,6 +24,22 @@ def test_runs_in_the_home_folder_are_found_by_their_yaml(tmp_path, monkeypatch):
     assert find(tmp_path / "mine.yaml") == tmp_path / "kept" / "mine"
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("name: mine", "mine.yaml is an experiment whose runs would lie in runs/mine, .* meta-latent demo mine.yaml"),
+        ("name: mine\nsweep: {of: puck}", "mine.yaml is a sweep whose runs .* meta-latent sweep mine.yaml makes them"),
+        ("name: [mine]", r"mine.yaml: out and name .* should be text, got 'runs' and \['mine'\]"),
+        ("out: 3", "should be text, got 3 and"),
+    ],
+)
+def test_a_yaml_without_runs_says_what_makes_them(tmp_path, monkeypatch, content, said):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text(f"{content}\n")
+    with pytest.raises(meta_latent.UserError, match=said):
+        find("mine.yaml")
+
+
 def test_what_is_none_of_these_is_a_line():
     with pytest.raises(meta_latent.UserError, match="no run called 'nope'"):
         meta_latent.report("nope")
