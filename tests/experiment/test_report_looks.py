@@ -14,6 +14,7 @@ from report_pages import LARGEST_PAGE, Elements, keep_settings, large, page_of, 
 
 from meta_latent.experiment.report.build import build
 from meta_latent.experiment.report.figures import drawing, media
+from meta_latent.experiment.report.words import text
 
 
 def test_a_page_has_one_minus_sign(tmp_path):
@@ -23,6 +24,14 @@ def test_a_page_has_one_minus_sign(tmp_path):
     assert "threshold -1.5" in str(build(tmp_path, resamples=50)["warnings"])
     said = words(page_of(tmp_path))
     assert "y −0.70 m" in said and "threshold −1.5" in said and not re.search(r"(?<![\w.)\-])-\.?\d", said)
+
+
+def test_a_ratio_of_areas_below_the_floor_has_that_sign_too(tmp_path):
+    write_cell(tmp_path, "t", "ivg/pretrained", 0, [(100, -0.3), (900, -0.3)])
+    write_cell(tmp_path, "t", "ivg/scratch", 0, ramp(900, stop=False))
+    ratio = build(tmp_path, resamples=50)["targets"]["t"]["arms"]["ivg/pretrained"]["area_ratio"]["ivg/scratch"]
+    assert f"{ratio:.2f}×".replace("-", "−") in words(page_of(tmp_path)) and ratio < 0
+    assert text.times(-0.001) == "0.00×" == text.times(0.0) and text.times(-12.3, True) == "> −12.30×"
 
 
 def test_many_arms_are_small_multiples(many):
