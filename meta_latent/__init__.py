@@ -217,18 +217,22 @@ def export(run: str | Path, out: str) -> int:
     return write(Path(run), out)
 
 
-def report(config: ExperimentConfig | str | Path, thresholds: Sequence[float] = ()) -> dict[str, Any]:
+def report(config: Configurable, thresholds: Sequence[float] = ()) -> dict[str, Any]:
     """Write report.html and report.json of an experiment (or of its run folder); returns the content of the
     latter.
 
     Args:
+        config: an experiment, what `configure` takes, or a run under runs/ by its name, as of the command.
         thresholds: scores to reach, instead of those that the runs recorded.
     Raises UserError if there are no runs.
     """
+    from meta_latent.experiment.commands.report import find
     from meta_latent.experiment.report import build
 
-    path = config if isinstance(config, str | Path) else Path(config.out) / config.name
-    return build.build(path, thresholds=thresholds)
+    if isinstance(config, str | Path):
+        return build.build(find(config), thresholds=thresholds)
+    config = _configured(config)
+    return build.build(Path(config.out) / config.name, thresholds=thresholds)
 
 
 def sweep(

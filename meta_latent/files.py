@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import os
+import secrets
 import shutil
 import stat
 from collections.abc import Callable, Iterator
@@ -35,7 +36,7 @@ def atomic_write_bytes(path: Path | str, data: bytes) -> None:
     there.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}{TEMPORARY}{os.getpid()}")
+    temporary = _temporary(path)
     try:
         with full_disk_named(path):
             with open(temporary, "wb") as file:
@@ -63,7 +64,7 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
     Raises `RunError` naming `path` if the disk is full, read-only or broken.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}{TEMPORARY}{os.getpid()}")
+    temporary = _temporary(path)
     try:
         with full_disk_named(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -180,6 +181,11 @@ def remove_leftovers(folder: Path | str) -> None:
 def _announce(event: str, path: Path) -> None:
     if fault_hook is not None:
         fault_hook(event, path)
+
+
+def _temporary(path: Path) -> Path:
+    # Not by the process alone: in containers and on machines that share a folder, several have one number.
+    return path.with_name(f".{path.name}{TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}")
 
 
 def _previous(path: Path) -> Path:

@@ -89,7 +89,7 @@ def _calling_module() -> str:
 def _add(name: str, factory: Callable[..., TaskDistribution] | str, tags: tuple[str, ...], module: str) -> None:
     taken = next((entry for entry in _ENTRIES.values() if gymnasium_id(entry.name) == gymnasium_id(name)), None)
     if taken is not None:
-        if (taken.name, taken.module) != (name, module) or module == __package__:
+        if (taken.name, taken.module) != (name, module):
             other = f", as {taken.name!r}" * (taken.name != name)
             raise SuiteError(
                 f"name {name!r} is registered already{other}, by the module {taken.module}: choose another"

@@ -154,6 +154,21 @@ def test_exception_in_the_folder_block_changes_nothing(tmp_path):
     assert (tmp_path / "model" / "x").read_text() == "old"
 
 
+@pytest.mark.parametrize("event", ["write", "sync", "rename"])
+def test_a_process_of_the_same_number_elsewhere_may_write_the_same_file_meanwhile(tmp_path, monkeypatch, event):
+    """As cells in containers do, of which each is process 1, when they begin and keep the experiment's settings."""
+
+    def hook(now, path):
+        if now == event:
+            monkeypatch.setattr(files, "fault_hook", None)
+            files.atomic_write_bytes(path, b"of the other")
+            assert path.read_bytes() == b"of the other"
+
+    monkeypatch.setattr(files, "fault_hook", hook)
+    files.atomic_write_bytes(tmp_path / "a", b"mine")
+    assert (tmp_path / "a").read_bytes() == b"mine" and len(list(tmp_path.iterdir())) == 1
+
+
 def test_leftovers_go_and_other_files_stay(tmp_path):
     (tmp_path / f".a{files.TEMPORARY}1").write_text("")
     (tmp_path / f".b{files.TEMPORARY}1").mkdir()

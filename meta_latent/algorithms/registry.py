@@ -224,7 +224,7 @@ def register(name: str, entry: Algorithm | str) -> None:
         if _ENTRIES[name] == entry:
             return
         holder = _MODULES[name]
-        if holder != module or holder == __package__:
+        if holder != module:
             raise UserError(f"there is an algorithm {name!r} already, of the module {holder}; choose another name")
     _ENTRIES[name], _MODULES[name] = entry, module
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from sketches import sketched  # noqa: F401 - a fixture
+from sketches import empty_figures, sketched  # noqa: F401 - a fixture
 
 from meta_latent.algorithms import registry
 from meta_latent.experiment.learning import cells
@@ -156,3 +156,12 @@ def toy_model(tmp_path_factory):
     """A run with two rounds of source data and a source policy, never interrupted; do not write to it."""
     torch.set_num_threads(1)
     return run_pretrain(tmp_path_factory.mktemp("toy"), "pretrain.policy_updates=4", "pretrain.on_policy=0.3")
+
+
+@pytest.fixture(scope="session")
+def many(tmp_path_factory):
+    """A large run, and its report with empty figures; to be read only."""
+    from report_pages import large
+
+    with empty_figures():
+        return large(tmp_path_factory.mktemp("runs") / "many")

@@ -1,9 +1,14 @@
 """Fabricated runs with known curves, for the tests of reports; written into temporary folders only."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
+
+from meta_latent.experiment.report.reading.sources import read_run
+from meta_latent.experiment.report.statistics.analysis import analyse
+from meta_latent.experiment.report.statistics.numbers import Bootstrap
 
 EVERY, BUDGET, THRESHOLD, SECONDS_PER_STEP = 100, 1000, 0.8, 0.5
 
@@ -78,3 +83,22 @@ def write_pretraining(root, seed=0, env_steps=2400, held_out=None, sha256=None):
         json.dumps({"status": "done", "seed": seed, "command": ["meta-latent", "pretrain", "x"]})
     )
     return folder
+
+
+def numbers(root, thresholds=()):
+    return analyse(read_run(root), Bootstrap(resamples=50), thresholds)
+
+
+def pair(root, seeds=3, fast=250, slow=750, target="t", **facts):
+    """``a/pretrained`` against ``b/scratch``, as run.json of the former says; both stop at 0.8."""
+    for seed in range(seeds):
+        own = {"facts": new_facts, "stopped_at": 0.8, **facts}
+        write_cell(root, target, "a/pretrained", seed, ramp(fast), compared_with="b/scratch", **own)
+        write_cell(root, target, "b/scratch", seed, ramp(slow), **own)
+    return root
+
+
+def words(root):
+    """What the page of a report says, without its drawings."""
+    text = (root / "report.html").read_text()
+    return " ".join(re.sub(r"<(style|svg).*?</\1>|<[^>]*>", " ", text, flags=re.DOTALL).split())

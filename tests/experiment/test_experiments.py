@@ -232,6 +232,19 @@ def test_a_cell_that_another_process_works_on_is_waited_for(tmp_path, monkeypatc
     )
 
 
+def test_runs_that_finished_before_count_among_those_that_are_done(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(cells, "command", lambda *words: (sys.executable, "-S", "-c", ""))
+    experiment = load(f"out={tmp_path}", "target=goal", "workers=1")
+    narrow = cell_settings.narrowed(experiment, "goal", "ivg/scratch", 3, None)
+    folder = cells.cell_folder(experiment, "goal", "ivg/scratch", 3)
+    folder.mkdir(parents=True)
+    settings = cell_settings.settings_of(narrow, Arm.parse("ivg/scratch"), None)
+    (folder / "run.json").write_text(json.dumps({"status": "done", "settings_sha256": settings}))
+    cells.schedule(experiment, "toy", [])
+    told = re.findall(r"[(](\d of \d done)", capsys.readouterr().err)
+    assert told == ["2 of 4 done", "3 of 4 done", "4 of 4 done"]
+
+
 def test_every_cell_that_ends_says_how_many_of_how_many_are_done(tmp_path, monkeypatch, capsys):
     code = "import sys; sys.exit('out of luck' if sys.argv[-1] == 'run_seed=4' else print('score 0.5'))"
     monkeypatch.setattr(cells, "command", lambda *words: (sys.executable, "-S", "-c", code, *words))

@@ -66,6 +66,14 @@ def test_a_cell_of_an_older_version_is_the_same_run_where_a_new_key_is_at_its_de
     assert config.read_yaml(tmp_path / "config.yaml") == wanted  # from now on it says so
 
 
+@pytest.mark.parametrize("device", ["cuda:9", "cpu"])
+def test_what_an_older_version_left_on_another_machine_is_completed_without_its_device(device):
+    for narrow, complete, key in ((narrowed(), cell_settings.completed, "transfer.video"),
+                                  (pretrain.narrowed(load()), pretrain.completed, "pretrain.relabel")):  # fmt: skip
+        whole = {**narrow, "device": device}
+        assert complete(without(whole, key)) == whole
+
+
 def test_another_value_than_the_default_stays_refused(tmp_path):
     old = without(narrowed(), "model.encoder.pictured")
     with RunFolder(tmp_path, old, latitude=cell_settings.LATITUDE):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 from fabricated_runs import ramp, write_cell, write_pretraining
-from test_report_page import Elements, keep_settings, words
+from report_pages import Elements, keep_settings, words
 
 from meta_latent.errors import UserError
 from meta_latent.experiment.commands import report

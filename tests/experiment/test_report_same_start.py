@@ -4,8 +4,8 @@ import json
 
 import pytest
 from fabricated_runs import BUDGET, new_facts, ramp, write_cell
+from report_pages import page_of, words
 from sketches import empty_figures
-from test_report_page import page_of, words
 
 from meta_latent.experiment.report.build import build
 from meta_latent.experiment.report.reading.sources import read_run

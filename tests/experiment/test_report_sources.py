@@ -21,6 +21,7 @@ from meta_latent.experiment.report.reading import settings_shown
 from meta_latent.experiment.report.reading.sources import read_run
 from meta_latent.experiment.report.statistics.analysis import analyse
 from meta_latent.experiment.report.statistics.numbers import Bootstrap
+from meta_latent.experiment.report.words import held_out_words
 
 
 def numbers(root):
@@ -31,6 +32,15 @@ def started(root, given, sha256="abc", seed=0):
     """A finished cell that opened the model ``given``."""
     facts = {"pretrained": given, "model_sha256": sha256, "facts": new_facts}
     return write_cell(root, "t", "a/pretrained", seed, ramp(250), **facts)
+
+
+def test_models_of_one_seed_from_two_folders_keep_what_each_measured(tmp_path):
+    for seed, (name, error) in enumerate((("first", 0.01), ("second", 0.99))):
+        made = write_pretraining(tmp_path / name, held_out={"image_mse": error}, sha256=name)
+        started(tmp_path / "x", str(made / "model"), name, seed)
+    found = numbers(tmp_path / "x")["pretraining"]
+    assert found["seeds"] == [str(tmp_path / name / "pretrain" / "0") for name in ("first", "second")]
+    assert [row["values"] for row in held_out_words.table(found)["rows"]] == [["0.01", "0.99"]]
 
 
 def test_a_relative_pretrained_is_found_from_anywhere_by_its_checksum(tmp_path, monkeypatch):

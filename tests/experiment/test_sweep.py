@@ -17,7 +17,7 @@ from meta_latent import cli, files
 from meta_latent.errors import RunError, UserError
 from meta_latent.experiment.learning import cells, sweep, sweep_plan
 from meta_latent.experiment.pretraining import pretrain
-from meta_latent.experiment.runs import checkpoint, run_folder, scheduler
+from meta_latent.experiment.runs import checkpoint, processes, run_folder, scheduler
 from meta_latent.experiment.runs.ledger import Ledger
 from meta_latent.experiment.runs.processes import Cell
 from meta_latent.experiment.runs.scheduler import Event, Policy, run_cells
@@ -363,7 +363,7 @@ class TestPolicy:
 
     def losing(self, folder, status=2, named=None):
         """A cell that finds `folder` taken, or one of another name, whenever it starts."""
-        said = f"meta-latent: {named or folder} {run_folder.IN_USE} 1; wait"
+        said = f"meta-latent: {named or folder} {processes.IN_USE} 1; wait"
         code = f"import sys; print({said!r}, file=sys.stderr); sys.exit({status})"
         return dataclasses.replace(cell("a", code), log=folder / "output.log")
 
@@ -374,6 +374,7 @@ class TestPolicy:
         outcome, events = self.outcomes([self.losing(tmp_path)], Policy(finished=lambda one: next(finished)))
         assert outcome == {"a": "done"} and [kind for kind, _ in events] == ["started", "again"] * 2 + ["found"]
         assert time.monotonic() - started > 2  # there is time between two starts
+        assert (tmp_path / "output.log").read_text() == ""  # which is the other process's
 
     def test_who_loses_for_ever_fails(self, tmp_path, monkeypatch):
         monkeypatch.setattr(scheduler, "_BUSY_SECONDS", 0.0)

@@ -1,7 +1,10 @@
+import resource
+
 import imageio.v3 as iio
 import numpy as np
 import pytest
 
+from meta_latent.errors import RunError
 from meta_latent.experiment.learning.evaluation import Evaluation, evaluation_seed
 from meta_latent.experiment.runs import video
 
@@ -18,6 +21,20 @@ def test_written_video_plays_back_with_its_frames_and_an_even_enlarged_size(tmp_
     assert frames.shape == (6, 200, 310, 3)
     assert frames[:, 20:80, 20:290, 0].mean() > 180 and frames[:, 120:180, 20:290, 0].mean() < 40
     assert [p.name for p in path.parent.iterdir()] == ["a.mp4"]  # nothing temporary is left
+
+
+@pytest.mark.parametrize("share", [0.01, 0.5, 0.99])
+def test_a_film_that_a_full_disk_cuts_short_is_none(tmp_path, share):
+    noise = np.random.default_rng(0).integers(0, 256, (6, 192, 192, 3), dtype=np.uint8)
+    size = video.write_mp4(tmp_path / "whole.mp4", noise).stat().st_size
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(share * size), before[1]))
+    try:
+        with pytest.raises(RunError, match="cut.mp4: the video could not be written"):
+            video.write_mp4(tmp_path / "cut.mp4", noise)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [path.name for path in tmp_path.iterdir()] == ["whole.mp4"]
 
 
 def test_odd_sizes_are_padded(tmp_path):

@@ -109,6 +109,16 @@ def test_a_model_that_normalises_over_the_batch_is_refused():
     team.check_model(nn.LayerNorm(2), 2)
 
 
+def test_a_crash_in_a_worker_is_told_with_its_place(capsys):
+    def crash():
+        return [][1]
+
+    told = worker._outcome(crash)
+    place = f"{__file__}:{crash.__code__.co_firstlineno + 1}, in crash"
+    assert isinstance(told, RunError) and str(told) == f"a worker failed: IndexError: list index out of range ({place})"
+    assert "Traceback" in capsys.readouterr().err
+
+
 def test_one_worker_is_no_process(toy, tmp_path, monkeypatch):
     monkeypatch.setattr(team, "_launch", None)
     toy.pretrain(tmp_path, "pretrain.num_workers=1")

@@ -113,11 +113,15 @@ def _of_experiment(name: str) -> Path | None:
     """
     if not name.endswith((".yaml", ".yml")) and name not in config.choices("experiment"):
         return None
-    given = config.read_yaml(config.find("experiment", name))
-    folder = Path(given.get("out", ExperimentConfig.out)) / given.get("name", ExperimentConfig.name)
+    given = config.read_yaml(path := config.find("experiment", name))
+    out, called = given.get("out", ExperimentConfig.out), given.get("name", ExperimentConfig.name)
+    if not (isinstance(out, str) and isinstance(called, str)):
+        raise UserError(f"{path}: out and name say where its runs lie, and should be text, got {out!r} and {called!r}")
+    folder, command = Path(out).expanduser() / called, "sweep" if "sweep" in given else "demo"
     if not folder.is_dir():
-        raise UserError(f"{name} is an experiment whose runs would lie in {folder}, where there are none: meta-latent "
-                        f"demo {name} makes them; if they lie elsewhere, give that folder")  # fmt: skip
+        raise UserError(f"{name} is {'a sweep' if command == 'sweep' else 'an experiment'} whose runs would lie in "
+                        f"{folder}, where there are none: meta-latent {command} {name} makes them; if they lie "
+                        "elsewhere, give that folder")  # fmt: skip
     return find(folder)
 
 

@@ -157,7 +157,7 @@ def schedule(experiment: ExperimentConfig, name: str, overrides: list[str], befo
     with _settings_kept(experiment) as outcome:
         outcome |= dict.fromkeys(done, "done")
         if found:
-            policy = Policy(finished=is_done, busy=lambda cell: in_use(cell.log.parent))
+            policy = Policy(finished=is_done, busy=lambda cell: in_use(cell.log.parent), before=len(done))
             outcome |= run_cells(found, experiment.workers, note, on_line=_repeat, policy=policy)
     failed = [cell for cell, result in outcome.items() if result != "done"]
     if failed:

@@ -22,14 +22,21 @@ class Environments:
 
     @contextlib.contextmanager
     def rows(self, tasks: Sequence[BoundTask]) -> Iterator[LockstepRows]:
-        """One environment per task, in lockstep."""
+        """One environment per task, in lockstep; after an error they are closed."""
         distribution = tasks[0].distribution
         if type(distribution).make_vector is not TaskDistribution.make_vector:
             with contextlib.closing(distribution.make_vector([bound.task for bound in tasks])) as rows:
                 yield rows
             return
-        envs = [self._take(bound) for bound in tasks]
-        yield Rows(envs)  # after an error they are left to whoever ends the run
+        envs: list[gymnasium.Env] = []
+        try:
+            envs.extend(map(self._take, tasks))
+            yield Rows(envs)
+        except BaseException:  # nobody knows how far they are
+            for env in envs:
+                with contextlib.suppress(Exception):  # the error that brought us here is the one to show
+                    env.close()
+            raise
         for bound, env in zip(tasks, envs, strict=True):
             self._give_back(bound.task, env)
 

@@ -151,6 +151,7 @@ def _run_cells(sweep: Sweep, todo: Sequence[Planned], options: Options) -> dict[
         finished=lambda cell: sweep.finished(by_name[cell.name]),
         busy=lambda cell: run_folder.in_use(by_name[cell.name].folder),
         remaining=remaining,
+        before=len(sweep.done),
     )
     # What has finished is not among the cells, so nothing waits for it.
     present = [replace(one.cell, after=tuple(n for n in one.cell.after if n not in sweep.done)) for one in todo]

@@ -83,16 +83,15 @@ class SourceCollector:
         if not varies and which not in self._rows and len(self._rows) < KEPT_OPEN:
             rows = source.distribution.make_vector([source.task])
             self._rows[which] = self._opened.enter_context(contextlib.closing(rows))
-        kept = None if varies else self._rows.get(which)
-        rows = source.distribution.make_vector([source.task]) if kept is None else kept
         seed = derive(self.experiment.seed, "episode", index) % 2**31
-        try:
-            episode = play_episode(rows, actor_of(source, index), seed, streams, Shown({"inputs"}))
-        except UserError as error:
-            raise UserError(f"{source.name}: {error}") from error
-        if rows is not kept:
-            rows.close()
-        return episode
+        with contextlib.ExitStack() as anew:
+            rows = None if varies else self._rows.get(which)
+            if rows is None:
+                rows = anew.enter_context(contextlib.closing(source.distribution.make_vector([source.task])))
+            try:
+                return play_episode(rows, actor_of(source, index), seed, streams, Shown({"inputs"}))
+            except UserError as error:
+                raise UserError(f"{source.name}: {error}") from error
 
     def behaviour(self, source: BoundTask, index: int) -> Actor:
         """Scripted episodes at regular turns of each source; else correlated noise."""

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import distributed
 
-from meta_latent.errors import RunError, UserError
+from meta_latent.errors import RunError, UserError, described
 from meta_latent.experiment.runs.devices import repeatable
 from meta_latent.experiment.settings.extensions import import_packages
 from meta_latent.models.config import ModelConfig
@@ -136,4 +136,4 @@ def _outcome(call: Callable[..., Any], *arguments: Any) -> Any:
         return error
     except Exception as error:
         traceback.print_exc()
-        return RunError(f"a worker failed: {type(error).__name__}: {error}")
+        return RunError(f"a worker failed: {described(error)}")

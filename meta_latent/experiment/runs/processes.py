@@ -20,6 +20,8 @@ ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "20000000000", "
 Python starts.
 """
 
+IN_USE = "is in use by process"
+"""What whoever asks for a folder that another process holds is told, with that one's number."""
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "LP_NUM_THREADS")
 
 
@@ -35,6 +37,11 @@ class Cell:
     after: tuple[str, ...] = ()
     log: Path | None = None
     cpus: int = 1
+
+    def lost_its_folder(self, line: str) -> bool:
+        """Whether a line of its output says that another process holds its folder, where its log is."""
+        folder = "" if self.log is None else f"{self.log.parent} "
+        return f"{folder}{IN_USE}" in line
 
 
 class Process(Protocol):
@@ -135,7 +142,7 @@ class LocalProcess:
                     unwritten = f"cannot write {log}: {error.strerror}"
             for line in output:  # universal newlines: a progress bar's carriage returns end lines too
                 self._output.add(line)
-                if file is not None:
+                if file is not None and not self._cell.lost_its_folder(line):  # the log is that of the other process
                     try:
                         file.write(line)
                         file.flush()

@@ -22,13 +22,12 @@ from meta_latent.errors import RunError, UserError
 from meta_latent.experiment.runs import checkpoint
 from meta_latent.experiment.runs.devices import machine
 from meta_latent.experiment.runs.latitude import NO_LATITUDE, Latitude, settings_sha256
+from meta_latent.experiment.runs.processes import IN_USE
 from meta_latent.experiment.settings.config import read_yaml, to_dict
 
 CONFIG = "config.yaml"
 RECORD = "run.json"
 LOCK = ".lock"
-IN_USE = "is in use by process"
-"""What whoever asks for a folder that another process holds is told, with that one's number."""
 CHECKPOINT = "checkpoints"
 WRITTEN = (".yaml", ".json", ".jsonl", ".log")
 """Endings of the files that a run writes, beside those in its folders."""

@@ -13,7 +13,6 @@ from tqdm import tqdm
 from meta_latent.errors import RunError, UserError
 from meta_latent.experiment.runs import interrupts
 from meta_latent.experiment.runs.processes import Cell, LocalProcess, Process
-from meta_latent.experiment.runs.run_folder import IN_USE
 
 WRONG_INPUT = 2
 """Exit status of a cell that was asked for what cannot be: it is not tried again."""
@@ -40,7 +39,8 @@ class Policy:
     launch: starts a cell. retries: how often a cell that failed begins again. deaths: how often one is taken over
     whose process was interrupted, or died of a signal or with its machine. fail_fast: a cell that has failed for good
     stops all. finished: whether somebody has finished a cell already. busy: whether another process works on it; it
-    is then waited for. remaining: seconds of the cells that (wait, run), None = unknown.
+    is then waited for. remaining: seconds of the cells that (wait, run), None = unknown. before: how many more cells
+    were done before, which count in what is told of all.
     """
 
     launch: Callable[[Cell], Process] = LocalProcess
@@ -50,6 +50,7 @@ class Policy:
     finished: Callable[[Cell], bool] = _never
     busy: Callable[[Cell], bool] = _never
     remaining: Callable[[Collection[str], Collection[str]], float | None] = _unknown
+    before: int = 0
 
 
 @dataclass(frozen=True)
@@ -97,8 +98,9 @@ def run_cells(
     Raises `UserError` for a repeated name, an unknown or circular dependency, or fewer than one worker.
     """
     _check(cells, workers)
-    pool = _Pool(cells, workers, on_event or (lambda event: None), policy or Policy())
-    with interrupts.raised(), _Display(len(cells), workers, progress) as display:
+    policy = policy or Policy()
+    pool = _Pool(cells, workers, on_event or (lambda event: None), policy)
+    with interrupts.raised(), _Display(len(cells), policy.before, workers, progress) as display:
         try:
             while pool.waiting or pool.running:
                 pool.start()
@@ -137,7 +139,7 @@ class _Pool:
         self._workers, self._emit, self._policy = workers, emit, policy
         self._failures, self._deaths, self._races = Counter(), Counter(), Counter()
         self._asked: dict[str, float] = {}
-        self._count = len(cells)
+        self._count = policy.before + len(cells)
 
     def start(self) -> None:
         """Settle what needs no process, and start cells as long as workers are free, one for each CPU of a cell. Nobody
@@ -206,7 +208,8 @@ class _Pool:
     def standing(self) -> str:
         """How many of how many are done, running, failed, stopped, and the time that is left, in words."""
         ended = Counter(self.outcome.values())
-        text = f"{ended['done']} of {self._count} done, {len(self.running)} running, {ended['failed']} failed"
+        done = self._policy.before + ended["done"]
+        text = f"{done} of {self._count} done, {len(self.running)} running, {ended['failed']} failed"
         text += f", {ended['stopped']} stopped" * bool(ended["stopped"])
         names = [cell.name for cell in self.waiting], [item.cell.name for item in self.running]
         seconds = self._policy.remaining(*names)
@@ -238,8 +241,7 @@ class _Pool:
 
         Where that goes on, `Policy.busy` does not see the holder, as where machines do not share locks.
         """
-        folder = "" if cell.log is None else f"{cell.log.parent} "
-        if status != WRONG_INPUT or f"{folder}{IN_USE}" not in line:
+        if status != WRONG_INPUT or not cell.lost_its_folder(line):
             return False
         self._races[cell.name] += 1
         self._asked[cell.name] = time.monotonic()
@@ -305,12 +307,13 @@ def _check_encoding(word: str) -> None:
 class _Display:
     """One tqdm line in all and one per worker, with the last line of its cell's output."""
 
-    def __init__(self, total: int, workers: int, progress: bool | None):
-        disable = None if progress is None else not progress
+    def __init__(self, cells: int, before: int, workers: int, progress: bool | None):
+        self._before, disable = before, None if progress is None else not progress
         layout = "{desc}: {n_fmt}/{total_fmt}|{bar}| [{elapsed}{postfix}]"  # its own estimate knows no workers
-        self._total = tqdm(total=total, desc="cells", disable=disable, position=0, bar_format=layout)
+        self._total = tqdm(total=before + cells, initial=before, desc="cells", disable=disable, position=0,
+                           bar_format=layout)  # fmt: skip
         layout = {"bar_format": "{desc}", "disable": disable, "leave": False}
-        self._lines = [tqdm(total=0, position=i + 1, **layout) for i in range(min(workers, total))]
+        self._lines = [tqdm(total=0, position=i + 1, **layout) for i in range(min(workers, cells))]
 
     @property
     def seen(self) -> bool:
@@ -327,7 +330,7 @@ class _Display:
     def show(self, running: list[_Running], ended: int, standing: str) -> None:
         """Refresh the line in all, and every worker's."""
         self._total.set_postfix_str(standing, refresh=False)
-        self._total.update(ended - self._total.n)
+        self._total.update(self._before + ended - self._total.n)
         for slot, line in enumerate(self._lines):
             item = next((item for item in running if item.slot == slot), None)
             text = "idle"

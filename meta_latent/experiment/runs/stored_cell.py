@@ -40,8 +40,8 @@ def completed(stored: dict) -> dict:
     this version cannot read it.
     """
     try:
-        # What a command imports may differ, and is imported by now.
-        experiment = experiment_of(stored | {"imports": []}, stored["device"])
+        # What a command imports may differ, and is imported by now; so may the device, which this machine may lack.
+        experiment = experiment_of(stored | {"imports": []}, "cpu")
         arm, whole = Arm.parse(stored["arm"]), config.to_dict(experiment)
         return filled_in(stored, without_files(experiment, stored["target"], arm, stored["seed"], whole))
     except (UserError, KeyError, TypeError, ValueError):

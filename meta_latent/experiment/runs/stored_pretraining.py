@@ -13,8 +13,8 @@ def completed(stored: dict) -> dict:
     """`stored`, the settings in a pretraining's folder, with the keys that were added since, at their defaults; as it
     is where this version cannot read it.
     """
-    try:  # it depends on no import: a file that names some is to run nothing
-        return filled_in(stored, narrowed(config.load(ExperimentConfig, [stored | {"imports": []}])))
+    try:  # it depends on no import: a file that names some is to run nothing; nor on a device, which may be gone
+        return filled_in(stored, narrowed(config.load(ExperimentConfig, [stored | {"imports": [], "device": "cpu"}])))
     except UserError:
         return stored
 

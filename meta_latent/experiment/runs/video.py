@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 import os
+import subprocess
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,35 +41,40 @@ def write_mp4(path: str | Path, frames: np.ndarray, fps: float = 20.0, *, smalle
     complete. Raises ValueError for other shapes or types, RunError naming ``path`` when the encoder fails (a
     full disk).
     """
-    import imageio_ffmpeg
-
     path, frames = Path(path), enlarge(_checked(frames), smallest_side)
     odd_height, odd_width = frames.shape[1] % 2, frames.shape[2] % 2
     frames = np.pad(frames, ((0, 0), (0, odd_height), (0, odd_width), (0, 0)), mode="edge")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.mp4")
-    writer = imageio_ffmpeg.write_frames(
-        str(temporary),
-        (frames.shape[2], frames.shape[1]),
-        fps=fps,
-        codec="libx264",
-        macro_block_size=2,
-        pix_fmt_out="yuv420p",
-        quality=None,
-        output_params=["-crf", "23", "-movflags", "+faststart"],
-        ffmpeg_log_level="error",
-    )
     try:
-        writer.send(None)
-        for frame in frames:
-            writer.send(np.ascontiguousarray(frame))
-        writer.close()
+        _encode(frames, fps, temporary)
         os.replace(temporary, path)
-    except OSError as error:
-        raise RunError(f"{path}: the video could not be written ({error}); is the disk full?") from error
+    except (OSError, subprocess.SubprocessError) as error:
+        raise RunError(f"{path}: the video could not be written ({_reason(error)}); is the disk full?") from error
     finally:
         temporary.unlink(missing_ok=True)
     return path
+
+
+def _encode(frames: np.ndarray, fps: float, path: Path) -> None:
+    """Raises OSError, or CalledProcessError where the encoder ends early, as on a full disk."""
+    import imageio_ffmpeg
+
+    size = f"{frames.shape[2]}x{frames.shape[1]}"
+    given = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", size, "-r", f"{fps:.2f}", "-i", "-"]
+    made = ["-an", "-vcodec", "libx264", "-pix_fmt", "yuv420p", "-crf", "23", "-movflags", "+faststart"]
+    subprocess.run(
+        [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-v", "error", *given, *made, str(path)],
+        input=frames.reshape(-1).data,
+        capture_output=True,
+        check=True,
+        start_new_session=True,  # a terminal's Ctrl-C is for the run, which saves first
+    )
+
+
+def _reason(error: Exception) -> str:
+    said = getattr(error, "stderr", None) or b""
+    return (said.decode(errors="replace").strip().splitlines() or [str(error)])[-1]
 
 
 class Film:

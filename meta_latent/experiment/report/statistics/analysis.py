@@ -54,13 +54,14 @@ def analyse(run: Run, draw: Bootstrap, thresholds: Sequence[float] = ()) -> dict
                 targets[name]["uncounted_thresholds"] = [] if question.normalised else uncounted(run, name)
             played = [one for one in run.adaptations if one.target == name]
             targets[name]["adaptations"] = [adaptations.numbers(one, draw) for one in played]
+    asked = {name: target for name, target in targets.items() if target["thresholds"]}
     result = {
         "format": FORMAT,
         "run": run.path.resolve().name,
         "targets": targets,
         "pretraining": cost,
         "aggregate": {arm: _aggregate(arm, targets, bases, cost, draw) for arm in _shown(targets, bases)},
-        "primary_pair": primary_pair(_compared_somewhere(targets, bases), _runs(targets)),
+        "primary_pair": primary_pair(_compared_somewhere(asked or targets, bases), _runs(targets)),
         "cells": cells,
         "warnings": warnings,
         "bootstrap": {"level": ls.LEVEL, "resamples": draw.resamples, "seed": draw.seed},
@@ -153,9 +154,11 @@ def _cost(runs: Sequence[Pretraining]) -> dict[str, Any] | None:
     cpu = [number(run.facts.get("cpu_seconds")) for run in known]
     result["cpu_seconds"] = None if None in cpu else float(np.median(cpu))
     result["model_sha256"] = hashes[0] if len(hashes) == 1 else hashes
-    result["seeds"] = [run.seed for run in known]
-    measured = {run.seed: run.facts.get("held_out") for run in known}
-    result["held_out"] = {seed: m if isinstance(m, dict) else {} for seed, m in measured.items()}
+    seeds = [run.seed for run in known]
+    # Models from several folders may be of one seed.
+    result["seeds"] = [run.seed if seeds.count(run.seed) == 1 else str(run.path) for run in known]
+    measured = {name: run.facts.get("held_out") for name, run in zip(result["seeds"], known, strict=True)}
+    result["held_out"] = {name: m if isinstance(m, dict) else {} for name, m in measured.items()}
     return result
 
 
@@ -166,7 +169,7 @@ def break_even(
 
     ``pretraining``: its cost in ``unit``, "env_steps" or "seconds". ``saved``: per target, base median minus learner
     median, None = no claim. ``targets`` is None, with a ``reason``, when a target has no claim or nothing is saved.
-    ``at_most``: savings were lower bounds.
+    ``at_most``: savings were lower bounds, as of every claim that is a bound the least that can have been saved counts.
     """
     if not saved or any(steps is None for steps in saved):
         return {"targets": None, "reason": "what was saved on a target is unknown"}
@@ -204,7 +207,7 @@ def _aggregate(
         for unit, key in SAVED.items() if cost and uses_pretraining(arm) else ():
             if claims[unit]:
                 saved = [claim[f"saved_{'steps' if unit == 'env_steps' else unit}"] for claim in claims[unit]]
-                bounded = any(claim["lower_bound"] for claim in claims[unit])
+                bounded = any(claim["lower_bound"] or claim["upper_bound"] for claim in claims[unit])
                 found[key] = break_even(saved, cost[unit], bounded, unit)
     return result
 

@@ -88,12 +88,12 @@ _UNITS = ((120, SECONDS), (5400, Unit("min", 60)), (172_800, Unit("h", 3600)), (
 
 
 def times(value: float | None, lower_bound: bool = False, upper_bound: bool = False) -> str:
-    """A ratio: '3.4×', '> 3.4×' for a lower bound, '≤ 0.50×' for an upper one."""
+    """A ratio: '3.4×', '> 3.4×' for a lower bound, '≤ 0.50×' for an upper one; one of areas may be below 0."""
     if value is None:
         return NOTHING
-    return ("> " if lower_bound else "≤ " if upper_bound else "") + (
-        f"{value:.2f}×" if value < 2 else f"{value:.1f}×" if value < 100 else f"{value:,.0f}×"
-    )
+    text = f"{value:.2f}×" if value < 2 else f"{value:.1f}×" if value < 100 else f"{value:,.0f}×"
+    text = "0.00×" if text == "-0.00×" else text.replace("-", "−")
+    return ("> " if lower_bound else "≤ " if upper_bound else "") + text
 
 
 def interval(ends: Sequence[float | None] | None, show=score) -> str:
