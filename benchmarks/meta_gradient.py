@@ -6,7 +6,7 @@
 policy gradient, a likelihood ratio on as many other samples, second order. A case is WIDTHxSAMPLES (per task and loss).
 learn2learn's MAML wraps an ordinary module, a clone per task, and differentiates the mean over tasks, as its examples
 of reinforcement learning do ("learn2learn"), or one task after the other ("learn2learn, by task"). The engines are
-those of `ops.inner_loop.mean_after_steps`; "groups of m" is what "auto" chooses among. All give the same gradient
+those of `ops.inner_loop.InnerLoop.mean`; "groups of m" is what "auto" chooses among. All give the same gradient
 ("apart": largest relative distance from learn2learn's). One thread, the allocator's settings of `meta-latent`; every
 round runs all in turn, so that ratios mean something where absolute figures drift. On a CPU its own time is counted:
 other load spoils little. Columns: milliseconds; times faster than learn2learn (where it is missing: than "loop"), in
@@ -32,7 +32,7 @@ from torch.func import functional_call, grad, vmap
 from meta_latent import learn2learn_core
 from meta_latent.experiment.runs.processes import ALLOCATOR
 from meta_latent.ops import inner_loop
-from meta_latent.ops.inner_loop import Parameters, group_size, mean_after_steps, stacked
+from meta_latent.ops.inner_loop import InnerLoop, Parameters, group_size, stacked
 from meta_latent.ops.policy_gradient import gaussian_log_prob, likelihood_ratio, vpg_loss
 
 TASKS, OBSERVATION, ACTION, RATE = 20, 17, 6, 0.1
@@ -96,8 +96,8 @@ class Case:
 
     def engine(self, name: str) -> Parameters:
         """This project's own."""
-        mean = mean_after_steps(self.value, self.loss, self.parameters, TASKS, RATE, engine=name,
-                                samples=self.samples)  # fmt: skip
+        loop = InnerLoop(TASKS, self.loss, RATE, engine=name, samples=self.samples)
+        mean = loop.mean(self.value, self.parameters)
         return dict(zip(self.parameters, torch.autograd.grad(mean, list(self.parameters.values())), strict=True))
 
     def grouped(self, size: int) -> Parameters:

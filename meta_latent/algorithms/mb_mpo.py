@@ -53,7 +53,7 @@ class MBMPOConfig:
         particles: imagined episodes per task, before and after adapting.
         rate: alpha, of the inner step; 0 adapts nothing. test_rate: of each step of adapting to real episodes.
         second_order: differentiate through the inner step; else as if it moved every theta alike.
-        engine: how inner steps are computed, see `ops.inner_loop.gradient_steps`.
+        engine: how inner steps are computed, see `ops.inner_loop.InnerLoop`.
         own_tasks: model k learns from training tasks k, k + K, ... alone: for families whose dynamics differ; None:
             in states, wherever there are several tasks. In latents the models are transition heads, which a pretraining
             with `pretrain.own_heads` has shared out among its sources.
@@ -132,8 +132,8 @@ class MBMPO(PolicySearch):
     def inner_loop(self, rollouts: Rollouts) -> InnerLoop:
         """theta -> theta_n = theta - alpha grad L_n(theta) for the tasks of `rollouts`."""
         config = self.config
-        return InnerLoop(len(rollouts.returns), self.policy_gradient(rollouts), config.rate, config.second_order,
-                         config.engine, samples=rollouts.mask[0].numel())  # fmt: skip
+        return InnerLoop(len(rollouts.returns), self.policy_gradient(rollouts), config.rate, engine=config.engine,
+                         second_order=config.second_order, samples=rollouts.mask[0].numel())  # fmt: skip
 
     # Adapting to real episodes
 

@@ -7,9 +7,8 @@ Parameters are tensors by name; "stacked" ones have a leading task dimension, so
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
@@ -33,105 +32,73 @@ def stacked(parameters: Parameters, tasks: int) -> Parameters:
     return {name: value.expand(tasks, *value.shape) for name, value in parameters.items()}
 
 
-def gradient_steps(loss: TaskLoss, parameters: Parameters, tasks: int, rate: float, **options: Any) -> Parameters:
-    """Gradient steps of `tasks` tasks from shared `parameters` (...) -> adapted ones (N, ...), differentiable in
-    `parameters`. `options`: see `further_steps`.
-    """
-    return further_steps(loss, stacked(parameters, tasks), rate, **options)
+@dataclass(frozen=True)
+class InnerLoop:
+    """Gradient steps of N tasks from shared parameters.
 
-
-def further_steps(
-    loss: TaskLoss,
-    parameters: Parameters,
-    rate: float,
-    *,
-    steps: int = 1,
-    second_order: bool = True,
-    engine: str = "auto",
-    samples: int = 0,
-) -> Parameters:
-    """Gradient steps of N tasks, each from its own row of `parameters` (N, ...) -> adapted ones (N, ...).
-
-    Args:
+    Attributes:
+        tasks: N.
         loss: of tasks `which`, given their parameters: (M, ...) -> (M,); the loss of one must not depend on another's
-            parameters. What it does not depend on stays as it is.
+            parameters. What it does not depend on stays as it is. None where no step is taken.
+        rate: the size of a step; 0: none is taken.
         steps: how many, each with the loss at the parameters that the one before has led to.
         second_order: differentiable through the gradients as well; without, the Jacobian of a step is the identity.
             Where autograd is off (`torch.no_grad`) nothing is, but the steps are the same.
         engine: "stacked": all tasks at once. "loop": one after another. "auto": on a CPU as many at once as `samples`
             makes fast, elsewhere all. "learn2learn": its MAML, one after another. They differ in speed alone.
         samples: that a task's loss goes over, for "auto".
-    Raises UserError for an unknown engine, and for "learn2learn" where it is not installed.
-    """
-    adapt, groups = _adaptation(loss, rate, steps, second_order, engine), _groups(parameters, engine, samples)
-    adapted = [adapt(group, which) for group, which in groups]
-    return {name: torch.cat([group[name] for group in adapted]) for name in parameters}
 
-
-def task_losses(loss: TaskLoss, parameters: Parameters, *, engine: str = "auto", samples: int = 0) -> torch.Tensor:
-    """`loss` of all N tasks at their own `parameters` (N, ...), in the groups that the engine makes -> (N,)."""
-    return torch.cat([loss(group, which) for group, which in _groups(parameters, engine, samples)])
-
-
-def mean_after_steps(
-    value: TaskLoss,
-    loss: TaskLoss,
-    parameters: Parameters,
-    tasks: int,
-    rate: float,
-    *,
-    steps: int = 1,
-    second_order: bool = True,
-    engine: str = "auto",
-    samples: int = 0,
-) -> torch.Tensor:
-    """The meta-objective: the mean over tasks of `value` where gradient steps on `loss` lead from shared `parameters`.
-
-    What `gradient_steps` and `task_losses` would give, and its gradient, but one group of tasks after the other from
-    the first step to the gradient: no more than one group's graph is held. For that it can be differentiated once;
-    `create_graph` raises a RuntimeError. Arguments: see `further_steps`.
-    """
-    wanted = torch.is_grad_enabled() and any(x.requires_grad for x in parameters.values())
-    at = {name: x.detach().requires_grad_(wanted and x.requires_grad) for name, x in parameters.items()}
-    free = [x for x in at.values() if x.requires_grad]
-    adapt = _adaptation(loss, rate, steps, second_order, engine)
-    total, slopes = 0.0, [torch.zeros_like(x) for x in free]
-    for which in _slices(tasks, group_size(stacked(at, tasks), engine, samples)):
-        part = value(adapt(stacked(at, which.stop - which.start), which), which).sum() / tasks
-        if wanted:
-            torch._foreach_add_(slopes, torch.autograd.grad(part, free, materialize_grads=True))
-        total = total + part.detach()
-    return _Known.apply(total, slopes, *(x for x in parameters.values() if x.requires_grad)) if wanted else total
-
-
-@dataclass(frozen=True)
-class InnerLoop:
-    """One gradient step of N tasks from shared parameters, as MAML's outer objective sees it; `rate` 0 takes none.
-
-    Attributes:
-        tasks: N. loss: of the step. rate: its size. second_order, engine, samples: see `further_steps`.
+    Methods raise UserError for an unknown engine, and for "learn2learn" where it is not installed.
     """
 
     tasks: int
     loss: TaskLoss | None = None
     rate: float = 0.0
+    steps: int = 1
     second_order: bool = True
     engine: str = "auto"
     samples: int = 0
 
     def adapted(self, parameters: Parameters, second_order: bool = True) -> Parameters:
         """Each task's parameters (N, ...), differentiable in the shared ones (...) as often as is asked for."""
+        own = stacked(parameters, self.tasks)
         if not self.rate:
-            return stacked(parameters, self.tasks)
-        return gradient_steps(self.loss, parameters, self.tasks, self.rate, engine=self.engine, samples=self.samples,
-                              second_order=second_order and self.second_order)  # fmt: skip
+            return own
+        size, parts = group_size(own, self.engine, self.samples), []
+        groups = zip(*(value.split(size) for value in own.values()), strict=True)
+        for group, which in zip(groups, _slices(self.tasks, size), strict=True):
+            parts.append(self._stepped(dict(zip(own, group, strict=True)), which, second_order))
+        return {name: torch.cat([part[name] for part in parts]) for name in own}
 
     def mean(self, value: TaskLoss, parameters: Parameters) -> torch.Tensor:
-        """The mean over tasks of `value` of adapted parameters, and its gradient (once)."""
+        """The meta-objective: the mean over tasks of `value` at the adapted parameters.
+
+        What `adapted` would give, and its gradient, but one group of tasks after the other from the first step to the
+        gradient: no more than one group's graph is held. For that it can be differentiated once where steps are taken;
+        `create_graph` raises a RuntimeError.
+        """
         if not self.rate:
             return value(stacked(parameters, self.tasks), slice(0, self.tasks)).mean()
-        return mean_after_steps(value, self.loss, parameters, self.tasks, self.rate, second_order=self.second_order,
-                                engine=self.engine, samples=self.samples)  # fmt: skip
+        wanted = torch.is_grad_enabled() and any(x.requires_grad for x in parameters.values())
+        at = {name: x.detach().requires_grad_(wanted and x.requires_grad) for name, x in parameters.items()}
+        free = [x for x in at.values() if x.requires_grad]
+        total, slopes = 0.0, [torch.zeros_like(x) for x in free]
+        for which in _slices(self.tasks, group_size(stacked(at, self.tasks), self.engine, self.samples)):
+            adapted = self._stepped(stacked(at, which.stop - which.start), which)
+            part = value(adapted, which).sum() / self.tasks
+            if wanted:
+                torch._foreach_add_(slopes, torch.autograd.grad(part, free, materialize_grads=True))
+            total = total + part.detach()
+        return _Known.apply(total, slopes, *(x for x in parameters.values() if x.requires_grad)) if wanted else total
+
+    def _stepped(self, parameters: Parameters, which: slice, second_order: bool = True) -> Parameters:
+        """The parameters (M, ...) of tasks `which` after all steps."""
+        step = _learn2learn_step if self.engine == "learn2learn" else _step
+        differentiable = torch.is_grad_enabled() and any(x.requires_grad for x in parameters.values())
+        for _ in range(self.steps):
+            parameters = step(self.loss, parameters, self.rate, second_order and self.second_order and differentiable,
+                              which)  # fmt: skip
+        return parameters
 
 
 def group_size(parameters: Parameters, engine: str, samples: int) -> int:
@@ -148,29 +115,6 @@ def group_size(parameters: Parameters, engine: str, samples: int) -> int:
 
 def _slices(tasks: int, size: int) -> list[slice]:
     return [slice(start, min(start + size, tasks)) for start in range(0, tasks, size)]
-
-
-def _groups(parameters: Parameters, engine: str, samples: int) -> Iterator[tuple[Parameters, slice]]:
-    """Parameters (M, ...) of one group of tasks after another, and which they are."""
-    size, tasks = group_size(parameters, engine, samples), len(next(iter(parameters.values())))
-    parts = zip(*(value.split(size) for value in parameters.values()), strict=True)
-    for part, which in zip(parts, _slices(tasks, size), strict=True):
-        yield dict(zip(parameters, part, strict=True)), which
-
-
-def _adaptation(
-    loss: TaskLoss, rate: float, steps: int, second_order: bool, engine: str
-) -> Callable[[Parameters, slice], Parameters]:
-    """(Parameters (M, ...), which tasks) -> those parameters after `steps` steps."""
-    step = _learn2learn_step if engine == "learn2learn" else _step
-
-    def adapt(parameters: Parameters, which: slice) -> Parameters:
-        exact = second_order and torch.is_grad_enabled() and any(x.requires_grad for x in parameters.values())
-        for _ in range(steps):
-            parameters = step(loss, parameters, rate, exact, which)
-        return parameters
-
-    return adapt
 
 
 def _step(loss: TaskLoss, parameters: Parameters, rate: float, second_order: bool, which: slice) -> Parameters:
@@ -193,7 +137,7 @@ class _Known(torch.autograd.Function):
     @staticmethod
     def backward(ctx, slope: torch.Tensor):
         if torch.is_grad_enabled():
-            raise RuntimeError("mean_after_steps can be differentiated once; gradient_steps and task_losses, twice")
+            raise RuntimeError("InnerLoop.mean can be differentiated once; what InnerLoop.adapted gives, twice")
         return None, None, *(slope * x for x in ctx.slopes)
 
 

@@ -12,7 +12,7 @@ import torch
 from meta_latent.nets import Standardiser
 from meta_latent.ops.advantages import generalised_advantages
 from meta_latent.ops.imagination import imagine_groups
-from meta_latent.ops.inner_loop import gradient_steps, stacked
+from meta_latent.ops.inner_loop import InnerLoop, stacked
 from meta_latent.ops.policy_gradient import baseline_features, baseline_values, fit_baseline, standardised, vpg_loss
 from meta_latent.policies.base_agent import BaseAgent
 from meta_latent.policies.gaussian_mlp import GaussianMLP, Parameters
@@ -133,7 +133,8 @@ class PolicySearch(BaseAgent):
 
     def adapted_by(self, rollouts: Rollouts, rate: float) -> PolicySearch:
         """Another agent, whose policy took one policy-gradient step on rollouts of one task (N = 1)."""
-        found = gradient_steps(self.policy_gradient(rollouts), self.policy.values(), 1, rate, second_order=False)
+        step = InnerLoop(1, self.policy_gradient(rollouts), rate, second_order=False)
+        found = step.adapted(self.policy.values())
         other = copy(self)
         other.policy = deepcopy(self.policy)
         other.policy.take({name: value[0] for name, value in found.items()})

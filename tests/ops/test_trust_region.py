@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from meta_latent.ops.inner_loop import gradient_steps, mean_after_steps
+from meta_latent.ops.inner_loop import InnerLoop
 from meta_latent.ops.policy_gradient import gaussian_divergence, gaussian_log_prob, likelihood_ratio
 from meta_latent.ops.trust_region import (
     TrustRegionConfig,
@@ -205,14 +205,15 @@ def test_a_step_through_an_inner_loop_equals_its_closed_form(first_order_curvatu
         away = p["x"] - centres[which]
         return 0.5 * torch.einsum("ni,nij,nj->n", away, curvatures[which], away)
 
-    old = gradient_steps(loss, start, tasks, rate)["x"]
+    inner = InnerLoop(tasks, loss, rate)
+    old = inner.adapted(start)["x"]
 
     def divergence(p, second_order=True):
-        moved = gradient_steps(loss, p, tasks, rate, second_order=second_order)["x"] - old
+        moved = inner.adapted(p, second_order)["x"] - old
         return 0.5 * moved.square().sum(-1).mean()
 
     found, metrics = trust_region_step(
-        start, lambda p: mean_after_steps(lambda q, which: -loss(q, which), loss, p, tasks, rate), divergence, EXACT,
+        start, lambda p: inner.mean(lambda q, which: -loss(q, which), p), divergence, EXACT,
         (lambda p: divergence(p, second_order=False)) if first_order_curvature else None)  # fmt: skip
     shrink = torch.eye(4, dtype=torch.float64) - rate * curvatures
     slope = -torch.einsum("nij,njk,nk->i", shrink, curvatures, old - centres) / tasks
