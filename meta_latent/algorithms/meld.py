@@ -351,6 +351,7 @@ def entry(reads_rewards: bool, remembers_trials: bool, data: bool = False) -> Al
         },
         maps=True,
         needs=frozenset({"functions"}),
+        relabels="relabel",
         sees=frozenset({"reward"} if reads_rewards else ()),
         check=lambda config, setting: check(reads_rewards, setting),
     )

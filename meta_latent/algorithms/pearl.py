@@ -267,5 +267,6 @@ ALGORITHM = Algorithm(
         "reward_error": "squared error of standardised rewards that are predicted from z",
     },
     needs=frozenset({"functions"}),
+    relabels="relabel",
     sees=frozenset({"reward"}),
 )

@@ -114,6 +114,8 @@ class Algorithm:
         sees: of `SHOWN`, what it is shown while acting: "reward" (Step.reward and its presence flag), "task"
             (Step.task: an oracle), "index" (Step.task_index, in training alone: which of its models it is about),
             "trial" (Step.trial, in training alone: for those that take turns).
+        relabels: the setting that says which share of replayed trials is paid as another task pays; "": none is.
+            Targets where that is not known are refused, unless it is 0.
         adapts: `Agent.adapt` gives another agent for a trial's task; else its carry holds what it learned of it.
         warmup: random episodes come first. extra: (package extra, module that it brings), where it needs one.
         check: (config, setting) raises UserError where these do not go together; asked before anything starts, a
@@ -129,6 +131,7 @@ class Algorithm:
     maps: bool = False
     needs: frozenset[str] = frozenset()
     sees: frozenset[str] = frozenset()
+    relabels: str = ""
     adapts: bool = False
     warmup: bool = True
     extra: tuple[str, str] | None = None
@@ -149,6 +152,8 @@ class Algorithm:
             raise UserError("an algorithm starts from nothing; give it starts=('scratch',)")
         if not (isinstance(self.config, type) and dataclasses.is_dataclass(self.config)):
             raise UserError(f"an algorithm's config is a frozen dataclass, got {self.config!r}")
+        if self.relabels and self.relabels not in {setting.name for setting in dataclasses.fields(self.config)}:
+            raise UserError(f"relabels names {self.relabels!r}, which is no setting of {self.config.__name__}")
         _check_settings(self.config)
 
     @property

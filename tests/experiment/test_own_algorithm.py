@@ -246,6 +246,8 @@ WRONG = {
               "starts from 'pretraned'; choose from scratch, pretrained, encoder"),
     "sees": ('register("mine", Algorithm(Config, build, sees={"rewards"}))', 2,
              "sees 'rewards'; choose from reward, task"),
+    "relabels": ('register("mine", Algorithm(Config, build, relabels="share"))', 2,
+                 "relabels names 'share', which is no setting of Config"),
     "unknown need": ('register("mine", Algorithm(Config, build, needs="date"))', 2,
                      "needs 'date'; choose from functions, states, data, density"),
     "nothing": ('register("mine", "my_wrong")', 2, "expected an Algorithm or 'module:attribute', got 'my_wrong'"),

@@ -49,3 +49,15 @@ def test_a_pay_back_is_at_most_where_a_target_lost_an_unknown_part_of_what_other
     # 600 steps less on one, 200 to 300 more on the other.
     assert found["break_even"] == {"targets": 600, "at_most": True, "saved_env_steps_per_target": 150}
     assert "paid back after at most 600 such targets" in report["summary"]
+
+
+def test_given_thresholds_are_no_raw_returns_where_a_target_has_a_scale(tmp_path):
+    write_pair(tmp_path, "raw", "ivg", 400, 900, **RAW | {"thresholds": [-20]})
+    write_pair(tmp_path, "scored", "ivg", 300, 900)
+    report = build(tmp_path, thresholds=[0.5], resamples=50)
+    assert {name: target["thresholds"] for name, target in report["targets"].items()} == {"raw": [-20], "scored": [0.5]}
+
+
+def test_given_thresholds_are_raw_returns_where_no_target_has_a_scale(tmp_path):
+    write_pair(tmp_path, "raw", "ivg", 400, 900, **RAW)
+    assert build(tmp_path, thresholds=[0.5], resamples=50)["targets"]["raw"]["thresholds"] == [0.5]

@@ -199,7 +199,7 @@ def test_commands_are_those_that_a_user_types(tmp_path):
 def test_a_report_is_found_by_the_experiment_that_made_its_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("lamp.yaml").write_text("name: light\nout: elsewhere\nsweep: {of: toy}\n")
-    with pytest.raises(UserError, match="runs would lie in elsewhere/light.*meta-latent demo lamp.yaml"):
+    with pytest.raises(UserError, match="runs would lie in elsewhere/light.*meta-latent sweep lamp.yaml"):
         report.find("lamp.yaml")
     for root in ("elsewhere/light", "runs/puck"):
         write_cell(root, "t", "ivg/scratch", 0, ramp(300))

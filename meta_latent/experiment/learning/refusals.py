@@ -31,8 +31,9 @@ def check(experiment: ExperimentConfig, target: BoundTarget, arm: Arm) -> None:
     if data:
         source_data.refuse_unknown_rewards(target, Path(data))
     elif "functions" in arm.entry.needs:
-        _check_relabelling(target, f"algorithms.{arm.algorithm}.relabel",
-                           getattr(experiment.settings_of(arm.algorithm), "relabel", 0.0))  # fmt: skip
+        setting, settings = arm.entry.relabels, experiment.settings_of(arm.algorithm)
+        share = getattr(settings, setting) if setting else 0.0
+        _check_relabelling(target, f"algorithms.{arm.algorithm}.{setting}", share)
 
 
 def _check_settings(experiment: ExperimentConfig, target: BoundTarget, arm: Arm) -> None:

@@ -33,7 +33,7 @@ SAVED = {"env_steps": "break_even", "seconds": "break_even_seconds"}
 
 def analyse(run: Run, draw: Bootstrap, thresholds: Sequence[float] = ()) -> dict[str, Any]:
     """The content of report.json for ``run``, plain JSON values. ``thresholds``: those to use instead of the
-    ones that the runs recorded.
+    ones that the runs recorded; of raw returns only where no target has a scale.
     """
     warnings = list(run.notes)
     bases = compared(run.cells, warnings)
@@ -41,19 +41,21 @@ def analyse(run: Run, draw: Bootstrap, thresholds: Sequence[float] = ()) -> dict
     cost = _cost(run.pretraining)
     if cost is None and any(uses_pretraining(arm) for arm in bases):
         warnings.append("The cost of pretraining is not recorded in this folder; speed-ups below do not include it.")
+    names = dict.fromkeys(cell.target for cell in run.cells)
+    groups = {name: [cell for cell in run.cells if cell.target == name] for name in names}
+    groups = {name: group for name, group in groups.items() if any(cell.curve for cell in group)}
+    scaled = [name for name, group in groups.items() if _question(group, thresholds, [])[0].normalised]
     targets = {}
-    for name in dict.fromkeys(cell.target for cell in run.cells):
-        group = [cell for cell in run.cells if cell.target == name]
-        if any(cell.curve for cell in group):
-            question, group = _question(group, thresholds, warnings)
-            targets[name] = target_numbers(question, group, bases, warnings, draw)
-            curves = {arm: [c.curve for c in group if c.arm == arm and c.curve] for arm in targets[name]["arms"]}
-            compared_with = {arm: entry["base"] for arm, entry in targets[name]["arms"].items() if "base" in entry}
-            targets[name] |= same_start.claims(question, curves, compared_with, draw)
-            if not question.thresholds:
-                targets[name]["uncounted_thresholds"] = [] if question.normalised else uncounted(run, name)
-            played = [one for one in run.adaptations if one.target == name]
-            targets[name]["adaptations"] = [adaptations.numbers(one, draw) for one in played]
+    for name, group in groups.items():
+        question, group = _question(group, thresholds if not scaled or name in scaled else (), warnings)
+        targets[name] = target_numbers(question, group, bases, warnings, draw)
+        curves = {arm: [c.curve for c in group if c.arm == arm and c.curve] for arm in targets[name]["arms"]}
+        compared_with = {arm: entry["base"] for arm, entry in targets[name]["arms"].items() if "base" in entry}
+        targets[name] |= same_start.claims(question, curves, compared_with, draw)
+        if not question.thresholds:
+            targets[name]["uncounted_thresholds"] = [] if question.normalised else uncounted(run, name)
+        played = [one for one in run.adaptations if one.target == name]
+        targets[name]["adaptations"] = [adaptations.numbers(one, draw) for one in played]
     asked = {name: target for name, target in targets.items() if target["thresholds"]}
     result = {
         "format": FORMAT,
