@@ -36,6 +36,12 @@ def test_what_stands_beside_it_from_pixels_is_what_was_measured():
     assert f"over {faster['ratio']:.1f} times fewer steps with it (95 %: from {faster['interval'][0]:.2f})" in PAGE
 
 
+def test_what_wider_reward_heads_bring_from_pixels_is_what_was_measured():
+    late = [row for row in RUNS["px_all_heads_wide_reward"]["curve"] if row[0] >= 2_940]
+    (least, most), (worst, best) = ((min(column), max(column)) for column in list(zip(*late, strict=True))[1:])
+    assert f"do no better: {least:.2f} to {most:.2f} ({worst:.2f} to {best:.2f}) from 2,940 on" in PAGE
+
+
 def test_what_longer_episodes_of_the_half_cheetah_bring_is_what_was_measured():
     run = RUNS["hc_200_steps_mb_mpo_seed_0"]
     returns = {steps: f"{score:.0f}" for steps, score, _ in run["curve"]}
