@@ -32,6 +32,20 @@ def test_the_main_pair_is_one_that_a_threshold_is_asked_of(tmp_path, scored, pai
     assert (report["primary_pair"], report["lead"]) == (pair, lead)
 
 
+def test_what_pretraining_saves_is_told_of_the_main_pair_whoever_else_met_on_raw_returns(tmp_path):
+    arm, base = "ivg/pretrained+data", "ivg/scratch+data"
+    for seed in range(5):
+        write_cell(tmp_path, "raw", arm, seed, ramp(400, stop=False), new_facts, compared_with=base, **RAW)
+        write_cell(tmp_path, "raw", base, seed, ramp(400, stop=False), new_facts, **RAW)
+        write_cell(tmp_path, "scored", arm, seed, ramp(300), new_facts, compared_with=base)
+        write_cell(tmp_path, "scored", "ivg/scratch", seed, ramp(900), new_facts)
+    write_pretraining(tmp_path, env_steps=90_000)
+    report = build(tmp_path, resamples=50)
+    (found,) = report["aggregate"][arm]["by_threshold"]
+    assert report["primary_pair"] == [arm, found["base"]] == [arm, "ivg/scratch"]
+    assert found["break_even"]["targets"] == 180 and "paid back after about 180 such targets" in report["summary"]
+
+
 def test_without_any_threshold_the_main_pair_is_one_of_raw_returns(tmp_path):
     write_pair(tmp_path, "raw", "ivg", 400, 400, **RAW)
     assert build(tmp_path, resamples=50)["primary_pair"] == ["ivg/pretrained", "ivg/scratch"]
