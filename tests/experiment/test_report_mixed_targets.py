@@ -2,6 +2,7 @@
 
 import pytest
 from fabricated_runs import new_facts, ramp, write_cell, write_pretraining
+from report_pages import words
 
 from meta_latent.experiment.report.build import build
 
@@ -68,8 +69,11 @@ def test_a_pay_back_is_at_most_where_a_target_lost_an_unknown_part_of_what_other
 def test_given_thresholds_are_no_raw_returns_where_a_target_has_a_scale(tmp_path):
     write_pair(tmp_path, "raw", "ivg", 400, 900, **RAW | {"thresholds": [-20]})
     write_pair(tmp_path, "scored", "ivg", 300, 900)
-    report = build(tmp_path, thresholds=[0.5], resamples=50)
-    assert {name: target["thresholds"] for name, target in report["targets"].items()} == {"raw": [-20], "scored": [0.5]}
+    report = build(tmp_path, thresholds=[0.9, 0.5, 0.9], resamples=50)
+    assert {name: target["thresholds"] for name, target in report["targets"].items()} == {
+        "raw": [-20], "scored": [0.5, 0.9]}  # fmt: skip
+    said = words((tmp_path / "report.html").read_text())
+    assert "given for this report: score 0.5 and score 0.9" in said and "Threshold raw score −20" in said
 
 
 def test_given_thresholds_are_raw_returns_where_no_target_has_a_scale(tmp_path):
