@@ -194,7 +194,7 @@ class Step:
         """
         images = {key.removeprefix("image_"): as_tensor(value)[None]
                   for key, value in observation.items() if key.startswith("image_")}  # fmt: skip
-        proprio = torch.as_tensor(np.asarray(observation.get("proprio", ()), np.float32))[None]
+        proprio = as_tensor(np.asarray(observation.get("proprio", ()), np.float32))[None]
         flags = (torch.tensor([flag]) for flag in (is_first, is_last, is_terminal, is_task_first))
         paid, present = torch.tensor([[reward or 0.0], [reward is not None]], dtype=torch.float32)
         return cls(images, proprio, action, paid, present, *flags, task=task)

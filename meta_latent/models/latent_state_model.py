@@ -6,6 +6,7 @@ Encoders by modality, a core with K transition heads, decoders and reward heads.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -188,11 +189,15 @@ class LatentStateModel(nn.Module):
             raise UserError(f"latents of shape {shape}, expected (B, {self.latent_size}): one is latents[t : t + 1]")
         if len(given) != 3 or (given[0], given[2]) != (shape[0], size):
             raise UserError(f"actions of shape {given}, expected ({shape[0]}, H, {size}): rows, steps, action values")
-        if head not in range(self.heads):
+        try:
+            which = operator.index(head)
+        except TypeError:  # no whole number
+            which = -1
+        if which not in range(self.heads):
             raise UserError(f"head={head!r}: expected a whole number from 0 to {self.heads - 1}, as the model has "
                             f"{counted(self.heads, 'transition head')}")  # fmt: skip
         actions = torch.as_tensor(actions, dtype=torch.float32, device=self.device)
-        heads = torch.full((len(actions),), head, device=self.device)
+        heads = torch.full((len(actions),), which, device=self.device)
         steps = imagine(self, latent, lambda k, _: actions[:, k], heads, actions.shape[1])
         ahead = [step.next_latent for step in steps]
         return Latent(*(torch.stack([getattr(one, f.name) for one in ahead], 1) for f in fields(Latent)))

@@ -97,6 +97,7 @@ def test_break_even():
         (text.median([240, math.inf]), "> 240"),
         (text.median([0, 0]), "0"),
         (text.times(0.5, False, True), "≤ 0.50×"),
+        (text.times(-0.001), "0.00×"),
         (text.median(None), "–"),
         (text.threshold(-100.5), "−100.5"),
         (text.percent(0.95), "95 %"),

@@ -41,6 +41,9 @@ def test_models_of_one_seed_from_two_folders_keep_what_each_measured(tmp_path):
     found = numbers(tmp_path / "x")["pretraining"]
     assert found["seeds"] == [str(tmp_path / name / "pretrain" / "0") for name in ("first", "second")]
     assert [row["values"] for row in held_out_words.table(found)["rows"]] == [["0.01", "0.99"]]
+    build(tmp_path / "x", resamples=10)
+    page = (tmp_path / "x" / "report.html").read_text()
+    assert all(f'<th scope="col">{folder}</th>' in page for folder in found["seeds"])
 
 
 def test_a_relative_pretrained_is_found_from_anywhere_by_its_checksum(tmp_path, monkeypatch):

@@ -1,4 +1,5 @@
 import resource
+import sys
 
 import imageio.v3 as iio
 import numpy as np
@@ -37,15 +38,26 @@ def test_a_film_that_a_full_disk_cuts_short_is_none(tmp_path, share):
     assert [path.name for path in tmp_path.iterdir()] == ["whole.mp4"]
 
 
+def test_an_encoder_that_ends_early_says_why_and_is_none_of_ours_to_interrupt(tmp_path, monkeypatch):
+    encoder = tmp_path / "encoder"
+    said = "sys.exit(f'a word before\\nfull; of its own session: {os.getsid(0) == os.getpid()}')"
+    encoder.write_text(f"#!{sys.executable} -S\nimport os, sys\n{said}\n")
+    encoder.chmod(0o755)
+    monkeypatch.setattr("imageio_ffmpeg.get_ffmpeg_exe", lambda: str(encoder))
+    with pytest.raises(RunError, match=r"could not be written \(full; of its own session: True\)"):
+        video.write_mp4(tmp_path / "a.mp4", clip())
+    assert [path.name for path in tmp_path.iterdir()] == ["encoder"]
+
+
 def test_odd_sizes_are_padded(tmp_path):
     path = video.write_mp4(tmp_path / "odd.mp4", clip(height=193, width=195))
     assert iio.imread(path, plugin="FFMPEG").shape[1:3] == (194, 196)
 
 
 def test_codec_is_one_that_browsers_play(tmp_path):
-    path = video.write_mp4(tmp_path / "a.mp4", clip())
+    path = video.write_mp4(tmp_path / "a.mp4", clip(), fps=5)
     meta = iio.immeta(path, plugin="FFMPEG")
-    assert meta["codec"] == "h264" and meta["pix_fmt"].startswith("yuv420p")
+    assert meta["codec"] == "h264" and meta["fps"] == 5 and meta["pix_fmt"].startswith("yuv420p")
     data = path.read_bytes()
     assert data.index(b"moov") < data.index(b"mdat")  # faststart: the index comes first
 

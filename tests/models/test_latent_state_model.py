@@ -252,7 +252,7 @@ def test_imagined_latents_are_decoded_as_they_come(encoder):
         assert torch.equal(whole[camera][1], made.decode(imagined[1])[camera])
 
 
-@pytest.mark.parametrize("head", [3, -1, 1.5, None])
+@pytest.mark.parametrize("head", [3, -1, 1.5, 1.0, None, [0, 1], torch.tensor([0, 1])])
 def test_a_head_that_there_is_not_is_refused(head):
     made = model()
     with pytest.raises(UserError, match="from 0 to 2, as the model has 3 transition heads"):
@@ -267,5 +267,7 @@ def test_flipped_pictures_are_encoded_and_shown():
     rest |= dict.fromkeys(("reward", "reward_present"), np.zeros(2))
     copied = {key: x.copy() for key, x in turned.items()}
     assert torch.equal(made.encode(turned | rest).sample, made.encode(copied | rest).sample)
-    step = Step.of({key: x[0] for key, x in turned.items()}, torch.zeros(1, 2))
+    proprio = np.arange(4, dtype=np.float32)[::-1]
+    step = Step.of({key: x[0] for key, x in turned.items()} | {"proprio": proprio}, torch.zeros(1, 2))
+    assert step.proprio.tolist() == [[3, 2, 1, 0]]
     assert all(torch.equal(step.images[c][0], torch.from_numpy(copied[f"image_{c}"][0])) for c in SPEC.images)

@@ -57,13 +57,14 @@ def analyse(run: Run, draw: Bootstrap, thresholds: Sequence[float] = ()) -> dict
         played = [one for one in run.adaptations if one.target == name]
         targets[name]["adaptations"] = [adaptations.numbers(one, draw) for one in played]
     asked = {name: target for name, target in targets.items() if target["thresholds"]}
+    meeting = _compared_somewhere(asked or targets, bases)
     result = {
         "format": FORMAT,
         "run": run.path.resolve().name,
         "targets": targets,
         "pretraining": cost,
-        "aggregate": {arm: _aggregate(arm, targets, bases, cost, draw) for arm in _shown(targets, bases)},
-        "primary_pair": primary_pair(_compared_somewhere(asked or targets, bases), _runs(targets)),
+        "aggregate": {arm: _aggregate(arm, targets, meeting, cost, draw) for arm in _shown(targets, bases)},
+        "primary_pair": primary_pair(meeting, _runs(targets)),
         "cells": cells,
         "warnings": warnings,
         "bootstrap": {"level": ls.LEVEL, "resamples": draw.resamples, "seed": draw.seed},
@@ -183,7 +184,7 @@ def break_even(
 
 
 def _aggregate(
-    arm: str, targets: dict[str, Any], bases: Bases, cost: dict[str, Any] | None, draw: Bootstrap
+    arm: str, targets: dict[str, Any], meeting: Bases, cost: dict[str, Any] | None, draw: Bootstrap
 ) -> dict[str, Any]:
     """One arm over all its targets: IQM of final scores, and per place in the lists of thresholds the runs
     that reached it, the chance to be faster, and when pretraining has paid for itself.
@@ -201,7 +202,7 @@ def _aggregate(
         "final_score_interval": draw.interval(strata, ls.iqm, arm, "all") if alike else None,
         "by_threshold": [],
     }
-    base = next(iter(_compared_somewhere(targets, bases)[arm]), None)
+    base = next(iter(meeting[arm]), None)
     for place in range(max((len(target["thresholds"]) for target in own.values()), default=0)):
         found = _at(arm, base, place, own)
         result["by_threshold"].append(found)
