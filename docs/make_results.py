@@ -48,7 +48,7 @@ SHOWN = {"transfer_tabletop": "the-long-comparison", "reuse": "ways-to-reuse-one
          "ivg_lift_distractors": "lifting", "demo": "the-demo",
          "puck": "a-puck-pushed-to-a-hidden-place"}  # fmt: skip
 """Experiments of the table in the README, and their section in docs/results/README.md."""
-BESIDE = "reuse_mb_mpo", "mb_mpo_pixels"
+BESIDE = ("mb_mpo_pixels",)
 """Experiments without the pair of that table."""
 PAIR = "ivg/pretrained", "ivg/scratch"
 FORMAT = 1
