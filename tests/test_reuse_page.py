@@ -43,6 +43,7 @@ def test_who_is_faster_on_the_same_model():
     found = {tuple(arm.split("/")[0] for arm in one["arms"]): one["speedup"]["0.85"]
              for one in REPORT["targets"]["place"]["same_start"] if one["start"] == "pretrained"}  # fmt: skip
     settled = {ways: one for ways, one in found.items() if one["interval"] and (one["interval"][0] or 0) > 1}
+    assert PAGE.count("fewer steps than") == len(settled) > 0
     for one in settled.values():
         fast, slow = (next(way for way, name in WAYS.items() if one[key] == f"{name}/pretrained")
                       for key in ("arm", "base"))  # fmt: skip
