@@ -19,7 +19,7 @@ class LatentWindows:
     """Windows of H + 1 consecutive latents: samples (B, H + 1, Z), memories (B, H + 1, M), actions (B, H +
     1, A) and rewards (B, H + 1) that led to them, terminal (B, H + 1) bool, head_mask (B, K), rows (B, H + 1) their
     place in the cache, weights (B, H + 1) with which every step of the cache's episodes counts alike: one over how many
-    windows hold it. All are 1 where no episode ended for good: then a last step is like any other."""
+    windows hold it. All are 1 where no episode ever ended for good: then a last step is like any other."""
 
     samples: torch.Tensor
     memories: torch.Tensor
@@ -110,8 +110,11 @@ class LatentCache(_OfEpisodes):
     bit-equal.
 
     `flat` holds samples (N, Z), memories (N, M), actions (N, A), rewards (N,), terminal (N,), head_mask (N, K).
-    An update of the encoder or of the core invalidates the cache: call `clear` and `extend` again.
+    An update of the encoder or of the core invalidates the cache: call `clear` and `extend` again. ends: whether an
+    episode of the replay ever ended for good.
     """
+
+    ends = False
 
     @torch.no_grad()
     def extend(
@@ -121,6 +124,7 @@ class LatentCache(_OfEpisodes):
         evicted leave the cache. `relabel`: an episode's arrays -> its rewards (T +
         1,), instead of its own.
         """
+        self.ends = replay.ended
         for index in self._missing(replay):
             episode = replay.read(index)
             embeddings = embed_episode(model, replay, episode, chunk)
@@ -135,11 +139,6 @@ class LatentCache(_OfEpisodes):
             mask = torch.from_numpy(episode["head_mask"]).to(model.device).expand(len(actions), -1)
             terminal = torch.from_numpy(episode["is_terminal"]).to(model.device)
             self._append(latent.sample[0], latent.memory[0], actions, rewards, terminal, mask)
-
-    @property
-    def ends(self) -> bool:
-        """Whether an episode that is held ended for good."""
-        return self.episodes > 0 and bool(self.flat()[4].any())
 
     def windows(self, batch_size: int, horizon: int, rng: np.random.Generator, cut: bool = False) -> LatentWindows:
         """Windows of H + 1 within one episode each, uniform over all. UserError: all episodes are shorter.

@@ -62,7 +62,8 @@ class Episode:
 
 
 class SequenceReplay:
-    """Episodes of one spec. `env_steps`: steps ever added. `evicted`: episodes that were forgotten.
+    """Episodes of one spec. `env_steps`: steps ever added. `evicted`: episodes that were forgotten. `ended`: whether one
+    that was ever added ended for good.
 
     Consecutive episodes form a trial, which the first observation of its first episode begins (`is_task_first`).
 
@@ -79,6 +80,7 @@ class SequenceReplay:
         self.segments: list[Segment] = []
         self.episodes: list[Episode] = []
         self.env_steps = self.evicted = 0
+        self.ended = False
 
     def __len__(self) -> int:
         """Environment steps held (observations minus episode starts); `env_steps` counts the evicted ones
@@ -125,6 +127,7 @@ class SequenceReplay:
         segment.add(stored)
         self.episodes.append(Episode.of(self.added, segment, start, start + length))
         self.env_steps += length - 1
+        self.ended = self.ended or bool(np.any(episode["is_terminal"]))
         self._evict()
 
     def _evict(self) -> None:
@@ -358,7 +361,7 @@ class SequenceReplay:
     def state(self) -> dict:
         """Names and lengths of what was flushed: {"segments": [[index, capacity, steps], ...], "episodes":
         [[segment, start, stop], ...]} and the counters."""
-        return {"env_steps": self.env_steps, "evicted": self.evicted,
+        return {"env_steps": self.env_steps, "evicted": self.evicted, "ended": self.ended,
                 "segments": [[s.index, s.capacity, s.steps] for s in self.segments],
                 "episodes": np.array([[e.segment.index, e.start, e.stop] for e in self.episodes],
                                      np.int64).reshape(-1, 3)}  # fmt: skip
@@ -385,3 +388,7 @@ class SequenceReplay:
         by_index = {segment.index: segment for segment in self.segments}
         self.episodes = [Episode.of(self.evicted + k, by_index[int(i)], int(a), int(b))
                          for k, (i, a, b) in enumerate(state["episodes"])]  # fmt: skip
+        if "ended" in state:
+            self.ended = bool(state["ended"])
+        else:  # a checkpoint of before this was saved: what is held tells
+            self.ended = bool((self._column("flags") >> FLAGS.index("is_terminal") & 1).any())

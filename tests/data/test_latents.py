@@ -63,6 +63,19 @@ def test_evicted_episodes_leave_the_cache(model):
     assert all(torch.equal(x, y) for x, y in zip(cache.flat(), fresh.flat(), strict=True))
 
 
+def test_that_episodes_end_for_good_is_known_after_those_that_did_were_forgotten(model):
+    replay, cache = SequenceReplay(SPEC, ReplayConfig(capacity=12, segment=7), heads=3), LatentCache()
+    for k in range(6):
+        found = episode(k)
+        replay.add_episode({**found, "is_terminal": found["is_last"]} if k == 1 else found)
+        cache.extend(model, replay)
+        assert cache.ends == (k > 0)
+    assert not cache.flat()[4].any()
+    cache.clear()
+    cache.extend(model, replay)
+    assert cache.ends
+
+
 def test_latents_are_those_of_filtering_without_rewards(model):
     replay, cache = replay_of(2), LatentCache()
     cache.extend(model, replay)

@@ -169,6 +169,27 @@ def test_eviction_forgets_the_oldest_and_waits_for_prune(tmp_path):
     assert len(list(tmp_path.iterdir())) == len(replay.segments) == 2
 
 
+def test_that_an_episode_ended_for_good_outlasts_it(tmp_path):
+    config = ReplayConfig(capacity=25, segment=16)
+    replay = SequenceReplay(SPEC, config, tmp_path, 3)
+    for k, episode in enumerate(episodes(12)):
+        assert replay.ended == (k > 1)
+        fatal = episode["is_last"] if k == 1 else np.zeros(8, bool)
+        replay.add_episode({**episode, "is_terminal": fatal})
+    assert replay.evicted > 2 and replay.view().ended
+    replay.flush()
+    state, again = replay.state(), SequenceReplay(SPEC, config, tmp_path, 3)
+    again.load_state(state)
+    assert again.ended
+    before = {key: value for key, value in state.items() if key != "ended"}  # saved before it was: what is held tells
+    again.load_state(before)
+    assert not again.ended
+    replay.add_episode({**next(iter(episodes(1))), "is_terminal": np.arange(8) == 7})
+    replay.flush()
+    again.load_state({key: value for key, value in replay.state().items() if key != "ended"})
+    assert again.ended
+
+
 def test_a_subset_shares_the_data():
     replay = filled(6)
     subset = replay.subset([4, 1])
