@@ -62,8 +62,8 @@ class Episode:
 
 
 class SequenceReplay:
-    """Episodes of one spec. `env_steps`: steps ever added. `evicted`: episodes that were forgotten. `ended`: whether one
-    that was ever added ended for good.
+    """Episodes of one spec. `env_steps`: steps ever added. `evicted`: episodes that were forgotten. `ended`: whether
+    one that was ever added ended for good.
 
     Consecutive episodes form a trial, which the first observation of its first episode begins (`is_task_first`).
 

@@ -180,6 +180,16 @@ def test_what_is_measured_otherwise_each_time_is_no_fault(checked):
     assert not [fault for fault in checked(Measuring) if not fault.startswith("warned: mine measures best=nan")]
 
 
+@pytest.mark.parametrize(("chosen", "tried"), [(None, 0), (7, 7)])
+def test_the_run_that_is_tried_has_the_seed_that_was_chosen(probes, monkeypatch, chosen, tried):
+    register("mine", Algorithm(probe_agents.Settings, Learner, metrics={"loss": "a number"}, warmup=False))
+    seeds, learning = set(), checking.Learning
+    monkeypatch.setattr(checking, "Learning", lambda *given: seeds.add(given[3]) or learning(*given))
+    given = {"name": "mine", "transfer": {"targets": {"goal": probe_agents.ONE}, "arms": ["mine/scratch"]}}
+    parts = meta_latent.check(meta_latent.configure({**given, "run_seed": chosen}))
+    assert not any(part.faults for part in parts) and seeds == {tried}
+
+
 def test_where_scores_are_raw_it_says_once_what_random_actions_earn(probes, monkeypatch):
     monkeypatch.setattr(task_suites.registry, "_ENTRIES", dict(task_suites.registry._ENTRIES))
     monkeypatch.setattr(gymnasium.envs.registration, "registry", dict(gymnasium.registry))

@@ -211,13 +211,14 @@ def _learned(
     """Learn to the first update, save, go on; then go on once more from what was saved, and compare. earned: gets the
     raw returns of the warm-up's random episodes.
     """
-    folder = cells.cell_folder(experiment, target.name, arm, 0)
-    settings = narrowed(experiment, target.name, arm, 0, pretrained)
+    seed = experiment.run_seed or 0
+    folder = cells.cell_folder(experiment, target.name, arm, seed)
+    settings = narrowed(experiment, target.name, arm, seed, pretrained)
 
     @contextlib.contextmanager
     def opened() -> Iterator[Learning]:
-        with repeatable(experiment.device), RunFolder(folder, settings, seed=0) as run, _quiet():
-            learning = Learning(experiment, target, arm, 0, pretrained, run)
+        with repeatable(experiment.device), RunFolder(folder, settings, seed=seed) as run, _quiet():
+            learning = Learning(experiment, target, arm, seed, pretrained, run)
             with contextlib.closing(learning.collector), contextlib.closing(learning.evaluation):
                 yield learning
 
