@@ -243,10 +243,14 @@ class MELD(LatentAgent):
         tasks, reward, ends = trials.task_index.numpy().copy(), trials.reward.clone(), trials.is_terminal.clone()
         chosen = np.flatnonzero((draws.random(count) < config.relabel) | (np.arange(count) >= own))
         if len(chosen):
+            mine = slice(own)  # of the sources' tasks no rule is known here
+            anyway = self.functions.ended_anyway(
+                ends[mine], tasks[mine], trials.reward_inputs[mine], trials.action[mine])  # fmt: skip
             tasks[chosen] = draws.integers(self.tasks, size=len(chosen))
             reward[chosen] = self._paid(self.functions.reward, tasks, trials, chosen)
             ends[chosen] = self.functions.terminated(
                 tasks[chosen], trials.reward_inputs[chosen], trials.action[chosen])  # fmt: skip
+            ends[mine] |= anyway  # already so where nothing was relabelled
         trials = replace(trials, reward=reward, is_terminal=ends)
         shown = self.shown(trials)
         return self._taught(trials, tasks).to(self.model.device), shown.to(self.model.device)

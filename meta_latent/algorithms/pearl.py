@@ -207,7 +207,9 @@ class PEARL(SoftAgent):
         steps = _paid(self.functions.training_reward or self.functions.reward, which, steps)
         if moved:
             ends, rows = steps.is_terminal.clone(), slice(moved * each)
-            ends[rows] = self.functions.terminated(which[rows], steps.reward_inputs[rows], steps.action[rows])
+            read = steps.reward_inputs[rows], steps.action[rows]
+            ends[rows] = (self.functions.terminated(which[rows], *read)
+                          | self.functions.ended_anyway(ends[rows], steps.task_index[rows], *read))  # fmt: skip
             steps = replace(steps, is_terminal=ends)
         return contexts.to(self.device), steps.to(self.device)
 

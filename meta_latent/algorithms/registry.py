@@ -55,6 +55,12 @@ class Functions:
     training_reward: Callable[[Any, Any, Any], Any] | None = None
     invariant: tuple[int, ...] = ()
 
+    def ended_anyway(self, terminal: torch.Tensor, task_index: Any, inputs: Any, action: Any) -> torch.Tensor:
+        """Which of the steps (...,) that ended episodes for good (`terminal`) do so in any task: those that no rule of
+        the task that was played ends, as where an environment has a rule of its own.
+        """
+        return terminal & ~self.terminated(task_index, inputs, action)
+
 
 @dataclass(frozen=True)
 class Setting:

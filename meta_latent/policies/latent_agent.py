@@ -240,6 +240,7 @@ class LatentAgent(BaseAgent):
             "debt": dict(self.debt),
             "seen_steps": self.seen_steps,
             "began": self.began,
+            "ends": self.cache.ends,
             "source": None if self.source is None else self.source.state(),
             **self._optimised.state(),
         }
@@ -251,5 +252,6 @@ class LatentAgent(BaseAgent):
         self.began = state["began"]
         self._optimised.load_state(state)
         self.cache.clear()
+        self.cache.ends = state.get("ends", False)  # planners ask before anything is cached; older checkpoints lack it
         if self.source is not None:
             self.source.load_state(state["source"])

@@ -13,7 +13,7 @@ from meta_latent.algorithms.meld import MELD, MELDConfig
 from meta_latent.algorithms.registry import Functions, Setting
 from meta_latent.data.collect import Noise, NoiseConfig, Shown, play
 from meta_latent.data.latents import LatentCache, embed_episode
-from meta_latent.data.replay import ReplayConfig, SequenceReplay
+from meta_latent.data.replay import FLAGS, ReplayConfig, SequenceReplay
 from meta_latent.data.source import SourceData
 from meta_latent.errors import UserError
 from meta_latent.models.config import CoreConfig, EncoderConfig, EnsembleConfig, ModelConfig
@@ -294,6 +294,16 @@ def test_relabelled_trials_end_where_the_other_task_ends():
     arrives = trials.reward_present > 0
     assert torch.equal(trials.is_terminal[arrives], trials.reward[arrives] > -0.5)
     assert trials.is_terminal[arrives].any() and not trials.is_terminal[arrives].all()
+
+
+def test_relabelled_trials_end_where_the_environment_ended_them_by_no_rule_of_their_task():
+    """A body that has fallen has fallen in every task."""
+    agent, replay = build(relabel=1.0, batch_size=40), filled()
+    for segment in replay.segments:
+        last = segment.arrays["flags"] >> FLAGS.index("is_last") & 1
+        segment.arrays["flags"] |= last << FLAGS.index("is_terminal")
+    trials, _ = agent.draw(replay, Streams(0), pixels=False)
+    assert torch.equal(trials.is_terminal, trials.is_last) and trials.is_last.sum() == 80
 
 
 # Source data

@@ -10,7 +10,7 @@ import task_suites
 from meta_latent.algorithms.pearl import PEARL, PEARLConfig
 from meta_latent.algorithms.registry import Functions, Setting
 from meta_latent.data.collect import Noise, NoiseConfig, Shown, play
-from meta_latent.data.replay import ReplayConfig, SequenceReplay
+from meta_latent.data.replay import FLAGS, ReplayConfig, SequenceReplay
 from meta_latent.models.context import Evidence
 from meta_latent.rng import Streams, derive, seeded_construction
 from meta_latent.types import Spec
@@ -174,6 +174,18 @@ def test_relabelled_transitions_end_as_the_task_does_that_they_are_paid_as():
     said, owed = steps.is_terminal[:, 1], steps.reward[:, 1] > -0.9
     assert torch.equal(said[:40], owed[:40]) and 0 < int(said.sum()) < 40
     assert owed[40:].any() and not said[40:].any()  # what is not relabelled ends as it did
+
+
+def test_relabelled_transitions_end_where_the_environment_ended_them_by_no_rule_of_their_task():
+    agent, replay = build(relabel=1.0), filled()
+    for segment in replay.segments:
+        last = segment.arrays["flags"] >> FLAGS.index("is_last") & 1
+        segment.arrays["flags"] |= last << FLAGS.index("is_terminal")
+    steps = agent.draw(replay, replay, np.random.default_rng(0))[1]
+    last, owed = steps.is_last[:, 1], steps.reward[:, 1] > -0.9
+    by_rule = ended(steps.task_index, steps.reward_inputs, steps.action)[:, 1]
+    assert torch.equal(steps.is_terminal[:, 1], owed | (last & ~by_rule))
+    assert (last & ~by_rule & ~owed).any() and (last & by_rule & ~owed).any()
 
 
 def test_critics_may_learn_from_other_rewards_than_contexts_show():

@@ -477,6 +477,19 @@ def test_a_plan_is_paid_as_long_as_it_is_likely_to_go_on_once_an_end_was_seen(te
     torch.testing.assert_close(agent.returns(starts, plans), wanted.double())
 
 
+def test_a_saved_planner_knows_that_episodes_end_before_it_caches_any():
+    agent, saved, older = (make(CEM, PLANNER, cache) for cache in (ending([6]), LatentCache(), LatentCache()))
+    for one in (agent, saved, older):
+        one.learner = SimpleNamespace(state=dict, load_state=lambda state: None)
+    constant(agent.networks["reward"], 1.0)
+    constant(agent.networks["continuation"], 0.0)
+    saved.load_state(agent.state())
+    older.load_state({key: value for key, value in agent.state().items() if key != "ends"})
+    plans, starts = torch.zeros(2, 3, 1), torch.zeros(2, 1)
+    assert agent.returns(starts, plans).tolist() == saved.returns(starts, plans).tolist() == [1 + 0.5**2 + 0.5**4] * 2
+    assert older.returns(starts, plans).tolist() == [1 + 0.5 + 0.5**2] * 2
+
+
 def test_planners_learn_where_episodes_end_and_what_ends_pay():
     config = dataclasses.replace(PLANNER.reward, batch_size=300, learning_rate=0.02, weight_decay=0.0)
     agent, at = make(CEM, dataclasses.replace(PLANNER, reward=config), ending([6] * 50)), torch.zeros(1, 1)
