@@ -103,6 +103,9 @@ class MELD(LatentAgent):
         check(reads_rewards, setting)
         parts = setting.latent_parts()
         model, actions = parts.model, setting.spec.action_size
+        if parts.source is not None and min(config.batch_size, config.pixel_batch_size) < 2:
+            raise UserError("half of every batch are source episodes: batch_size and pixel_batch_size have to be 2 "
+                            "or more")  # fmt: skip
         self.config, self.reads_rewards, self.remembers_trials = config, reads_rewards, remembers_trials
         self.tasks, self.functions, self.trained_on = setting.tasks, setting.functions, parts.rewards
         self.episodes = setting.episodes_per_trial if remembers_trials else 1

@@ -328,6 +328,13 @@ def test_half_of_every_batch_are_source_episodes_paid_as_a_training_task_pays(pi
         assert bytes(trial[: STEPS + 1].copy()) in played["own" if row < 20 else "source"]
 
 
+@pytest.mark.parametrize("small", [{"batch_size": 1}, {"pixel_batch_size": 1}])
+def test_batches_of_which_no_half_can_be_source_episodes_are_refused(small):
+    build(**small)
+    with pytest.raises(UserError, match="batch_size and pixel_batch_size have to be 2 or more"):
+        build(source=filled(trials=5, first=100), **small)
+
+
 def test_source_embeddings_are_those_of_source_frames():
     agent, own = build(source=filled(trials=5, first=100), batch_size=12), filled()
     trials, _ = agent.draw(own, Streams(0), pixels=False)
