@@ -26,7 +26,7 @@ from task_suites import registry as suites
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
 EXPERIMENTS = ("pretrain", "transfer", "demo", "config")
-RUN_ELSEWHERE = ("docs/python.md",)  # tests/experiment/test_player.py
+RUN_ELSEWHERE = ("docs/python.md", "docs/offline.md")  # tests/experiment/: test_player.py, test_logged_data.py
 ALGORITHM_PARTS = (
     "How it works",
     "Deviations from the paper",
