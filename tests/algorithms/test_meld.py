@@ -305,6 +305,17 @@ def test_relabelled_trials_end_where_the_environment_ended_them_by_no_rule_of_th
         segment.arrays["flags"] |= last << FLAGS.index("is_terminal")
     trials, _ = agent.draw(replay, Streams(0), pixels=False)
     assert torch.equal(trials.is_terminal, trials.is_last) and trials.is_last.sum() == 80
+    ended = lambda task_index, inputs, action: paid(task_index, inputs, action) > -0.5  # noqa: E731
+    for more in ({}, {"source": filled(trials=10, first=100)}):  # tasks of sources have rules that are not known
+        agent = build(relabel=1.0, batch_size=40, **more)
+        agent.functions = replace(agent.functions, terminated=ended)
+        trials, _ = agent.draw(replay, Streams(0), pixels=False)
+        arrives, mine = trials.reward_present > 0, trials.task_index < len(TASKS)
+        own, anyway = (trials.task_index[mine], trials.reward_inputs[mine], trials.action[mine]), arrives & False
+        anyway[mine] = trials.is_last[mine] & ~ended(*own)
+        owed = (trials.reward > -0.5) | anyway
+        assert torch.equal(trials.is_terminal[arrives], owed[arrives])
+        assert (anyway & (trials.reward <= -0.5)).any() and (trials.is_last[mine] & ~trials.is_terminal[mine]).any()
 
 
 # Source data
