@@ -59,6 +59,12 @@ class TestVariants:
         assert sweep.sweep.of == "hidden_goal" and "sparse" in sweep.transfer.targets
         with pytest.raises(UserError, match="no configs/experiment/nope.yaml"):
             load(overrides=["sweep.of=nope"])
+        section = {"of": "nope", "grid": {"seed": [0]}}
+        given = {"transfer": {"targets": {"sparse": {"tasks": 3}}}, "sweep": section}  # what is there makes it whole
+        sweep, _ = settings.load(given, ["transfer.targets.dense.tasks=4", "sweep.of=hidden_goal"])
+        assert [target.tasks for target in sweep.transfer.targets.values()] == [3, 4]
+        assert load(overrides=["sweep={of: toy}"])[0].sweep.of == "toy"
+        assert settings.load({"sweep": {"of": "toy"}}, ["sweep.of=null"])[0].transfer.targets == {}
 
     @pytest.mark.parametrize(("grid", "variant", "clash"), [
         ("seed", {"seed": 5}, True), ("algorithms.ivg.horizon", {"algorithms": {"ivg": {"horizon": 3}}}, True),

@@ -111,11 +111,9 @@ def load(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) 
     Raises UserError naming a wrong key, and the variant where it is one's own.
     """
     given = source if isinstance(source, Mapping) else config.find("experiment", str(source))
-    section = (given if isinstance(given, Mapping) else config.read_yaml(given)).get("sweep")
-    of = section.get("of") if isinstance(section, Mapping) else None
-    sources, sweep = _of(of, given, overrides)
-    if sweep.sweep.of != of:  # an override says so
-        sources, sweep = _of(sweep.sweep.of, given, overrides)
+    of = _of(given, overrides)
+    sources = [given] if of is None else [config.find("experiment", str(of)), given]
+    sweep = config.load(SweepConfig, sources, overrides)
     found = []
     for name, group, values in _combinations(sweep.sweep):
         try:
@@ -129,12 +127,12 @@ def load(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) 
     return sweep, found
 
 
-def _of(
-    of: str | None, given: Path | Mapping[str, Any], overrides: Sequence[str]
-) -> tuple[list[Path | Mapping[str, Any]], SweepConfig]:
-    """What is read, one after the other, where the experiment `of` is varied, and what it says."""
-    sources = [given] if of is None else [config.find("experiment", str(of)), given]
-    return sources, config.load(SweepConfig, sources, overrides)
+def _of(given: Path | Mapping[str, Any], overrides: Sequence[str]) -> str | None:
+    """The experiment that is varied; nothing else is looked at, as the rest may only make sense upon that one."""
+    section = (given if isinstance(given, Mapping) else config.read_yaml(given)).get("sweep", {})
+    said = {"of": section.get("of")} if isinstance(section, Mapping) else section
+    telling = [override for override in overrides if override.partition("=")[0].strip() in ("sweep", "sweep.of")]
+    return config.merged(SweepConfig, [{"sweep": said}], telling)[0]["sweep"]["of"]
 
 
 def _combinations(settings: SweepSettings) -> list[tuple[str, str, dict[str, Any]]]:
