@@ -76,6 +76,14 @@ class TestVariants:
         with said if clash else contextlib.nullcontext():
             load({grid: [{}] if grid == "transfer.targets" else [3, 4]}, {"a": variant})
 
+    def test_a_file_and_what_it_says_may_be_set_by_variant_and_grid(self):
+        for grid, variant in (({"model": ["conv_rssm"]}, {"model.head_hidden": 7}),
+                              ({"model.head_hidden": [7]}, {"model": "conv_rssm"})):  # fmt: skip
+            (variant,) = load(grid, {"a": variant})[1]
+            assert variant.experiment.model.head_hidden == 7 and variant.experiment.model.core.kind == "rssm"
+        with pytest.raises(UserError, match="model of variant a and model of the grid set the same"):
+            load({"model": ["conv_rssm"]}, {"a": {"model": "conv_rssm"}})
+
     def test_named_variants_are_combined_with_the_grid(self):
         own = {"small": {"model.head_hidden": 8}, "large": {"model": {"head_hidden": 64}}}
         _, variants = load({"seed": [0, 1]}, own)

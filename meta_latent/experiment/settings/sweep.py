@@ -76,8 +76,11 @@ class SweepSettings:
                 raise ValueError(f"{key} is of the whole sweep; grid and variants take keys of the experiment that "
                                  "say what is learned")  # fmt: skip
         for name, variant in self.variants.items():
-            for key, other in itertools.product(self.grid, _dotted(variant)):
-                if f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}."):
+            for (key, values), (other, value) in itertools.product(self.grid.items(), _dotted(variant).items()):
+                upper = values if f"{other}.".startswith(f"{key}.") else [value]
+                nested = f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}.")
+                # A file that is named above a key is read before the key is set: `model` and `model.head_hidden`.
+                if nested and (key == other or not all(isinstance(given, str) for given in upper)):
                     raise ValueError(f"{other} of variant {name} and {key} of the grid set the same: take one out")
 
 
