@@ -15,6 +15,7 @@ from fabricated_runs import ramp, write_cell, write_pretraining
 
 from meta_latent.errors import UserError
 from meta_latent.experiment.commands import report
+from meta_latent.experiment.report import sweep_report
 from meta_latent.experiment.report.build import build
 from meta_latent.experiment.report.figures import curve_figures, media
 from meta_latent.experiment.report.figures.time_figures import GainPoint
@@ -358,11 +359,18 @@ def test_several_runs_give_the_gain_against_pretraining(tmp_path, capsys):
             write_cell(tmp_path / name, "t", "ivg/scratch", seed, ramp(750))
     report.run([tmp_path / "little", tmp_path / "much"], f"out={tmp_path / 'both'}", "resamples=50")
     assert (tmp_path / "both" / "gain_against_pretraining.png").stat().st_size > 5000
-    with pytest.raises(UserError, match=f"{tmp_path / 'both'} holds no runs of much: a report is written beside its"):
-        report.run(tmp_path / "much", f"out={tmp_path / 'both'}", "resamples=50")
+    with pytest.raises(UserError, match="holds no runs of much: a report is written beside its"):
+        report.find("much", str(tmp_path / "both"))
     (tmp_path / "much.yaml").write_text("name: much")
-    for name in ("much", tmp_path / "much.yaml"):
+    for name in ("much", tmp_path / "much", tmp_path / "much.yaml"):
         assert report.find(name, str(tmp_path)) == tmp_path / "much"
+    write_run(tmp_path / "others" / "much", seeds=1)
+    with pytest.raises(UserError, match=f"others holds no runs of {tmp_path / 'much'}"):  # but of that name
+        report.run(tmp_path / "much", f"out={tmp_path / 'others'}", "resamples=50")
+    (tmp_path / "swept").mkdir()
+    (tmp_path / "swept" / sweep_report.NUMBERS).write_text("{}")
+    with pytest.raises(UserError, match="the page of a sweep stands in its folder"):
+        report.run(tmp_path / "swept", tmp_path / "much", f"out={tmp_path / 'both'}", "resamples=50")
     gain = json.loads((tmp_path / "both" / "gain_against_pretraining.json").read_text())
     assert gain["runs"] == [str(tmp_path / "little"), str(tmp_path / "much")]
     assert [(p["pretraining_env_steps"], p["ratio"]["value"]) for p in gain["points"]] == [(100, 1), (900, 3)]

@@ -50,6 +50,9 @@ def run(*names: str | Path | Sequence[str | Path], overrides: Sequence[str] = ()
     folders = [find(name, options["out"] if len(wanted) == 1 else "") for name in wanted]
     thresholds, draw = options["thresholds"], Bootstrap(options["resamples"], options["seed"])
     sweeps = [folder for folder in folders if (folder / sweep_report.NUMBERS).is_file() and not holds_runs(folder)]
+    if options["out"] and len(folders) - len(sweeps) < 2 <= len(folders):
+        raise UserError("report: out= takes the comparison of several runs, and the page of a sweep stands in its "
+                        "folder: leave one out")  # fmt: skip
     for folder in sweeps:
         told = sweep_report.build(folder, resamples=draw.resamples, seed=draw.seed)
         say(f"{sweep_report.table(told)}\n{folder / sweep_report.PAGE}")
@@ -109,13 +112,18 @@ def find(name: str | Path, out: str = "") -> Path:
 
 
 def _inside(name: str | Path, out: Path) -> Path:
-    """The runs called ``name``, or of the experiment in this YAML, that lie in ``out``. Raises UserError."""
-    called = str(Path(name).name)
+    """The runs called ``name``, or of the experiment in this YAML, that lie in ``out``. Raises UserError, also for a
+    path to other runs of that name.
+    """
+    called, meant = str(Path(name).name), True
     if called.endswith((".yaml", ".yml")):
         called = str(config.read_yaml(config.find("experiment", str(name))).get("name", ExperimentConfig.name))
-    if not (out / called).is_dir():
-        raise UserError(f"report: {out} holds no runs of {called}: a report is written beside its runs, and out= is "
-                        "the folder that they lie in; of several runs, where their comparison goes")  # fmt: skip
+    elif len(Path(name).parts) > 1:
+        meant = Path(name).resolve() == (out / called).resolve()
+    if not meant or not (out / called).is_dir():
+        raise UserError(f"report: {out} holds no runs of {called if meant else name}: a report is written beside its "
+                        "runs, and out= is the folder that they lie in; of several runs, where their comparison "
+                        "goes")  # fmt: skip
     return find(out / called)
 
 
