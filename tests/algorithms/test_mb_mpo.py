@@ -243,10 +243,10 @@ def test_more_training_tasks_than_are_imagined_are_refused(bench, tmp_path):
 
 
 def test_in_latents_tasks_that_pay_differently_are_refused(bench, tmp_path):
-    target = {"suite": "toy/hidden_goal", "tasks": 3, "test_tasks": 1}
+    target = {"suite": "toy/hidden_goal", "tasks": 2, "test_tasks": 1}
     for arm in ("mb_mpo/pretrained", "mb_mpo/scratch"):
         experiment = bench.experiment(tmp_path, arm, target=target)
-        message = "in latents one reward is learned, and the target's 3 training tasks pay differently"
+        message = "in latents one reward is learned, and the target's 2 training tasks pay differently"
         with pytest.raises(UserError, match=message), bench.learning(experiment, arm):
             pass
 

@@ -483,6 +483,7 @@ def test_a_saved_planner_knows_that_episodes_end_before_it_caches_any():
         one.learner = SimpleNamespace(state=dict, load_state=lambda state: None)
     constant(agent.networks["reward"], 1.0)
     constant(agent.networks["continuation"], 0.0)
+    assert agent.state()["ends"] and not saved.state()["ends"]
     saved.load_state(agent.state())
     older.load_state({key: value for key, value in agent.state().items() if key != "ends"})
     plans, starts = torch.zeros(2, 3, 1), torch.zeros(2, 1)

@@ -181,6 +181,8 @@ def test_that_an_episode_ended_for_good_outlasts_it(tmp_path):
     state, again = replay.state(), SequenceReplay(SPEC, config, tmp_path, 3)
     again.load_state(state)
     assert again.ended
+    again.load_state({**state, "ended": False})
+    assert not again.ended
     before = {key: value for key, value in state.items() if key != "ended"}  # saved before it was: what is held tells
     again.load_state(before)
     assert not again.ended

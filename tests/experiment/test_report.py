@@ -364,6 +364,10 @@ def test_several_runs_give_the_gain_against_pretraining(tmp_path, capsys):
     (tmp_path / "much.yaml").write_text("name: much")
     for name in ("much", tmp_path / "much", tmp_path / "much.yaml"):
         assert report.find(name, str(tmp_path)) == tmp_path / "much"
+    assert report.find("transfer", str(tmp_path / "much")) == tmp_path / "much"
+    (tmp_path / "unnamed.yaml").write_text("seed: 3")
+    with pytest.raises(UserError, match="holds no runs of experiment"):
+        report.find(tmp_path / "unnamed.yaml", str(tmp_path))
     write_run(tmp_path / "others" / "much", seeds=1)
     with pytest.raises(UserError, match=f"others holds no runs of {tmp_path / 'much'}"):  # but of that name
         report.run(tmp_path / "much", f"out={tmp_path / 'others'}", "resamples=50")
@@ -382,7 +386,7 @@ def test_several_runs_give_the_gain_against_pretraining(tmp_path, capsys):
 ])  # fmt: skip
 def test_amounts_of_pretraining_are_told_of_where_something_is_known(steps, ratios, tells):
     points = [GainPoint(n, "t", learning_speed.Ratio(ratio)) for n, ratio in zip(steps, ratios, strict=True)]
-    assert tells_of_amounts(points) == tells
+    assert tells_of_amounts(points) == tells_of_amounts([*points, GainPoint(100, "more", points[1].ratio)]) == tells
     other = [dataclasses.replace(points[0], target="other"), points[1]]
     assert not tells_of_amounts(other)
 

@@ -70,6 +70,7 @@ class TestVariants:
         ("seed", {"seed": 5}, True), ("algorithms.ivg.horizon", {"algorithms": {"ivg": {"horizon": 3}}}, True),
         ("transfer.targets", {"transfer.targets.goal": None}, True), ("algorithms.ivg.horizon", {"seed": 5}, False),
         ("algorithms.ivg.horizon", {"algorithms": {"ivg": {"hidden": 3}}}, False),
+        ("transfer.targets.goal.tasks", {"transfer.targets.goal": None}, True),
     ])  # fmt: skip
     def test_what_a_variant_and_the_grid_both_set_is_refused(self, grid, variant, clash):
         said = pytest.raises(UserError, match=f"of variant a and {grid} of the grid set the same")
