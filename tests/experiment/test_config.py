@@ -64,6 +64,24 @@ class Planner:
 
 
 @dataclass(frozen=True)
+class Chain:
+    """A group that may hold another of its kind."""
+
+    links: int = 0
+    more: "Chain | None" = None
+
+
+@dataclass(frozen=True)
+class Chains:
+    """Groups of the same keys, and another key of that name within one alone."""
+
+    first: Model = Model()
+    second: Model = Model()
+    third: Model = Model()
+    chain: Chain = Chain()
+
+
+@dataclass(frozen=True)
 class Experiment:
     """The schema of these tests."""
 
@@ -226,6 +244,18 @@ def test_overrides_reach_into_lists():
     items = [{"name": "a"}, {"name": "b"}]
     assert load("distractors.1.intensity=1", distractors=items).distractors[1] == Distractor("b", 1.0)
     assert "has 2 items" in message("distractors.2.intensity=1", distractors=items)
+
+
+def test_a_key_that_stands_deeper_is_named():
+    for key, said in (("rate", "'first.rate', 'second.rate', 'third.rate'?"),
+                      ("links", "'chain.links', 'chain.more.links', 'chain.more.more.links' or 4 more?"),
+                      ("kind", "'first.encoder.kind', 'second.encoder.kind', 'third.encoder.kind'?"),
+                      ("frist", "'first'?")):  # fmt: skip
+        with pytest.raises(UserError) as caught:
+            config.load(Chains, [{key: 3}])
+        assert str(caught.value).endswith(f"did you mean {said}")
+    with pytest.raises(UserError, match="unknown key 'first.kind' .*; choose from"):  # at the top alone
+        config.load(Chains, [{"first": {"kind": 3}}])
 
 
 def test_unions_of_dataclasses_are_chosen_by_their_kind():

@@ -9,6 +9,9 @@ from typing import Any
 
 from meta_latent.ranges import is_filled_in
 
+_DEPTH = 8
+"""Parts of the keys that are looked for: a dataclass may hold others of its own kind."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Keyed:
@@ -65,7 +68,7 @@ def type_of(schema: Any, name: str) -> Any:
 def places_of(schema: type, name: str) -> list[str]:
     """Dotted keys below the dataclass `schema` whose last part is `name`, those of the least parts first."""
     found, level = [], [("", schema)]
-    while level:
+    for _ in range(_DEPTH):
         below = [(f"{key}{part}.", inner) for key, expected in level for part, inner in _parts_of(expected)]
         found += [key[:-1] for key, _ in below if key[:-1].rpartition(".")[2] == name]
         level = below
