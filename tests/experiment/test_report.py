@@ -386,7 +386,8 @@ def test_several_runs_give_the_gain_against_pretraining(tmp_path, capsys):
 ])  # fmt: skip
 def test_amounts_of_pretraining_are_told_of_where_something_is_known(steps, ratios, tells):
     points = [GainPoint(n, "t", learning_speed.Ratio(ratio)) for n, ratio in zip(steps, ratios, strict=True)]
-    assert tells_of_amounts(points) == tells_of_amounts([*points, GainPoint(100, "more", points[1].ratio)]) == tells
+    assert tells_of_amounts(points) == tells
+    assert tells_of_amounts([*points, GainPoint(100, "more", learning_speed.Ratio(2.0))]) == tells  # of one amount
     other = [dataclasses.replace(points[0], target="other"), points[1]]
     assert not tells_of_amounts(other)
 

@@ -90,11 +90,15 @@ def gain_points(runs: Sequence[Run], draw: Bootstrap, thresholds: Sequence[float
 
 
 def tells_of_amounts(points: Sequence[time_figures.GainPoint]) -> bool:
-    """Whether a target was learned after different amounts of pretraining, and a speed-up is known after one."""
-    amounts: dict[str, set[float]] = {}
+    """Whether a target was learned after different amounts of pretraining, after one of which its speed-up is known."""
+    of: dict[str, list[time_figures.GainPoint]] = {}
     for point in points:
-        amounts.setdefault(point.target, set()).add(point.pretraining_env_steps)
-    return any(len(steps) > 1 for steps in amounts.values()) and any(p.ratio.value is not None for p in points)
+        of.setdefault(point.target, []).append(point)
+    return any(
+        len({point.pretraining_env_steps for point in found}) > 1
+        and any(point.ratio.value is not None for point in found)
+        for found in of.values()
+    )
 
 
 def _open(interval: Sequence[float | None] | None) -> tuple[float, float] | None:
