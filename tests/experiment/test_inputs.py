@@ -83,6 +83,35 @@ def test_actions_of_another_shape_are_refused(model):
         model.imagine(latents[2], torch.zeros(1, 3, 2))
 
 
+@pytest.mark.parametrize(("value", "told"), [(1.01, "1.01"), (-2, "-2"), (np.nan, "nan"), (np.inf, "inf")])
+def test_actions_beyond_their_range_are_refused(model, value, told):
+    latents, largest = model.encode(EPISODE), np.float64(1 + 1e-12)  # 1, as the model reads it
+    model.encode(EPISODE | {"action": np.full((5, 2), largest)})
+    model.imagine(latents[:1], np.full((1, 2, 2), largest))
+    with pytest.raises(UserError, match=rf"model.imagine takes actions in \[-1, 1\], got values from {told} to"):
+        model.imagine(latents[:1], np.full((1, 2, 2), value))
+    with pytest.raises(UserError, match=r"model.encode takes actions in \[-1, 1\]|action holds numbers that are not"):
+        model.encode(EPISODE | {"action": np.full((5, 2), value)})
+
+
+@pytest.mark.parametrize(("change", "said"), [
+    (lambda key, x: x[1:] if key == "action" else x,
+     r"action has 4, proprio has 5, .* image_top has 5 rows: expected T \+ 1 of each, .* which are zeros in row 0"),
+    (lambda key, x: x[:0], r"action has 0, .* image_top has 0 rows: expected T \+ 1 of each"),
+    (lambda key, x: x[None], r"action is float64 of shape \(1, 5, 2\), expected numbers of shape \(T \+ 1, 2\); give "
+                             "one episode, without a batch dimension"),
+    (lambda key, x: 0.0 if key == "reward" else x, r"reward is float64 of shape \(\), expected .* \(T \+ 1,\)$"),
+])  # fmt: skip
+def test_what_is_wrong_with_an_episode_s_rows_is_said(model, change, said):
+    with pytest.raises(UserError, match=f"the episode does not fit the model: {said}"):
+        model.encode({key: change(key, value) for key, value in EPISODE.items()})
+
+
+def test_nothing_is_imagined_of_no_actions(model):
+    with pytest.raises(UserError, match=r"actions of shape \(1, 0, 2\) hold no steps: expected one at least"):
+        model.imagine(model.encode(EPISODE)[:1], np.zeros((1, 0, 2)))
+
+
 def test_a_run_of_an_algorithm_that_is_not_registered_says_so(probes, tmp_path):
     _, (folder,) = probe_agents.learned(tmp_path, "silent/scratch", target=probe_agents.ONE)
     del registry._ENTRIES["silent"]
