@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from meta_latent.errors import RunError, UserError
+from meta_latent.files import expanded
 from meta_latent.ranges import checked_seed
 
 if TYPE_CHECKING:  # imported inside the functions otherwise: `import meta_latent` stays fast
@@ -217,22 +218,38 @@ def export(run: str | Path, out: str) -> int:
     return write(Path(run), out)
 
 
-def report(config: Configurable, thresholds: Sequence[float] = ()) -> dict[str, Any]:
-    """Write report.html and report.json of an experiment (or of its run folder); returns the content of the
-    latter.
+def report(
+    config: Configurable | Sequence[Configurable], thresholds: Sequence[float] = (), out: str | Path | None = None
+) -> dict[str, Any]:
+    """Write report.html and report.json of an experiment (or of its run folder); returns the content of the latter.
+    Of a list of several: one page that compares them, comparison.html; returns, by the name that each has on the page,
+    its numbers, as in report.json.
 
     Args:
-        config: an experiment, what `configure` takes, or a run under runs/ by its name, as of the command.
+        config: an experiment, what `configure` takes, or a run under runs/ by its name, as of the command; or a list.
         thresholds: scores to reach, instead of those that the runs recorded.
     Raises UserError if there are no runs.
     """
     from meta_latent.experiment.commands.report import find
-    from meta_latent.experiment.report import build
+    from meta_latent.experiment.report import build, comparison
 
-    if isinstance(config, str | Path):
-        return build.build(find(config), thresholds=thresholds)
+    thresholds = build.checked_thresholds(thresholds)
+    several = isinstance(config, list | tuple)
+    folders = [find(one) if isinstance(one, str | Path) else _folder(one) for one in (config if several else [config])]
+    if not folders:
+        raise UserError("report: name at least one run, or a path to a run folder")
+    if len(folders) > 1:
+        compared = comparison.compare(folders, Path(expanded(out)) if out else None, thresholds)
+        return {side.name: side.report for side in compared.sides}
+    if out is not None:
+        raise UserError("report: out= takes the comparison of several runs; give a list of them")
+    return build.build(folders[0], thresholds=thresholds)
+
+
+def _folder(config: Configurable) -> Path:
     config = _configured(config)
-    return build.build(Path(config.out) / config.name, thresholds=thresholds)
+        out: folder of the comparison; None: the first run's report/.
+    return Path(config.out) / config.name
 
 
 def sweep(

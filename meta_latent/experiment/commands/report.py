@@ -12,9 +12,8 @@ from meta_latent import files
 from meta_latent.errors import UserError, visible
 from meta_latent.experiment.report import comparison, sweep_report
 from meta_latent.experiment.report.build import build
-from meta_latent.experiment.report.gain import gain_points, write_gain
 from meta_latent.experiment.report.reading.records import number
-from meta_latent.experiment.report.reading.sources import holds_runs, read_run
+from meta_latent.experiment.report.reading.sources import holds_runs
 from meta_latent.experiment.report.statistics.numbers import Bootstrap
 from meta_latent.experiment.report.words import told_tasks
 from meta_latent.experiment.report.words.summary import summary
@@ -55,7 +54,7 @@ def run(*names: str | Path | Sequence[str | Path], overrides: Sequence[str] = ()
     if not folders:
         return
     if len(folders) > 1:
-        _compare(folders, Path(options["out"] or folders[0] / "report"), thresholds, draw)
+        _compare(folders, options["out"], thresholds, draw)
         return
     if options["out"]:
         raise UserError("report: out= takes the comparison of several runs; name more than one")
@@ -65,21 +64,14 @@ def run(*names: str | Path | Sequence[str | Path], overrides: Sequence[str] = ()
         say(missing)
 
 
-def _compare(folders: Sequence[Path], out: Path, thresholds: Sequence[float], draw: Bootstrap) -> None:
-    """Write one page of several runs into ``out``, with the gain against pretraining where they differ in that."""
-    if out == folders[0] / "report":
-        files.refuse_links(out, folders[0])
-    runs = [read_run(folder) for folder in folders]
-    for folder in (folder for folder, run in zip(folders, runs, strict=True) if not run.cells):
-        raise UserError(f"{folder} holds no runs to compare: expected transfer/TARGET/ALGORITHM/START/SEED in it")
-    found, points = comparison.sides(runs, draw, thresholds), gain_points(runs, draw, thresholds)
-    gain = None
-    if len({point.pretraining_env_steps for point in points}) > 1:
-        gain = write_gain(points, folders, out)
-        say(f"{gain}: speed-up against the amount of pretraining, {len(folders)} runs")
-    for side in found:
+def _compare(folders: Sequence[Path], out: str, thresholds: Sequence[float], draw: Bootstrap) -> None:
+    """Write one page of several runs into ``out``, and say what it says."""
+    compared = comparison.compare(folders, Path(out) if out else None, thresholds, draw)
+    if compared.gain:
+        say(f"{compared.gain}: speed-up against the amount of pretraining, {len(folders)} runs")
+    for side in compared.sides:
         say(f"{side.name}: {summary(side.report)}")
-    say(f"{comparison.write(found, out, draw, gain)}: {len(folders)} runs side by side")
+    say(f"{compared.page}: {len(folders)} runs side by side")
 
 
 def find(name: str | Path) -> Path:
