@@ -57,10 +57,11 @@ def load(path: str | Path, device: str = "cpu") -> LatentStateModel | Agent:
     from meta_latent.experiment.learning import saved
     from meta_latent.experiment.pretraining import model_folder
 
+    path = Path(expanded(path))
     if saved.is_cell(path):
         return saved.load_agent(path, device)
-    model_folder.refuse_other_folder(Path(path))
-    if not (Path(path) / model_folder.CARD).is_file():
+    model_folder.refuse_other_folder(path)
+    if not (path / model_folder.CARD).is_file():
         raise UserError(f"{path} is neither a model (the folder model/ of a pretraining; {model_folder.CARD} is "
                         "missing) nor a run (runs/NAME/transfer/TARGET/ALGORITHM/START/SEED)")  # fmt: skip
     return model_folder.load(path, device)
@@ -83,7 +84,7 @@ def player(run: str | Path, device: str = "cpu", explore: bool = False, seed: in
     from meta_latent.data.player import Player
     from meta_latent.experiment.learning import saved
 
-    seed, cell = checked_seed(seed), saved.of_folder(run, device)
+    seed, cell = checked_seed(seed), saved.of_folder(expanded(run), device)
     task = cell.target.test_tasks[0]
     return Player(cell.load(), task.distribution, task.task, cell.arm.entry.sees, explore, seed)
 
@@ -215,7 +216,7 @@ def export(run: str | Path, out: str) -> int:
     """
     from meta_latent.experiment.commands.export import export as write
 
-    return write(Path(run), out)
+    return write(run, out)
 
 
 def report(

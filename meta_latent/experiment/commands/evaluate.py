@@ -24,7 +24,7 @@ from meta_latent.experiment.runs.run_folder import read_record
 from meta_latent.experiment.settings import config, experiments, names
 from meta_latent.experiment.settings.schema import ExperimentConfig, TransferConfig
 from meta_latent.experiment.settings.suites import BoundTarget, bind_source
-from meta_latent.files import refuse_links
+from meta_latent.files import expanded, refuse_links
 from meta_latent.protocols import Agent
 from meta_latent.rng import derive
 from meta_latent.types import Spec
@@ -100,6 +100,7 @@ def run(name: str, overrides: list[str]) -> None:
     """Evaluate the experiment or the run folder `name` with `overrides`, which also take episodes=, video= and fresh=;
     prints a table.
     """
+    name = expanded(name)
     if saved.is_cell(name):
         options = config.load(FolderConfig, [], overrides)
         cell = saved.of_folder(name, options.device)

@@ -80,6 +80,7 @@ def find(name: str | Path) -> Path:
 
     Raises UserError naming the nearest run.
     """
+    name = files.expanded(name)
     paths = [path for path in (Path(name), RUNS / name) if path.is_dir()]
     for path in paths:
         # A run can lie inside folders that are called like a part of one: only what holds runs is one.
@@ -89,13 +90,13 @@ def find(name: str | Path) -> Path:
                 return folder
     if paths:
         return paths[0]
-    if folder := _of_experiment(str(name)):
+    if folder := _of_experiment(name):
         return folder
     runs = [p.name for p in RUNS.iterdir() if p.is_dir()] if RUNS.is_dir() else []
     near = difflib.get_close_matches(Path(name).name, runs, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"runs in {RUNS}/: {', '.join(sorted(runs)) or 'none'}"
-    what = f"no run called {str(name)!r} under {RUNS}/ and no such folder"
-    raise UserError(f"{f'there is no folder {name}' if '/' in str(name) else what}; {hint}")
+    what = f"no run called {name!r} under {RUNS}/ and no such folder"
+    raise UserError(f"{f'there is no folder {name}' if '/' in name else what}; {hint}")
 
 
 def _of_experiment(name: str) -> Path | None:
@@ -109,7 +110,7 @@ def _of_experiment(name: str) -> Path | None:
     out, called = given.get("out", ExperimentConfig.out), given.get("name", ExperimentConfig.name)
     if not (isinstance(out, str) and isinstance(called, str)):
         raise UserError(f"{path}: out and name say where its runs lie, and should be text, got {out!r} and {called!r}")
-    folder, command = Path(out).expanduser() / called, "sweep" if "sweep" in given else "demo"
+    folder, command = Path(files.expanded(out)) / called, "sweep" if "sweep" in given else "demo"
     if not folder.is_dir():
         raise UserError(f"{name} is {'a sweep' if command == 'sweep' else 'an experiment'} whose runs would lie in "
                         f"{folder}, where there are none: meta-latent {command} {name} makes them; if they lie "

@@ -140,7 +140,8 @@ def find(group: str, name: str) -> Path:
     taken as it is.
     Raises `UserError` naming the nearest choices.
     """
-    if name.endswith((".yaml", ".yml")) and (path := Path(os.path.expanduser(name))).is_file():
+    name = files.expanded(name)
+    if name.endswith((".yaml", ".yml")) and (path := Path(name)).is_file():
         return path
     for root in _roots():
         path = root / group / f"{name}.yaml"
