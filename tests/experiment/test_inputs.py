@@ -112,6 +112,20 @@ def test_nothing_is_imagined_of_no_actions(model):
         model.imagine(model.encode(EPISODE)[:1], np.zeros((1, 0, 2)))
 
 
+def test_python_s_mistakes_are_a_line(tmp_path):
+    made = meta_latent.configure("toy", f"out={tmp_path}")
+    arm = "expected one arm as text, such as 'ivg/scratch', got .*; of several arms each is a call of its own"
+    for call in (meta_latent.transfer, meta_latent.evaluate):
+        with pytest.raises(UserError, match=arm):
+            call(made, "goal", ["sac/scratch"])
+        with pytest.raises(UserError, match=r"target=\['goal'\]; choose from goal"):
+            call(made, ["goal"], "sac/scratch")
+    for call in (meta_latent.load, meta_latent.player, lambda path: meta_latent.export(path, "minari:toy/lqr-v0")):
+        for wrong in (3, None):
+            with pytest.raises(UserError, match=f"expected a path, got {wrong}"):
+                call(wrong)
+
+
 def test_a_run_of_an_algorithm_that_is_not_registered_says_so(probes, tmp_path):
     _, (folder,) = probe_agents.learned(tmp_path, "silent/scratch", target=probe_agents.ONE)
     del registry._ENTRIES["silent"]

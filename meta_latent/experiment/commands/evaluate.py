@@ -126,7 +126,7 @@ def evaluate(settings: EvaluateConfig) -> Result:
     Raises UserError if several are left, or none, or the run's configuration is another one.
     """
     whole = (settings.target, settings.arm, settings.run_seed)
-    opened = (_source_policy if set(whole) == {None} else _cell)(settings)
+    opened = (_source_policy if whole == (None, None, None) else _cell)(settings)
     return _played(opened, settings.transfer, settings)
 
 
