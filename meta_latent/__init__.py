@@ -171,14 +171,13 @@ def evaluate(
         fresh: seed of other episodes than the learning curve's.
     Raises UserError if there is no such agent.
     """
-    import dataclasses
-
     from meta_latent.experiment.commands import evaluate as evaluation
 
-    config, fresh = _configured(config), None if fresh is None else checked_seed(fresh, "fresh")
-    fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
-    fields |= {"target": target, "arm": arm, "run_seed": checked_seed(seed)}
-    return evaluation.evaluate(evaluation.EvaluateConfig(**fields, episodes=episodes, video=video, fresh=fresh))
+    options = {"episodes": episodes, "video": video, "fresh": None if fresh is None else checked_seed(fresh, "fresh")}
+    which = {"target": target, "arm": arm, "run_seed": checked_seed(seed)}
+    return evaluation.evaluate(
+        _told(_configured(config), evaluation.EvaluateConfig, evaluation.EvaluateOptions, options, which)
+    )
 
 
 def adapt(
@@ -196,16 +195,24 @@ def adapt(
             episodes), video, maps: as of the command.
     Raises UserError if there is no such agent, or nothing to adapt to.
     """
-    import dataclasses
-
     from meta_latent.experiment.commands import adapt as adaptation
     from meta_latent.experiment.learning import selected
 
-    config = _configured(config)
-    fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
-    fields |= {"target": target, "arm": arm, "run_seed": None if seed is None else checked_seed(seed)}
-    settings = adaptation.AdaptConfig(**fields, **options)
+    which = {"target": target, "arm": arm, "run_seed": None if seed is None else checked_seed(seed)}
+    settings = _told(_configured(config), adaptation.AdaptConfig, adaptation.AdaptOptions, options, which)
     return adaptation.adapt(selected.of_experiment(settings), settings)
+
+
+def _told(config: ExperimentConfig, schema: type, kind: type, options: dict[str, Any], which: dict[str, Any]) -> Any:
+    """What a command is told, of the type `schema`: an experiment, the cells that are meant, and options of the type
+    `kind`, which are checked as those of the command line are.
+    """
+    import dataclasses
+
+    from meta_latent.experiment.settings.config import load
+
+    fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    return schema(**fields | which | vars(load(kind, [options])))
 
 
 def export(run: str | Path, out: str) -> int:
@@ -229,6 +236,7 @@ def report(
     Args:
         config: an experiment, what `configure` takes, or a run under runs/ by its name, as of the command; or a list.
         thresholds: scores to reach, instead of those that the runs recorded.
+        out: folder of the comparison; None: the first run's report/.
     Raises UserError if there are no runs.
     """
     from meta_latent.experiment.commands.report import find
@@ -249,7 +257,6 @@ def report(
 
 def _folder(config: Configurable) -> Path:
     config = _configured(config)
-        out: folder of the comparison; None: the first run's report/.
     return Path(config.out) / config.name
 
 

@@ -13,6 +13,7 @@ from meta_latent import cli
 from meta_latent.algorithms import registry
 from meta_latent.data.player import Player
 from meta_latent.errors import UserError
+from meta_latent.experiment.commands import evaluate
 from meta_latent.experiment.pretraining import model_folder, source_data
 from meta_latent.experiment.settings import config, experiments, extensions, suites
 from meta_latent.experiment.settings.schema import ExperimentConfig
@@ -134,6 +135,31 @@ def test_a_seed_that_is_none_of_the_experiment_s_is_not_learned(tmp_path, capsys
     cell = ("target=goal", "arm=sac/scratch", "run_seed=9")
     assert cli.main(["transfer", "toy", f"out={tmp_path}", "transfer.seeds=[0, 2]", *cell]) == 2
     assert "there is no run_seed=9; choose from 0, 2" in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("call", "options", "said"), [
+    (meta_latent.evaluate, {"episodes": 0}, "episodes=0 .* should be a whole number from 1 to 100000"),
+    (meta_latent.evaluate, {"episodes": -1}, "episodes=-1 .* should be a whole number from 1 to 100000"),
+    (meta_latent.evaluate, {"episodes": "2"}, "episodes='2' .* should be int"),
+    (meta_latent.evaluate, {"video": -1}, "video=-1 .* should be a whole number from 0 to 1000"),
+    (meta_latent.adapt, {"episodes": 0}, "episodes=0 .* should be a whole number from 1 to 1000"),
+    (meta_latent.adapt, {"trials": 0}, "trials=0 .* should be a whole number from 1 to 100000"),
+    (meta_latent.adapt, {"trials": -1}, "trials=-1 .* should be a whole number from 1 to 100000"),
+    (meta_latent.adapt, {"maps": 0.5}, "maps=0.5 .* should be int"),
+    (meta_latent.adapt, {"cleared": 1}, "cleared=1 .* should be bool"),
+    (meta_latent.adapt, {"trial": 1}, "unknown key 'trial' .*; did you mean 'trials'"),
+])  # fmt: skip
+def test_counts_have_the_ranges_of_the_command_line(tmp_path, call, options, said):
+    with pytest.raises(UserError, match=said):
+        call(meta_latent.configure("toy", f"out={tmp_path}"), "goal", "sac/scratch", **options)
+
+
+@pytest.mark.parametrize("whole", [2.0, np.int64(2)])
+def test_whole_numbers_are_counts_however_they_are_written(tmp_path, monkeypatch, whole):
+    told = []
+    monkeypatch.setattr(evaluate, "evaluate", told.append)
+    meta_latent.evaluate(meta_latent.configure("toy", f"out={tmp_path}"), "goal", "sac/scratch", episodes=whole)
+    assert (told[0].episodes, type(told[0].episodes)) == (2, int)
 
 
 def test_a_run_of_an_algorithm_that_is_not_registered_says_so(probes, tmp_path):
