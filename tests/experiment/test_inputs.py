@@ -162,6 +162,27 @@ def test_whole_numbers_are_counts_however_they_are_written(tmp_path, monkeypatch
     assert (told[0].episodes, type(told[0].episodes)) == (2, int)
 
 
+@pytest.mark.parametrize("override", [{"seed": 1}, ["seed=1"], ("seed=1",), 3])
+def test_overrides_are_text(override):
+    with pytest.raises(UserError, match=r"override .* is not text of the form key=value, such as 'seed=1'; of several"):
+        meta_latent.configure("toy", override)
+
+
+def test_numbers_of_numpy_and_ranges_are_taken():
+    given = {"name": "x", "seed": np.int64(3), "transfer": {"seeds": range(3), "thresholds": np.array([0.5, 0.75])}}
+    made = meta_latent.configure(given)
+    assert (made.seed, made.transfer.seeds, made.transfer.thresholds) == (3, (0, 1, 2), (0.5, 0.75))
+    assert type(made.seed) is int and config.to_yaml(made)
+    ones = meta_latent.configure({"name": "x", "transfer": {"seeds": [np.int32(1), torch.tensor(2)]}})
+    assert ones.transfer.seeds == (1, 2)
+
+
+@pytest.mark.parametrize("wrong", [{1, 2}, [object()], [np.longdouble(3)]])
+def test_what_no_setting_can_be_is_refused_by_its_key(wrong):
+    with pytest.raises(UserError, match=r"transfer.seeds(\[0\])?: Value .* is not .*; give numbers, text, lists and"):
+        meta_latent.configure({"name": "x", "transfer": {"seeds": wrong}})
+
+
 def test_a_run_of_an_algorithm_that_is_not_registered_says_so(probes, tmp_path):
     _, (folder,) = probe_agents.learned(tmp_path, "silent/scratch", target=probe_agents.ONE)
     del registry._ENTRIES["silent"]
