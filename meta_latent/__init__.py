@@ -236,7 +236,8 @@ def report(
     Args:
         config: an experiment, what `configure` takes, or a run under runs/ by its name, as of the command; or a list.
         thresholds: scores to reach, instead of those that the runs recorded.
-        out: folder of the comparison; None: the first run's report/.
+        out: the folder that a single run lies in; of several, where their comparison goes (None: the first one's
+            report/).
     Raises UserError if there are no runs.
     """
     from meta_latent.experiment.commands.report import find
@@ -244,20 +245,21 @@ def report(
 
     thresholds = build.checked_thresholds(thresholds)
     several = isinstance(config, list | tuple)
-    folders = [find(one) if isinstance(one, str | Path) else _folder(one) for one in (config if several else [config])]
-    if not folders:
+    wanted, out = list(config) if several else [config], expanded(out) if out else ""
+    if not wanted:
         raise UserError("report: name at least one run, or a path to a run folder")
+    beside = out if len(wanted) == 1 else ""
+    folders = [find(one, beside) if isinstance(one, str | Path) else _folder(one, beside) for one in wanted]
     if len(folders) > 1:
-        compared = comparison.compare(folders, Path(expanded(out)) if out else None, thresholds)
+        compared = comparison.compare(folders, Path(out) if out else None, thresholds)
         return {side.name: side.report for side in compared.sides}
-    if out is not None:
-        raise UserError("report: out= takes the comparison of several runs; give a list of them")
     return build.build(folders[0], thresholds=thresholds)
 
 
-def _folder(config: Configurable) -> Path:
+def _folder(config: Configurable, out: str) -> Path:
+    """Where the runs of an experiment lie, in `out` where that is given."""
     config = _configured(config)
-    return Path(config.out) / config.name
+    return Path(out or config.out) / config.name
 
 
 def sweep(

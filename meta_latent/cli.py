@@ -195,8 +195,10 @@ def _add_readers(commands: argparse._SubParsersAction) -> None:
     text = "write the report of a run, or one page that compares several"
     report = commands.add_parser("report", help=text, description=text, allow_abbrev=False)
     report.add_argument("paths", nargs="+", metavar="PATH",
-                        help="runs/NAME, or the NAME or YAML of the experiment, or thresholds=[0.5,0.85]; "
-                             "imports=[my_package] runs your own code, for pictures of your own tasks")  # fmt: skip
+                        help="runs/NAME, or the NAME or YAML of the experiment; out=FOLDER that it lies in, or that "
+                             "the comparison of several goes to; thresholds=[0.5,0.85]; resamples=2000 and seed=0 of "
+                             "the bootstrap; imports=[my_package] runs your own code, for pictures of your own "
+                             "tasks")  # fmt: skip
     report.set_defaults(run=_run_report)
     text = "show the settings of an experiment: values, ranges, defaults, meanings, and where each came from"
     settings = commands.add_parser("config", help=text, description=text, allow_abbrev=False)

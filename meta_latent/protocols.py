@@ -148,12 +148,14 @@ class Replay(Protocol):
                                                                   # but those that prune(earlier_state) names
 
     `len(replay)` is the number of environment steps held, `env_steps` of those ever added, `added` of episodes;
-    `evicted` of those that were forgotten. `episodes` are records of those held, with `task`, `number` and `length`.
+    `evicted` of those that were forgotten; `ended`: whether one ever ended for good. `episodes` are records of those
+    held, with `task`, `number` and `length`.
     """
 
     spec: Spec
     env_steps: int
     evicted: int
+    ended: bool
     episodes: Sequence[Any]
 
     @property

@@ -79,6 +79,8 @@ def gymnasium_task(
     """
     checked_name(name)
     reward_input_names = words(reward_input_names, f"{name}: reward_input_names")
+    if len(set(reward_input_names)) < len(reward_input_names):
+        raise SuiteError(f"{name}: reward_input_names {reward_input_names!r} name one twice")
     if reward_input_names and reward_inputs is None:
         raise SuiteError(f"{name}: reward_input_names are {reward_input_names!r}, but there is no function that "
                          "returns them: pass reward_inputs=, of env.unwrapped")  # fmt: skip
@@ -175,6 +177,7 @@ class Adapted(OwnTasks):
             for key, space in self.observation_space.items():
                 if not space.contains(observation[key]):
                     found = f"{observation[key].dtype} {observation[key].shape}"
+                    found += "" if np.isfinite(observation[key]).all() else " with numbers that are not finite"
                     raise SuiteError(f"{self.name}: step returned as {key} {found}, which is not in its space {space}")
             self.try_out(info["reward_inputs"])
         finally:

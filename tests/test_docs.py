@@ -26,7 +26,7 @@ from task_suites import registry as suites
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
 EXPERIMENTS = ("pretrain", "transfer", "demo", "config")
-RUN_ELSEWHERE = ("docs/python.md",)  # tests/experiment/test_player.py
+RUN_ELSEWHERE = ("docs/python.md", "docs/offline.md")  # tests/experiment/: test_player.py, test_logged_data.py
 ALGORITHM_PARTS = (
     "How it works",
     "Deviations from the paper",
@@ -102,6 +102,19 @@ def test_a_long_line_is_seen():
     long = "word " * 30
     text = f"| {long} |\n```python\n{long}\n```\n<!-- results:a -->\n{long}\n<!-- /results:a -->\n- {long}\n"
     assert long_lines(text) == [f"- {long}"]
+
+
+def test_what_rewards_of_other_sizes_change_is_what_was_measured():
+    page = " ".join((ROOT / "docs" / "own.md").read_text().split())
+    runs = json.loads((ROOT / "docs" / "reward_sizes.json").read_text())["runs"]
+    curves = {
+        name: [runs[f"{name}_{times}"]["curve"] for times in ("0.01", "1", "100")] for name in ("ivg", "cem", "sac")
+    }
+    first = {name: [next((steps for steps, score, _ in curve if score >= 0.85), None) for curve in found]
+             for name, found in curves.items()}  # fmt: skip
+    assert "IVG first had 0.85 after {}, {} and {} steps".format(*first["ivg"]) in page
+    assert "the planner after {}, {} and {} (one run each".format(*first["cem"]) in page
+    assert "had {:.2f}, {:.2f} and {:.2f} after 600".format(*(curve[-1][1] for curve in curves["sac"])) in page
 
 
 # Code

@@ -114,7 +114,8 @@ class MBMPO(PolicySearch):
         config, theta = self.config, self.policy.values()
         before = self.imagine(self.together(config.tasks), config.particles, rng)
         inner = self.inner_loop(before)
-        self.acting = {name: value.detach() for name, value in inner.adapted(theta).items()}
+        # Copies: without an inner step they are views of theta, which is about to move.
+        self.acting = {name: value.detach().clone() for name, value in inner.adapted(theta).items()}
         after = self.imagine(self.acting, config.particles, rng)
         found = {"plasticity": self.plasticity(before), "disagreement": self.disagreement(before),
                  "imagined_return": float(before.returns.mean()),
@@ -182,6 +183,10 @@ def _owned(config: MBMPOConfig, setting: Setting) -> bool:
 def check(config: MBMPOConfig, setting: Setting) -> None:
     """Raise UserError where a target's states or tasks do not do."""
     if _in_latents(config, setting):
+        if len(set(setting.rewards)) > 1:
+            raise UserError(f"in latents one reward is learned, and the target's {setting.tasks} training tasks pay "
+                            "differently: give it one task, or tasks that differ in dynamics alone; in states "
+                            "(algorithms.mb_mpo.space=states) each is paid by its own")  # fmt: skip
         if config.own_tasks and (setting.tasks < setting.heads or config.tasks % setting.heads):
             raise UserError(f"own_tasks=true: {setting.tasks} training tasks, tasks={config.tasks} simulated ones, and "
                             f"{setting.heads} transition heads: give the target as many training tasks as there are "

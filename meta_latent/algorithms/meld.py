@@ -18,7 +18,6 @@ says how the model learns, the encoder does not and embeddings are cached; evalu
 from __future__ import annotations
 
 import warnings
-from copy import deepcopy
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -32,10 +31,9 @@ from meta_latent.models.counterfactual import counterfactual_errors, reward_gues
 from meta_latent.models.losses import METRICS as MODEL_METRICS
 from meta_latent.models.trials import embed, follows
 from meta_latent.nets import Standardiser
-from meta_latent.policies.actors import GaussianActor, Temperature
-from meta_latent.policies.critics import Twin
-from meta_latent.policies.latent_agent import CALIBRATION, LatentAgent
-from meta_latent.policies.soft_actor_critic import METRICS, SoftActorCritic, SoftBatch
+from meta_latent.policies.latent_agent import CALIBRATION
+from meta_latent.policies.soft_actor_critic import METRICS, SoftBatch
+from meta_latent.policies.soft_agent import SoftLatentAgent
 from meta_latent.ranges import between, count, nonnegative, positive, share, whole
 from meta_latent.rng import Streams
 from meta_latent.types import Averages, Metrics, SequenceBatch
@@ -93,39 +91,26 @@ class MELDConfig:
     standardise: bool = True
 
 
-class MELD(LatentAgent):
+class MELD(SoftLatentAgent):
     """See the module's docstring. Build inside `rng.seeded_construction`.
 
     reads_rewards: rewards are observations. remembers_trials: the belief survives an episode's end.
     """
 
     def __init__(self, config: MELDConfig, setting: Setting, reads_rewards: bool = True, remembers_trials: bool = True):
-        check(reads_rewards, setting)
+        check(config, reads_rewards, setting)
         parts = setting.latent_parts()
-        model, actions = parts.model, setting.spec.action_size
-        self.config, self.reads_rewards, self.remembers_trials = config, reads_rewards, remembers_trials
+        model = self.model = parts.model
+        self.reads_rewards, self.remembers_trials = reads_rewards, remembers_trials
         self.tasks, self.functions, self.trained_on = setting.tasks, setting.functions, parts.rewards
         self.episodes = setting.episodes_per_trial if remembers_trials else 1
-        self.model = model
         inputs = self.parameters_of(model.initial(1)).shape[-1]
         self.scales = Standardiser(inputs)
-        actor = GaussianActor(inputs, actions, config.hidden, config.layers)
-        super().__init__(parts, actor)
+        super().__init__(config, parts, inputs, setting.spec.action_size, {"scales": self.scales})
         self.weights = replace(
             model.config.loss, reward=config.reward_weight, counterfactual=config.counterfactual_weight,
             counterfactual_frames=config.counterfactual_frames)  # fmt: skip
         self.seen, self.source_seen = EmbeddingCache(), EmbeddingCache()
-        self.critic = Twin(inputs + actions, config.hidden, config.layers)
-        self.target_critic = deepcopy(self.critic)
-        self.temperature = Temperature(config.temperature, config.target_entropy * actions)
-        networks = {"critic": self.critic, "policy": actor, "temperature": self.temperature,
-                    "target_critic": self.target_critic, "scales": self.scales}  # fmt: skip
-        rates = {"critic": config.learning_rate, "policy": config.learning_rate,
-                 "temperature": config.temperature_learning_rate}  # fmt: skip
-        self.own(networks, rates)
-        self.learned = SoftActorCritic(
-            actor, self.temperature, self.critic, self.target_critic, (self.critic, self.target_critic), self.optimise,
-            config.gradient_clip, config.target_rate)  # fmt: skip
 
     # Acting
 
@@ -280,7 +265,7 @@ class MELD(LatentAgent):
         row, time = row[chosen], time[chosen]
         features = self.features(belief)
         now, after = features[row, time], features[row, time + 1]
-        metrics.add(self.learned.update(SoftBatch(
+        metrics.add(self.soft.update(SoftBatch(
             now, after, after, trials.action[row, time + 1], config.reward_scale * trials.reward[row, time + 1],
             ~trials.is_terminal[row, time + 1], config.discount), draws))  # fmt: skip
         self.average_policy(config.average_rate)
@@ -335,11 +320,13 @@ class MELD(LatentAgent):
         self._forget_embeddings()
 
 
-def check(reads_rewards: bool, setting: Setting) -> None:
-    """Raise UserError where rewards are to be read, and the model has no such input."""
+def check(config: MELDConfig, reads_rewards: bool, setting: Setting) -> None:
+    """Raise UserError where rewards are to be read, and the model has no such input, or batches cannot be halved."""
     if reads_rewards and not setting.reward_input:
         raise UserError("MELD infers tasks from rewards, and this model is made without them as an input; use one with "
                         "model.reward_input=true, or the algorithm slac")  # fmt: skip
+    if setting.start.endswith("+data") and min(config.batch_size, config.pixel_batch_size) < 2:
+        raise UserError("half of every batch are source episodes: batch_size and pixel_batch_size have to be 2 or more")
 
 
 def entry(reads_rewards: bool, remembers_trials: bool, data: bool = False) -> Algorithm:
@@ -357,7 +344,7 @@ def entry(reads_rewards: bool, remembers_trials: bool, data: bool = False) -> Al
         needs=frozenset({"functions"}),
         relabels="relabel",
         sees=frozenset({"reward"} if reads_rewards else ()),
-        check=lambda config, setting: check(reads_rewards, setting),
+        check=lambda config, setting: check(config, reads_rewards, setting),
     )
 
 

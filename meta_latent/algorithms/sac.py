@@ -10,17 +10,15 @@ discounted by the steps until there. Evaluated is a running average of the polic
 
 from __future__ import annotations
 
-from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
 
 from meta_latent.algorithms.registry import Algorithm
 from meta_latent.models.losses import METRICS as MODEL_METRICS
-from meta_latent.policies.actors import GaussianActor, Temperature
-from meta_latent.policies.critics import Twin
-from meta_latent.policies.latent_agent import LatentAgent, LatentParts
-from meta_latent.policies.soft_actor_critic import METRICS, SoftActorCritic, SoftBatch
+from meta_latent.policies.latent_agent import LatentParts
+from meta_latent.policies.soft_actor_critic import METRICS, SoftBatch
+from meta_latent.policies.soft_agent import SoftLatentAgent
 from meta_latent.ranges import between, count, nonnegative, positive, share, whole
 from meta_latent.rng import Streams
 from meta_latent.types import Averages, Metrics
@@ -56,33 +54,12 @@ class SACConfig:
     gradient_clip: float = positive(10.0, most=1e9)
 
 
-class SAC(LatentAgent):
+class SAC(SoftLatentAgent):
     """See the module's docstring. Build inside `rng.seeded_construction`."""
 
     def __init__(self, config: SACConfig, parts: LatentParts):
-        model, actions = parts.model, parts.model.spec.action_size
-        inputs = model.feature_size + model.relation_size
-        actor = GaussianActor(inputs, actions, config.hidden, config.layers)
-        super().__init__(parts, actor)
-        self.config = config
-        self.critic = Twin(inputs + actions, config.hidden, config.layers)
-        self.target_critic = deepcopy(self.critic)
-        self.temperature = Temperature(config.temperature, config.target_entropy * actions)
-        networks = {
-            "critic": self.critic,
-            "policy": actor,
-            "temperature": self.temperature,
-            "target_critic": self.target_critic,
-        }
-        rates = {
-            "critic": config.learning_rate,
-            "policy": config.learning_rate,
-            "temperature": config.temperature_learning_rate,
-        }
-        self.own(networks, rates)
-        self.learned = SoftActorCritic(
-            actor, self.temperature, self.critic, self.target_critic, (self.critic, self.target_critic), self.optimise,
-            config.gradient_clip, config.target_rate)  # fmt: skip
+        model = parts.model
+        super().__init__(config, parts, model.feature_size + model.relation_size, model.spec.action_size, {})
 
     def improve(self, steps: int, first: bool, rng: Streams, metrics: Averages) -> None:
         """`updates_per_step` updates for each new environment step."""
@@ -103,7 +80,7 @@ class SAC(LatentAgent):
         reward = (windows.rewards[:, 1:] * taken * powers).sum(1)
         batch = SoftBatch(now, after, after, windows.actions[:, 1], reward, ~windows.terminal[:, -1],
                             config.discount ** taken.sum(1))  # fmt: skip
-        measured = self.learned.update(batch, rng.torch("replay"))
+        measured = self.soft.update(batch, rng.torch("replay"))
         self.average_policy(config.average_rate)
         return measured
 

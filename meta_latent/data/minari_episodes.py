@@ -12,6 +12,7 @@ import contextlib
 import fcntl
 import os
 import shutil
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -78,6 +79,11 @@ class MinariEpisodes:
         except _DAMAGED as error:
             reason = str(error) or type(error).__name__
             raise UserError(f"the data set {dataset_id} cannot be read: {reason}") from error
+        shown = self._dataset.observation_space
+        pictures = isinstance(shown, gymnasium.spaces.Dict) and any(key.startswith("image_") for key in shown)
+        if pictures and self._dataset.storage.metadata.get("jpeg_encoding"):
+            warnings.warn(f"the pictures of {self.name} have lost detail: it was recorded with jpeg_encoding=True, "
+                          "Minari's default", stacklevel=2)  # fmt: skip
 
     @property
     def reward_input_names(self) -> tuple[str, ...]:

@@ -1,8 +1,11 @@
-"""What agents without a model that learn by soft actor-critic from a replay share: networks, when to update, saving."""
+"""What agents that learn by soft actor-critic from a replay share: networks and what trains them; without a model
+(`SoftAgent`) also when to update, and saving.
+"""
 
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
@@ -10,6 +13,8 @@ from torch import nn
 
 from meta_latent.policies.actors import GaussianActor, Temperature
 from meta_latent.policies.base_agent import BaseAgent
+from meta_latent.policies.critics import Twin
+from meta_latent.policies.latent_agent import LatentAgent, LatentParts
 from meta_latent.policies.optimised import Optimised
 from meta_latent.policies.soft_actor_critic import SoftActorCritic
 from meta_latent.rng import Streams
@@ -35,9 +40,7 @@ class SoftAgent(BaseAgent):
         if averaged:
             self.average_actor = networks["average_policy"] = deepcopy(self.actor)
         self.temperature = networks["temperature"] = Temperature(config.temperature, config.target_entropy * actions)
-        rates = {"critic": config.learning_rate, "policy": config.learning_rate,
-                 "temperature": config.temperature_learning_rate}  # fmt: skip
-        self.learned = Optimised(name, networks, rates, device)
+        self.learned = Optimised(name, networks, _rates(config), device)
         self.soft = SoftActorCritic(self.actor, self.temperature, critic.values, self.target_critic.values,
                                     (critic, self.target_critic), self.learned.step, config.gradient_clip,
                                     config.target_rate)  # fmt: skip
@@ -78,3 +81,31 @@ class SoftAgent(BaseAgent):
         super().load_state(state)
         self.learned.load_state(state)
         self.seen_steps, self.debt = int(state["seen_steps"]), float(state["debt"])
+
+
+class SoftLatentAgent(LatentAgent):
+    """A `LatentAgent` with twin critics on what its policy reads; a subclass writes `improve`, in which `self.soft`
+    makes an update.
+
+    Args:
+        config: sizes and rates, as those of `sac` and `meld`. parts: see `LatentAgent`.
+        size: values that policy and critics read. actions: A. more: other networks that are saved, by name.
+    """
+
+    def __init__(self, config: Any, parts: LatentParts, size: int, actions: int, more: Mapping[str, nn.Module]):
+        super().__init__(parts, GaussianActor(size, actions, config.hidden, config.layers))
+        self.config, self.critic = config, Twin(size + actions, config.hidden, config.layers)
+        self.target_critic = deepcopy(self.critic)
+        self.temperature = Temperature(config.temperature, config.target_entropy * actions)
+        networks = {"critic": self.critic, "policy": self.actor, "temperature": self.temperature,
+                    "target_critic": self.target_critic, **more}  # fmt: skip
+        self.own(networks, _rates(config))
+        self.soft = SoftActorCritic(self.actor, self.temperature, self.critic, self.target_critic,
+                                    (self.critic, self.target_critic), self.optimise, config.gradient_clip,
+                                    config.target_rate)  # fmt: skip
+
+
+def _rates(config: Any) -> dict[str, float]:
+    """Learning rates of what is trained."""
+    return {"critic": config.learning_rate, "policy": config.learning_rate,
+            "temperature": config.temperature_learning_rate}  # fmt: skip

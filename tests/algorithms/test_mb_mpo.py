@@ -90,6 +90,16 @@ def test_an_update_moves_the_policy_within_the_trust_region_and_keeps_the_adapte
         assert not torch.allclose(agent.acting["bias_2"], shared["bias_2"])
 
 
+@pytest.mark.parametrize("rate", [0.0, 0.5])
+def test_those_that_play_adapted_the_policy_of_before_the_step(bench, tmp_path, rate):
+    with learning(bench, tmp_path, rate=rate) as running:
+        agent, replay = collected(running)
+        old = stacked(agent.policy.values(), 4)["bias_2"].detach().clone()
+        agent.update(replay, running.streams)
+        assert not torch.equal(old, stacked(agent.policy.values(), 4)["bias_2"])
+        assert torch.equal(agent.acting["bias_2"], old) == (rate == 0)
+
+
 def test_a_row_of_a_known_task_is_played_by_that_tasks_policy(bench, tmp_path):
     """In training alone: an evaluation, which tells nothing of tasks, is of the meta-policy."""
     with learning(bench, tmp_path) as running:
@@ -232,6 +242,15 @@ def test_more_training_tasks_than_are_imagined_are_refused(bench, tmp_path):
         pass
 
 
+def test_in_latents_tasks_that_pay_differently_are_refused(bench, tmp_path):
+    target = {"suite": "toy/hidden_goal", "tasks": 3, "test_tasks": 1}
+    for arm in ("mb_mpo/pretrained", "mb_mpo/scratch"):
+        experiment = bench.experiment(tmp_path, arm, target=target)
+        message = "in latents one reward is learned, and the target's 3 training tasks pay differently"
+        with pytest.raises(UserError, match=message), bench.learning(experiment, arm):
+            pass
+
+
 def test_every_transition_head_learns_on_the_target(bench, tmp_path):
     experiment = bench.experiment(tmp_path, "mb_mpo/pretrained", "transfer.adaptation.pretrained.first_transition=12")
     with bench.learning(experiment, "mb_mpo/pretrained") as running:
@@ -268,7 +287,7 @@ def test_rewards_are_fitted_to_what_the_owner_of_an_episode_unrolls(bench, tmp_p
         assert windows.head_mask[torch.arange(len(route)), route].all()
 
 
-@pytest.mark.parametrize(("tasks", "imagined"), [(1, 10), (3, 5)])  # fewer tasks than heads, or no multiple of them
+@pytest.mark.parametrize(("tasks", "imagined"), [(1, 10), (5, 5)])  # fewer tasks than heads, or no multiple of them
 def test_heads_that_would_own_no_task_are_refused(bench, tmp_path, tasks, imagined):
     target = bench.target("mb_mpo/pretrained") if tasks > 1 else {"suite": "toy/hidden_goal"}
     experiment = bench.experiment(tmp_path, "mb_mpo/pretrained", target=target)

@@ -52,7 +52,8 @@ def build(adaptation=None, model=None, reads_rewards=True, remembers_trials=True
         return LatentParts(latent_model, ModelLearner(latent_model, LearnerConfig()), adaptation, LatentCache(),
                            None if source is None else SourceData(source, 1), rewards=rewards)  # fmt: skip
 
-    setting = Setting(SPEC, "scratch", "cpu", 0, len(TASKS), torch.zeros(len(TASKS), 0), STEPS, EPISODES, 1000,
+    start = "scratch" if source is None else "scratch+data"
+    setting = Setting(SPEC, start, "cpu", 0, len(TASKS), torch.zeros(len(TASKS), 0), STEPS, EPISODES, 1000,
                       Functions(paid, never, False, training), parts, reward_input=made.reward_input)  # fmt: skip
     small = {"hidden": 8, "batch_size": 6, "pixel_batch_size": 3, "transitions": 64, "steps_per_round": 16} | config
     with seeded_construction(derive(seed, "agent")):
@@ -178,8 +179,8 @@ def test_critics_learn_from_the_reward_that_the_action_led_to_and_from_no_reset(
     trials, belief = agent.infer("", replay, rng, Averages())
     told = torch.where(trials.is_first, 1e6, torch.arange(trials.reward.shape[1]).float())
     marked, seen = replace(trials, reward=told), []
-    agent.learned = replace(
-        agent.learned, critic=lambda features, action: torch.zeros(len(features), 2, requires_grad=True),
+    agent.soft = replace(
+        agent.soft, critic=lambda features, action: torch.zeros(len(features), 2, requires_grad=True),
         step=lambda name, loss, clip: seen.append((name, float(loss.detach()))) or 0.0)  # fmt: skip
     agent.improve(marked, belief, rng, Averages())
     places = [t for t in range(2 * STEPS + 2) if t not in (0, STEPS + 1)]
@@ -194,7 +195,7 @@ def test_every_part_of_a_transition_stands_where_it_belongs():
     place = torch.arange(size * length, dtype=torch.float32).view(size, length)
     trials = replace(trials, reward=place, action=place[..., None].expand(-1, -1, 2), is_terminal=place % 3 == 0)
     agent.features = lambda belief: place[..., None]
-    agent.learned = SimpleNamespace(update=lambda batch, draws: seen.append(batch) or {})
+    agent.soft = SimpleNamespace(update=lambda batch, draws: seen.append(batch) or {})
     agent.improve(trials, belief, rng, Averages())
     (batch,) = seen
     reached = batch.after[:, 0]
@@ -241,8 +242,8 @@ def test_nothing_is_worth_anything_after_a_terminal_state(terminal, worth):
     agent, replay, rng, seen = build(relabel=0.0, discount=0.5, temperature=1e-9), filled(), Streams(0), []
     trials, belief = agent.infer("", replay, rng, Averages())
     trials = replace(trials, reward=trials.reward * 0, is_terminal=torch.full_like(trials.is_terminal, terminal))
-    agent.learned = replace(
-        agent.learned, critic=lambda features, action: torch.zeros(len(features), 2, requires_grad=True),
+    agent.soft = replace(
+        agent.soft, critic=lambda features, action: torch.zeros(len(features), 2, requires_grad=True),
         target_critic=lambda features, action: torch.full((len(features), 2), 10.0),
         step=lambda name, loss, clip: seen.append((name, float(loss.detach()))) or 0.0)  # fmt: skip
     agent.improve(trials, belief, rng, Averages())
@@ -326,6 +327,13 @@ def test_half_of_every_batch_are_source_episodes_paid_as_a_training_task_pays(pi
         played[name] = {bytes(e["reward_inputs"]) for e in arrays}
     for row, trial in enumerate(trials.reward_inputs.numpy()):
         assert bytes(trial[: STEPS + 1].copy()) in played["own" if row < 20 else "source"]
+
+
+@pytest.mark.parametrize("small", [{"batch_size": 1}, {"pixel_batch_size": 1}])
+def test_batches_of_which_no_half_can_be_source_episodes_are_refused(small):
+    build(**small)
+    with pytest.raises(UserError, match="batch_size and pixel_batch_size have to be 2 or more"):
+        build(source=filled(trials=5, first=100), **small)
 
 
 def test_source_embeddings_are_those_of_source_frames():

@@ -312,8 +312,8 @@ def test_sac_targets_stop_at_terminal_states_only():
         critic.first[-1].bias.data.fill_(10.0)
         critic.second[-1].bias.data.fill_(10.0)
     seen = {}
-    agent.learned = replace(
-        agent.learned, step=lambda name, loss, clip: seen.setdefault(name, float(loss.detach())))  # fmt: skip
+    agent.soft = replace(
+        agent.soft, step=lambda name, loss, clip: seen.setdefault(name, float(loss.detach())))  # fmt: skip
     states, memories, actions, rewards, terminal, mask = agent.cache.flat()
     expected = {}
     for flag in (False, True):

@@ -317,7 +317,7 @@ def test_sac_learns_what_every_state_is_worth_up_to_an_episodes_end(terminal, st
 def test_sac_draws_every_transition_of_an_episode_as_often():
     agent = make(SAC, SACConfig(layers=0, steps=3, discount=0.5, batch_size=8000), cached(PLACES, ACTIONS, REWARDS))
     batches = []
-    agent.learned = SimpleNamespace(update=lambda batch, draws: batches.append(batch))
+    agent.soft = SimpleNamespace(update=lambda batch, draws: batches.append(batch))
     agent.soft_update(Streams(0))
     (batch,) = batches
     drawn = np.abs(batch.now.numpy() - PLACES).argmin(1)

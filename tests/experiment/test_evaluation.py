@@ -95,6 +95,8 @@ def test_standard_errors_and_scale():
     assert len(raw) == 3 and raw[1].split()[-1] == "-"
     by_episode = Result(returns.reshape(1, 1, 2), success.reshape(1, 1, 2), None).table()
     assert "episode 1" in by_episode and "episode 2" in by_episode
+    tasks = np.repeat([[0.0], [10.0]], 100, 1)[..., None]  # what trials of one task share is no evidence about others
+    assert Result(tasks, tasks > 5, None).table().splitlines()[1].split() == ["raw", "return", "5.000", "5.000"]
 
 
 @pytest.mark.parametrize(

@@ -194,6 +194,11 @@ def test_a_run_of_an_algorithm_that_is_not_registered_says_so(probes, tmp_path):
 
 @pytest.mark.parametrize(("given", "said"), [
     ("seeds=[0,1]", "unknown key 'seeds' .*; did you mean 'transfer.seeds'"),
+    ("thresholds=[0.5]", "unknown key 'thresholds' .*; did you mean 'transfer.thresholds'[?]"),
+    ("episodes=3", "unknown key 'episodes' .*; did you mean 'transfer.evaluation.episodes'[?]"),
+    ("ivg.horizon=3", "unknown key 'ivg' .*; did you mean 'algorithms.ivg'[?]"),
+    ("horizon=3", "unknown key .*; did you mean 'learner.horizon', 'algorithms.cem.horizon', .* or [0-9]+ more[?]"),
+    ("transfr.seeds=[0]", "unknown key 'transfr' .*; did you mean 'transfer'[?]"),
     ("algorithm=ivg", "unknown key 'algorithm' .*; did you mean 'arm'"),
     ("transfer.budget_env_steps=500", r"should be a mapping, each value int, such as \{default: 500\}"),
     ("imports=[my_planner.py]", "'my_planner.py' is a file; a module is named without .py: my_planner"),

@@ -2,9 +2,12 @@
 are computed anew; what does not fit is refused in a line.
 """
 
+import contextlib
 import errno
 import json
 import os
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -188,6 +191,22 @@ def test_minari_and_back_is_bit_equal(toy, minari, played, tmp_path, capsys):
     assert_same_model(played, folder)
     assert cli.main(["export", str(played), "minari:toy/lqr-v0"]) == cli.WRONG_INPUT
     assert "choose another id" in capsys.readouterr().err
+
+
+@pytest.mark.offline
+@pytest.mark.parametrize("lossy", [False, True])
+def test_what_the_documents_record_can_be_learned_from(minari, lossy):
+    page = (Path(__file__).resolve().parents[2] / "docs" / "offline.md").read_text()
+    (code,) = re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S)
+    assert "jpeg_encoding=False" in code
+    exec(compile(code.replace("jpeg_encoding=False", f"jpeg_encoding={lossy}"), "offline.md", "exec"), {})
+    with pytest.warns(UserWarning, match="have lost detail") if lossy else contextlib.nullcontext():
+        data, suite = logged_data.open_data("minari:mine/lqr-v0"), task_suites.get("toy/lqr")
+    for place in range(len(data)):
+        logged_data.check(data[place], Spec.of(suite), "it", "toy/lqr")
+    task = suite.sample("train", 1, seed=0)[0]
+    paid = suite.reward(task, data[3]["reward_inputs"], data[3]["action"])[1:]
+    np.testing.assert_allclose(paid, data[3]["reward"][1:], rtol=1e-5)
 
 
 @pytest.mark.offline

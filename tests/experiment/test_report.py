@@ -3,6 +3,7 @@
 Nothing in these runs was measured; they live in temporary folders only.
 """
 
+import dataclasses
 import json
 import re
 from html.parser import HTMLParser
@@ -16,13 +17,15 @@ from meta_latent.errors import UserError
 from meta_latent.experiment.commands import report
 from meta_latent.experiment.report.build import build
 from meta_latent.experiment.report.figures import curve_figures, media
-from meta_latent.experiment.report.gain import gain_points
+from meta_latent.experiment.report.figures.time_figures import GainPoint
+from meta_latent.experiment.report.gain import gain_points, tells_of_amounts
 from meta_latent.experiment.report.reading.sources import read_run
 from meta_latent.experiment.report.statistics.analysis import analyse
 from meta_latent.experiment.report.statistics.numbers import Bootstrap
 from meta_latent.experiment.report.words import lead
 from meta_latent.experiment.report.words.summary import standing, summary
 from meta_latent.experiment.runs import video
+from meta_latent.ops import learning_speed
 
 
 def write_run(root, seeds=5):
@@ -355,12 +358,25 @@ def test_several_runs_give_the_gain_against_pretraining(tmp_path, capsys):
             write_cell(tmp_path / name, "t", "ivg/scratch", seed, ramp(750))
     report.run([tmp_path / "little", tmp_path / "much"], f"out={tmp_path / 'both'}", "resamples=50")
     assert (tmp_path / "both" / "gain_against_pretraining.png").stat().st_size > 5000
-    with pytest.raises(UserError, match="out= takes the comparison"):
+    with pytest.raises(UserError, match=f"{tmp_path / 'both'} holds no runs of much: a report is written beside its"):
         report.run(tmp_path / "much", f"out={tmp_path / 'both'}", "resamples=50")
+    (tmp_path / "much.yaml").write_text("name: much")
+    for name in ("much", tmp_path / "much.yaml"):
+        assert report.find(name, str(tmp_path)) == tmp_path / "much"
     gain = json.loads((tmp_path / "both" / "gain_against_pretraining.json").read_text())
     assert gain["runs"] == [str(tmp_path / "little"), str(tmp_path / "much")]
     assert [(p["pretraining_env_steps"], p["ratio"]["value"]) for p in gain["points"]] == [(100, 1), (900, 3)]
     assert "3.0× on t" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("steps", "ratios", "tells"), [
+    ((100, 900), (2.0, None), True), ((100, 900), (None, None), False), ((100, 100), (2.0, 3.0), False),
+])  # fmt: skip
+def test_amounts_of_pretraining_are_told_of_where_something_is_known(steps, ratios, tells):
+    points = [GainPoint(n, "t", learning_speed.Ratio(ratio)) for n, ratio in zip(steps, ratios, strict=True)]
+    assert tells_of_amounts(points) == tells
+    other = [dataclasses.replace(points[0], target="other"), points[1]]
+    assert not tells_of_amounts(other)
 
 
 def test_a_run_without_scratch_is_compared_with_that_of_another_run(tmp_path):

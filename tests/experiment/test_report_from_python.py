@@ -53,8 +53,8 @@ def test_several_runs_are_compared(tmp_path):
     meta_latent.report(given, out=tmp_path / "both")
     assert (tmp_path / "both/comparison.html").is_file()
     assert meta_latent.report(given[:1])["run"] == "slow"
-    with pytest.raises(meta_latent.UserError, match="out= takes the comparison of several runs"):
-        meta_latent.report(given[:1], out=tmp_path)
+    for one in ("fast", given[1] | {"out": "elsewhere"}):
+        assert meta_latent.report(one, out=tmp_path)["run"] == "fast"
     with pytest.raises(meta_latent.UserError, match="name at least one run"):
         meta_latent.report([])
 

@@ -1,5 +1,6 @@
 """Sweeps: variants and their names, shared pretrainings and runs, what counts as finished, retries, refusals."""
 
+import contextlib
 import dataclasses
 import errno
 import itertools
@@ -52,6 +53,22 @@ class TestVariants:
         assert cells.cell_folder(variants[0].experiment, "goal", "sac/scratch", 4) == Path(
             "x/s/seed_0,horizon_3/transfer/goal/sac/scratch/4"
         )
+
+    def test_the_command_line_may_say_what_is_varied(self):
+        sweep, _ = load({"seed": [0, 1]}, overrides=["sweep.of=hidden_goal"])
+        assert sweep.sweep.of == "hidden_goal" and "sparse" in sweep.transfer.targets
+        with pytest.raises(UserError, match="no configs/experiment/nope.yaml"):
+            load(overrides=["sweep.of=nope"])
+
+    @pytest.mark.parametrize(("grid", "variant", "clash"), [
+        ("seed", {"seed": 5}, True), ("algorithms.ivg.horizon", {"algorithms": {"ivg": {"horizon": 3}}}, True),
+        ("transfer.targets", {"transfer.targets.goal": None}, True), ("algorithms.ivg.horizon", {"seed": 5}, False),
+        ("algorithms.ivg.horizon", {"algorithms": {"ivg": {"hidden": 3}}}, False),
+    ])  # fmt: skip
+    def test_what_a_variant_and_the_grid_both_set_is_refused(self, grid, variant, clash):
+        said = pytest.raises(UserError, match=f"of variant a and {grid} of the grid set the same")
+        with said if clash else contextlib.nullcontext():
+            load({grid: [{}] if grid == "transfer.targets" else [3, 4]}, {"a": variant})
 
     def test_named_variants_are_combined_with_the_grid(self):
         own = {"small": {"model.head_hidden": 8}, "large": {"model": {"head_hidden": 64}}}

@@ -122,6 +122,8 @@ def test_the_lead_makes_no_claim_of_unfinished_runs(tmp_path):
     assert unknown["lead"].endswith("is not known yet: 3 of 6 evaluated runs are unfinished.")
     assert nobody["lead"] == "No run has reached the threshold 0.8 yet; 3 of 3 evaluated runs are unfinished."
     assert never["lead"] == "No arm reached the threshold 0.8."
+    both = build(tmp_path / "c", thresholds=(0.8, 0.9), resamples=50)
+    assert both["lead"] == "No arm reached the threshold 0.8 or 0.9."
     assert lead.headlines(nobody, {"ivg/scratch": 0})[0]["value"] == "not reached yet"
 
 

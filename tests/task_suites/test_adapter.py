@@ -274,6 +274,7 @@ def test_step_takes_finite_actions_after_a_reset(suite):
         ({"make": 3}, "^mine/walk: make is 3: expected a Gymnasium id, or a function"),
         ({"max_episode_steps": "4"}, "^mine/walk: max_episode_steps is '4': expected a whole number from 1"),
         ({"reward_input_names": None}, "^mine/walk: reward_input_names is None: expected words"),
+        ({"reward_input_names": ("place", "place")}, "^mine/walk: reward_input_names .* name one twice"),
         ({"reward_input_names": (3,)}, r"^mine/walk: reward_input_names is \(3,\): expected words"),
         ({"keep": 3}, "^mine/walk: keep is 3: expected words"),
         ({"tags": None}, "^mine/walk: tags is None: expected words"),
@@ -303,7 +304,11 @@ def test_step_takes_finite_actions_after_a_reset(suite):
         ),
         (
             {"make": lambda: type("Off", (Walk,), {"observation_space": gymnasium.spaces.Box(8, 9, (2,))})()},
-            "not in its space",
+            r"float32 \(1,\), which is not in its space",
+        ),
+        (
+            {"make": lambda: type("Lost", (Walk,), {"step": lambda *_: (np.full(1, np.nan), 0.0, False, False, {})})()},
+            r"float32 \(1,\) with numbers that are not finite, which is not in its space",
         ),
     ],
 )

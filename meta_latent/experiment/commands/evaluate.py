@@ -77,7 +77,7 @@ class Result:
 
     def table(self) -> str:
         """Raw return, normalised score and success, as far as they are known, with their standard errors, per episode
-        of the trial.
+        of the trial: those of the mean over new tasks, or, of one task, over new trials.
         """
         rows, episodes, told = [], self.returns.shape[-1], not np.isnan(self.success).any()
         for e in range(episodes):
@@ -90,9 +90,9 @@ class Result:
         width = max(12, *(len(name) + 2 for name, _ in rows))
         lines = [f"{'':{width}}{'mean':>10}{'std. error':>12}"]
         for name, values in rows:
-            flat = values.ravel()
-            error = f"{flat.std(ddof=1) / np.sqrt(flat.size):12.3f}" if flat.size > 1 else f"{'-':>12}"
-            lines.append(f"{name:{width}}{flat.mean():10.3f}{error}")
+            drawn = values.mean(1) if len(values) > 1 else values[0]  # what is independent
+            error = f"{drawn.std(ddof=1) / np.sqrt(drawn.size):12.3f}" if drawn.size > 1 else f"{'-':>12}"
+            lines.append(f"{name:{width}}{values.mean():10.3f}{error}")
         return "\n".join(lines)
 
 

@@ -32,7 +32,8 @@ def run(*names: str | Path | Sequence[str | Path], overrides: Sequence[str] = ()
     prints what was written.
 
     ``names``: runs or paths, one by one or as a list; a ``key=value`` among them is an override, unless
-    a folder is called so. ``thresholds`` replace those that the runs recorded. Several runs are compared on one page,
+    a folder is called so. ``thresholds`` replace those that the runs recorded. ``out`` is the folder that
+    a single run lies in, as for other commands. Several runs are compared on one page,
     ``comparison.html`` in ``out`` (default: the first run's report/); where they differ in pretraining, beside it stand
     ``gain_against_pretraining.png`` and ``.json``, speed-up against its amount. For these a run without a scratch arm
     is compared with that of another run (see ``gain.with_scratch``). The folder of a sweep gets the sweep's page.
@@ -42,9 +43,10 @@ def run(*names: str | Path | Sequence[str | Path], overrides: Sequence[str] = ()
     given = [n for name in names for n in ([name] if isinstance(name, str | Path) else name)]
     options_given = [str(n) for n in given if "=" in str(n) and not Path(n).is_dir()]
     options = _options([*options_given, *overrides])
-    folders = [find(name) for name in given if str(name) not in options_given]
-    if not folders:
+    wanted = [name for name in given if str(name) not in options_given]
+    if not wanted:
         raise UserError("report: name at least one run, or a path to a run folder")
+    folders = [find(name, options["out"] if len(wanted) == 1 else "") for name in wanted]
     thresholds, draw = options["thresholds"], Bootstrap(options["resamples"], options["seed"])
     sweeps = [folder for folder in folders if (folder / sweep_report.NUMBERS).is_file() and not holds_runs(folder)]
     for folder in sweeps:
@@ -56,8 +58,6 @@ def run(*names: str | Path | Sequence[str | Path], overrides: Sequence[str] = ()
     if len(folders) > 1:
         _compare(folders, options["out"], thresholds, draw)
         return
-    if options["out"]:
-        raise UserError("report: out= takes the comparison of several runs; name more than one")
     report = build(folders[0], thresholds=thresholds, resamples=draw.resamples, seed=draw.seed)
     say(f"{folders[0] / 'report.html'}: {report['summary']}")
     if missing := told_tasks.left_out(report["not_imported"]):
@@ -74,13 +74,15 @@ def _compare(folders: Sequence[Path], out: str, thresholds: Sequence[float], dra
     say(f"{compared.page}: {len(folders)} runs side by side")
 
 
-def find(name: str | Path) -> Path:
+def find(name: str | Path, out: str = "") -> Path:
     """The run folder called ``name``: a path to it or to a part of it, a run under runs/, or the experiment of the
-    runs: its name or YAML.
+    runs: its name or YAML. ``out``: the folder that the run lies in, where it is not runs/.
 
     Raises UserError naming the nearest run.
     """
     name = files.expanded(name)
+    if out:
+        return _inside(name, Path(out))
     paths = [path for path in (Path(name), RUNS / name) if path.is_dir()]
     for path in paths:
         # A run can lie inside folders that are called like a part of one: only what holds runs is one.
@@ -97,6 +99,17 @@ def find(name: str | Path) -> Path:
     hint = f"did you mean {near[0]!r}?" if near else f"runs in {RUNS}/: {', '.join(sorted(runs)) or 'none'}"
     what = f"no run called {name!r} under {RUNS}/ and no such folder"
     raise UserError(f"{f'there is no folder {name}' if '/' in name else what}; {hint}")
+
+
+def _inside(name: str, out: Path) -> Path:
+    """The runs called ``name``, or of the experiment in this YAML, that lie in ``out``. Raises UserError."""
+    called = Path(name).name
+    if called.endswith((".yaml", ".yml")):
+        called = str(config.read_yaml(config.find("experiment", name)).get("name", ExperimentConfig.name))
+    if not (out / called).is_dir():
+        raise UserError(f"report: {out} holds no runs of {called}: a report is written beside its runs, and out= is "
+                        "the folder that they lie in; of several runs, where their comparison goes")  # fmt: skip
+    return find(out / called)
 
 
 def _of_experiment(name: str) -> Path | None:

@@ -12,7 +12,7 @@ from meta_latent import files
 from meta_latent.errors import UserError
 from meta_latent.experiment.report.figures import curve_figures, drawing, media
 from meta_latent.experiment.report.figures.pictures import score_name, slug
-from meta_latent.experiment.report.gain import MEANING, gain_points, write_gain
+from meta_latent.experiment.report.gain import MEANING, gain_points, tells_of_amounts, write_gain
 from meta_latent.experiment.report.page import tables
 from meta_latent.experiment.report.reading import settings_shown
 from meta_latent.experiment.report.reading.sources import Cell, Run, read_run
@@ -70,8 +70,7 @@ def compare(
     for folder in (folder for folder, run in zip(folders, runs, strict=True) if not run.cells):
         raise UserError(f"{folder} holds no runs to compare: expected transfer/TARGET/ALGORITHM/START/SEED in it")
     found, points = sides(runs, draw, thresholds), gain_points(runs, draw, thresholds)
-    differ = len({point.pretraining_env_steps for point in points}) > 1
-    gain = write_gain(points, folders, out) if differ else None
+    gain = write_gain(points, folders, out) if tells_of_amounts(points) else None
     return Comparison(found, write(found, out, draw, gain), gain)
 
 

@@ -89,6 +89,14 @@ def gain_points(runs: Sequence[Run], draw: Bootstrap, thresholds: Sequence[float
     return points
 
 
+def tells_of_amounts(points: Sequence[time_figures.GainPoint]) -> bool:
+    """Whether a target was learned after different amounts of pretraining, and a speed-up is known after one."""
+    amounts: dict[str, set[float]] = {}
+    for point in points:
+        amounts.setdefault(point.target, set()).add(point.pretraining_env_steps)
+    return any(len(steps) > 1 for steps in amounts.values()) and any(p.ratio.value is not None for p in points)
+
+
 def _open(interval: Sequence[float | None] | None) -> tuple[float, float] | None:
     """An interval of report.json with its open end as inf."""
     if interval is None:

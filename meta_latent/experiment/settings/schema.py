@@ -326,7 +326,7 @@ class ExperimentConfig:
             register more tasks and algorithms.
     """
 
-    MEANT: ClassVar = {"algorithm": "arm"} | {key: f"transfer.{key}" for key in ("arms", "seeds", "targets")}
+    MEANT: ClassVar = {"algorithm": "arm"}
 
     name: str = names.folder_name("experiment")
     seed: int = ranges.seed(0)

@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from meta_latent.errors import Faults, UserError
-from meta_latent.experiment.settings.type_hints import Keyed, describe, hints_of, marker_of, members_of, settings_of
+from meta_latent.experiment.settings.type_hints import (
+    Keyed,
+    describe,
+    hints_of,
+    marker_of,
+    members_of,
+    places_of,
+    settings_of,
+)
 from meta_latent.ranges import Outside, is_filled_in, limits_of
 
 DEFAULTS = "the defaults"
@@ -53,8 +61,7 @@ def build(schema: type, values: Mapping[str, Any], origin: Origin, key: str = ""
             with faults.noted():
                 where = _join(key, name)
                 if name not in fields:
-                    meant = getattr(schema, "MEANT", {}).get(name)
-                    hint = nearest(meant, [meant]) if meant else nearest(str(name), fields, key)
+                    hint = (not key and _deeper(schema, str(name))) or nearest(str(name), fields, key)
                     raise UserError(f"unknown key {where!r} (in {origin(where)}){hint}")
                 built[name] = _setting(fields[name], value, hints[name], origin, where)
         for name in (name for name in values if name not in built):  # a misspelt key means the field it is near to
@@ -155,6 +162,14 @@ def nearest(name: str, choices: Iterable[str], above: str = "") -> str:
     if close:
         return f"; did you mean {_join(above, close[0])!r}?"
     return f"; choose from {', '.join(choices)}" if choices else ""
+
+
+def _deeper(schema: type, name: str) -> str:
+    """`nearest` of a key that stands at the top, where it is one of a part of `schema`, or is `MEANT` as another."""
+    meant = getattr(schema, "MEANT", {}).get(name)
+    places = [meant] if meant else places_of(schema, name)
+    more = f" or {len(places) - 3} more" if len(places) > 3 else ""
+    return f"; did you mean {', '.join(map(repr, places[:3]))}{more}?" if places else ""
 
 
 def _setting(field: dataclasses.Field, value: Any, expected: Any, origin: Origin, key: str) -> Any:

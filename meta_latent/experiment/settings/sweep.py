@@ -75,6 +75,10 @@ class SweepSettings:
             if key.split(".")[0] in FIXED:
                 raise ValueError(f"{key} is of the whole sweep; grid and variants take keys of the experiment that "
                                  "say what is learned")  # fmt: skip
+        for name, variant in self.variants.items():
+            for key, other in itertools.product(self.grid, _dotted(variant)):
+                if f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}."):
+                    raise ValueError(f"{other} of variant {name} and {key} of the grid set the same: take one out")
 
 
 @dataclass(frozen=True)
@@ -109,8 +113,9 @@ def load(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) 
     given = source if isinstance(source, Mapping) else config.find("experiment", str(source))
     section = (given if isinstance(given, Mapping) else config.read_yaml(given)).get("sweep")
     of = section.get("of") if isinstance(section, Mapping) else None
-    sources = [given] if of is None else [config.find("experiment", str(of)), given]
-    sweep = config.load(SweepConfig, sources, overrides)
+    sources, sweep = _of(of, given, overrides)
+    if sweep.sweep.of != of:  # an override says so
+        sources, sweep = _of(sweep.sweep.of, given, overrides)
     found = []
     for name, group, values in _combinations(sweep.sweep):
         try:
@@ -122,6 +127,14 @@ def load(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) 
         settings |= {"name": name, "out": str(sweep.root)}
         found.append(Variant(name, group, values, ExperimentConfig(**settings)))
     return sweep, found
+
+
+def _of(
+    of: str | None, given: Path | Mapping[str, Any], overrides: Sequence[str]
+) -> tuple[list[Path | Mapping[str, Any]], SweepConfig]:
+    """What is read, one after the other, where the experiment `of` is varied, and what it says."""
+    sources = [given] if of is None else [config.find("experiment", str(of)), given]
+    return sources, config.load(SweepConfig, sources, overrides)
 
 
 def _combinations(settings: SweepSettings) -> list[tuple[str, str, dict[str, Any]]]:

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from meta_latent.ranges import is_filled_in
@@ -60,6 +60,26 @@ def type_of(schema: Any, name: str) -> Any:
             is_fixed = kind is tuple and arguments[-1] is not Ellipsis
             return (arguments[int(name)] if int(name) < len(arguments) else Any) if is_fixed else arguments[0]
     return Any
+
+
+def places_of(schema: type, name: str) -> list[str]:
+    """Dotted keys below the dataclass `schema` whose last part is `name`, those of the least parts first."""
+    found, level = [], [("", schema)]
+    while level:
+        below = [(f"{key}{part}.", inner) for key, expected in level for part, inner in _parts_of(expected)]
+        found += [key[:-1] for key, _ in below if key[:-1].rpartition(".")[2] == name]
+        level = below
+    return found
+
+
+def _parts_of(expected: Any) -> Iterator[tuple[str, Any]]:
+    """Names and types of what a key's value has inside, but for names of the user's choice."""
+    for member in members_of(expected):
+        if dataclasses.is_dataclass(member):
+            hints = hints_of(member)
+            yield from ((field.name, hints[field.name]) for field in settings_of(member))
+        elif marker := marker_of(member):
+            yield from ((name, marker.schema_of(name)) for name in marker.choices())
 
 
 def holds_mapping(expected: Any) -> bool:

@@ -36,7 +36,7 @@ def sentence(report: dict[str, Any]) -> str:
         return _without_threshold(targets) if targets else "Nothing was learned here yet."
     if unreached(report):
         levels = sorted({at for target in targets.values() for at in target["thresholds"]})
-        goal = f"the threshold {listed([text.threshold(at) for at in levels])}"
+        goal = f"the threshold {' or '.join(map(text.threshold, levels))}"
         open_runs = _unfinished(entry for target in targets.values() for entry in target["arms"].values())
         return f"No run has reached {goal} yet; {open_runs}." if open_runs else f"No arm reached {goal}."
     if report["primary_pair"]:
