@@ -13,7 +13,7 @@ from meta_latent.experiment.settings.schema import ExperimentConfig
 
 def last(out, target, arm, budget, seeds=(20, 21, 22)):
     """The last evaluation of S seeds: scores (S,), and returns per episode of a trial (S, E)."""
-    given = [f"out={out}", f"transfer.seeds={list(seeds)}", f"transfer.budget_env_steps={{default: {budget}}}",
+    given = [f"out={out}", f"transfer.budget_env_steps={{default: {budget}}}",
              f"transfer.evaluation.interval_env_steps={budget}"]  # fmt: skip
     experiment = config.load(ExperimentConfig, [config.find("experiment", "hidden_goal")], given)
     found = []

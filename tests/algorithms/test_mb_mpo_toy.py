@@ -13,8 +13,7 @@ SEED = 20
 
 def last(out, target, arm, seed=SEED):
     """The evaluation after 1,000 environment steps."""
-    experiment = meta_latent.configure("mb_mpo_toy", f"out={out}", f"transfer.seeds=[{seed}]",
-                                       "transfer.budget_env_steps={default: 1000}",
+    experiment = meta_latent.configure("mb_mpo_toy", f"out={out}", "transfer.budget_env_steps={default: 1000}",
                                        "transfer.evaluation.interval_env_steps=1000")  # fmt: skip
     folder = meta_latent.transfer(experiment, target, f"{arm}/scratch", seed)
     records = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())

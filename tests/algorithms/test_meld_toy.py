@@ -17,7 +17,7 @@ SEEDS = (20, 21, 22)
 
 def learned(out, arm, *overrides, seeds=SEEDS):
     """Median over seeds of the returns per episode of a trial: (E,) as it is, and with the belief cleared between."""
-    experiment, found = meta_latent.configure("meld_toy", f"out={out}", f"transfer.seeds={list(seeds)}", *overrides), []
+    experiment, found = meta_latent.configure("meld_toy", f"out={out}", *overrides), []
     target = bind_target(experiment, "sparse")
     for seed in seeds:
         agent = meta_latent.load(meta_latent.transfer(experiment, "sparse", arm, seed))

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 import meta_latent
-from meta_latent import cli
 from meta_latent.algorithms import registry
 from meta_latent.data.player import Player
 from meta_latent.errors import UserError
@@ -126,15 +125,6 @@ def test_python_s_mistakes_are_a_line(tmp_path):
         for wrong in (3, None):
             with pytest.raises(UserError, match=f"expected a path, got {wrong}"):
                 call(wrong)
-
-
-def test_a_seed_that_is_none_of_the_experiment_s_is_not_learned(tmp_path, capsys):
-    made = meta_latent.configure("toy", f"out={tmp_path}", "transfer.seeds=[0, 2]")
-    with pytest.raises(UserError, match="there is no run_seed=9; choose from 0, 2"):
-        meta_latent.transfer(made, "goal", "sac/scratch", seed=9)
-    cell = ("target=goal", "arm=sac/scratch", "run_seed=9")
-    assert cli.main(["transfer", "toy", f"out={tmp_path}", "transfer.seeds=[0, 2]", *cell]) == 2
-    assert "there is no run_seed=9; choose from 0, 2" in capsys.readouterr().err and not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(("call", "options", "said"), [

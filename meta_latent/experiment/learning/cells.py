@@ -34,7 +34,7 @@ from meta_latent.experiment.runs.run_folder import (
 )
 from meta_latent.experiment.runs.scheduler import Event, Policy, failure, run_cells
 from meta_latent.experiment.settings import config, experiments, listing
-from meta_latent.experiment.settings.chosen import chosen_cells, chosen_pairs, require_seed
+from meta_latent.experiment.settings.chosen import chosen_cells, chosen_pairs
 from meta_latent.experiment.settings.schema import ExperimentConfig
 from meta_latent.experiment.settings.structure import build, plain
 from meta_latent.experiment.settings.suites import BoundTarget, bind_target
@@ -51,7 +51,6 @@ def run_cell(experiment: ExperimentConfig, target: str, arm: str, seed: int) -> 
     is done.
     """
     parsed, bound = Arm.parse(arm), bind_target(experiment, target)
-    require_seed(experiment, seed)
     parsed.entry.require_extra(parsed.algorithm)
     refusals.check(experiment, bound, parsed)
     pretrained = pretrain.model_path(experiment) if parsed.needs_model else None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable
-from dataclasses import replace
 
 from meta_latent.algorithms.registry import Arm
 from meta_latent.errors import UserError
@@ -17,11 +16,6 @@ def chosen_cells(experiment: ExperimentConfig) -> list[tuple[str, Arm, int]]:
     pairs = [(target, Arm.parse(arm)) for target, arm in chosen_pairs(experiment)]
     seeds = _chosen(experiment, "run_seed", experiment.transfer.seeds)
     return [(target, arm, seed) for seed in seeds for target, arm in pairs]
-
-
-def require_seed(experiment: ExperimentConfig, seed: int) -> None:
-    """Raise UserError for a seed that is none of the experiment's: its report would count a run that is not its own."""
-    _chosen(replace(experiment, run_seed=seed), "run_seed", experiment.transfer.seeds)
 
 
 def chosen_pairs(experiment: ExperimentConfig) -> list[tuple[str, str]]:
