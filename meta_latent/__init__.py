@@ -231,7 +231,7 @@ def report(
 ) -> dict[str, Any]:
     """Write report.html and report.json of an experiment (or of its run folder); returns the content of the latter.
     Of a list of several: one page that compares them, comparison.html; returns, by the name that each has on the page,
-    its numbers, as in report.json.
+    its numbers, as in report.json. Of the folder of a sweep: sweep.html and sweep.json, whose content is returned.
 
     Args:
         config: an experiment, what `configure` takes, or a run under runs/ by its name, as of the command; or a list.
@@ -241,7 +241,7 @@ def report(
     Raises UserError if there are no runs.
     """
     from meta_latent.experiment.commands.report import find
-    from meta_latent.experiment.report import build, comparison
+    from meta_latent.experiment.report import build, comparison, sweep_report
 
     thresholds = build.checked_thresholds(thresholds)
     several = isinstance(config, list | tuple)
@@ -253,6 +253,8 @@ def report(
     if len(folders) > 1:
         compared = comparison.compare(folders, Path(out) if out else None, thresholds)
         return {side.name: side.report for side in compared.sides}
+    if sweep_report.is_sweep(folders[0]):
+        return sweep_report.build(folders[0])
     return build.build(folders[0], thresholds=thresholds)
 
 

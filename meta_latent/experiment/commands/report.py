@@ -48,7 +48,7 @@ def run(*names: str | Path | Sequence[str | Path], overrides: Sequence[str] = ()
         raise UserError("report: name at least one run, or a path to a run folder")
     folders = [find(name, options["out"] if len(wanted) == 1 else "") for name in wanted]
     thresholds, draw = options["thresholds"], Bootstrap(options["resamples"], options["seed"])
-    sweeps = [folder for folder in folders if (folder / sweep_report.NUMBERS).is_file() and not holds_runs(folder)]
+    sweeps = [folder for folder in folders if sweep_report.is_sweep(folder)]
     for folder in sweeps:
         told = sweep_report.build(folder, resamples=draw.resamples, seed=draw.seed)
         say(f"{sweep_report.table(told)}\n{folder / sweep_report.PAGE}")
