@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from meta_latent.errors import RunError, UserError
+from meta_latent.files import expanded
 from meta_latent.ranges import checked_seed
 
 if TYPE_CHECKING:  # imported inside the functions otherwise: `import meta_latent` stays fast
@@ -56,10 +57,11 @@ def load(path: str | Path, device: str = "cpu") -> LatentStateModel | Agent:
     from meta_latent.experiment.learning import saved
     from meta_latent.experiment.pretraining import model_folder
 
+    path = Path(expanded(path))
     if saved.is_cell(path):
         return saved.load_agent(path, device)
-    model_folder.refuse_other_folder(Path(path))
-    if not (Path(path) / model_folder.CARD).is_file():
+    model_folder.refuse_other_folder(path)
+    if not (path / model_folder.CARD).is_file():
         raise UserError(f"{path} is neither a model (the folder model/ of a pretraining; {model_folder.CARD} is "
                         "missing) nor a run (runs/NAME/transfer/TARGET/ALGORITHM/START/SEED)")  # fmt: skip
     return model_folder.load(path, device)
@@ -82,7 +84,7 @@ def player(run: str | Path, device: str = "cpu", explore: bool = False, seed: in
     from meta_latent.data.player import Player
     from meta_latent.experiment.learning import saved
 
-    seed, cell = checked_seed(seed), saved.of_folder(run, device)
+    seed, cell = checked_seed(seed), saved.of_folder(expanded(run), device)
     task = cell.target.test_tasks[0]
     return Player(cell.load(), task.distribution, task.task, cell.arm.entry.sees, explore, seed)
 
@@ -169,14 +171,13 @@ def evaluate(
         fresh: seed of other episodes than the learning curve's.
     Raises UserError if there is no such agent.
     """
-    import dataclasses
-
     from meta_latent.experiment.commands import evaluate as evaluation
 
-    config, fresh = _configured(config), None if fresh is None else checked_seed(fresh, "fresh")
-    fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
-    fields |= {"target": target, "arm": arm, "run_seed": checked_seed(seed)}
-    return evaluation.evaluate(evaluation.EvaluateConfig(**fields, episodes=episodes, video=video, fresh=fresh))
+    options = {"episodes": episodes, "video": video, "fresh": None if fresh is None else checked_seed(fresh, "fresh")}
+    which = {"target": target, "arm": arm, "run_seed": checked_seed(seed)}
+    return evaluation.evaluate(
+        _told(_configured(config), evaluation.EvaluateConfig, evaluation.EvaluateOptions, options, which)
+    )
 
 
 def adapt(
@@ -194,16 +195,24 @@ def adapt(
             episodes), video, maps: as of the command.
     Raises UserError if there is no such agent, or nothing to adapt to.
     """
-    import dataclasses
-
     from meta_latent.experiment.commands import adapt as adaptation
     from meta_latent.experiment.learning import selected
 
-    config = _configured(config)
-    fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
-    fields |= {"target": target, "arm": arm, "run_seed": None if seed is None else checked_seed(seed)}
-    settings = adaptation.AdaptConfig(**fields, **options)
+    which = {"target": target, "arm": arm, "run_seed": None if seed is None else checked_seed(seed)}
+    settings = _told(_configured(config), adaptation.AdaptConfig, adaptation.AdaptOptions, options, which)
     return adaptation.adapt(selected.of_experiment(settings), settings)
+
+
+def _told(config: ExperimentConfig, schema: type, kind: type, options: dict[str, Any], which: dict[str, Any]) -> Any:
+    """What a command is told, of the type `schema`: an experiment, the cells that are meant, and options of the type
+    `kind`, which are checked as those of the command line are.
+    """
+    import dataclasses
+
+    from meta_latent.experiment.settings.config import load
+
+    fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    return schema(**fields | which | vars(load(kind, [options])))
 
 
 def export(run: str | Path, out: str) -> int:
@@ -214,25 +223,45 @@ def export(run: str | Path, out: str) -> int:
     """
     from meta_latent.experiment.commands.export import export as write
 
-    return write(Path(run), out)
+    return write(run, out)
 
 
-def report(config: Configurable, thresholds: Sequence[float] = ()) -> dict[str, Any]:
-    """Write report.html and report.json of an experiment (or of its run folder); returns the content of the
-    latter.
+def report(
+    config: Configurable | Sequence[Configurable], thresholds: Sequence[float] = (), out: str | Path | None = None
+) -> dict[str, Any]:
+    """Write report.html and report.json of an experiment (or of its run folder); returns the content of the latter.
+    Of a list of several: one page that compares them, comparison.html; returns, by the name that each has on the page,
+    its numbers, as in report.json. Of the folder of a sweep: sweep.html and sweep.json, whose content is returned.
 
     Args:
-        config: an experiment, what `configure` takes, or a run under runs/ by its name, as of the command.
+        config: an experiment, what `configure` takes, or a run under runs/ by its name, as of the command; or a list.
         thresholds: scores to reach, instead of those that the runs recorded.
+        out: the folder that a single run lies in; of several, where their comparison goes (None: the first one's
+            report/).
     Raises UserError if there are no runs.
     """
     from meta_latent.experiment.commands.report import find
-    from meta_latent.experiment.report import build
+    from meta_latent.experiment.report import build, comparison, sweep_report
 
-    if isinstance(config, str | Path):
-        return build.build(find(config), thresholds=thresholds)
+    thresholds = build.checked_thresholds(thresholds)
+    several = isinstance(config, list | tuple)
+    wanted, out = list(config) if several else [config], expanded(out) if out else ""
+    if not wanted:
+        raise UserError("report: name at least one run, or a path to a run folder")
+    beside = out if len(wanted) == 1 else ""
+    folders = [find(one, beside) if isinstance(one, str | Path) else _folder(one, beside) for one in wanted]
+    if len(folders) > 1:
+        compared = comparison.compare(folders, Path(out) if out else None, thresholds)
+        return {side.name: side.report for side in compared.sides}
+    if sweep_report.is_sweep(folders[0]):
+        return sweep_report.build(folders[0])
+    return build.build(folders[0], thresholds=thresholds)
+
+
+def _folder(config: Configurable, out: str) -> Path:
+    """Where the runs of an experiment lie, in `out` where that is given."""
     config = _configured(config)
-    return build.build(Path(config.out) / config.name, thresholds=thresholds)
+    return Path(out or config.out) / config.name
 
 
 def sweep(

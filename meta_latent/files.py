@@ -29,6 +29,18 @@ LARGEST = 2**28
 """Bytes of a text that is read whole."""
 
 
+def expanded(path: str | os.PathLike[str]) -> str:
+    """The path that a person means: a leading ~ is the home folder. Raises UserError for what is no path, and for a
+    home folder that there is not.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise UserError(f"expected a path, got {path!r}")
+    found = os.path.expanduser(os.fspath(path))
+    if found.startswith("~"):
+        raise UserError(f"{found}: there is no such home folder (./~name is a folder of that name)")
+    return found
+
+
 def atomic_write_bytes(path: Path | str, data: bytes) -> None:
     """Replace the content of `path` by `data`: afterwards, or after a kill, it is the old or the new content.
 

@@ -106,7 +106,7 @@ class Spec:
     def misfit(self, values: Any, more: Mapping[str, tuple[int, ...]] | None = None) -> str | None:
         """Why an observation, "image_CAMERA" (H, W, 3) uint8 and "proprio" (P,), is not of this spec (None if it is).
 
-        more: key -> shape, of arrays that have to be there too; all then have one more, leading dimension.
+        more: key -> shape, of arrays that have to be there too; all then have one row more than there are steps, T + 1.
         """
         wanted = dict(more or {}) | {f"image_{camera}": shape for camera, shape in self.images.items()}
         wanted |= {"proprio": (self.proprio,)} if self.proprio else {}
@@ -114,16 +114,28 @@ class Spec:
             return f"got {type(values).__name__}, expected a mapping with {', '.join(wanted)}"
         if missing := [key for key in wanted if key not in values]:
             return f"it has no {', '.join(missing)}, expected {', '.join(wanted)}"
-        length = tuple(np.shape(values[next(iter(wanted))])[:1]) if more else ()
+        lead, rows = (1, ("T + 1",)) if more else (0, ())
+        lengths: dict[str, int] = {}
         for key, shape in wanted.items():
             given, kind = values[key], "uint8" if key.startswith("image_") else "numbers"
             array = given.detach().cpu().numpy() if isinstance(given, torch.Tensor) else np.asarray(given)
             is_kind = array.dtype == np.uint8 if kind == "uint8" else array.dtype.kind in "biuf"
-            if not is_kind or array.shape != (*length, *shape):
-                return f"{key} is {array.dtype} of shape {array.shape}, expected {kind} of shape {(*length, *shape)}"
+            if not is_kind or array.ndim != lead + len(shape) or array.shape[lead:] != shape:
+                expected = str((*rows, *shape)).replace("'", "")
+                batch = (
+                    "; give one episode, without a batch dimension"
+                    if more and shape and array.shape[2:] == shape
+                    else ""
+                )
+                return f"{key} is {array.dtype} of shape {array.shape}, expected {kind} of shape {expected}{batch}"
+            lengths[key] = len(array) if more else 1
             if not np.isfinite(array).all():
                 return f"{key} holds numbers that are not finite"
-        return None
+        if len(set(lengths.values())) == 1 and 0 not in lengths.values():
+            return None
+        told = ", ".join(f"{key} has {count}" for key, count in lengths.items())
+        return (f"{told} rows: expected T + 1 of each, one per frame, with the action and the reward that led to it, "
+                "which are zeros in row 0")  # fmt: skip
 
     def mismatch(self, other: Spec) -> str | None:
         """Why a model of this spec cannot read data of `other` (None if it can); reward inputs may differ."""

@@ -273,6 +273,9 @@ class Arm:
     @classmethod
     def parse(cls, text: str) -> Arm:
         """The arm "ALGORITHM/START". Raises UserError listing what there is."""
+        if not isinstance(text, str):
+            raise UserError(f"expected one arm as text, such as 'ivg/scratch', got {text!r}; of several arms each is a "
+                            "call of its own")  # fmt: skip
         algorithm, _, start = text.partition("/")
         if algorithm not in _ENTRIES:
             raise _no_arm(text, [str(arm) for arm in arms()], "imports=[my_package] registers your own; choose from")

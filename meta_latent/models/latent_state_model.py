@@ -162,7 +162,7 @@ class LatentStateModel(nn.Module):
         """The latents (T + 1, ...) of an episode: arrays with leading T + 1, as `data.collect.play_episode` gives them.
 
         rewards: read them too (`reward`, where `reward_present` is 1), as agents that infer tasks do. Raises UserError
-        for arrays that are missing or of another shape.
+        for arrays that are missing or of another shape, and actions beyond [-1, 1].
         """
         spec = self.spec
         arrays = {"action": (spec.action_size,), "proprio": (spec.proprio,), "reward": (), "reward_present": ()}
@@ -171,6 +171,7 @@ class LatentStateModel(nn.Module):
         images = {c: as_tensor(episode[f"image_{c}"]).to(self.device) for c in self.spec.images}
         values = {name: as_tensor(episode[name]).to(self.device, torch.float32)
                   for name in ("proprio", "action", "reward", "reward_present")}  # fmt: skip
+        _require_actions("encode", values["action"])
         present = values["reward_present"] * rewards
         inputs = (self.embed(images, values["proprio"]), values["action"], values["reward"], present)
         return self.filter(*(x[None] for x in inputs)).map(lambda x: x[0])
@@ -180,8 +181,8 @@ class LatentStateModel(nn.Module):
     @torch.no_grad()
     def imagine(self, latent: Latent, actions: torch.Tensor, head: int = 0) -> Latent:
         """What one head expects after actions (B, H, A) from a latent (B, ...): latents (B, H, ...). `ops.imagination`
-        has the loop with gradients, several heads and policies. Raises UserError for actions of another shape, and a
-        head that there is not.
+        has the loop with gradients, several heads and policies. Raises UserError for actions of another shape, or
+        beyond [-1, 1], and for a head that there is not.
         """
         _require_latents("imagine", latent)
         shape, given, size = tuple(latent.sample.shape), tuple(np.shape(actions)), self.spec.action_size
@@ -189,6 +190,8 @@ class LatentStateModel(nn.Module):
             raise UserError(f"latents of shape {shape}, expected (B, {self.latent_size}): one is latents[t : t + 1]")
         if len(given) != 3 or (given[0], given[2]) != (shape[0], size):
             raise UserError(f"actions of shape {given}, expected ({shape[0]}, H, {size}): rows, steps, action values")
+        if not given[1]:
+            raise UserError(f"actions of shape {given} hold no steps: expected one at least")
         try:
             which = operator.index(head)
         except TypeError:  # no whole number
@@ -197,6 +200,7 @@ class LatentStateModel(nn.Module):
             raise UserError(f"head={head!r}: expected a whole number from 0 to {self.heads - 1}, as the model has "
                             f"{counted(self.heads, 'transition head')}")  # fmt: skip
         actions = torch.as_tensor(actions, dtype=torch.float32, device=self.device)
+        _require_actions("imagine", actions)
         heads = torch.full((len(actions),), which, device=self.device)
         steps = imagine(self, latent, lambda k, _: actions[:, k], heads, actions.shape[1])
         ahead = [step.next_latent for step in steps]
@@ -277,6 +281,13 @@ class LatentStateModel(nn.Module):
         """The inverse of `pack`; the distribution's parameters are those of a point."""
         sample, memory = flat.split([self.latent_size, self.core.memory_size], -1)
         return self.core.latent(sample, sample, torch.zeros_like(sample), memory)
+
+
+def _require_actions(method: str, actions: torch.Tensor) -> None:
+    """Raise UserError for float32 actions (..., A) beyond what the model has learned from, NaN too."""
+    if not bool((actions.abs() <= 1).all()):
+        raise UserError(f"model.{method} takes actions in [-1, 1], got values from {float(actions.min()):.3g} to "
+                        f"{float(actions.max()):.3g}")  # fmt: skip
 
 
 def _require_latents(method: str, value: object) -> None:

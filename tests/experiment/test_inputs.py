@@ -12,6 +12,7 @@ import meta_latent
 from meta_latent.algorithms import registry
 from meta_latent.data.player import Player
 from meta_latent.errors import UserError
+from meta_latent.experiment.commands import evaluate
 from meta_latent.experiment.pretraining import model_folder, source_data
 from meta_latent.experiment.settings import config, experiments, extensions, suites
 from meta_latent.experiment.settings.schema import ExperimentConfig
@@ -81,6 +82,95 @@ def test_actions_of_another_shape_are_refused(model):
         UserError, match=r"latents of shape \(\d+,\), expected \(B, \d+\): one is latents\[t : t \+ 1\]"
     ):
         model.imagine(latents[2], torch.zeros(1, 3, 2))
+
+
+@pytest.mark.parametrize(("value", "told"), [(1.01, "1.01"), (-2, "-2"), (np.nan, "nan"), (np.inf, "inf")])
+def test_actions_beyond_their_range_are_refused(model, value, told):
+    latents, largest = model.encode(EPISODE), np.float64(1 + 1e-12)  # 1, as the model reads it
+    model.encode(EPISODE | {"action": np.full((5, 2), largest)})
+    model.imagine(latents[:1], np.full((1, 2, 2), largest))
+    with pytest.raises(UserError, match=rf"model.imagine takes actions in \[-1, 1\], got values from {told} to"):
+        model.imagine(latents[:1], np.full((1, 2, 2), value))
+    with pytest.raises(UserError, match=r"model.encode takes actions in \[-1, 1\]|action holds numbers that are not"):
+        model.encode(EPISODE | {"action": np.full((5, 2), value)})
+
+
+@pytest.mark.parametrize(("change", "said"), [
+    (lambda key, x: x[1:] if key == "action" else x,
+     r"action has 4, proprio has 5, .* image_top has 5 rows: expected T \+ 1 of each, .* which are zeros in row 0"),
+    (lambda key, x: x[:0], r"action has 0, .* image_top has 0 rows: expected T \+ 1 of each"),
+    (lambda key, x: x[None], r"action is float64 of shape \(1, 5, 2\), expected numbers of shape \(T \+ 1, 2\); give "
+                             "one episode, without a batch dimension"),
+    (lambda key, x: 0.0 if key == "reward" else x, r"reward is float64 of shape \(\), expected .* \(T \+ 1,\)$"),
+])  # fmt: skip
+def test_what_is_wrong_with_an_episode_s_rows_is_said(model, change, said):
+    with pytest.raises(UserError, match=f"the episode does not fit the model: {said}"):
+        model.encode({key: change(key, value) for key, value in EPISODE.items()})
+
+
+def test_nothing_is_imagined_of_no_actions(model):
+    with pytest.raises(UserError, match=r"actions of shape \(1, 0, 2\) hold no steps: expected one at least"):
+        model.imagine(model.encode(EPISODE)[:1], np.zeros((1, 0, 2)))
+
+
+def test_python_s_mistakes_are_a_line(tmp_path):
+    made = meta_latent.configure("toy", f"out={tmp_path}")
+    arm = "expected one arm as text, such as 'ivg/scratch', got .*; of several arms each is a call of its own"
+    for call in (meta_latent.transfer, meta_latent.evaluate):
+        with pytest.raises(UserError, match=arm):
+            call(made, "goal", ["sac/scratch"])
+        with pytest.raises(UserError, match=r"target=\['goal'\]; choose from goal"):
+            call(made, ["goal"], "sac/scratch")
+    for call in (meta_latent.load, meta_latent.player, lambda path: meta_latent.export(path, "minari:toy/lqr-v0")):
+        for wrong in (3, None):
+            with pytest.raises(UserError, match=f"expected a path, got {wrong}"):
+                call(wrong)
+
+
+@pytest.mark.parametrize(("call", "options", "said"), [
+    (meta_latent.evaluate, {"episodes": 0}, "episodes=0 .* should be a whole number from 1 to 100000"),
+    (meta_latent.evaluate, {"episodes": -1}, "episodes=-1 .* should be a whole number from 1 to 100000"),
+    (meta_latent.evaluate, {"episodes": "2"}, "episodes='2' .* should be int"),
+    (meta_latent.evaluate, {"video": -1}, "video=-1 .* should be a whole number from 0 to 1000"),
+    (meta_latent.adapt, {"episodes": 0}, "episodes=0 .* should be a whole number from 1 to 1000"),
+    (meta_latent.adapt, {"trials": 0}, "trials=0 .* should be a whole number from 1 to 100000"),
+    (meta_latent.adapt, {"trials": -1}, "trials=-1 .* should be a whole number from 1 to 100000"),
+    (meta_latent.adapt, {"maps": 0.5}, "maps=0.5 .* should be int"),
+    (meta_latent.adapt, {"cleared": 1}, "cleared=1 .* should be bool"),
+    (meta_latent.adapt, {"trial": 1}, "unknown key 'trial' .*; did you mean 'trials'"),
+])  # fmt: skip
+def test_counts_have_the_ranges_of_the_command_line(tmp_path, call, options, said):
+    with pytest.raises(UserError, match=said):
+        call(meta_latent.configure("toy", f"out={tmp_path}"), "goal", "sac/scratch", **options)
+
+
+@pytest.mark.parametrize("whole", [2.0, np.int64(2)])
+def test_whole_numbers_are_counts_however_they_are_written(tmp_path, monkeypatch, whole):
+    told = []
+    monkeypatch.setattr(evaluate, "evaluate", told.append)
+    meta_latent.evaluate(meta_latent.configure("toy", f"out={tmp_path}"), "goal", "sac/scratch", episodes=whole)
+    assert (told[0].episodes, type(told[0].episodes)) == (2, int)
+
+
+@pytest.mark.parametrize("override", [{"seed": 1}, ["seed=1"], ("seed=1",), 3])
+def test_overrides_are_text(override):
+    with pytest.raises(UserError, match=r"override .* is not text of the form key=value, such as 'seed=1'; of several"):
+        meta_latent.configure("toy", override)
+
+
+def test_numbers_of_numpy_and_ranges_are_taken():
+    given = {"name": "x", "seed": np.int64(3), "transfer": {"seeds": range(3), "thresholds": np.array([0.5, 0.75])}}
+    made = meta_latent.configure(given)
+    assert (made.seed, made.transfer.seeds, made.transfer.thresholds) == (3, (0, 1, 2), (0.5, 0.75))
+    assert type(made.seed) is int and config.to_yaml(made)
+    ones = meta_latent.configure({"name": "x", "transfer": {"seeds": [np.int32(1), torch.tensor(2)]}})
+    assert ones.transfer.seeds == (1, 2)
+
+
+@pytest.mark.parametrize("wrong", [{1, 2}, [object()], [np.longdouble(3)]])
+def test_what_no_setting_can_be_is_refused_by_its_key(wrong):
+    with pytest.raises(UserError, match=r"transfer.seeds(\[0\])?: Value .* is not .*; give numbers, text, lists and"):
+        meta_latent.configure({"name": "x", "transfer": {"seeds": wrong}})
 
 
 def test_a_run_of_an_algorithm_that_is_not_registered_says_so(probes, tmp_path):

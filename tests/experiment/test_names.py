@@ -1,10 +1,12 @@
 """Settings that are words: names of folders, paths, devices, distractors; refused when they are loaded."""
 
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
+import meta_latent
 from meta_latent import cli
 from meta_latent.errors import UserError
 from meta_latent.experiment.settings import config, extensions
@@ -82,6 +84,30 @@ def test_a_home_folder_is_spelled_out(monkeypatch, tmp_path):
     assert found == [f"{tmp_path}/clips"] * 3
     assert load("out=./~x").out == "./~x" and load("out=a/~/b").out == "a/~/b"
     assert "no such home folder" in message("out=~nobody_at_all/x")
+
+
+@pytest.mark.parametrize("opened", [
+    meta_latent.load, meta_latent.player, meta_latent.report, lambda path: meta_latent.report([path, path]),
+    meta_latent.configure, lambda path: meta_latent.export(path, "minari:toy/lqr-v0"),
+])  # fmt: skip
+def test_python_s_functions_spell_out_the_home_folder(monkeypatch, tmp_path, opened):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for form in (str, Path):
+        with pytest.raises(UserError, match=f"{tmp_path}/gone"):
+            opened(form("~/gone"))
+        with pytest.raises(UserError, match="~nobody_at_all/x: there is no such home folder"):
+            opened(form("~nobody_at_all/x"))
+
+
+@pytest.mark.parametrize("command", ["report", "evaluate", "adapt", "config", "check", "transfer", "pretrain",
+                                     "export minari:toy/lqr-v0"])  # fmt: skip
+def test_commands_spell_out_the_home_folder(monkeypatch, tmp_path, capsys, command):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    word, *rest = command.split()
+    assert cli.main([word, "~/gone", *rest]) == 2
+    assert f"{tmp_path}/gone" in capsys.readouterr().err
+    assert cli.main([word, "~nobody_at_all/x", *rest]) == 2
+    assert "~nobody_at_all/x: there is no such home folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("override", ["out=''", "out=' '", "pretrained=''"])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from fabricated_runs import new_facts, write_cell
 
+import meta_latent
 from meta_latent import cli
 from meta_latent.errors import UserError
 from meta_latent.experiment.report import sweep_report
@@ -185,6 +186,11 @@ def test_the_command_report_makes_it_anew(result, tmp_path, capsys):
     (tmp_path / "sweep.html").unlink()
     assert cli.main(["report", str(tmp_path), "resamples=50"]) == 0
     assert "horizon_5  ivg/pretrained  4" in capsys.readouterr().out and (tmp_path / "sweep.html").is_file()
+
+
+def test_from_python_too(result, tmp_path):
+    (tmp_path / "sweep.html").unlink()
+    assert meta_latent.report(tmp_path) == result and (tmp_path / "sweep.html").is_file()
 
 
 def test_building_twice_gives_the_same_numbers(result, tmp_path):

@@ -27,7 +27,7 @@ from meta_latent.experiment.report.statistics.numbers import Bootstrap
 from meta_latent.experiment.runs import run_folder
 from meta_latent.experiment.settings import config, names
 from meta_latent.experiment.settings.schema import ExperimentConfig
-from meta_latent.files import atomic_write_bytes, refuse_links, to_json
+from meta_latent.files import atomic_write_bytes, expanded, refuse_links, to_json
 from meta_latent.ops import learning_speed as ls
 
 
@@ -92,7 +92,7 @@ class Result:
 
 def run(name: str, overrides: list[str]) -> None:
     """Play the agents of the experiment or folder `name`, with `overrides`; prints a table and what was written."""
-    path = Path(name)
+    path = Path(name := expanded(name))
     if path.is_dir() and ("/" in name or (path / "transfer").is_dir()):
         options = config.load(FolderConfig, [], overrides)
         chosen = selected.of_folder(path, options, options.device)

@@ -24,7 +24,7 @@ from meta_latent.experiment.runs.run_folder import read_record
 from meta_latent.experiment.settings import config, experiments, names
 from meta_latent.experiment.settings.schema import ExperimentConfig, TransferConfig
 from meta_latent.experiment.settings.suites import BoundTarget, bind_source
-from meta_latent.files import refuse_links
+from meta_latent.files import expanded, refuse_links
 from meta_latent.protocols import Agent
 from meta_latent.rng import derive
 from meta_latent.types import Spec
@@ -100,6 +100,7 @@ def run(name: str, overrides: list[str]) -> None:
     """Evaluate the experiment or the run folder `name` with `overrides`, which also take episodes=, video= and fresh=;
     prints a table.
     """
+    name = expanded(name)
     if saved.is_cell(name):
         options = config.load(FolderConfig, [], overrides)
         cell = saved.of_folder(name, options.device)
@@ -125,7 +126,7 @@ def evaluate(settings: EvaluateConfig) -> Result:
     Raises UserError if several are left, or none, or the run's configuration is another one.
     """
     whole = (settings.target, settings.arm, settings.run_seed)
-    opened = (_source_policy if set(whole) == {None} else _cell)(settings)
+    opened = (_source_policy if whole == (None, None, None) else _cell)(settings)
     return _played(opened, settings.transfer, settings)
 
 

@@ -12,9 +12,8 @@ from meta_latent import files
 from meta_latent.errors import UserError, visible
 from meta_latent.experiment.report import comparison, sweep_report
 from meta_latent.experiment.report.build import build
-from meta_latent.experiment.report.gain import gain_points, tells_of_amounts, write_gain
 from meta_latent.experiment.report.reading.records import number
-from meta_latent.experiment.report.reading.sources import holds_runs, read_run
+from meta_latent.experiment.report.reading.sources import holds_runs
 from meta_latent.experiment.report.statistics.numbers import Bootstrap
 from meta_latent.experiment.report.words import told_tasks
 from meta_latent.experiment.report.words.summary import summary
@@ -49,7 +48,7 @@ def run(*names: str | Path | Sequence[str | Path], overrides: Sequence[str] = ()
         raise UserError("report: name at least one run, or a path to a run folder")
     folders = [find(name, options["out"] if len(wanted) == 1 else "") for name in wanted]
     thresholds, draw = options["thresholds"], Bootstrap(options["resamples"], options["seed"])
-    sweeps = [folder for folder in folders if (folder / sweep_report.NUMBERS).is_file() and not holds_runs(folder)]
+    sweeps = [folder for folder in folders if sweep_report.is_sweep(folder)]
     if options["out"] and len(folders) - len(sweeps) < 2 <= len(folders):
         raise UserError("report: out= takes the comparison of several runs, and the page of a sweep stands in its "
                         "folder: leave one out")  # fmt: skip
@@ -60,7 +59,7 @@ def run(*names: str | Path | Sequence[str | Path], overrides: Sequence[str] = ()
     if not folders:
         return
     if len(folders) > 1:
-        _compare(folders, Path(options["out"] or folders[0] / "report"), thresholds, draw)
+        _compare(folders, options["out"], thresholds, draw)
         return
     report = build(folders[0], thresholds=thresholds, resamples=draw.resamples, seed=draw.seed)
     say(f"{folders[0] / 'report.html'}: {report['summary']}")
@@ -68,21 +67,14 @@ def run(*names: str | Path | Sequence[str | Path], overrides: Sequence[str] = ()
         say(missing)
 
 
-def _compare(folders: Sequence[Path], out: Path, thresholds: Sequence[float], draw: Bootstrap) -> None:
-    """Write one page of several runs into ``out``, with the gain against pretraining where they differ in that."""
-    if out == folders[0] / "report":
-        files.refuse_links(out, folders[0])
-    runs = [read_run(folder) for folder in folders]
-    for folder in (folder for folder, run in zip(folders, runs, strict=True) if not run.cells):
-        raise UserError(f"{folder} holds no runs to compare: expected transfer/TARGET/ALGORITHM/START/SEED in it")
-    found, points = comparison.sides(runs, draw, thresholds), gain_points(runs, draw, thresholds)
-    gain = None
-    if tells_of_amounts(points):
-        gain = write_gain(points, folders, out)
-        say(f"{gain}: speed-up against the amount of pretraining, {len(folders)} runs")
-    for side in found:
+def _compare(folders: Sequence[Path], out: str, thresholds: Sequence[float], draw: Bootstrap) -> None:
+    """Write one page of several runs into ``out``, and say what it says."""
+    compared = comparison.compare(folders, Path(out) if out else None, thresholds, draw)
+    if compared.gain:
+        say(f"{compared.gain}: speed-up against the amount of pretraining, {len(folders)} runs")
+    for side in compared.sides:
         say(f"{side.name}: {summary(side.report)}")
-    say(f"{comparison.write(found, out, draw, gain)}: {len(folders)} runs side by side")
+    say(f"{compared.page}: {len(folders)} runs side by side")
 
 
 def find(name: str | Path, out: str = "") -> Path:
@@ -91,6 +83,7 @@ def find(name: str | Path, out: str = "") -> Path:
 
     Raises UserError naming the nearest run.
     """
+    name = files.expanded(name)
     if out:
         return _inside(name, Path(out))
     paths = [path for path in (Path(name), RUNS / name) if path.is_dir()]
@@ -102,22 +95,22 @@ def find(name: str | Path, out: str = "") -> Path:
                 return folder
     if paths:
         return paths[0]
-    if folder := _of_experiment(str(name)):
+    if folder := _of_experiment(name):
         return folder
     runs = [p.name for p in RUNS.iterdir() if p.is_dir()] if RUNS.is_dir() else []
     near = difflib.get_close_matches(Path(name).name, runs, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"runs in {RUNS}/: {', '.join(sorted(runs)) or 'none'}"
-    what = f"no run called {str(name)!r} under {RUNS}/ and no such folder"
-    raise UserError(f"{f'there is no folder {name}' if '/' in str(name) else what}; {hint}")
+    what = f"no run called {name!r} under {RUNS}/ and no such folder"
+    raise UserError(f"{f'there is no folder {name}' if '/' in name else what}; {hint}")
 
 
-def _inside(name: str | Path, out: Path) -> Path:
+def _inside(name: str, out: Path) -> Path:
     """The runs called ``name``, or of the experiment in this YAML, that lie in ``out``. Raises UserError, also for a
     path to other runs of that name.
     """
-    called, meant = str(Path(name).name), True
+    called, meant = Path(name).name, True
     if called.endswith((".yaml", ".yml")):
-        called = str(config.read_yaml(config.find("experiment", str(name))).get("name", ExperimentConfig.name))
+        called = str(config.read_yaml(config.find("experiment", name)).get("name", ExperimentConfig.name))
     elif len(Path(name).parts) > 1:
         meant = Path(name).resolve() == (out / called).resolve()
     if not meant or not (out / called).is_dir():
@@ -138,7 +131,7 @@ def _of_experiment(name: str) -> Path | None:
     out, called = given.get("out", ExperimentConfig.out), given.get("name", ExperimentConfig.name)
     if not (isinstance(out, str) and isinstance(called, str)):
         raise UserError(f"{path}: out and name say where its runs lie, and should be text, got {out!r} and {called!r}")
-    folder, command = Path(out).expanduser() / called, "sweep" if "sweep" in given else "demo"
+    folder, command = Path(files.expanded(out)) / called, "sweep" if "sweep" in given else "demo"
     if not folder.is_dir():
         raise UserError(f"{name} is {'a sweep' if command == 'sweep' else 'an experiment'} whose runs would lie in "
                         f"{folder}, where there are none: meta-latent {command} {name} makes them; if they lie "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ import task_suites
 from meta_latent.errors import UserError, counted
 from meta_latent.experiment.settings import config
 from meta_latent.experiment.settings.suites import open_distribution
+from meta_latent.files import expanded
 from task_suites import gallery, make_references
 from task_suites.distribution import SPLITS
 from task_suites.values import whole
@@ -106,7 +106,7 @@ def show(name: str, options: dict[str, Any], picture: str | None = None) -> None
         print(blocks(frames[len(frames) // 2]))
         return
     chosen = np.linspace(0, len(frames) - 1, _FRAMES).round().astype(int)
-    path = Path(os.path.expanduser(picture))
+    path = Path(expanded(picture))
     try:
         from PIL import Image
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from meta_latent.errors import UserError
 from meta_latent.experiment.report.page import evaluations, page
+from meta_latent.experiment.report.reading.records import number
 from meta_latent.experiment.report.reading.sources import read_run
 from meta_latent.experiment.report.statistics.analysis import analyse
 from meta_latent.experiment.report.statistics.numbers import Bootstrap
@@ -55,3 +56,13 @@ def build(
     except OSError as error:
         raise UserError(f"cannot write the report into {path}: {error.strerror or error}") from error
     return result
+
+
+def checked_thresholds(given: Sequence[float]) -> tuple[float, ...]:
+    """Thresholds that Python was given, in an array too: each once, in order of size. Raises UserError."""
+    plain = given.tolist() if hasattr(given, "tolist") else given
+    found = [number(value) for value in plain] if isinstance(plain, Sequence) else [None]
+    if None in found:
+        hint = "; to compare runs, give a list of them: report([A, B])" if isinstance(given, str | Path) else ""
+        raise UserError(f"report: thresholds={given!r} should be a list of numbers, such as [0.5, 0.85]{hint}")
+    return tuple(sorted(set(found)))

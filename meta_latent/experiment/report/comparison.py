@@ -8,19 +8,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from meta_latent import files
 from meta_latent.errors import UserError
 from meta_latent.experiment.report.figures import curve_figures, drawing, media
 from meta_latent.experiment.report.figures.pictures import score_name, slug
-from meta_latent.experiment.report.gain import MEANING
+from meta_latent.experiment.report.gain import MEANING, gain_points, tells_of_amounts, write_gain
 from meta_latent.experiment.report.page import tables
 from meta_latent.experiment.report.reading import settings_shown
-from meta_latent.experiment.report.reading.sources import Cell, Run
+from meta_latent.experiment.report.reading.sources import Cell, Run, read_run
 from meta_latent.experiment.report.statistics.analysis import analyse, plain
 from meta_latent.experiment.report.statistics.numbers import Bootstrap, claim, level, success_curves
 from meta_latent.experiment.report.words import lead, provenance, text
 from meta_latent.experiment.report.words.summary import environment
 from meta_latent.experiment.report.words.text import CLOCKS, NOTHING, count, interval, score
-from meta_latent.files import atomic_write_bytes
 from meta_latent.ops.learning_curve import Curve
 
 FILE = "comparison.html"
@@ -45,6 +45,33 @@ class Side:
     def arms(self, target: str) -> dict[str, Any]:
         """Its arms on a target; {} where it has none."""
         return self.report["targets"].get(target, {}).get("arms", {})
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """What `compare` has written: the page, and a picture of the gain, where the runs differ in pretraining."""
+
+    sides: list[Side]
+    page: Path
+    gain: Path | None
+
+
+def compare(
+    folders: Sequence[Path], out: Path | None = None, thresholds: Sequence[float] = (), draw: Bootstrap | None = None
+) -> Comparison:
+    """Write one page of several runs into ``out`` (None: the first one's report/), with the gain against pretraining
+    where they differ in that. Raises UserError for a folder without runs, and where nothing can be written.
+    """
+    own, draw = folders[0] / "report", draw or Bootstrap()
+    out = out or own
+    if out == own:
+        files.refuse_links(out, folders[0])
+    runs = [read_run(folder) for folder in folders]
+    for folder in (folder for folder, run in zip(folders, runs, strict=True) if not run.cells):
+        raise UserError(f"{folder} holds no runs to compare: expected transfer/TARGET/ALGORITHM/START/SEED in it")
+    found, points = sides(runs, draw, thresholds), gain_points(runs, draw, thresholds)
+    gain = write_gain(points, folders, out) if tells_of_amounts(points) else None
+    return Comparison(found, write(found, out, draw, gain), gain)
 
 
 def names_of(paths: Sequence[Path]) -> list[str]:
@@ -73,7 +100,7 @@ def write(found: Sequence[Side], folder: Path, draw: Bootstrap, gain: Path | Non
     path = folder / FILE
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        atomic_write_bytes(path, render(found, draw, folder, gain).encode(errors="replace"))
+        files.atomic_write_bytes(path, render(found, draw, folder, gain).encode(errors="replace"))
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
     return path

@@ -13,6 +13,7 @@ import numpy as np
 from meta_latent.errors import UserError
 from meta_latent.experiment.report.figures import drawing, sweep_figures, time_figures
 from meta_latent.experiment.report.figures.pictures import slug
+from meta_latent.experiment.report.reading.sources import holds_runs
 from meta_latent.experiment.report.statistics import sweep_numbers
 from meta_latent.experiment.report.statistics.analysis import plain
 from meta_latent.experiment.report.statistics.numbers import Bootstrap
@@ -32,6 +33,11 @@ def write_variants(root: Path, variants: Sequence[tuple[str, str, dict[str, Any]
     content = _read(root) if (root / NUMBERS).is_file() else {"format": FORMAT}
     content["variants"] = [{"name": name, "group": group, "values": values} for name, group, values in variants]
     atomic_write_bytes(root / NUMBERS, json.dumps(content, indent=1).encode())
+
+
+def is_sweep(folder: Path) -> bool:
+    """Whether a sweep lies there, and not the runs of one experiment."""
+    return (folder / NUMBERS).is_file() and not holds_runs(folder)
 
 
 def build(root: str | Path, *, resamples: int = ls.RESAMPLES, seed: int = 0) -> dict[str, Any]:

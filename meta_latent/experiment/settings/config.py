@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import yaml
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException, UnsupportedValueType
 
 import meta_latent
 from meta_latent import files
@@ -79,8 +79,8 @@ def merged(
         origin = "the given values" if isinstance(source, Mapping) else str(source)
         content = dict(source) if isinstance(source, Mapping) else read_yaml(Path(source))
         tree = merge.onto(tree, content, schema, "", origin)
-    parsed = [(*parse_override(override), _COMMAND_LINE) if isinstance(override, str) else (*override, _PAIR)
-              for override in overrides]  # fmt: skip
+    parsed = [(*override, _PAIR) if isinstance(override, tuple) and len(override) == 2
+              else (*parse_override(override), _COMMAND_LINE) for override in overrides]  # fmt: skip
     # Stable: files first, so that `model.latent_size=20 model=small` means the same in either order.
     parsed.sort(key=lambda item: not _names_file(item[1], type_hints.type_at(schema, item[0])))
     for key, value, origin in parsed:
@@ -91,7 +91,9 @@ def merged(
     try:
         resolved = OmegaConf.to_container(OmegaConf.create(tree), resolve=True)
     except OmegaConfBaseException as error:
-        raise UserError(f"cannot resolve the configuration: {str(error).splitlines()[0]}") from error
+        where = f"{error.full_key}: " if error.full_key else ""
+        advice = "; give numbers, text, lists and mappings" if isinstance(error, UnsupportedValueType) else ""
+        raise UserError(f"cannot resolve the configuration: {where}{str(error).splitlines()[0]}{advice}") from error
     return resolved, merge.origin
 
 
@@ -140,7 +142,8 @@ def find(group: str, name: str) -> Path:
     taken as it is.
     Raises `UserError` naming the nearest choices.
     """
-    if name.endswith((".yaml", ".yml")) and (path := Path(os.path.expanduser(name))).is_file():
+    name = files.expanded(name)
+    if name.endswith((".yaml", ".yml")) and (path := Path(name)).is_file():
         return path
     for root in _roots():
         path = root / group / f"{name}.yaml"
@@ -194,13 +197,15 @@ class _Merge:
 
     def onto(self, base: Any, value: Any, expected: Any, key: str, origin: str) -> Any:
         """`value` merged onto `base`, after the files it names were read; neither is changed."""
+        if hasattr(value, "tolist"):  # a number or an array of NumPy or PyTorch
+            value = value.tolist()
         if _names_file(value, expected):
             return self._file(value, expected, key)
         empties = isinstance(value, Mapping) and not value and type_hints.is_open_mapping(expected)
         if empties or not isinstance(value, Mapping):
             self._forget(key)
             self._origins[key] = origin
-        if isinstance(value, list | tuple):
+        if isinstance(value, list | tuple | range):
             return [
                 self.onto(None, v, type_hints.type_of(expected, str(i)), _join(key, i), origin)
                 for i, v in enumerate(value)
@@ -297,6 +302,9 @@ def parse_override(override: str) -> tuple[str, Any]:
     """Key and typed value of "key=value", whose value is YAML, but for comments: `out=/a #b` is a path with
     a space. Raises UserError if it is not that.
     """
+    if not isinstance(override, str):
+        raise UserError(f"override {override!r} is not text of the form key=value, such as 'seed=1'; of several each "
+                        "is an argument of its own")  # fmt: skip
     key, equals, text = override.partition("=")
     if not equals or not all(key.strip().split(".")):
         raise UserError(f"override {override!r} is not of the form key=value")

@@ -33,7 +33,7 @@ def load(schema: type[Schema], name: str, overrides: Sequence[Override] = ()) ->
 
 def load_with_origins(schema: type[Schema], name: str, overrides: Sequence[Override] = ()) -> tuple[Schema, Origin]:
     """See `load`; also a function that says where the value at a dotted key came from."""
-    folder = Path(name)
+    folder = Path(name := files.expanded(name))
     if name in config.choices("experiment") or not (folder / FILE).is_file():
         source, given = config.find("experiment", name), list(overrides)
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import unicodedata
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from typing import Any
 from meta_latent.errors import UserError
 from meta_latent.experiment.settings.config import parse_override
 from meta_latent.experiment.settings.structure import PREPARE
+from meta_latent.files import expanded
 from meta_latent.ranges import Entries, Items, Outside, limited
 
 LONGEST_NAME = 100
@@ -56,10 +56,10 @@ class UserPath:
             return value
         if not value.strip() or "\0" in value:
             raise Outside(value, "a path")
-        path = os.path.expanduser(value)
-        if path.startswith("~"):
-            raise Outside(value, "a path: there is no such home folder (./~name is a folder of that name)")
-        return path
+        try:
+            return expanded(value)
+        except UserError as error:
+            raise Outside(value, f"a path; {error}") from error
 
 
 class Device:

@@ -186,7 +186,7 @@ class BoundTarget:
 def bind_target(config: ExperimentConfig, name: str) -> BoundTarget:
     """The target called `name`. Raises UserError listing the targets there are, or if there are too few tasks."""
     targets = config.transfer.targets
-    if name not in targets:
+    if not isinstance(name, str) or name not in targets:
         raise UserError(f"target={name!r}; choose from {', '.join(targets)}")
     wanted, key = targets[name], f"transfer.targets.{name}"
     first = bind(config, wanted, name, key)
