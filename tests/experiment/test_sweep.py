@@ -63,8 +63,12 @@ class TestVariants:
         given = {"transfer": {"targets": {"sparse": {"tasks": 3}}}, "sweep": section}  # what is there makes it whole
         sweep, _ = settings.load(given, ["transfer.targets.dense.tasks=4", "sweep.of=hidden_goal"])
         assert [target.tasks for target in sweep.transfer.targets.values()] == [3, 4]
-        assert load(overrides=["sweep={of: toy}"])[0].sweep.of == "toy"
+        for override in ("sweep={of: toy}", ("sweep.of", "toy")):
+            assert load(overrides=[override])[0].sweep.of == "toy"
         assert settings.load({"sweep": {"of": "toy"}}, ["sweep.of=null"])[0].transfer.targets == {}
+        for section in (None, 3, [4]):
+            with pytest.raises(UserError, match="sweep="):
+                settings.load({"sweep": section})
 
     @pytest.mark.parametrize(("grid", "variant", "clash"), [
         ("seed", {"seed": 5}, True), ("algorithms.ivg.horizon", {"algorithms": {"ivg": {"horizon": 3}}}, True),

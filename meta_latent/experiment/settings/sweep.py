@@ -134,8 +134,10 @@ def _of(given: Path | Mapping[str, Any], overrides: Sequence[str]) -> str | None
     """The experiment that is varied; nothing else is looked at, as the rest may only make sense upon that one."""
     section = (given if isinstance(given, Mapping) else config.read_yaml(given)).get("sweep", {})
     said = {"of": section.get("of")} if isinstance(section, Mapping) else section
-    telling = [override for override in overrides if override.partition("=")[0].strip() in ("sweep", "sweep.of")]
-    return config.merged(SweepConfig, [{"sweep": said}], telling)[0]["sweep"]["of"]
+    pairs = [config.parse_override(given) if isinstance(given, str) else given for given in overrides]
+    telling = [pair for pair in pairs if pair[0] in ("sweep", "sweep.of")]
+    found = config.merged(SweepConfig, [{"sweep": said}], telling)[0]["sweep"]
+    return found.get("of") if isinstance(found, Mapping) else None  # what is no section is refused with all the rest
 
 
 def _combinations(settings: SweepSettings) -> list[tuple[str, str, dict[str, Any]]]:
