@@ -59,6 +59,8 @@ class TestVariants:
         assert sweep.sweep.of == "hidden_goal" and "sparse" in sweep.transfer.targets
         with pytest.raises(UserError, match="no configs/experiment/nope.yaml"):
             load(overrides=["sweep.of=nope"])
+        with pytest.raises(UserError, match="sweep.of=reuse_models is a sweep itself"):
+            load(overrides=["sweep.of=reuse_models"])
         section = {"of": "nope", "grid": {"seed": [0]}}
         given = {"transfer": {"targets": {"sparse": {"tasks": 3}}}, "sweep": section}  # what is there makes it whole
         sweep, _ = settings.load(given, ["transfer.targets.dense.tasks=4", "sweep.of=hidden_goal"])

@@ -65,7 +65,7 @@ class FolderConfig(EvaluateOptions):
 @dataclass(frozen=True)
 class Result:
     """What was measured: raw returns and success (N, R, E) of N test tasks, R trials, E episodes a trial, success NaN
-    where the suite does not tell; the scale of each task (None: raw scores); files written; whether the agent's run is
+    where the suite does not tell; scores (N, R, E), None where they are raw; files written; whether the agent's run is
     done.
     """
 

@@ -115,7 +115,7 @@ def load(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) 
     """
     given = source if isinstance(source, Mapping) else config.find("experiment", str(source))
     of = _of(given, overrides)
-    sources = [given] if of is None else [config.find("experiment", str(of)), given]
+    sources = [given] if of is None else [_base(of), given]
     sweep = config.load(SweepConfig, sources, overrides)
     found = []
     for name, group, values in _combinations(sweep.sweep):
@@ -138,6 +138,14 @@ def _of(given: Path | Mapping[str, Any], overrides: Sequence[str]) -> str | None
     telling = [pair for pair in pairs if pair[0] in ("sweep", "sweep.of")]
     found = config.merged(SweepConfig, [{"sweep": said}], telling)[0]["sweep"]
     return found.get("of") if isinstance(found, Mapping) else None  # what is no section is refused with all the rest
+
+
+def _base(of: str) -> Path:
+    """Where the experiment lies that is varied. Raises UserError where it is a sweep itself."""
+    path = config.find("experiment", str(of))
+    if "sweep" in config.read_yaml(path):
+        raise UserError(f"sweep.of={of} is a sweep itself; give the experiment that it varies")
+    return path
 
 
 def _combinations(settings: SweepSettings) -> list[tuple[str, str, dict[str, Any]]]:
