@@ -206,8 +206,9 @@ def test_logged_data_are_neither_missing_nor_useless(bench, tmp_path):
 @pytest.mark.parametrize("rollouts", [1, 4])
 def test_each_episode_of_a_trial_is_played_by_who_learned_from_those_before(bench, tmp_path, rollouts):
     arm, Searcher.log[:] = "searcher/scratch", []
+    target = {"suite": "toy/hidden_goal", "tasks": 3, "test_tasks": 2, "episodes_per_trial": 2}
     experiment = bench.experiment(tmp_path, arm, f"transfer.evaluation.rollouts={rollouts}",
-                                  "transfer.evaluation.trials=2")  # fmt: skip
+                                  "transfer.evaluation.trials=2", target=target)  # fmt: skip
     with bench.learning(experiment, arm) as learning:
         steps = learning.target.distribution.max_episode_steps
         found, again = (learning.evaluation.score(learning.agent) for _ in range(2))
