@@ -48,8 +48,8 @@ SHOWN = {"transfer_tabletop": "the-long-comparison", "reuse": "ways-to-reuse-one
          "ivg_lift_distractors": "lifting", "demo": "the-demo",
          "puck": "a-puck-pushed-to-a-hidden-place"}  # fmt: skip
 """Experiments of the table in the README, and their section in docs/results/README.md."""
-BESIDE = ("mb_mpo_pixels",)
-"""Experiments without the pair of that table."""
+BESIDE = ("mb_mpo_pixels", "ivg_stack_distractors")
+"""Experiments that have no rows there."""
 PAIR = "ivg/pretrained", "ivg/scratch"
 FORMAT = 1
 CELL_KEYS = ("target", "arm", "run_seed")

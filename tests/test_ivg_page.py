@@ -1,6 +1,7 @@
 """The numbers on the page about IVG are those of the runs that it names."""
 
 import json
+import math
 import re
 from pathlib import Path
 
@@ -158,3 +159,21 @@ def test_how_episodes_end_is_what_was_counted():
     assert len(counts) == 6 and [sum(column) for column in zip(*counts.values(), strict=True)] == [60, 60, 60]
     for values in counts.values():
         assert f"| {' | '.join(map(str, values))} |" in PAGE
+
+
+def test_stacking_behind_distractors_is_told_as_it_was_measured():
+    facts = json.loads((ROOT / "docs" / "results" / "ivg_stack_distractors.json").read_text())["report"]
+    arms = [facts["targets"]["stack_red_distractors"]["arms"][f"ivg/{start}"] for start in ("pretrained", "scratch")]
+    ours, scratch = ([f"{steps:,}" for steps in arm["steps_to_thresholds"]["0.7"]] for arm in arms)
+    ends = [[math.floor(100 * end + 0.5) for end in arm["final_success"]] for arm in arms]
+    page, readme, results = (" ".join((ROOT / name).read_text().split())
+                             for name in ("docs/ivg.md", "README.md", "docs/results/README.md"))  # fmt: skip
+    assert "0.7 is held from {}, {} and {} steps on, from scratch from {}, {} and {};".format(*ours, *scratch) in page
+    said = "last two evaluations is {:.2f}, {:.2f} and {:.2f}, from scratch {:.2f}, {:.2f} and {:.2f}."
+    assert said.format(*(percent / 100 for end in ends for percent in end)) in page
+    shares = ["{}, {} and {} %".format(*end) for end in ends]
+    assert f"in {shares[0]} of the episodes (in {shares[1]})" in readme
+    assert f"stands in {shares[0]} of the pretrained runs' episodes, and in {shares[1]} of those" in results
+    assert (
+        f"0.7 is held from {ours[0]} to {ours[2]} steps on (from scratch from {scratch[1]} to {scratch[0]})" in readme
+    )
