@@ -66,3 +66,17 @@ def test_what_changed_bodies_bring_is_what_was_measured():
     assert f"at {ended['mb_mpo/scratch']:.1f} and the control at {ended['mb_mpo_alpha0/scratch']:.1f};" in PAGE
     pilot = [score for _, score, _ in RUNS["bodies_mb_mpo_seed_10"]["curve"]]
     assert f"has {min(pilot[:-1]):.0f} to {max(pilot[:-1]):.0f} from 8,000 to 32,000 steps, and {pilot[-1]:.0f}" in PAGE
+
+
+def test_what_other_changes_of_bodies_bring_is_what_was_measured():
+    said = {}
+    for change in ("disabled", "mass"):
+        for arm in ("mb_mpo", "mb_mpo_alpha0"):
+            last = RUNS[f"bodies_{change}_{arm}_seed_0"]["returns_by_episode"][-3:]
+            said[change, arm] = "from {:.1f} to {:.1f}".format(*(sum(r[k] for r in last) / 3 for k in (0, -1)))
+    assert f"off MB-MPO goes {said['disabled', 'mb_mpo']} in three" in PAGE
+    assert f"steps, and its control {said['disabled', 'mb_mpo_alpha0']}; with masses" in PAGE
+    assert f"small MB-MPO goes {said['mass', 'mb_mpo']}, and its control {said['mass', 'mb_mpo_alpha0']}." in PAGE
+    for arm in ("mb_mpo", "mb_mpo_alpha0"):
+        minutes = [RUNS[f"bodies_{change}_{arm}_seed_0"]["cpu_seconds"] / 60 for change in ("disabled", "mass")]
+        assert f"{min(minutes):.1f} to {max(minutes):.1f}" in PAGE
