@@ -77,6 +77,12 @@ def test_what_other_changes_of_bodies_bring_is_what_was_measured():
     assert f"off MB-MPO goes {said['disabled', 'mb_mpo']} in three" in PAGE
     assert f"steps, and its control {said['disabled', 'mb_mpo_alpha0']}; with masses" in PAGE
     assert f"small MB-MPO goes {said['mass', 'mb_mpo']}, and its control {said['mass', 'mb_mpo_alpha0']}." in PAGE
+    ended = {change: [RUNS[f"bodies_{change}_{arm}_seed_0"]["returns_by_episode"][-1]
+                      for arm in ("mb_mpo", "mb_mpo_alpha0")] for change in ("disabled", "mass")}  # fmt: skip
+    (rising, fallen), (ours, control) = ended["disabled"], ended["mass"]
+    assert f"evaluation has {rising[0]:.1f} before and {rising[-1]:.1f} after the steps" in PAGE
+    assert f"fell back to {fallen[0]:.1f} and {fallen[-1]:.1f}" in PAGE
+    assert f"with {control[-1]:.1f} beside {ours[-1]:.1f} after the steps" in PAGE
     for arm in ("mb_mpo", "mb_mpo_alpha0"):
         minutes = [RUNS[f"bodies_{change}_{arm}_seed_0"]["cpu_seconds"] / 60 for change in ("disabled", "mass")]
         assert f"{min(minutes):.1f} to {max(minutes):.1f}" in PAGE
