@@ -314,6 +314,13 @@ def test_sac_learns_what_every_state_is_worth_up_to_an_episodes_end(terminal, st
     np.testing.assert_allclose(found, np.stack([truth, truth], 1), atol=1e-3)
 
 
+def test_critics_and_policy_have_one_learning_rate_and_the_temperature_its_own():
+    config = SACConfig(learning_rate=0.25, temperature_learning_rate=0.5)
+    agent = make(SAC, config, cached(PLACES, ACTIONS, REWARDS))
+    rates = {name: optimiser.param_groups[0]["lr"] for name, optimiser in agent.optimisers.items()}
+    assert rates == {"critic": 0.25, "policy": 0.25, "temperature": 0.5}
+
+
 def test_sac_draws_every_transition_of_an_episode_as_often():
     agent = make(SAC, SACConfig(layers=0, steps=3, discount=0.5, batch_size=8000), cached(PLACES, ACTIONS, REWARDS))
     batches = []

@@ -193,6 +193,12 @@ def test_from_python_too(result, tmp_path):
     assert meta_latent.report(tmp_path) == result and (tmp_path / "sweep.html").is_file()
 
 
+def test_runs_beside_a_sweeps_numbers_are_those_of_an_experiment(result, tmp_path):
+    assert sweep_report.is_sweep(tmp_path)
+    write_cell(tmp_path, "goal", "ivg/scratch", 0, rows(0.5), facts=new_facts)
+    assert not sweep_report.is_sweep(tmp_path)
+
+
 def test_building_twice_gives_the_same_numbers(result, tmp_path):
     assert sweep_report.build(tmp_path) == result
 
