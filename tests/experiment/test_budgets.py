@@ -33,6 +33,21 @@ def test_a_budget_for_nothing_is_refused(key):
         load(f"transfer.budget_env_steps={{{key}: 5}}")
 
 
+@pytest.mark.parametrize(
+    ("key", "hint"),
+    [
+        # What this experiment has comes before what could be registered, such as goal/ivg/policy.
+        ("goal/ivg", "did you mean 'goal/ivg/scratch'?"),
+        ("sb3_sac/scrach", "did you mean 'sb3_sac/scratch'?"),
+        ("nothing", "choose from default, goal, goal/ivg/scratch, ivg/scratch"),
+    ],
+)
+def test_a_wrong_budget_is_told_of_those_that_the_experiment_has(key, hint):
+    arms = "transfer.arms=[ivg/scratch]"
+    with pytest.raises(UserError, match=f"{re.escape(hint)}$"):
+        load(arms, f"transfer.budget_env_steps={{{key}: 5}}")
+
+
 def test_a_cell_is_not_another_one_because_another_target_got_a_budget():
     def cell(*overrides):
         return transfer.narrowed(load(*overrides), "goal", "ivg/scratch", 0, None)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pickle
+import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -440,6 +441,12 @@ def test_a_contradiction_is_blamed_on_all_places_it_came_from(tmp_path, text, ov
     with pytest.raises(UserError) as caught:
         config.load(Pairs, [path], overrides)
     assert str(caught.value).startswith(f"pair (in {places.replace('the file', str(path))}): ")
+
+
+@pytest.mark.parametrize("key", ["name", "seed", "transfer.adaptation.scratch.joint"])
+def test_what_a_template_leaves_to_be_given_is_asked_for(key):
+    with pytest.raises(UserError, match=rf"^(transfer\..*: )?{re.escape(key)} is to be given: \?\?\? \(in the command"):
+        config.load(ExperimentConfig, [config.find("experiment", "toy")], [f"{key}=???"])
 
 
 def test_what_a_replaced_group_said_is_blamed_no_longer(groups):

@@ -4,6 +4,7 @@ others.
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal
@@ -270,11 +271,13 @@ class TransferConfig:
                 except UserError as error:
                     found.append((f"{key}: {error}", ()))
         arms = [str(arm) for arm in registry.arms()]
-        budgets = ["default", *arms, *self.targets, *(f"{t}/{arm}" for t in self.targets for arm in arms)]
+        budgets = {"default", *arms, *self.targets, *(f"{t}/{arm}" for t in self.targets for arm in arms)}
+        used = ["default", *self.targets, *(arm for _, arm in self.pairs()), *map("/".join, self.pairs())]
         for name in ("budget_env_steps", "budget_updates"):
             for key in getattr(self, name):
                 if key not in budgets:
-                    found.append((f"{name} has no {key!r}{nearest(key, budgets)}", ("targets",)))
+                    meant = difflib.get_close_matches(key, budgets, n=1, cutoff=0.85) or used
+                    found.append((f"{name} has no {key!r}{nearest(key, meant)}", ("targets",)))
         starts = {arm.start.removesuffix(registry.DATA) for arm in registry.arms()}
         for key in self.adaptation:
             if key not in (*starts, *arms):  # a start's settings count with source data too

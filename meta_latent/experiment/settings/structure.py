@@ -26,6 +26,9 @@ DEFAULTS = "the defaults"
 """What `Origin` says of a value that nothing gave."""
 Origin = Callable[[str], str]
 """Says where the value at a dotted key came from, such as a file's path."""
+TO_BE_GIVEN = "???"
+"""OmegaConf's mark in a template."""
+
 PREPARE = "prepare"
 """Key of a field's metadata: a function that turns short forms of its plain value into the full one."""
 
@@ -92,6 +95,10 @@ def _has_default(field: dataclasses.Field) -> bool:
 def convert(value: Any, expected: Any, origin: Origin, key: str) -> Any:
     """`value` as the type `expected`, or `UserError`."""
     kind, arguments = typing.get_origin(expected), typing.get_args(expected)
+    if isinstance(value, str) and value == TO_BE_GIVEN:
+        raise UserError(
+            f"{key} is to be given: {value} (in {origin(key)}) stands where somebody has to fill in a value"
+        )
     if expected is Any or expected is object:
         return value
     if kind in (typing.Union, types.UnionType):
