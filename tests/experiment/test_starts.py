@@ -1,5 +1,6 @@
 """What an algorithm may be built from: rewards and ends of many tasks at once."""
 
+import contextlib
 import inspect
 import re
 from types import SimpleNamespace
@@ -14,8 +15,10 @@ from meta_latent.data.collect import Noise, NoiseConfig, play_episode
 from meta_latent.data.replay import ReplayConfig, SequenceReplay
 from meta_latent.errors import UserError
 from meta_latent.experiment.learning import cell_settings
+from meta_latent.experiment.learning.loop import Learning
 from meta_latent.experiment.learning.starts import functions_of, latent_parts, setting_of, with_part
 from meta_latent.experiment.pretraining import logged_data
+from meta_latent.experiment.runs.run_folder import RunFolder
 from meta_latent.experiment.settings import config, suites
 from meta_latent.experiment.settings.arms import adaptation_of, strays
 from meta_latent.experiment.settings.schema import ExperimentConfig, TargetConfig
@@ -66,6 +69,10 @@ def test_a_task_that_there_is_not_is_refused(target):
      "reward: too many positional arguments; it has to take (task, inputs, action), and takes (task, inputs)"),
     ("terminated", lambda task, inputs, action: (inputs > 9).any(),
      "terminated of inputs (1, 2, 4) has the shape (), expected (1, 2): it has to reduce the last dimension alone"),
+    ("reward", lambda task, inputs, action: np.asarray([float(row[0]) for row in inputs]),
+     "reward, of inputs of shape (1, 2, 4), raised TypeError: "),
+    ("terminated", lambda task, inputs, action: [k for k in inputs][3],
+     "terminated, of inputs of shape (1, 2, 4), raised IndexError: list index out of range ("),
     ("terminated", lambda task, inputs: inputs[..., 0] > 9, "terminated: too many positional arguments; it has to tak"),
 ])  # fmt: skip
 def test_a_function_of_another_shape_or_other_arguments_is_told_as_that(name, wrong, said, monkeypatch):
@@ -73,6 +80,26 @@ def test_a_function_of_another_shape_or_other_arguments_is_told_as_that(name, wr
     monkeypatch.setattr(bound.distribution, name, wrong)
     with pytest.raises(UserError, match=re.escape(f"target t: {said}")):
         functions_of(bound)
+
+
+@pytest.mark.parametrize("arm", ["meld/scratch", "ivg/scratch"])
+def test_every_task_is_paid_as_its_function_says(arm, monkeypatch, tmp_path):
+    """The first task is looked at before the run starts, the others when they are played."""
+    given = {"targets": {"t": {"suite": "toy/hidden_goal", "tasks": 3, "test_tasks": 2, "episodes_per_trial": 2}},
+             "warmup_episodes": 8}  # fmt: skip
+    experiment = config.load(ExperimentConfig, [config.find("experiment", "meld_toy"), {"transfer": given}], [])
+    bound = suites.bind_target(experiment, "t")
+    true, last = bound.distribution.reward, bound.tasks[2].task
+    wrong = lambda task, *given: true(task, *given) + 5 * (task == last)  # noqa: E731
+    monkeypatch.setattr(bound.distribution, "reward", wrong)
+    with RunFolder(tmp_path / "run", {}, seed=0) as folder:
+        learning = Learning(experiment, bound, Arm.parse(arm), 0, None, folder)
+        with contextlib.closing(learning.collector):
+            if arm.startswith("ivg"):  # which reads no functions
+                return learning.round()
+            said = r"was paid -?[\d.]+ for step 1 of an episode, its reward function says [\d.]+: they have to be equal"
+            with pytest.raises(UserError, match=rf"^target t: task 2 \(.*\) {said}$"):
+                learning.round()
 
 
 @pytest.mark.parametrize(("suite", "dynamics", "rewards"), [

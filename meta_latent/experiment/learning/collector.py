@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +26,7 @@ class CollectorConfig:
         show: what the algorithm sees beside observations. task_vectors: (tasks, P).
         warmup_episodes: random ones that come first. head_share: probability that a head may train on one.
         side_by_side: environments at once. epsilon: see `RepeatedNoise`. own_heads: head k trains on tasks k, k + heads
-            and so on alone.
+            and so on alone. check: (task, arrays) of the first episode of each task; raises where it is wrong.
     """
 
     show: Collection[str]
@@ -36,6 +36,7 @@ class CollectorConfig:
     side_by_side: int
     epsilon: float = 0.0
     own_heads: bool = False
+    check: Callable[[int, dict[str, np.ndarray]], None] | None = None
 
 
 class Collector:
@@ -52,6 +53,7 @@ class Collector:
         self.trials = 0
         self.random_returns: list[float] = []
         self._envs = Environments()
+        self._checked: set[int] = set()
 
     @property
     def episodes(self) -> int:
@@ -106,6 +108,9 @@ class Collector:
         if actor is self.warmup:
             self.random_returns += played.returns.ravel().tolist()
         for task, trial in zip(which, played.episodes, strict=True):
+            if self.config.check and task not in self._checked:
+                self.config.check(task, trial[0])
+                self._checked.add(task)
             for episode in trial:
                 owner = task if self.config.own_heads else None
                 replay.add_episode(episode, head_mask(heads, self.config.head_share, streams, owner), task)

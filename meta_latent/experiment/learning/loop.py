@@ -7,6 +7,7 @@ import dataclasses
 import math
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,9 @@ class Learning:
         warmup = config.warmup_of(self.target.name) if entry.warmup else 0
         epsilon = strays(config, self.arm)
         owned = getattr(self.agent, "own_heads", False)  # agents need not have it
-        settings = CollectorConfig(entry.sees, vectors, warmup, config.head_share, config.side_by_side, epsilon, owned)
+        check = partial(starts.refuse_other_rewards, self.target) if entry.needs & {"functions", "states"} else None
+        settings = CollectorConfig(entry.sees, vectors, warmup, config.head_share, config.side_by_side, epsilon, owned,
+                                   check)  # fmt: skip
         return Collector(self.target, self.seed, settings, noise)
 
     def _plan(self) -> str:

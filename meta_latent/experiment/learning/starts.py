@@ -20,6 +20,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ import task_suites
 from meta_latent.algorithms.registry import PARTS, Arm, Functions, Setting
 from meta_latent.data.latents import LatentCache
 from meta_latent.data.source import SourceData
-from meta_latent.errors import UserError
+from meta_latent.errors import UserError, described
 from meta_latent.experiment.pretraining import model_folder, source_data, source_policy
 from meta_latent.experiment.settings import structure
 from meta_latent.experiment.settings.arms import adaptation_of
@@ -240,25 +241,51 @@ def _check_functions(target: BoundTarget) -> None:
             raise UserError(f"target {target.name}: {name}: {wrong}")
     for step in _real_steps(target):
         inputs, action = (np.stack([part] * 2)[None] for part in (step.info["reward_inputs"], step.action))
-        try:
-            said = np.asarray(bound.distribution.reward(bound.task, inputs, action))
-        except task_suites.SuiteError as error:
-            raise UserError(f"target {target.name} has no reward function to compute with: {error}") from error
-        if said.shape != (1, 2):
-            raise UserError(f"target {target.name}: {checks.misshapen('reward', inputs.shape, said.shape)}")
-        if abs(float(said[0, 0]) - step.reward) > 1e-3 * max(1.0, abs(step.reward)):
+        said = _computed(target, "reward", inputs, action)
+        if abs(float(said[0, 0]) - step.reward) > _tolerance(step.reward):
             raise UserError(
                 f"target {target.name}: the environment paid {step.reward:.6g} for a step, its reward function says "
                 f"{said[0].tolist()}: it has to be vectorised and equal"
             )
-        ends = np.asarray(bound.distribution.terminated(bound.task, inputs, action))
-        if ends.shape != (1, 2):
-            raise UserError(f"target {target.name}: {checks.misshapen('terminated', inputs.shape, ends.shape)}")
+        ends = _computed(target, "terminated", inputs, action)
         if bool(ends[0, 0]) != step.terminated:
             raise UserError(
                 f"target {target.name}: the environment ended for good at a step: {step.terminated}, its function "
                 f"`terminated` says {ends[0].tolist()}: it has to be vectorised and equal"
             )
+
+
+def _computed(target: BoundTarget, name: str, inputs: np.ndarray, action: np.ndarray) -> np.ndarray:
+    """What the function `name` of the first task says of (1, 2) steps at once."""
+    bound = target.tasks[0]
+    try:
+        said = np.asarray(getattr(bound.distribution, name)(bound.task, inputs, action))
+    except task_suites.SuiteError as error:
+        raise UserError(f"target {target.name} has no {name} function to compute with: {error}") from error
+    except Exception as error:  # somebody's code
+        raise UserError(f"target {target.name}: {name}, of inputs of shape {inputs.shape}, raised {described(error)}: "
+                        "it has to be vectorised") from error  # fmt: skip
+    if said.shape != (1, 2):
+        raise UserError(f"target {target.name}: {checks.misshapen(name, inputs.shape, said.shape)}")
+    return said
+
+
+def _tolerance(paid: Any) -> Any:
+    return 1e-3 * np.maximum(1.0, np.abs(paid))
+
+
+def refuse_other_rewards(target: BoundTarget, task: int, episode: dict[str, np.ndarray]) -> None:
+    """Raise UserError, with the numbers, if the reward function of task number `task` does not say what the environment
+    paid in an episode of it.
+    """
+    bound = target.tasks[task]
+    paid, there = episode["reward"], episode["reward_present"] > 0
+    said = np.asarray(bound.distribution.reward(bound.task, episode["reward_inputs"], episode["action"]))
+    wrong = np.flatnonzero(there & ~(np.abs(said - paid) <= _tolerance(paid)))
+    if len(wrong):
+        at = wrong[0]
+        raise UserError(f"target {target.name}: task {task} ({bound.in_words()}) was paid {paid[at]:.6g} for step {at} "
+                        f"of an episode, its reward function says {said[at]:.6g}: they have to be equal")  # fmt: skip
 
 
 def _observed(target: BoundTarget) -> bool:
