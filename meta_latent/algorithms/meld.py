@@ -29,7 +29,8 @@ from meta_latent.errors import UserError
 from meta_latent.models.core import Latent
 from meta_latent.models.counterfactual import counterfactual_errors, reward_guess
 from meta_latent.models.losses import METRICS as MODEL_METRICS
-from meta_latent.models.trials import embed, follows
+from meta_latent.models.losses import embed
+from meta_latent.models.trials import follows
 from meta_latent.nets import Standardiser
 from meta_latent.policies.latent_agent import CALIBRATION
 from meta_latent.policies.soft_actor_critic import METRICS, SoftBatch
