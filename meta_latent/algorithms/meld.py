@@ -29,7 +29,8 @@ from meta_latent.errors import UserError
 from meta_latent.models.core import Latent
 from meta_latent.models.counterfactual import counterfactual_errors, reward_guess
 from meta_latent.models.losses import METRICS as MODEL_METRICS
-from meta_latent.models.trials import embed, follows
+from meta_latent.models.losses import embed
+from meta_latent.models.trials import follows
 from meta_latent.nets import Standardiser
 from meta_latent.policies.latent_agent import CALIBRATION
 from meta_latent.policies.soft_actor_critic import METRICS, SoftBatch
@@ -229,13 +230,11 @@ class MELD(SoftLatentAgent):
         chosen = np.flatnonzero((draws.random(count) < config.relabel) | (np.arange(count) >= own))
         if len(chosen):
             mine = slice(own)  # of the sources' tasks no rule is known here
-            anyway = self.functions.ended_anyway(
-                ends[mine], tasks[mine], trials.reward_inputs[mine], trials.action[mine])  # fmt: skip
             tasks[chosen] = draws.integers(self.tasks, size=len(chosen))
-            reward[chosen] = self._paid(self.functions.reward, tasks, trials, chosen)
+            reward[chosen] = self.functions.paid(tasks, trials, chosen)
             ends[chosen] = self.functions.terminated(
                 tasks[chosen], trials.reward_inputs[chosen], trials.action[chosen])  # fmt: skip
-            ends[mine] |= anyway  # already so where nothing was relabelled
+            ends[mine] |= self.functions.ended_anyway(trials, mine)  # already so where nothing was relabelled
         trials = replace(trials, reward=reward, is_terminal=ends)
         shown = self.shown(trials)
         return self._taught(trials, tasks).to(self.model.device), shown.to(self.model.device)
@@ -245,13 +244,7 @@ class MELD(SoftLatentAgent):
         function = self.functions.training_reward
         if function is None:
             return trials
-        return replace(trials, reward=self._paid(function, tasks, trials, np.arange(len(tasks))))
-
-    @staticmethod
-    def _paid(function, tasks: np.ndarray, trials: SequenceBatch, rows: np.ndarray) -> torch.Tensor:
-        """What `function` pays `rows` of the trials, as those of `tasks`, where rewards are paid at all."""
-        paid = function(tasks[rows], trials.reward_inputs[rows], trials.action[rows])
-        return paid.float() * trials.reward_present[rows]
+        return replace(trials, reward=self.functions.paid(tasks, trials, function=function))
 
     def shown(self, trials: SequenceBatch) -> SequenceBatch:
         """What the memory is fed of these trials."""

@@ -203,14 +203,14 @@ class PEARL(SoftAgent):
         steps = parts[0]
         for part in parts[1:]:
             steps = steps.joined(part)
-        contexts, which = _paid(self.functions.reward, tasks, contexts), tasks.repeat(each)
-        steps = _paid(self.functions.training_reward or self.functions.reward, which, steps)
+        functions, which, ends = self.functions, tasks.repeat(each), steps.is_terminal.clone()
         if moved:
-            ends, rows = steps.is_terminal.clone(), slice(moved * each)
-            read = steps.reward_inputs[rows], steps.action[rows]
-            ends[rows] = (self.functions.terminated(which[rows], *read)
-                          | self.functions.ended_anyway(ends[rows], steps.task_index[rows], *read))  # fmt: skip
-            steps = replace(steps, is_terminal=ends)
+            rows = slice(moved * each)
+            by_rule = functions.terminated(which[rows], steps.reward_inputs[rows], steps.action[rows])
+            ends[rows] = by_rule | functions.ended_anyway(steps, rows)
+        contexts = replace(contexts, reward=functions.paid(tasks, contexts))
+        rewards = functions.paid(which, steps, function=functions.training_reward)
+        steps = replace(steps, reward=rewards, is_terminal=ends)
         return contexts.to(self.device), steps.to(self.device)
 
     def learn(self, contexts: SequenceBatch, steps: SequenceBatch, rng: Streams) -> Metrics:
@@ -252,12 +252,6 @@ class PEARL(SoftAgent):
     def _drawn(told: Evidence, draws: torch.Generator) -> torch.Tensor:
         """A draw of z of each belief."""
         return told.drawn(torch.randn(told.weighted.shape, generator=draws).to(told.weighted.device))
-
-
-def _paid(function, tasks: np.ndarray, batch: SequenceBatch) -> SequenceBatch:
-    """The batch with what `function` pays its rows as those of `tasks`, where rewards are paid at all."""
-    paid = function(tasks, batch.reward_inputs, batch.action)
-    return replace(batch, reward=paid.float() * batch.reward_present)
 
 
 ALGORITHM = Algorithm(

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from meta_latent.policies.latent_agent import LatentParts
     from meta_latent.protocols import Agent
-    from meta_latent.types import Spec
+    from meta_latent.types import SequenceBatch, Spec
 
 SHOWN = ("reward", "task", "index", "trial")
 """What an algorithm may be shown while it acts, beside observations and its own actions."""
@@ -55,11 +55,20 @@ class Functions:
     training_reward: Callable[[Any, Any, Any], Any] | None = None
     invariant: tuple[int, ...] = ()
 
-    def ended_anyway(self, terminal: torch.Tensor, task_index: Any, inputs: Any, action: Any) -> torch.Tensor:
-        """Which of the steps (...,) that ended episodes for good (`terminal`) do so in any task: those that no rule of
-        the task that was played ends, as where an environment has a rule of its own.
+    def paid(self, tasks: Any, batch: SequenceBatch, rows: Any = ..., function: Any = None) -> torch.Tensor:
+        """What `rows` of a batch (B, T) are paid as steps of `tasks` (B,), where rewards are paid at all: (n, T).
+
+        function: who says so, such as `training_reward`; None: `reward`.
         """
-        return terminal & ~self.terminated(task_index, inputs, action)
+        paid = (function or self.reward)(tasks[rows], batch.reward_inputs[rows], batch.action[rows])
+        return paid.float() * batch.reward_present[rows]
+
+    def ended_anyway(self, batch: SequenceBatch, rows: Any) -> torch.Tensor:
+        """Which steps (n, T) of `rows` of a batch (B, T) end episodes for good in any task: those that did, and that
+        no rule of the task that was played ends, as where an environment has a rule of its own.
+        """
+        by_rule = self.terminated(batch.task_index[rows], batch.reward_inputs[rows], batch.action[rows])
+        return batch.is_terminal[rows] & ~by_rule
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from meta_latent.data.segments import Segment, layout, segment_folder
+from meta_latent.data.trials import draw_trials, frames_of, joined, whole_trials
 from meta_latent.data.windows import draw_windows, multiplicity
 from meta_latent.errors import UserError
 from meta_latent.ranges import count
@@ -186,13 +187,7 @@ class SequenceReplay:
 
     def whole_trials(self) -> list[list[int]]:
         """Places of the episodes of every trial whose beginning is held, in order: [[0, 1], [2, 3], ...]."""
-        found: list[list[int]] = []
-        for i, episode in enumerate(self.episodes):
-            if episode.begins_trial:
-                found.append([i])
-            elif found and self.episodes[found[-1][-1]].number == episode.number - 1:
-                found[-1].append(i)
-        return found
+        return whole_trials(self.episodes)
 
     # Reading
 
@@ -255,58 +250,13 @@ class SequenceReplay:
         of one task instead of those that were played after each other. images: False leaves them out.
         Raises UserError if no trial is that long.
         """
-        if mixed:
-            by_task: dict[int, list[int]] = {}
-            for i, e in enumerate(self.episodes):
-                by_task.setdefault(e.task, []).append(i)
-            pools = [places for _, places in sorted(by_task.items()) if len(places) >= episodes]
-        else:
-            pools = [places for places in self.whole_trials() if len(places) >= episodes]
-        if not pools:
-            raise UserError(f"no stored trial has {episodes} episodes; lower episodes_per_trial, or raise "
-                            "transfer.replay.capacity if it is less than a trial")  # fmt: skip
-        if batch_size is None:
-            chosen = [pool[:episodes] for pool in pools]
-        else:
-            drawn = rng.integers(len(pools), size=batch_size)
-            chosen = [
-                list(rng.choice(pools[k], episodes, replace=False)) if mixed else pools[k][:episodes] for k in drawn
-            ]
-        batch = self._joined([[self._of_trial(int(i), images) for i in places] for places in chosen])
-        return replace(batch, frames=self._frames_of(chosen, batch.valid))
+        chosen = draw_trials(self.episodes, batch_size, episodes, rng, mixed)
+        arrays, valid = joined([[self._of_trial(i, images) for i in places] for places in chosen])
+        frames = frames_of(chosen, self.lengths(), valid)
+        return replace(self._batch(arrays), frames=torch.from_numpy(frames), valid=torch.from_numpy(valid))
 
     def _of_trial(self, episode: int, images: bool) -> dict[str, np.ndarray]:
         return {k: v for k, v in self.read(episode).items() if images or not k.startswith("image_")}
-
-    def _frames_of(self, trials: list[list[int]], valid: torch.Tensor) -> torch.Tensor:
-        """Where the frames of trials of these episodes lie among all, zero where `valid` (B, T) is False."""
-        lengths = self.lengths()
-        starts, frames = lengths.cumsum() - lengths, np.zeros(valid.shape, np.int64)
-        places = [starts[i] + np.arange(lengths[i]) for trial in trials for i in trial]
-        frames[valid.numpy()] = np.concatenate(places)
-        return torch.from_numpy(frames)
-
-    def _joined(self, trials: list[list[dict[str, np.ndarray]]]) -> SequenceBatch:
-        """Trials as one batch, padded to the longest."""
-        longest = max(sum(len(e["reward"]) for e in trial) for trial in trials)
-        arrays, valid = {}, np.zeros((len(trials), longest), bool)
-        for key, sample in trials[0][0].items():
-            if key in ("task_index", "head_mask"):
-                arrays[key] = np.stack([trial[0][key] for trial in trials])
-            else:
-                arrays[key] = np.zeros((len(trials), longest, *sample.shape[1:]), sample.dtype)
-        for b, trial in enumerate(trials):
-            start = 0
-            for number, episode in enumerate(trial):
-                stop = start + len(episode["reward"])
-                for key, whole in arrays.items():
-                    if key not in ("task_index", "head_mask"):
-                        whole[b, start:stop] = episode[key]
-                # Recombined episodes began trials of their own.
-                arrays["is_task_first"][b, start] = number == 0
-                start = stop
-            valid[b, :start] = True
-        return replace(self._batch(arrays), valid=torch.from_numpy(valid))
 
     def _batch(self, arrays: dict[str, np.ndarray]) -> SequenceBatch:
         tensors = {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in arrays.items()}

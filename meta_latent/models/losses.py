@@ -79,10 +79,9 @@ def loss(
     and `sequential_core`.
     """
     weights, cached = model.config.loss, embeddings is not None
-    size, length = batch.reward.shape
+    size = len(batch.reward)
     if not cached:
-        images = {c: x.flatten(0, 1) for c, x in batch.images.items()}
-        embeddings = model.embed(images, batch.proprio.flatten(0, 1)).unflatten(0, (size, length))
+        embeddings = embed(model, batch)
     hidden = shares.rand((size, 1), rng).to(embeddings.device) < model.config.reward_dropout
     present = batch.reward_present * (~hidden)
     posterior = model.filter(embeddings, batch.action, batch.reward, present, rng)
@@ -108,6 +107,12 @@ def loss(
     if not cached and batch.images:
         terms |= _image_terms(model, batch, posterior, rolled, target_index, rows, weights, rng)
     return terms
+
+
+def embed(model: LatentStateModel, batch: SequenceBatch) -> torch.Tensor:
+    """(B, T, Z) embeddings of the frames of (B, T) sequences."""
+    images = {camera: x.flatten(0, 1) for camera, x in batch.images.items()}
+    return model.embed(images, batch.proprio.flatten(0, 1)).unflatten(0, batch.reward.shape)
 
 
 def one_step(model: LatentStateModel, before: Latent, actions: torch.Tensor, head: torch.Tensor) -> Latent:

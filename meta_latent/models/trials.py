@@ -15,7 +15,7 @@ from meta_latent.models.config import LossConfig
 from meta_latent.models.core import Latent
 from meta_latent.models.counterfactual import counterfactual_term, masked, reward_guess
 from meta_latent.models.latent_state_model import LatentStateModel
-from meta_latent.models.losses import divergence, draw_heads, image_loss, one_step, with_priors
+from meta_latent.models.losses import divergence, draw_heads, embed, image_loss, one_step, with_priors
 from meta_latent.ops import gaussian, shares
 from meta_latent.types import SequenceBatch
 
@@ -63,9 +63,3 @@ def trial_loss(
             image_loss(decoded[camera], images[batch.valid], weights.pixel_contrast, rng)
             for camera, images in batch.images.items())  # fmt: skip
     return terms, belief
-
-
-def embed(model: LatentStateModel, batch: SequenceBatch) -> torch.Tensor:
-    """(B, T, Z) embeddings of the frames of (B, T) sequences."""
-    images = {camera: x.flatten(0, 1) for camera, x in batch.images.items()}
-    return model.embed(images, batch.proprio.flatten(0, 1)).unflatten(0, batch.reward.shape)
