@@ -23,6 +23,8 @@ from task_suites.task import Distractor, Reward, Task, read_distractors
 from task_suites.values import Values, read_values, whole
 
 SPLITS = ("train", "test")
+CHECKED = 1000
+"""Tasks at most that a distribution remembers to have checked."""
 
 
 class ScriptedPolicy(Protocol):
@@ -90,7 +92,6 @@ class TaskDistribution(ABC):
     tells_success: bool = True
     invariant_input_names: tuple[str, ...] = ()
     antialias_version: int = 2
-    _checked: Task | None = None
 
     @abstractmethod
     def tasks(self, split: str) -> tuple[Task, ...]:
@@ -240,7 +241,7 @@ class TaskDistribution(ABC):
 
     def check(self, task: Task) -> Task:
         """Return `task` if it belongs here. SuiteError: another family's, or it says what it may not say."""
-        if task is self._checked:  # rewards of every step ask
+        if self._checked.get(id(task)) is task:
             return task
         if not isinstance(task, Task):
             raise SuiteError(f"{self.name}: got {type(task).__name__}, expected a Task")
@@ -249,8 +250,15 @@ class TaskDistribution(ABC):
         if not self.shows_distractors and any(item.intensity > 0 for item in task.distractors):
             raise SuiteError(f"{self.name}: its pictures have no distractors, got {task.distractors!r}")
         self._read(task)
-        self._checked = task
+        if len(self._checked) == CHECKED:
+            self._checked.clear()
+        self._checked[id(task)] = task
         return task
+
+    @functools.cached_property
+    def _checked(self) -> dict[int, Task]:
+        """Tasks that belong here, by identity: rewards of every step ask."""
+        return {}
 
     def _read(self, task: Task) -> Task:
         """Return `task` with its numbers as floats. SuiteError: a parameter is missing, unknown or wrong."""
