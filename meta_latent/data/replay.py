@@ -251,12 +251,13 @@ class SequenceReplay:
         Raises UserError if no trial is that long.
         """
         chosen = draw_trials(self.episodes, batch_size, episodes, rng, mixed)
-        arrays, valid = joined([[self._of_trial(i, images) for i in places] for places in chosen])
+        read = {k: form for k, form in layout(self.spec).items() if images or not k.startswith("image_")}
+        packed, valid = joined([[self.episodes[i] for i in places] for places in chosen], read)
+        arrays = self._unpacked(packed)
+        arrays["is_task_first"][:, 1:] = False  # recombined episodes began trials of their own
+        arrays["is_task_first"][:, 0] = True
         frames = frames_of(chosen, self.lengths(), valid)
         return replace(self._batch(arrays), frames=torch.from_numpy(frames), valid=torch.from_numpy(valid))
-
-    def _of_trial(self, episode: int, images: bool) -> dict[str, np.ndarray]:
-        return {k: v for k, v in self.read(episode).items() if images or not k.startswith("image_")}
 
     def _batch(self, arrays: dict[str, np.ndarray]) -> SequenceBatch:
         tensors = {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in arrays.items()}

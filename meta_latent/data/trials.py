@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,9 +11,6 @@ from meta_latent.errors import UserError
 
 if TYPE_CHECKING:
     from meta_latent.data.replay import Episode
-
-ONCE = ("task_index", "head_mask")
-"""Arrays that hold one value for a whole trial, that of its first episode."""
 
 
 def whole_trials(held: Sequence[Episode]) -> list[list[int]]:
@@ -59,25 +56,19 @@ def frames_of(trials: Sequence[Sequence[int]], lengths: np.ndarray, valid: np.nd
     return frames
 
 
-def joined(trials: Sequence[Sequence[dict[str, np.ndarray]]]) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Arrays (B, T, ...) of trials, given the arrays of each of their episodes, zeros behind what is shorter than the
-    longest; and (B, T) bool, where they are no such zeros.
+def joined(
+    trials: Sequence[Sequence[Episode]], layout: Mapping[str, tuple[str, tuple[int, ...]]]
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Arrays (B, T, ...) of `layout` (name -> dtype, shape of one step) of trials, zeros behind what is shorter than
+    the longest; and (B, T) bool, where they are no such zeros.
     """
-    longest = max(sum(len(e["reward"]) for e in trial) for trial in trials)
-    arrays, valid = {}, np.zeros((len(trials), longest), bool)
-    for key, sample in trials[0][0].items():
-        if key in ONCE:
-            arrays[key] = np.stack([trial[0][key] for trial in trials])
-        else:
-            arrays[key] = np.zeros((len(trials), longest, *sample.shape[1:]), sample.dtype)
+    lengths = np.array([sum(e.length for e in trial) for trial in trials])
+    valid = np.arange(lengths.max()) < lengths[:, None]
+    arrays = {key: np.zeros((*valid.shape, *shape), dtype) for key, (dtype, shape) in layout.items()}
     for b, trial in enumerate(trials):
         start = 0
-        for number, episode in enumerate(trial):
-            stop = start + len(episode["reward"])
+        for e in trial:
             for key, whole in arrays.items():
-                if key not in ONCE:
-                    whole[b, start:stop] = episode[key]
-            arrays["is_task_first"][b, start] = number == 0  # recombined episodes began trials of their own
-            start = stop
-        valid[b, :start] = True
+                whole[b, start : start + e.length] = e.segment.read(key, e.start, e.stop)
+            start += e.length
     return arrays, valid
