@@ -22,7 +22,7 @@ from meta_latent.experiment.report.figures import drawing
 from meta_latent.experiment.report.figures.pictures import MOST_TOGETHER, curves_png, time_rows
 from meta_latent.experiment.report.figures.time_figures import times_to_threshold
 from meta_latent.experiment.report.gain import GAIN
-from meta_latent.experiment.report.page.tables import time_unit
+from meta_latent.experiment.report.page.tables import time_unit, to_success
 from meta_latent.experiment.report.reading.sources import Run, read_run
 from meta_latent.experiment.report.statistics import saved
 from meta_latent.experiment.report.statistics.numbers import level
@@ -164,11 +164,11 @@ def block(name: str, facts: dict | None) -> str:
     unit = time_unit(_arms(report))
     columns = ("target", "threshold", "arm", "reached", "steps to threshold, median [95 %]", f"time, {unit.name}")
     solved = _solved(report)
-    columns += ("speed-up [95 %]", "final score (IQM)", *["success"] * solved)
+    columns += ("speed-up [95 %]", "final score (IQM)", *["success", "steps to 50 % / 80 % success"] * solved)
     lines += [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
     for target, entry in report["targets"].items():
         for arm, found in entry["arms"].items():
-            success = [percent(found.get("final_success_iqm"))] * solved
+            success = [percent(found.get("final_success_iqm")), _to_success(found)] * solved
             lines += [f"| {' | '.join([target, *row, *success])} |" for row in _rows(arm, found, entry, unit)]
     gain = facts.get(GAIN)
     lines += ["", _legend(report)]
@@ -198,7 +198,10 @@ def _legend(report: dict) -> str:
     whole = all(stop is not None and not any(stop) for stop in stops)
     ends = "its budget is spent" if whole else "the threshold holds, or its budget is spent"
     text += f" interquartile mean (IQM) over runs; a run ends when {ends}."
-    return text + " Success: likewise, the share of episodes that end solved." * _solved(report)
+    success = (" Success: likewise, the share of episodes that end solved; the last column has the medians of when two"
+               " evaluations in a row had so much of it (seeds that got there / seeds), not known where runs stopped at a"
+               " threshold of scores before.")  # fmt: skip
+    return text + success * _solved(report)
 
 
 def _arms(report: dict) -> list[dict]:
@@ -259,6 +262,15 @@ def _steps(arm: dict, at: str) -> list[str]:
     steps = median(arm["medians"]["steps_to_thresholds"][at])
     steps = _with(steps, arm["intervals"]["steps_to_thresholds"][at], count)
     return [f"{arm['reached'][at]} / {len(arm['seeds'])}", steps]
+
+
+def _to_success(arm: dict) -> str:
+    """When half and four fifths of the episodes of two evaluations in a row were solved, and by how many seeds."""
+    cells = []
+    for at, steps in arm["steps_to_success"].items():
+        there = sum(step is not None for step in steps)
+        cells.append(f"{to_success(arm, at)[0]} ({there}/{len(arm['seeds'])})")
+    return " / ".join(cells) or "–"
 
 
 def families() -> str:

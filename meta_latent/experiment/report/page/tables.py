@@ -71,11 +71,11 @@ def level_row(arm: str, entry: dict[str, Any], style: int) -> dict[str, Any]:
         "jumpstart_interval": interval(intervals.get("jumpstart")),
         "area": times(entry["area_ratio"].get(base)),
         "area_interval": interval(intervals.get("area_ratio"), times),
-        "solved": [_solved(entry, level(at)) for at in SUCCESS_LEVELS],
+        "solved": [to_success(entry, level(at)) for at in SUCCESS_LEVELS],
     }  # fmt: skip
 
 
-def _solved(entry: dict[str, Any], at: str) -> tuple[str, str]:
+def to_success(entry: dict[str, Any], at: str) -> tuple[str, str]:
     """Median steps to success ``at`` and its interval. Runs that stopped at the score's threshold ended before success
     could rise: where they leave the median open, it is no result.
     """
