@@ -199,8 +199,8 @@ def _legend(report: dict) -> str:
     ends = "its budget is spent" if whole else "the threshold holds, or its budget is spent"
     text += f" interquartile mean (IQM) over runs; a run ends when {ends}."
     success = (" Success: likewise, the share of episodes that end solved; the last column has the medians of when two"
-               " evaluations in a row had so much of it (seeds that got there / seeds), not known where runs stopped at a"
-               " threshold of scores before.")  # fmt: skip
+               " evaluations in a row had so much of it (seeds that got there / seeds), not known where runs stopped at"
+               " a threshold of scores before.")  # fmt: skip
     return text + success * _solved(report)
 
 
