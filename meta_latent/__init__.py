@@ -231,7 +231,8 @@ def report(
 ) -> dict[str, Any]:
     """Write report.html and report.json of an experiment (or of its run folder); returns the content of the latter.
     Of a list of several: one page that compares them, comparison.html; returns, by the name that each has on the page,
-    its numbers, as in report.json. Of the folder of a sweep: sweep.html and sweep.json, whose content is returned.
+    its numbers, as in report.json. Of the folder of a sweep: sweep.html and sweep.json, whose content is returned; in a
+    list with others, by the folder's name.
 
     Args:
         config: an experiment, what `configure` takes, or a run under runs/ by its name, as of the command; or a list.
@@ -240,7 +241,7 @@ def report(
             report/).
     Raises UserError if there are no runs.
     """
-    from meta_latent.experiment.commands.report import find
+    from meta_latent.experiment.commands.report import find, parted
     from meta_latent.experiment.report import build, comparison, sweep_report
 
     thresholds = build.checked_thresholds(thresholds)
@@ -250,12 +251,14 @@ def report(
         raise UserError("report: name at least one run, or a path to a run folder")
     beside = out if len(wanted) == 1 else ""
     folders = [find(one, beside) if isinstance(one, str | Path) else _folder(one, beside) for one in wanted]
-    if len(folders) > 1:
-        compared = comparison.compare(folders, Path(out) if out else None, thresholds)
-        return {side.name: side.report for side in compared.sides}
-    if sweep_report.is_sweep(folders[0]):
-        return sweep_report.build(folders[0])
-    return build.build(folders[0], thresholds=thresholds)
+    sweeps, runs = parted(folders, out)
+    found = {folder.name: sweep_report.build(folder, thresholds=thresholds) for folder in sweeps}
+    if len(runs) == 1:
+        found[runs[0].name] = build.build(runs[0], thresholds=thresholds)
+    elif runs:
+        compared = comparison.compare(runs, Path(out) if out else None, thresholds)
+        found |= {side.name: side.report for side in compared.sides}
+    return found if len(folders) > 1 else found[folders[0].name]
 
 
 def _folder(config: Configurable, out: str) -> Path:

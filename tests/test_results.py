@@ -48,8 +48,11 @@ def test_readme_says_what_the_committed_results_say():
     assert len(rows) >= 8 and all(f"#{section})" in "".join(rows) for section in make_results.SHOWN.values())
     arms = saved.upgraded(make_results.committed("ivg_lift")["report"])["targets"]["lift_red"]["arms"]
     entry, scratch = arms["ivg/pretrained"], arms["ivg/scratch"]
-    steps = [{at: arm["medians"][kind][at][0] for at in ats} for kind, ats in
-             (("steps_to_thresholds", ("0.5",)), ("steps_to_success", ("0.5", "0.8"))) for arm in (entry, scratch)]
+    steps = [
+        {at: arm["medians"][kind][at][0] for at in ats}
+        for kind, ats in (("steps_to_thresholds", ("0.5",)), ("steps_to_success", ("0.5", "0.8")))
+        for arm in (entry, scratch)
+    ]
     (ours, base), (solved, without) = steps[:2], steps[2:]
     claim = entry["speedup"]["0.5"]["ivg/scratch"]
     assert not claim["lower_bound"] and len(entry["seeds"]) == 5 and scratch["budget"] == 6000

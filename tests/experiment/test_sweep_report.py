@@ -156,6 +156,29 @@ def test_every_kind_of_run_is_in_the_times_and_drawn_as_such(tmp_path, monkeypat
     assert (row.reached, row.censored, row.unfinished, row.at_first) == ((200,), (BUDGET,), (BUDGET,), (100,))
 
 
+def test_thresholds_of_a_sweep_are_those_that_are_asked_for(tmp_path, capsys):
+    fabricate(tmp_path)
+    for told in (meta_latent.report(tmp_path, thresholds=[0.4, 0.85]),
+                 json.loads((tmp_path / "sweep.json").read_text())):  # fmt: skip
+        found = told["groups"]["horizon_3"]["arms"]["ivg/pretrained"]["targets"]["goal"]["thresholds"]
+        assert {at: one["reached"] for at, one in found.items()} == {"0.4": 4, "0.85": 1}
+        assert all(set(pair["speedup"]["goal"]) == {"0.4", "0.85"} for pair in told["comparisons"])
+    assert cli.main(["report", str(tmp_path), "thresholds=[0.3]"]) == 0
+    told = json.loads((tmp_path / "sweep.json").read_text())["groups"]["horizon_5"]["arms"]["ivg/pretrained"]
+    assert set(told["targets"]["goal"]["thresholds"]) == {"0.3"}
+
+
+def test_python_reports_on_sweeps_and_runs_together(tmp_path):
+    for name in ("a", "b"):
+        fabricate(tmp_path / name)
+    write_cell(tmp_path / "run", "goal", "ivg/scratch", 0, rows(0.4), facts=new_facts)
+    told = meta_latent.report([tmp_path / "a", tmp_path / "run", tmp_path / "b"])
+    assert set(told) == {"a", "b", "run"} and told["a"]["groups"] == told["b"]["groups"]
+    assert set(told["run"]["targets"]) == {"goal"}
+    with pytest.raises(UserError, match="out= takes the comparison of several runs"):
+        meta_latent.report([tmp_path / "a", tmp_path / "b"], out=tmp_path)
+
+
 def test_raw_scores_have_no_profile(tmp_path):
     fabricate(tmp_path, reference=None, floor=None)
     told = sweep_report.build(tmp_path)["groups"]["horizon_3"]["arms"]["ivg/pretrained"]

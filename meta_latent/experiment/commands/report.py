@@ -48,14 +48,10 @@ def run(*names: str | Path | Sequence[str | Path], overrides: Sequence[str] = ()
         raise UserError("report: name at least one run, or a path to a run folder")
     folders = [find(name, options["out"] if len(wanted) == 1 else "") for name in wanted]
     thresholds, draw = options["thresholds"], Bootstrap(options["resamples"], options["seed"])
-    sweeps = [folder for folder in folders if sweep_report.is_sweep(folder)]
-    if options["out"] and len(folders) - len(sweeps) < 2 <= len(folders):
-        raise UserError("report: out= takes the comparison of several runs, and the page of a sweep stands in its "
-                        "folder: leave one out")  # fmt: skip
+    sweeps, folders = parted(folders, options["out"])
     for folder in sweeps:
-        told = sweep_report.build(folder, resamples=draw.resamples, seed=draw.seed)
+        told = sweep_report.build(folder, thresholds=thresholds, resamples=draw.resamples, seed=draw.seed)
         say(f"{sweep_report.table(told)}\n{folder / sweep_report.PAGE}")
-    folders = [folder for folder in folders if folder not in sweeps]
     if not folders:
         return
     if len(folders) > 1:
@@ -65,6 +61,15 @@ def run(*names: str | Path | Sequence[str | Path], overrides: Sequence[str] = ()
     say(f"{folders[0] / 'report.html'}: {report['summary']}")
     if missing := told_tasks.left_out(report["not_imported"]):
         say(missing)
+
+
+def parted(folders: Sequence[Path], out: str) -> tuple[list[Path], list[Path]]:
+    """The folders of sweeps and those of runs. Raises UserError where ``out`` means nothing to several of them."""
+    sweeps = [folder for folder in folders if sweep_report.is_sweep(folder)]
+    if out and len(folders) - len(sweeps) < 2 <= len(folders):
+        raise UserError("report: out= takes the comparison of several runs, and the page of a sweep stands in its "
+                        "folder: leave one out")  # fmt: skip
+    return sweeps, [folder for folder in folders if folder not in sweeps]
 
 
 def _compare(folders: Sequence[Path], out: str, thresholds: Sequence[float], draw: Bootstrap) -> None:

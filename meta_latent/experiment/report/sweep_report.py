@@ -40,15 +40,19 @@ def is_sweep(folder: Path) -> bool:
     return (folder / NUMBERS).is_file() and not holds_runs(folder)
 
 
-def build(root: str | Path, *, resamples: int = ls.RESAMPLES, seed: int = 0) -> dict[str, Any]:
+def build(
+    root: str | Path, *, thresholds: Sequence[float] = (), resamples: int = ls.RESAMPLES, seed: int = 0
+) -> dict[str, Any]:
     """Write sweep.json, sweep.html and the figures of the sweep in ``root``; returns the content of sweep.json.
 
-    Raises UserError where there is no sweep.
+    ``thresholds``: instead of those that the runs recorded. Raises UserError where there is no sweep.
     """
     root, draw = Path(root), Bootstrap(resamples, seed)
     refuse_links(root / "report", root)
     variants, warnings = _read(root)["variants"], []
     groups = sweep_numbers.groups_of(root, variants, warnings)
+    if thresholds:
+        groups = sweep_numbers.asked(groups, thresholds)
     at = sweep_numbers.levels(groups)
     result = plain({
         "format": FORMAT,

@@ -7,7 +7,7 @@ that are unfinished have no final score, and count in times to thresholds alone.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,17 @@ def groups_of(root: Path, variants: Sequence[Mapping[str, Any]], warnings: list[
                     warnings.extend(f"{member}, {cell.target}, {cell.arm}, seed {cell.seed}: {note}."
                                     for note in cell.notes)  # fmt: skip
         found.append(Group(group, tuple(members), tuple(cells.values())))
+    return found
+
+
+def asked(groups: Sequence[Group], thresholds: Sequence[float]) -> list[Group]:
+    """The same, asked about these thresholds: scores, where there are such, else raw returns."""
+    scaled = any(_normalised([cell]) for group in groups for cell in group.cells)
+    found = []
+    for group in groups:
+        cells = (replace(cell, facts=cell.facts | {"thresholds": list(thresholds)})
+                 if _normalised([cell]) or not scaled else cell for cell in group.cells)  # fmt: skip
+        found.append(replace(group, cells=tuple(cells)))
     return found
 
 
