@@ -114,3 +114,12 @@ def test_the_cheetah_is_what_was_measured():
     readme = " ".join((ROOT / "README.md").read_text().split())
     assert f"(a return of {ours[1]:.1f} of {arms['scripted_optimum']:.1f})" in readme
     assert f"({blind[1]:.1f}; medians of three seeds, 24,000 steps" in readme
+
+
+def test_the_page_of_the_blind_control_says_what_the_reacher_found():
+    text = " ".join((ROOT / "docs" / "algorithms" / "slac.md").read_text().split())
+    arms = json.loads((ROOT / "docs" / "results" / "meld_reacher.json").read_text())["report"]["targets"]["goals"]["arms"]
+    slac, meld = ([f"{second:.1f}" for _, second in arms[f"{name}/scratch"]["returns_by_episode"]]
+                  for name in ("slac", "meld"))  # fmt: skip
+    words = "`slac/scratch` has {}, {} and {} in the second episode on three seeds, `meld/scratch` {}, {} and {} ("
+    assert words.format(*slac, *meld) in text
