@@ -118,7 +118,8 @@ def test_the_cheetah_is_what_was_measured():
 
 def test_the_page_of_the_blind_control_says_what_the_reacher_found():
     text = " ".join((ROOT / "docs" / "algorithms" / "slac.md").read_text().split())
-    arms = json.loads((ROOT / "docs" / "results" / "meld_reacher.json").read_text())["report"]["targets"]["goals"]["arms"]
+    report = json.loads((ROOT / "docs" / "results" / "meld_reacher.json").read_text())["report"]
+    arms = report["targets"]["goals"]["arms"]
     slac, meld = ([f"{second:.1f}" for _, second in arms[f"{name}/scratch"]["returns_by_episode"]]
                   for name in ("slac", "meld"))  # fmt: skip
     words = "`slac/scratch` has {}, {} and {} in the second episode on three seeds, `meld/scratch` {}, {} and {} ("
