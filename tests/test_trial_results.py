@@ -23,6 +23,7 @@ def test_documents_say_what_the_committed_results_say(make_trials):
     assert {"mb_mpo_toy", "mb_mpo_toy/rotated"} <= set(shown[make_trials.RESULTS / "README.md"])
     names = {"mb_mpo_toy/rotated", "mb_mpo_toy/lqr", "mb_mpo_heads/rotated", "mb_mpo_half_cheetah/run",
              "mb_mpo_bodies/reversed"}  # fmt: skip
+    names |= {f"mb_mpo_angles/{target}" for target in ("within_1_0", "within_1_5", "within_2_2", "inertia")}
     assert names == set(shown[make_trials.DOCS / "mb_mpo.md"])
     for page, found in shown.items():
         for name, text in found.items():
