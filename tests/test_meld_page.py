@@ -124,3 +124,16 @@ def test_the_page_of_the_blind_control_says_what_the_reacher_found():
                   for name in ("slac", "meld"))  # fmt: skip
     words = "`slac/scratch` has {}, {} and {} in the second episode on three seeds, `meld/scratch` {}, {} and {} ("
     assert words.format(*slac, *meld) in text
+
+
+def test_what_the_cores_reach_on_the_toy_is_what_was_measured():
+    def last(name):
+        return "{:.1f} and {:.1f}".format(*(sum(point[k] for point in RUNS[name]["curve"][-3:]) / 3 for k in (1, 2)))
+
+    report = json.loads((ROOT / "docs" / "results" / "meld_toy.json").read_text())["report"]
+    shared = report["targets"]["sparse"]["arms"]["meld/scratch"]["returns_by_episode"][0]
+    rssm, sequential = last("toy_core_rssm"), last("toy_core_sequential")
+    newest = RUNS["toy_core_rssm"]["curve"][-1]
+    assert newest[0] == RUNS["toy_core_sequential"]["curve"][-1][0] == 13_000
+    assert "`deterministic` {:.1f} and {:.1f}, ".format(*shared) + f"`rssm` {rssm} ({newest[2]:.1f} in the" in PAGE
+    assert f"`sequential` {sequential} and" in PAGE
