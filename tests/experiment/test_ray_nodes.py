@@ -51,7 +51,7 @@ def descendants(pid):
 
 
 def kill(cluster, node):
-    """A machine goes, and all that ran on it. The cluster is told, or it would look for it for a minute."""
+    """A machine goes, and all that ran on it. The cluster is told: no death that it has to find out."""
     running = descendants(node.all_processes["raylet"][0].process.pid)
     cluster.remove_node(node)
     for pid in running:
