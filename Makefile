@@ -21,8 +21,10 @@ PIP = $(VENV)/bin/python -m pip --disable-pip-version-check
 RUN = OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(WORKERS)
 PYTEST = $(RUN) --dist loadfile
 SLOW = $(RUN) --dist worksteal
+# A Ray cluster counts on its CPUs, and starts processes of its own: one test at a time, beside no others.
+CLUSTER = $(RUN) -n 0 -m "cluster"
 
-.PHONY: setup test test-slow test-baselines test-offline test-all test-floors test-not-slow docs lint demo clean
+.PHONY: setup test test-slow test-baselines test-offline test-cluster test-all test-floors test-not-slow docs lint demo clean
 
 setup: $(VENV)/installed
 
@@ -39,10 +41,10 @@ $(VENV)/installed: setup.cfg pyproject.toml $(CONSTRAINTS) Makefile
 	touch $@
 
 test: setup
-	$(PYTEST) -m "not slow and not baselines" $(TESTS)
+	$(PYTEST) -m "not slow and not baselines and not cluster" $(TESTS)
 
 test-slow: setup
-	$(SLOW) -m "slow and not baselines" $(TESTS)
+	$(SLOW) -m "slow and not baselines and not cluster" $(TESTS)
 
 $(VENV)/baselines: $(VENV)/installed
 	$(PIP) install -qq --constraint $(CONSTRAINTS) --editable ".[test,baselines]"
@@ -58,8 +60,17 @@ $(VENV)/offline: $(VENV)/installed
 test-offline: $(VENV)/offline
 	$(PYTEST) -m "offline" $(TESTS)
 
-test-all: test $(VENV)/baselines $(VENV)/offline
-	$(SLOW) -m "slow or baselines or offline" $(TESTS)
+$(VENV)/cluster: $(VENV)/installed
+	$(PIP) install -qq --constraint $(CONSTRAINTS) --editable ".[test,cluster]"
+	touch $@
+
+test-cluster: $(VENV)/cluster
+	$(CLUSTER) $(TESTS)
+
+# Of the TESTS that were chosen none may need a cluster: pytest says so with exit status 5.
+test-all: test $(VENV)/baselines $(VENV)/offline $(VENV)/cluster
+	$(SLOW) -m "(slow or baselines or offline) and not cluster" $(TESTS)
+	$(CLUSTER) $(TESTS) || { [ $$? = 5 ] && [ -n "$(TESTS)" ]; }
 
 # All but the slow tests once more, with the lowest versions that setup.cfg admits, in an environment of its own.
 # numpy's has wheels for Python 3.11 and 3.12.

@@ -129,7 +129,8 @@ def _status(parsed: argparse.Namespace, arguments: Sequence[str], real: bool) ->
     except OSError as error:
         if error.errno not in _ENVIRONMENT:
             raise
-        return _report(f"{error.filename or 'a file'}: {error.strerror}", FAILED)
+        named = error.errno == errno.ENAMETOOLONG  # by the user
+        return _report(f"{error.filename or 'a file'}: {error.strerror}", WRONG_INPUT if named else FAILED)
     except ValueError as error:
         if _is_suite_error(error):
             return _report(error, WRONG_INPUT)

@@ -43,6 +43,6 @@ def pytest_runtest_setup(item):
     if item.get_closest_marker("baselines"):
         pytest.importorskip("stable_baselines3", reason="needs the extra `baselines`: make test-baselines")
     if item.get_closest_marker("cluster"):
-        pytest.importorskip("ray", reason="needs the extra `cluster`: pip install meta-latent[cluster]")
+        pytest.importorskip("ray", reason="needs the extra `cluster`: make test-cluster")
     if item.get_closest_marker("offline"):
         pytest.importorskip("minari", reason="needs the extra `offline`: pip install meta-latent[offline]")

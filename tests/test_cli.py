@@ -355,13 +355,17 @@ sys.exit(cli.main())
         assert child.stdout in (b"2 \\xd7 faster\n", b"2 \xd7 faster\n")
 
 
-@pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES, errno.ENAMETOOLONG, errno.ENOSPC])
-def test_what_the_machine_lacks_is_one_line(transfer, capsys, code):
+@pytest.mark.parametrize(
+    ("code", "status"), [(errno.EROFS, 1), (errno.EACCES, 1), (errno.ENAMETOOLONG, 2), (errno.ENOSPC, 1)]
+)
+def test_what_the_machine_lacks_is_one_line(transfer, capsys, code, status):
+    """And what no machine could have, such as a name of five thousand letters, is wrong input."""
+
     def run(name, overrides):
         raise OSError(code, os.strerror(code), "/some/file")
 
     transfer.run = run
-    assert cli.main(["transfer", "push"]) == 1
+    assert cli.main(["transfer", "push"]) == status
     assert capsys.readouterr().err == f"meta-latent: /some/file: {os.strerror(code)}\n"
 
 

@@ -119,20 +119,33 @@ def test_an_installed_copy_finds_its_configs(wheel, tmp_path):
     assert found and all(path.startswith(str(tmp_path / "installed/meta_latent/configs")) for path in found.split())
 
 
+def asked(folder, *words):
+    """What make would run in a folder of its own, with no environment there. A make that runs this test hands its own
+    settings on.
+    """
+    for name in ("Makefile", "setup.cfg", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, folder)
+    alone = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
+    argv = ["make", "-n", *words, "VENV=environment"]
+    return subprocess.run(argv, cwd=folder, capture_output=True, text=True, check=True, env=alone).stdout
+
+
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
 @pytest.mark.parametrize("there", [True, False])
 def test_lint_installs_nothing_where_there_is_ruff(tmp_path, there):
-    """Be it older than the files it was installed by, as in a worktree with another one's environment. A make that runs
-    this test hands its own settings on.
-    """
-    for name in ("Makefile", "setup.cfg", "pyproject.toml", "constraints.txt"):
-        shutil.copy(ROOT / name, tmp_path)
+    """Be it older than the files it was installed by, as in a worktree with another one's environment."""
     ruff = tmp_path / "environment" / "bin" / "ruff"
     ruff.parent.mkdir(parents=True)
     if there:
         ruff.touch()
         os.utime(ruff, (0, 0))
-    alone = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
-    said = subprocess.run(["make", "-n", "lint", "VENV=environment"], cwd=tmp_path, capture_output=True, text=True,
-                          check=True, env=alone).stdout  # fmt: skip
+    said = asked(tmp_path, "lint")
     assert "ruff check" in said and ("pip" not in said) == there
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_all_tests_are_those_of_every_extra(tmp_path, setup):
+    said = asked(tmp_path, "test-all")
+    chosen = " ".join(re.findall(r'-m "(.*?)"', said))
+    for extra in set(setup["options.extras_require"]) - {"docs", "test"}:
+        assert f'".[test,{extra}]"' in said and re.search(rf"(?<!not ){extra}\b", chosen), extra
