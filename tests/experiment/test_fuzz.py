@@ -3,6 +3,7 @@
 What begins work is replaced: an input that is taken is told from others, and does no harm.
 """
 
+import importlib
 import os
 import random
 import sys
@@ -67,6 +68,7 @@ sys.addaudithook(watch)  # for good: there is no taking it away
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     """The working folder: all that may be written to."""
+    importlib.import_module("matplotlib.font_manager")  # which writes a list of fonts once
     for module, name in WORKERS:
         monkeypatch.setattr(module, name, Mock(side_effect=RunError(BEGINS)))
     for name, text in FILES.items():
