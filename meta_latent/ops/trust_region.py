@@ -141,7 +141,10 @@ def _line_search(
     steps: Iterable[tuple[float, Parameters]], before: float, objective: Scalar, divergence: Scalar, limit: float
 ) -> tuple[Parameters, Metrics] | None:
     for step, tried in steps:
-        improvement, moved = float(objective(tried)) - before, float(divergence(tried))
-        if 0 < improvement < math.inf and moved <= limit:  # NaN is neither
+        moved = float(divergence(tried))
+        if not moved <= limit:  # NaN is not; most steps fail here, before the dearer objective
+            continue
+        improvement = float(objective(tried)) - before
+        if 0 < improvement < math.inf:
             return tried, {"improvement": improvement, "divergence": moved, "step": step}
     return None
