@@ -19,6 +19,7 @@ terminal transitions are learned from.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -191,6 +192,8 @@ def check(config: MBMPOConfig, setting: Setting) -> None:
             raise UserError(f"own_tasks=true: {setting.tasks} training tasks, tasks={config.tasks} simulated ones, and "
                             f"{setting.heads} transition heads: give the target as many training tasks as there are "
                             "heads or more, and simulate a multiple")  # fmt: skip
+        if config.own_tasks:
+            _check_first_trials(config, setting, setting.heads)
         _check_tasks(config, setting.heads, "transition heads of the model (model.ensemble.heads)")
         return
     if not _sees_states(setting):
@@ -205,12 +208,25 @@ def check(config: MBMPOConfig, setting: Setting) -> None:
     if setting.tasks > config.tasks:
         raise UserError(f"algorithms.mb_mpo.tasks={config.tasks} is less than the {setting.tasks} training tasks")
     check_learned_rewards(config.models, setting.rewards or range(setting.tasks), owned)
+    if owned:
+        _check_first_trials(config, setting, members)
 
 
 def _check_tasks(config: MBMPOConfig, count: int, what: str) -> None:
     """Raise UserError where some simulators would have more of the simulated tasks than others."""
     if config.tasks % count:
         raise UserError(f"algorithms.mb_mpo.tasks={config.tasks} is no multiple of the {count} {what}")
+
+
+def _check_first_trials(config: MBMPOConfig, setting: Setting, models: int) -> None:
+    """Raise UserError where the data of the first fit may hold no trial of any task that one of the models owns."""
+    steps = setting.max_episode_steps * setting.episodes_per_trial
+    trials = setting.warmup_trials or math.ceil(config.steps_per_round / steps)
+    others = setting.tasks - setting.tasks // models  # tasks in turns: so many trials may pass one model over
+    if trials <= others:
+        raise UserError(f"each of {models} models learns from training tasks of its own, of which the first {trials} "
+                        f"trials may leave one without data: set transfer.targets.{setting.target}.warmup_episodes="
+                        f"{setting.tasks * setting.episodes_per_trial} or more, a trial of each task")  # fmt: skip
 
 
 def _algorithm(variant: Callable[[MBMPOConfig], MBMPOConfig]) -> Algorithm:

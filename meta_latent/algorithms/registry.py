@@ -87,6 +87,8 @@ class Setting:
         rewards: of each task, a number that those share which pay the same; (): none do.
         heads, reward_input: of the model in `latent_parts`, known before it is made: how many transition heads it has,
             and whether rewards may be an input of it.
+        target: its name. warmup_trials: random ones that come first, of the tasks in turns, each once before one comes
+            again; 0: the first are the agent's own.
     """
 
     spec: Spec
@@ -104,6 +106,8 @@ class Setting:
     rewards: tuple[int, ...] = ()
     heads: int = 1
     reward_input: bool = True
+    target: str = ""
+    warmup_trials: int = 0
 
 
 @dataclass(frozen=True)

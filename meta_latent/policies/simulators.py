@@ -107,8 +107,7 @@ class StateSimulators(ObservedStates):
         states, owner = data.proprio[first].to(self.device), data.task_index[first] % heads
         self._firsts = [states[owner == k] if self.owned else states for k in range(heads)]
         if not all(map(len, self._firsts)):
-            raise UserError(f"some of the {heads} models have no data of their training tasks: raise "
-                            "transfer.warmup_episodes, so that every task is played")  # fmt: skip
+            raise UserError(_forgotten(f"{heads} models"))
         self._of = replay.added
 
     # Imagining
@@ -141,6 +140,11 @@ class StateSimulators(ObservedStates):
         """Continue from `state()`."""
         self.ensemble.load_state(state)
         self._of = -1
+
+
+def _forgotten(simulators: str) -> str:
+    return (f"some of the {simulators} have no data of their training tasks left: raise transfer.replay.capacity, so "
+            "that these are not forgotten, with another out=")  # fmt: skip
 
 
 def check_learned_rewards(config: Any, rewards: Sequence[int], owned: bool) -> None:
@@ -250,9 +254,7 @@ class LatentSimulators(LatentAgent):
         packed, draws = self._packed(self.cache), rng.torch("begin")
         frames = [(mask[:, k] & ~terminal).nonzero().flatten() for k in range(self.heads)]
         if not all(map(len, frames)):
-            raise UserError(f"some of the {self.heads} heads have no data of their training tasks: raise "
-                            "transfer.warmup_episodes, so that every task is played, or transfer.replay.capacity, so "
-                            "that it is not forgotten; with another out=, where a run has begun")  # fmt: skip
+            raise UserError(_forgotten(f"{self.heads} heads"))
         chosen = [frames[n % self.heads] for n in range(tasks)]
         rows = torch.stack([f[torch.randint(len(f), (particles,), generator=draws)] for f in chosen])
         return packed[rows.to(packed.device)]

@@ -298,7 +298,8 @@ def test_only_what_a_pretraining_that_is_not_begun_is_chosen_for_is_asked(tmp_pa
     for refused in (heads(), heads("target=rotated", "arm=mb_mpo_alpha0/pretrained")):
         with pytest.raises(UserError, match="on target rotated: own_tasks=true: 5 training tasks"):
             meta_latent.pretrain(refused)
-    without = "transfer.targets.turned={suite: toy/rotated_actuators, tasks: 10, test_tasks: 10}"
+    turned = "suite: toy/rotated_actuators, tasks: 10, test_tasks: 10, warmup_episodes: 10"
+    without = f"transfer.targets.turned={{{turned}}}"
     chosen = heads("transfer.arms=[mb_mpo/scratch]"), heads(without, "target=turned"), heads("arm=mb_mpo/scratch")
     for experiment in chosen:
         assert meta_latent.pretrain(experiment) is experiment
@@ -309,6 +310,8 @@ def test_only_what_a_pretraining_that_is_not_begun_is_chosen_for_is_asked(tmp_pa
 @pytest.mark.parametrize(("suite", "arm", "said"), [
     ("toy/rotated_actuators, tasks: 8, test_tasks: 1", "me_trpo/scratch", "8 training tasks need as many models"),
     ("toy/puck", "trpo/scratch", "trpo and ppo read proprioception alone"),
+    ("toy/rotated_actuators, tasks: 5, test_tasks: 1, episodes_per_trial: 2, warmup_episodes: 8", "mb_mpo/scratch",
+     r"each of 5 models .* 4 trials .* set transfer\.targets\.goal\.warmup_episodes=10 or more"),
 ])  # fmt: skip
 def test_what_an_algorithm_cannot_learn_is_refused_before_its_cell_begins(tmp_path, suite, arm, said):
     experiment = load(f"transfer.targets={{goal: {{suite: {suite}}}}}", f"transfer.arms=[{arm}]", f"out={tmp_path}")

@@ -92,7 +92,7 @@ def test_shared_models_start_anywhere_and_fit_everything():
 
 def test_a_model_without_data_is_refused():
     simulators = StateSimulators(Truth(), 2, functions(), tasks=2, owned=True)
-    with pytest.raises(UserError, match="warmup_episodes"):
+    with pytest.raises(UserError, match="some of the 2 models have no data .* raise transfer.replay.capacity"):
         simulators.see(replay_of([(0, 0)], [0]))
 
 
@@ -205,7 +205,7 @@ def test_a_head_without_a_task_of_its_own_is_refused(latents):
     frames, mask = torch.zeros(2, 1), torch.tensor([[True, False]] * 2)
     latents.cache = SimpleNamespace(flat=lambda: (frames, frames, frames, frames, torch.tensor([False] * 2), mask))
     latents.owned = True
-    with pytest.raises(UserError, match=r"some of the 2 heads .*raise transfer.warmup_episodes"):
+    with pytest.raises(UserError, match=r"some of the 2 heads .* raise transfer.replay.capacity"):
         latents.begin(2, 3, Streams(0))
 
 

@@ -16,6 +16,7 @@ as its training tasks pay.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -64,6 +65,7 @@ def setting_of(
 ) -> Setting:
     """All that the algorithm may be built from."""
     entry, spec, model = arm.entry, Spec.of(target.distribution), _model_of(experiment, arm, pretrained)
+    warmup = experiment.transfer.warmup_of(target.name) if entry.warmup else 0
     return Setting(
         spec=spec,
         start=arm.start,
@@ -80,6 +82,8 @@ def setting_of(
         rewards=_numbered((bound.task.parameters, bound.task.reward) for bound in target.tasks),
         heads=model.ensemble.heads,
         reward_input=model.reward_input,
+        target=target.name,
+        warmup_trials=math.ceil(warmup / target.episodes_per_trial),
     )
 
 
