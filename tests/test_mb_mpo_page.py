@@ -106,3 +106,20 @@ def test_what_other_changes_of_bodies_bring_is_what_was_measured():
     for arm in ("mb_mpo", "mb_mpo_alpha0"):
         minutes = [RUNS[f"bodies_{change}_{arm}_seed_0"]["cpu_seconds"] / 60 for change in ("disabled", "mass")]
         assert f"{min(minutes):.1f} to {max(minutes):.1f}" in PAGE
+
+
+def test_where_the_time_goes_is_what_was_measured():
+    runs = json.loads((ROOT / "docs" / "mb_mpo_profile.json").read_text())["runs"]
+    parts = ("Fisher products", "imagining", "model fit", "outer gradient", "line search")
+    said = {name: [f"{100 * run['shares'][part]:.0f}" for part in parts] for name, run in runs.items()}
+    cheetah, toy = runs["half_cheetah"], runs["rotated"]
+    words = (
+        "Of the half-cheetah's first 5,000 steps ({seconds:.0f} s) Fisher products take {0} %, imagining {1} %, the "
+        "fit of the models {2} %, the outer gradient {3} % and the line search {4} %;"
+    )
+    assert words.format(*said["half_cheetah"], seconds=cheetah["cpu_seconds"]) in PAGE
+    listed = f"{', '.join(said['rotated'][:4])} and {said['rotated'][4]} %"
+    assert f"warm-up and first round ({toy['cpu_seconds']:.1f} s) {listed}." in PAGE
+    steps = sum(cheetah["shares"][part] for part in ("Fisher products", "outer gradient", "line search"))
+    each = steps * cheetah["cpu_seconds"] / cheetah["calls"]["outer gradient"]
+    assert f"takes {each:.2f} s for 20,000 steps of rollouts" in PAGE

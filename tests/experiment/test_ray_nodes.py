@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from meta_latent.experiment.learning.sweep import DEATHS
 from meta_latent.experiment.runs import ray_executor
 from meta_latent.experiment.runs.processes import Cell
 from meta_latent.experiment.runs.scheduler import Policy, run_cells
@@ -50,11 +51,12 @@ def descendants(pid):
     return found + [each for child in found for each in descendants(child)]
 
 
-def kill(cluster, node):
-    """A machine goes, and all that ran on it. The cluster is told: no death that it has to find out."""
-    running = descendants(node.all_processes["raylet"][0].process.pid)
-    cluster.remove_node(node)
-    for pid in running:
+def kill(node):
+    """A machine goes, and all that ran on it. Nobody is told: Ray has to find out, and until it has, starts cells there
+    again, which are lost as well.
+    """
+    raylet = node.all_processes["raylet"][0].process.pid
+    for pid in (raylet, *descendants(raylet)):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
 
@@ -68,13 +70,13 @@ def test_a_dead_machines_cell_is_taken_over(cluster, tmp_path, monkeypatch):
     def strike():
         while not said.exists() or said.read_text().count("begins") < len(nodes):
             time.sleep(0.1)
-        kill(cluster, nodes[0])
+        kill(nodes[0])
         (tmp_path / "killed").touch()
 
     events, thread = [], threading.Thread(target=strike)
     launch = ray_executor.connect(cluster.address, len(nodes))
     thread.start()
-    outcome = run_cells(cells, len(nodes), events.append, policy=Policy(launch, deaths=2))
+    outcome = run_cells(cells, len(nodes), events.append, policy=Policy(launch, deaths=DEATHS))
     thread.join()
     again = [event for event in events if event.kind == "again"]
     assert outcome == dict.fromkeys("abc", "done") and again and "lost" in again[0].last_line
