@@ -15,12 +15,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.long]
 SEEDS = (20, 21, 22)
 
 
-def learned(out, arm, *overrides, seeds=SEEDS):
+def learned(out, arm, *overrides, seeds=SEEDS, goals="sparse"):
     """Median over seeds of the returns per episode of a trial: (E,) as it is, and with the belief cleared between."""
     experiment, found = meta_latent.configure("meld_toy", f"out={out}", *overrides), []
-    target = bind_target(experiment, "sparse")
+    target = bind_target(experiment, goals)
     for seed in seeds:
-        agent = meta_latent.load(meta_latent.transfer(experiment, "sparse", arm, seed))
+        agent = meta_latent.load(meta_latent.transfer(experiment, goals, arm, seed))
         entry = Arm.parse(arm).entry
         for played in (agent, Cleared(agent)):
             evaluation = Evaluation(target, entry, experiment.transfer.evaluation, 100, repeats=4)
@@ -33,6 +33,17 @@ def test_meld_explores_and_then_goes_straight(tmp_path):
     carried, cleared = learned(tmp_path, "meld/scratch")
     assert carried[1] > 16.5 and carried[1] - carried[0] > 1.5
     assert carried[1] - cleared[1] > 1.5
+
+
+def test_who_was_trained_without_carrying_goes_no_straighter(tmp_path):
+    (carried, _) = learned(tmp_path, "no_carry/scratch", seeds=SEEDS[:1])
+    assert carried[1] < 16.5 - 1.5
+
+
+def test_a_dense_reward_tells_the_goal_as_well(tmp_path):
+    (carried, _) = learned(tmp_path, "meld/scratch", "transfer.budget_env_steps={default: 9000}", seeds=SEEDS[:1],
+                           goals="dense")  # fmt: skip
+    assert carried[1] > -6.5  # a script that knows the goal: -1.9, one that is blind: -12
 
 
 def test_who_sees_no_rewards_finds_no_goal(tmp_path):
