@@ -155,7 +155,8 @@ def find(group: str, name: str) -> Path:
         raise UserError(f"{name} holds no experiment.yaml: give the folder runs/NAME of an experiment, or the name or "
                         "the YAML that it was started with")  # fmt: skip
     if group == "experiment" and os.sep in name:
-        beside = [folder.name for folder in Path(name).parent.glob("[!.]*/")]
+        beside = [path.parent.name for path in Path(name).parent.glob("[!.]*/*.*")
+                  if path.name in ("experiment.yaml", "run.json")]  # fmt: skip
         hint = structure.nearest(Path(name).name, beside) if len(beside) <= 100 else ""
         raise UserError(f"there is no folder of runs {name}, nor an experiment of this name{hint}")
     raise UserError(f"there is no configs/{group}/{name}.yaml{structure.nearest(name, choices(group))}")
