@@ -88,6 +88,14 @@ def test_where_adapting_pays_is_what_was_measured():
     assert (np.diff(np.median(returns["inertia", "mb_mpo"], 0)) > 2).all() and "each still brings 2 or more" in PAGE
 
 
+def test_what_a_learner_on_one_angle_alone_needs_is_what_was_measured():
+    curves = [RUNS[f"one_angle_me_trpo_{k}"]["curve"] for k in range(3)]
+    first = [f"{curve[0][1]:.2f}" for curve in curves]
+    assert {curve[0][0] for curve in curves} == {400} and "the 400 steps of its first 20 random episodes" in PAGE
+    assert f"alone, has {', '.join(first[:2])} and {first[2]} on three of them after" in PAGE
+    assert {round(curve[-1][1] - curve[0][1], 2) for curve in curves} == {0.02} and "0.02 below where it ends" in PAGE
+
+
 def test_what_other_changes_of_bodies_bring_is_what_was_measured():
     said = {}
     for change in ("disabled", "mass"):

@@ -102,7 +102,9 @@ def test_readme_says_what_trials_found():
     assert f"{said} {optimum['meld_toy']:.1f};" in text
     assert f"trained without carrying the belief over, {toy['no_carry'][1]:.1f} in the second" in text
     said = f"from {turned[0]:.1f} to {turned[1]:.1f} in one policy-gradient step on 20 episodes and to {turned[3]:.1f}"
-    said += f" in three, where the optimum is {optimum['mb_mpo_toy']:.1f} and a policy that was not trained to adapt comes"
+    said += (
+        f" in three, where the optimum is {optimum['mb_mpo_toy']:.1f} and a policy that was not trained to adapt comes"
+    )
     assert f"{said} from {control[0]:.1f} to {control[3]:.1f} (medians of five seeds)." in text
 
 
