@@ -310,7 +310,7 @@ class PaidEnv(gymnasium.Wrapper):
         reward = float(self.suite.reward(self.task, inputs, action))
         if not math.isfinite(reward):
             raise SuiteError(f"{self.suite.name}: reward {self.task.reward.name!r} is {reward} for {inputs}: expected "
-                             "a finite number")  # fmt: skip
+                             f"a finite number, in the task {self.task.to_json()}")  # fmt: skip
         terminated = bool(self.suite.terminated(self.task, inputs, action))
         if ended and not terminated:
             self.suite.warn_of_end()

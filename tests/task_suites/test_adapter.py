@@ -1,6 +1,7 @@
 """A user's own environment behaves like every other task distribution."""
 
 import functools
+import re
 import sys
 import warnings
 
@@ -341,9 +342,10 @@ def test_without_torch_functions_are_for_numpy(suite, monkeypatch):
 
 def test_a_reward_that_is_not_finite_stops_the_run(suite):
     mine = suite(reward=lambda inputs, action, goal: inputs[..., 0] / (abs(action[..., 0]) < 0.5))
-    env = mine.make(mine.sample("train", 1, seed=0)[0])
+    env = mine.make(task := mine.sample("train", 1, seed=0)[0])
     env.reset(seed=0)
-    with np.errstate(all="ignore"), pytest.raises(task_suites.SuiteError, match="reward 'walk' is -?inf"):
+    named = f"reward 'walk' is -?inf .*, in the task {re.escape(task.to_json())}$"
+    with np.errstate(all="ignore"), pytest.raises(task_suites.SuiteError, match=named):
         env.step(np.ones(1))
 
 
