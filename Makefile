@@ -24,7 +24,8 @@ SLOW = $(RUN) --dist worksteal
 # A Ray cluster counts on its CPUs, and starts processes of its own: one test at a time, beside no others.
 CLUSTER = $(RUN) -n 0 -m "cluster"
 
-.PHONY: setup test test-slow test-baselines test-offline test-cluster test-all test-floors test-not-slow docs lint demo clean
+.PHONY: setup test test-slow test-baselines test-offline test-cluster test-all test-floors test-not-slow docs lint demo
+.PHONY: clean
 
 setup: $(VENV)/installed
 

@@ -232,7 +232,7 @@ def report(
     """Write report.html and report.json of an experiment (or of its run folder); returns the content of the latter.
     Of a list of several: one page that compares them, comparison.html; returns, by the name that each has on the page,
     its numbers, as in report.json. Of the folder of a sweep: sweep.html and sweep.json, whose content is returned; in a
-    list with others, by the folder's name.
+    list with others, by its folder's name.
 
     Args:
         config: an experiment, what `configure` takes, or a run under runs/ by its name, as of the command; or a list.
@@ -252,13 +252,14 @@ def report(
     beside = out if len(wanted) == 1 else ""
     folders = [find(one, beside) if isinstance(one, str | Path) else _folder(one, beside) for one in wanted]
     sweeps, runs = parted(folders, out)
-    found = {folder.name: sweep_report.build(folder, thresholds=thresholds) for folder in sweeps}
+    names = dict(zip(folders, comparison.names_of(folders), strict=True))
+    found = {names[folder]: sweep_report.build(folder, thresholds=thresholds) for folder in sweeps}
     if len(runs) == 1:
-        found[runs[0].name] = build.build(runs[0], thresholds=thresholds)
+        found[names[runs[0]]] = build.build(runs[0], thresholds=thresholds)
     elif runs:
         compared = comparison.compare(runs, Path(out) if out else None, thresholds)
-        found |= {side.name: side.report for side in compared.sides}
-    return found if len(folders) > 1 else found[folders[0].name]
+        found |= {names[run]: side.report for run, side in zip(runs, compared.sides, strict=True)}
+    return found if len(folders) > 1 else found[names[folders[0]]]
 
 
 def _folder(config: Configurable, out: str) -> Path:

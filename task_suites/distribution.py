@@ -241,10 +241,10 @@ class TaskDistribution(ABC):
 
     def check(self, task: Task) -> Task:
         """Return `task` if it belongs here. SuiteError: another family's, or it says what it may not say."""
-        if self._checked.get(id(task)) is task:
-            return task
         if not isinstance(task, Task):
             raise SuiteError(f"{self.name}: got {type(task).__name__}, expected a Task")
+        if self._checked.get(id(task)) is task:
+            return task
         if task.family != self.family:
             raise SuiteError(f"{self.name}: task is of family {task.family!r}, expected {self.family!r}")
         if not self.shows_distractors and any(item.intensity > 0 for item in task.distractors):

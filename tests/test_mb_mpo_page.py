@@ -77,14 +77,14 @@ def test_where_adapting_pays_is_what_was_measured():
                for target, found in targets.items() for arm, entry in found["arms"].items()}  # fmt: skip
     ours, control = (np.median(returns["within_1_0", arm], 0).round(1) for arm in ("mb_mpo", "mb_mpo_alpha0"))
     assert f"the control has {control[0]} without a real episode, which MB-MPO has after a step of 20" in PAGE
-    assert ours[0] < control[0] == ours[1] and f"betters by {ours[2] - ours[1]:.1f} with a second" in PAGE
+    assert ours[0] < control[0] == ours[1] and f"and {ours[2]} after a second" in PAGE
     assert (np.diff(control) < 0).all()
     gained = []
     for target in ("within_1_5", "within_2_2", "inertia"):
         ours, control = (returns[target, arm] for arm in ("mb_mpo", "mb_mpo_alpha0"))
         assert ours.shape == control.shape == (3, 4) and ours[:, -1].min() > control[:, -1].max()
         gained.append(np.median(ours[:, -1]) - np.median(control[:, -1]))
-    assert gained == sorted(gained)
+    assert f"ahead by {gained[0]:.1f} and {gained[1]:.1f} after three steps, on every seed" in PAGE
     assert (np.diff(np.median(returns["inertia", "mb_mpo"], 0)) > 2).all() and "each still brings 2 or more" in PAGE
 
 

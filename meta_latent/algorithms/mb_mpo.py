@@ -219,13 +219,12 @@ def _check_tasks(config: MBMPOConfig, count: int, what: str) -> None:
 
 
 def _check_first_trials(config: MBMPOConfig, setting: Setting, models: int) -> None:
-    """Raise UserError where the data of the first fit may hold no trial of any task that one of the models owns."""
+    """Raise UserError where the first fit has fewer trials than there are models with training tasks of their own."""
     steps = setting.max_episode_steps * setting.episodes_per_trial
     trials = setting.warmup_trials or math.ceil(config.steps_per_round / steps)
-    others = setting.tasks - setting.tasks // models  # tasks in turns: so many trials may pass one model over
-    if trials <= others:
+    if trials < models:
         raise UserError(f"each of {models} models learns from training tasks of its own, of which the first {trials} "
-                        f"trials may leave one without data: set transfer.targets.{setting.target}.warmup_episodes="
+                        f"trials leave some without data: set transfer.targets.{setting.target}.warmup_episodes="
                         f"{setting.tasks * setting.episodes_per_trial} or more, a trial of each task")  # fmt: skip
 
 

@@ -143,8 +143,9 @@ class StateSimulators(ObservedStates):
 
 
 def _forgotten(simulators: str) -> str:
-    return (f"some of the {simulators} have no data of their training tasks left: raise transfer.replay.capacity, so "
-            "that these are not forgotten, with another out=")  # fmt: skip
+    return (f"some of the {simulators} have no data of their training tasks: raise transfer.warmup_episodes, so that "
+            "each task is played, or transfer.replay.capacity, where trials were forgotten, with another "
+            "out=")  # fmt: skip
 
 
 def check_learned_rewards(config: Any, rewards: Sequence[int], owned: bool) -> None:

@@ -68,12 +68,13 @@ def test_a_dead_machines_cell_is_taken_over(cluster, tmp_path, monkeypatch):
     cells = [Cell(name, (sys.executable, "-S", "-c", WORK, name)) for name in "abc"]
 
     def strike():
-        while not said.exists() or said.read_text().count("begins") < len(nodes):
+        end = time.monotonic() + 120
+        while time.monotonic() < end and (not said.exists() or said.read_text().count("begins") < len(nodes)):
             time.sleep(0.1)
         kill(nodes[0])
         (tmp_path / "killed").touch()
 
-    events, thread = [], threading.Thread(target=strike)
+    events, thread = [], threading.Thread(target=strike, daemon=True)
     launch = ray_executor.connect(cluster.address, len(nodes))
     thread.start()
     outcome = run_cells(cells, len(nodes), events.append, policy=Policy(launch, deaths=DEATHS))

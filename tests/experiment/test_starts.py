@@ -16,7 +16,13 @@ from meta_latent.data.replay import ReplayConfig, SequenceReplay
 from meta_latent.errors import UserError
 from meta_latent.experiment.learning import cell_settings
 from meta_latent.experiment.learning.loop import Learning
-from meta_latent.experiment.learning.starts import functions_of, latent_parts, setting_of, with_part
+from meta_latent.experiment.learning.starts import (
+    functions_of,
+    latent_parts,
+    refuse_other_rewards,
+    setting_of,
+    with_part,
+)
 from meta_latent.experiment.pretraining import logged_data
 from meta_latent.experiment.runs.run_folder import RunFolder
 from meta_latent.experiment.settings import config, suites
@@ -100,6 +106,32 @@ def test_every_task_is_paid_as_its_function_says(arm, monkeypatch, tmp_path):
             said = r"was paid -?[\d.]+ for step 1 of an episode, its reward function says [\d.]+: they have to be equal"
             with pytest.raises(UserError, match=rf"^target t: task 2 \(.*\) {said}$"):
                 learning.round()
+
+
+@pytest.mark.parametrize(("later", "said"), [
+    (lambda paid: 1 / 0, "reward, of inputs of shape (11, 2) in task 2, raised ZeroDivisionError: "),
+    (lambda paid: paid[:, None], "reward of inputs (11, 2) has the shape (11, 1), expected (11,): it has to"),
+    (lambda paid: paid * np.nan, "for step 1 of an episode, its reward function says nan: they have to be equal"),
+])  # fmt: skip
+def test_what_a_later_tasks_reward_does_wrong_is_a_line(target, monkeypatch, later, said):
+    true, last = target.distribution.reward, target.tasks[2].task
+
+    def reward(task, *given):
+        return later(true(task, *given)) if task == last else true(task, *given)
+
+    monkeypatch.setattr(target.distribution, "reward", reward)
+    present = np.arange(11) > 0
+    inputs, action = np.ones((11, 2), np.float32), np.zeros((11, 2), np.float32)
+    episode = {"reward_inputs": inputs, "action": action, "reward_present": present.astype(np.float32),
+               "reward": true(last, inputs, action) * present}  # fmt: skip
+    with pytest.raises(UserError, match=re.escape(said)):
+        refuse_other_rewards(target, 2, episode)
+    refuse_other_rewards(target, 1, episode | {"reward": true(target.tasks[1].task, inputs, action) * present})
+
+
+def test_rewards_of_no_rows_are_none(target):
+    for empty in (np.zeros((0, 4, 2)), torch.zeros(0, 4, 2)):
+        assert functions_of(target).reward(np.zeros(0, int), empty, empty).shape == (0, 4)
 
 
 @pytest.mark.parametrize(("suite", "dynamics", "rewards"), [

@@ -168,6 +168,20 @@ def test_thresholds_of_a_sweep_are_those_that_are_asked_for(tmp_path, capsys):
     assert set(told["targets"]["goal"]["thresholds"]) == {"0.3"}
 
 
+def test_thresholds_of_raw_returns_may_be_asked_for(tmp_path):
+    fabricate(tmp_path, reference=None, floor=None)
+    told = meta_latent.report(tmp_path, thresholds=[0.4])["groups"]["horizon_3"]["arms"]["ivg/pretrained"]
+    assert told["targets"]["goal"]["thresholds"]["0.4"]["reached"] == 4
+
+
+def test_sweeps_of_one_name_are_told_apart(tmp_path):
+    for name in ("a", "b"):
+        fabricate(tmp_path / name / "s")
+    assert set(meta_latent.report([tmp_path / "a" / "s", tmp_path / "b" / "s"])) == {"a/s", "b/s"}
+    with pytest.raises(UserError, match="is named twice"):
+        meta_latent.report([tmp_path / "a" / "s", tmp_path / "a" / "s"])
+
+
 def test_python_reports_on_sweeps_and_runs_together(tmp_path):
     for name in ("a", "b"):
         fabricate(tmp_path / name)

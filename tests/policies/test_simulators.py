@@ -92,7 +92,7 @@ def test_shared_models_start_anywhere_and_fit_everything():
 
 def test_a_model_without_data_is_refused():
     simulators = StateSimulators(Truth(), 2, functions(), tasks=2, owned=True)
-    with pytest.raises(UserError, match="some of the 2 models have no data .* raise transfer.replay.capacity"):
+    with pytest.raises(UserError, match="some of the 2 models have no data .* or transfer.replay.capacity"):
         simulators.see(replay_of([(0, 0)], [0]))
 
 

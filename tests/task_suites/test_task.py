@@ -142,3 +142,15 @@ def test_two_tasks_are_drawn_in_the_order_in_which_they_are_listed(of):
     """So says docs/suites/own.md of a target with `index: 1`."""
     mine = of("Pendulum-v1", tasks={"test": [{"dynamics": {"g": 9.0}}, {"dynamics": {"g": 1.0}}]})()
     assert mine.sample("test", 2, seed=0) == mine.tasks("test")
+
+
+def test_a_task_is_known_by_being_the_same_and_not_by_its_place_in_memory():
+    """A later task may lie where one lay that was checked and is gone."""
+    suite = task_suites.get("toy/lqr")
+    mine, other = suite.tasks("train")[0], task_suites.get("toy/puck").tasks("train")[0]
+    assert suite.check(mine) is mine
+    suite._checked[id(other)] = suite._checked.pop(id(mine))
+    with pytest.raises(task_suites.SuiteError, match="task is of family 'puck', expected 'lqr'"):
+        suite.check(other)
+    with pytest.raises(task_suites.SuiteError, match="got NoneType, expected a Task"):
+        suite.check(None)

@@ -194,15 +194,15 @@ def _grouped(functions: Sequence[Callable]) -> Callable:
         index = np.broadcast_to(index, shape)
         if index.size and not 0 <= index.min() <= index.max() < len(functions):
             raise ValueError(f"task_index from {index.min()} to {index.max()}: there are {len(functions)} tasks")
-        if index.size and index.min() == index.max():  # a mask would cost four times what the function does
-            return functions[int(index.min())](inputs, action)
+        if not index.size or index.min() == index.max():  # nothing to sort
+            return functions[int(index.flat[0]) if index.size else 0](inputs, action)
         # Sorted by task, the rows of each function are one piece; masks would cost more than what functions do.
         order = np.argsort(index, axis=None, kind="stable")
         found, counts = np.unique(index, return_counts=True)
         back, stops = np.argsort(order), counts.cumsum()
         if tensors:
             order, back = (torch.from_numpy(places).to(inputs.device) for places in (order, back))
-        inputs, action = (values.reshape(-1, values.shape[-1])[order] for values in (inputs, action))
+        inputs, action = (values.reshape(index.size, values.shape[-1])[order] for values in (inputs, action))
         paid = [functions[k](inputs[stop - count : stop], action[stop - count : stop])
                 for k, count, stop in zip(found, counts, stops, strict=True)]  # fmt: skip
         return (torch.cat(paid) if tensors else np.concatenate(paid))[back].reshape(shape)
@@ -261,18 +261,18 @@ def _check_functions(target: BoundTarget) -> None:
             )
 
 
-def _computed(target: BoundTarget, name: str, inputs: np.ndarray, action: np.ndarray) -> np.ndarray:
-    """What the function `name` of the first task says of (1, 2) steps at once."""
-    bound = target.tasks[0]
+def _computed(target: BoundTarget, name: str, inputs: np.ndarray, action: np.ndarray, task: int = 0) -> np.ndarray:
+    """What the function `name` of task number `task` says of inputs (..., R) and actions (..., A): (...,)."""
+    bound, there = target.tasks[task], f" in task {task}" if task else ""
     try:
         said = np.asarray(getattr(bound.distribution, name)(bound.task, inputs, action))
     except task_suites.SuiteError as error:
-        raise UserError(f"target {target.name} has no {name} function to compute with: {error}") from error
+        raise UserError(f"target {target.name} has no {name} function to compute with{there}: {error}") from error
     except Exception as error:  # somebody's code
-        raise UserError(f"target {target.name}: {name}, of inputs of shape {inputs.shape}, raised {described(error)}: "
-                        "it has to be vectorised") from error  # fmt: skip
-    if said.shape != (1, 2):
-        raise UserError(f"target {target.name}: {checks.misshapen(name, inputs.shape, said.shape)}")
+        raise UserError(f"target {target.name}: {name}, of inputs of shape {inputs.shape}{there}, raised "
+                        f"{described(error)}: it has to be vectorised") from error  # fmt: skip
+    if said.shape != inputs.shape[:-1]:
+        raise UserError(f"target {target.name}: {checks.misshapen(name, inputs.shape, said.shape)}{there}")
     return said
 
 
@@ -286,7 +286,7 @@ def refuse_other_rewards(target: BoundTarget, task: int, episode: dict[str, np.n
     """
     bound = target.tasks[task]
     paid, there = episode["reward"], episode["reward_present"] > 0
-    said = np.asarray(bound.distribution.reward(bound.task, episode["reward_inputs"], episode["action"]))
+    said = _computed(target, "reward", episode["reward_inputs"], episode["action"], task)
     wrong = np.flatnonzero(there & ~(np.abs(said - paid) <= _tolerance(paid)))
     if len(wrong):
         at = wrong[0]
