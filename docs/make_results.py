@@ -42,7 +42,7 @@ from meta_latent.experiment.report.words.text import (
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 RESULTS = ROOT / "docs" / "results" / "README.md"
-FAMILIES = ("hidden_goal_arm", "locomotion", "metaworld", "metaworld_door")
+FAMILIES = ("hidden_goal_arm", "locomotion", "locomotion_pixels", "metaworld", "metaworld_door")
 """One experiment per family kind, beside tabletop's: rows of the table in docs/results/README.md."""
 SHOWN = {"reuse": "ways-to-reuse-one-model", "ivg_lift": "lifting", "ivg_lift_distractors": "lifting",
          "demo": "the-demo", "puck": "a-puck-pushed-to-a-hidden-place"}  # fmt: skip

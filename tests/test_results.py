@@ -108,6 +108,19 @@ def test_readme_says_what_trials_found():
     assert f"{said} from {control[0]:.1f} to {control[3]:.1f} (medians of five seeds)." in text
 
 
+def test_what_running_from_pictures_found_is_said():
+    arms = make_results.committed("locomotion_pixels")["report"]["targets"]["backward"]["arms"]
+    ours, scratch = (arms[f"sac/{start}"] for start in ("pretrained", "scratch"))
+    (a, b, c), (d, e, f) = ([f"{score:.0f}" for score in arm["final_score"]] for arm in (ours, scratch))
+    (g, h, i), (j, k, m) = ([f"{100 * share:.0f}" for share in arm["final_success"]] for arm in (ours, scratch))
+    text, readme = (" ".join(path.read_text().split()) for path in (RESULTS, ROOT / "README.md"))
+    assert f"it ends at {a}, {b} and {c} in 100 steps" in text and f"from scratch at {d}, {e} and {f};" in text
+    assert f"{g}, {h} and {i} % of the episodes end at 1 m/s or more, from scratch {j}, {k} and {m} %." in text
+    medians = [f"{np.median(arm['final_score']):.0f}" for arm in (ours, scratch)]
+    assert "a return of {} in 100 steps, from scratch {} (medians of three seeds;".format(*medians) in readme
+    assert f"in {ours['budget']:,} steps" in readme
+
+
 def test_the_table_of_families_names_experiments():
     text = blocks(RESULTS.read_text())["families"]
     for name in make_results.FAMILIES:
