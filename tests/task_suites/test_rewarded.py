@@ -55,7 +55,7 @@ def test_physics_pictures_and_options_are_the_suites_and_only_the_reward_is_not(
         mine.scripted(task)
 
 
-OF_THE_REWARD = {"name", "reward_words", "reward_values", "options_type", "tells_success", "_checked"}
+OF_THE_REWARD = {"name", "reward_words", "reward_values", "options_type", "tells_success"}
 
 
 def test_all_that_a_suite_says_is_of_it_or_of_the_reward():
