@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import task_suites
 from meta_latent.errors import UserError
 from meta_latent.experiment.report.build import build
 from meta_latent.experiment.report.statistics import saved
@@ -119,6 +120,22 @@ def test_what_running_from_pictures_found_is_said():
     medians = [f"{np.median(arm['final_score']):.0f}" for arm in (ours, scratch)]
     assert "a return of {} in 100 steps, from scratch {} (medians of three seeds;".format(*medians) in readme
     assert f"in {ours['budget']:,} steps" in readme
+
+
+def test_what_a_script_earns_by_running_backward_is_said():
+    suite = task_suites.get("locomotion/half_cheetah_direction", episode_steps=100)
+    (task,), returns = suite.tasks("test"), []
+    for seed in range(20):
+        environment, script, ended = suite.make(task), suite.scripted(task), False
+        info = environment.reset(seed=1000 + seed)[1]
+        script.reset(np.random.default_rng(seed))
+        returns.append(0.0)
+        while not ended:
+            _, reward, terminated, truncated, info = environment.step(script(info["reward_inputs"]))
+            returns[-1] += reward
+            ended = terminated or truncated
+    for path, words in ((RESULTS, "a script earns {:.0f} and random"), (ROOT / "README.md", "a script earns {:.0f})")):
+        assert words.format(np.mean(returns)) in " ".join(path.read_text().split())
 
 
 def test_the_table_of_families_names_experiments():
