@@ -25,7 +25,6 @@ ARMS = {
     "mb_mpo/scratch": ("meta-learned to adapt (MB-MPO)", "#1b6ca8"),
     "mb_mpo_alpha0/scratch": ("trained without adapting (alpha = 0)", "#c2571a"),
 }
-BUDGET = "transfer.budget_env_steps={default: 1000}"
 QUICK = tuple(f"algorithms.{arm.split('/')[0]}.{setting}" for arm in ARMS
               for setting in ("outer_steps=2", "particles=4", "models.max_epochs=2"))  # fmt: skip
 
@@ -36,7 +35,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="seconds: only to see that it runs")
     parser.add_argument("--out", default="runs", help="folder of all runs")
     arguments = parser.parse_args()
-    config = meta_latent.configure("mb_mpo_toy", f"out={arguments.out}", BUDGET, *(QUICK if arguments.quick else ()))
+    config = meta_latent.configure("mb_mpo_toy", f"out={arguments.out}", *(QUICK if arguments.quick else ()))
     found = {}
     for arm, (words, _) in ARMS.items():
         meta_latent.transfer(config, TARGET, arm, seed=SEED)

@@ -81,6 +81,8 @@ def test_a_folder_of_runs_holds_the_settings_they_began_with(tmp_path, monkeypat
     assert meta_latent.configure("toy").transfer.seeds != (9,)  # the preset, whatever lies here
     with pytest.raises(UserError, match=f"^{tmp_path} holds no experiment.yaml: give the folder runs/NAME"):
         meta_latent.configure(tmp_path)
+    (moved.parent / "notes").mkdir()
+    (moved.parent / "notes" / "of.txt").touch()  # no run, and not offered as one
     with pytest.raises(UserError, match=f"^there is no folder of runs {moved.parent / 'none'}.*; choose from toy$"):
         meta_latent.configure(moved.parent / "none")
 
