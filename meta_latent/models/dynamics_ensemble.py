@@ -24,7 +24,7 @@ from torch.optim.adam import adam
 
 from meta_latent.errors import RunError, UserError
 from meta_latent.nets import EnsembleLinear, Standardiser
-from meta_latent.ranges import count, positive, share
+from meta_latent.ranges import count, nonnegative, positive, share
 from meta_latent.types import Metrics, Transitions
 
 METRICS = {
@@ -51,6 +51,9 @@ class DynamicsConfig:
             above it hardly does in 50 epochs.
         explosion: a held-out error so many times its first one, or 1 if that was less, ends the run.
         learned_reward: whether K more networks learn the reward.
+        bias: makes models wrong on purpose, to see what a learner makes of it (Clavera et al., section 6.4): each fit
+            draws for each model and each value a number from U[0, bias], in standard deviations of changes (published:
+            in units of the state), which is added to all that it predicts. Held-out errors are of before.
     """
 
     members: int = count(5, most=256)
@@ -64,6 +67,7 @@ class DynamicsConfig:
     persistence: float = share(0.99, below=True)
     explosion: float = positive(100.0, most=1e12)
     learned_reward: bool = False
+    bias: float = nonnegative(0.0, most=100)
 
 
 def held_out(seed: int, members: int, episode: np.ndarray, validation_share: float) -> np.ndarray:
@@ -220,6 +224,8 @@ class DynamicsEnsemble(nn.Module):
         self.reward_unit = _Unit(1) if config.learned_reward else None
         self.optimiser = _MemberAdam(list(self.networks.parameters()), config.learning_rate)
         self.register_buffer("split_seed", torch.randint(2**62, ()))
+        if config.bias:
+            self.register_buffer("shift", torch.zeros(config.members, 1, state_size))
         self.register_buffer("low", torch.full((state_size,), -math.inf))
         self.register_buffer("high", torch.full((state_size,), math.inf))
 
@@ -235,6 +241,8 @@ class DynamicsEnsemble(nn.Module):
         through member n mod K.
         """
         delta = self._run(self.networks.delta, self.inputs(torch.cat((states, actions), dim=-1)))
+        if self.config.bias:
+            delta = delta + self.shift[torch.arange(len(states), device=delta.device) % self.heads]
         return (states + self.deltas.inverse(delta)).clamp(self.low, self.high)
 
     through = forward
@@ -283,6 +291,8 @@ class DynamicsEnsemble(nn.Module):
             running = [k for k in running if not self._stops(k, rules[k], sum(errors[k]))]
             if not running:
                 break
+        if self.config.bias:
+            self.shift.copy_(self.config.bias * torch.rand(self.shift.shape, generator=rng))
         return self._metrics(errors, epochs)
 
     @torch.no_grad()

@@ -154,6 +154,23 @@ def test_predicted_states_stay_within_what_was_seen_widened():
     assert not torch.isin(model(inside, torch.zeros(3, 1, 1)), torch.cat((model.low, model.high))).any()
 
 
+def test_biased_models_are_each_wrong_by_a_constant_of_their_own_that_each_fit_draws_anew():
+    biased, plain = (ensemble(dataclasses.replace(SMALL, bias=bias)) for bias in (0.5, 0.0))
+    states, actions = (x[:1].expand(6, -1, -1) for x in fresh(1))
+    shifts = []
+    for seed in (1, 2):
+        rng, without = generator(seed), generator(seed)
+        assert biased.fit(linear_transitions(), None, rng) == plain.fit(linear_transitions(), None, without)
+        shift = (biased(states, actions) - plain(states, actions)) / plain.deltas.stddev
+        drawn = 0.5 * torch.rand((3, 1, 2), generator=without)
+        torch.testing.assert_close(shift, drawn.repeat(2, 1, 1).expand_as(shift), atol=1e-4, rtol=0)
+        shifts.append(drawn)
+    assert (shifts[0] != shifts[1]).all()
+    again = ensemble(dataclasses.replace(SMALL, bias=0.5), seed=5)
+    again.load_state(biased.state())
+    assert torch.equal(again(states, actions), biased(states, actions))
+
+
 def test_weight_norm_starts_where_plain_weights_do_and_keeps_length_apart():
     plain, normed = ensemble(), ensemble(dataclasses.replace(SMALL, weight_norm=True, learning_rate=1e-2))
     (states, actions), first = fresh(3), normed.networks.delta[0]
