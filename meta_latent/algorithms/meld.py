@@ -151,7 +151,7 @@ class MELD(SoftLatentAgent):
     def _begin(self, replay, rng: Streams, metrics: Averages) -> None:
         """What comes before the first update of the policy, and the `first_updates`: all that the warm-up is worth."""
         joint, self.began = self.adaptation.first_joint, True
-        pixels = joint > 0 or (self.adaptation.joint > 0 and self.learner.new_encoder)
+        pixels = joint > 0 or self.learner.new_encoder  # one that never learns has its scales to be found too
         steps = replay.sequences(CALIBRATION, 2, rng.numpy("model"), images=pixels)
         (self.learner.calibrate if pixels else self.learner.calibrate_rewards)(
             self._taught(steps, steps.task_index.numpy())

@@ -190,7 +190,7 @@ class LatentAgent(BaseAgent):
         config, adaptation = self.learner.config, self.adaptation
         begins = adaptation.first_joint * first
         count = self.due("joint", adaptation.joint, steps) + begins
-        if begins or (first and adaptation.joint and self.learner.new_encoder):
+        if begins or (first and self.learner.new_encoder):  # one that never learns has its scales to be found too
             self.learner.calibrate(replay.sequences(CALIBRATION, 2, rng.numpy("model")))
         for _ in range(count):
             own = config.batch_size if self.source is None else config.batch_size // 2

@@ -123,12 +123,19 @@ def test_the_first_update_begins_with_calibration_and_updates_of_its_own(calls):
 
 
 @pytest.mark.parametrize(("joint", "is_new"), [(0.01, True), (0.01, False), (0.0, True)])
-def test_a_new_encoder_that_will_learn_is_calibrated_without_first_updates_too(calls, joint, is_new):
+def test_a_new_encoder_is_calibrated_without_first_updates_too_whether_it_learns_or_not(calls, joint, is_new):
     agent, replay, streams = make(AdaptationConfig(joint=joint, transition=0.0)), empty(), Streams(0)
     agent.learner.new_encoder = is_new
     for _ in range(2):
         agent.update(grow(replay), streams)
-    assert [name for name, _ in calls] == ["calibrate"] * bool(joint and is_new)
+    assert [name for name, _ in calls] == ["calibrate"] * is_new
+
+
+def test_the_scales_of_a_new_model_are_found_where_its_encoder_never_learns(monkeypatch):
+    monkeypatch.setattr(f"{__name__}.MODEL", dataclasses.replace(MODEL, normalise_proprio=True, normalise_rewards=True))
+    agent = make(AdaptationConfig(joint=0.0, transition=0.2))
+    agent.update(grow(empty()), Streams(0))
+    assert agent.model.proprio.fitted and agent.model.rewards.fitted
 
 
 @pytest.mark.parametrize("scale", [0.5, 3.0])
