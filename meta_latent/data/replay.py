@@ -24,6 +24,8 @@ from meta_latent.ranges import count
 from meta_latent.types import SequenceBatch, Spec, Transitions
 
 FLAGS = ("is_first", "is_last", "is_terminal", "is_task_first")
+MOST_HEADS = 32
+"""Ensemble members whose masks fit in what is stored of a step."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,9 @@ class SequenceReplay:
     def __init__(self, spec: Spec, config: ReplayConfig, folder: Path | None = None, heads: int = 1):
         if config.memory_map and folder is None:
             raise UserError("memory_map=true needs a folder to write to")
+        if heads > MOST_HEADS:
+            raise UserError(f"an agent of {heads} heads: a replay keeps which episodes a head may train on for "
+                            f"{MOST_HEADS} of them at most")  # fmt: skip
         self.spec, self.config, self.heads = spec, config, heads
         self.folder = None if folder is None else Path(folder)
         self.segments: list[Segment] = []

@@ -250,6 +250,14 @@ def test_memory_map_needs_a_folder():
         SequenceReplay(SPEC, ReplayConfig(memory_map=True))
 
 
+def test_as_many_heads_have_masks_as_there_are_bits_for():
+    replay = SequenceReplay(SPEC, ReplayConfig(), heads=32)
+    replay.add_episode(episodes(1)[0])
+    assert replay.read(0)["head_mask"].sum() == 32
+    with pytest.raises(UserError, match="33 heads"):
+        SequenceReplay(SPEC, ReplayConfig(), heads=33)
+
+
 def test_behaviours_depend_on_their_generator_alone():
     rows = SUITE.make_vector([TASK])
     for make in (lambda: Noise(2, NoiseConfig()), lambda: Scripted([SUITE.scripted(TASK)], 2, 0.5)):
