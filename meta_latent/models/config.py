@@ -114,7 +114,8 @@ class ModelConfig:
     Attributes:
         reward_input, reward_dropout: whether rewards may be an input, and the share of training sequences
             whose reward input is hidden.
-        head_hidden: width of the heads that predict rewards and ends. head_layers: their hidden layers.
+        head_hidden: width of the heads that predict rewards and ends. head_layers: hidden layers of those that predict
+            rewards; the one that predicts ends has a single one.
         continuation: also predict whether episodes go on.
         normalise_proprio: proprioception enters the latent with mean 0 and stddev 1, fitted before the first
             update. Losses and noise count every value of the latent alike: without it a hand's centimetres
