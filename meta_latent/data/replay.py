@@ -252,7 +252,8 @@ class SequenceReplay:
         False.
 
         batch_size: drawn with replacement; None: every trial once, in order, without `rng`. mixed: any episodes
-        of one task instead of those that were played after each other. images: False leaves them out.
+        of one task instead of those that were played after each other. images: False leaves them out. `head_mask` is
+        that of a trial's first episode; the others may have been drawn for other heads.
         Raises UserError if no trial is that long.
         """
         chosen = draw_trials(self.episodes, batch_size, episodes, rng, mixed)
