@@ -27,8 +27,9 @@ class EncoderConfig:
         pictured: training starts from pictures like those seen: the background is what most of them show, blobs have
             the colour of what differs from it, and keypoints lie on it (keypoints only). For small pictures in which
             one thing moves.
-        standardise: after the first joint updates the embedding gets mean 0 and stddev 1 (conv only), on which the
-            core learns faster. Not before: gradients into new weights would be as many times larger.
+        standardise: after the first joint updates (a pretraining's, or an adaptation's `first_joint`; never where
+            there are none) the embedding gets mean 0 and stddev 1 (conv only), on which the core learns faster. Not
+            before: gradients into new weights would be as many times larger.
     """
 
     kind: str = one_of(encoder_names, "keypoints")
