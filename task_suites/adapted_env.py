@@ -112,10 +112,10 @@ class Observer:
         self.space = Dict(found)
 
     def __call__(self, observation: Any) -> dict[str, np.ndarray]:
-        """Return new arrays. SuiteError: the observation is of another structure than its space."""
+        """Return new arrays. SuiteError: the observation is of another structure, shape or kind than its space."""
         given = observation if self._is_dict else {next(iter(self._parts)): observation}
         try:
-            return {
+            shown = {
                 key: np.array(given[key])
                 if key.startswith("image_")
                 else np.array(gymnasium.spaces.flatten(part, given[key]), np.float32)
@@ -125,6 +125,12 @@ class Observer:
             wrong = f"{type(error).__name__}: {error}"
             found = f"an observation of type {type(observation).__name__}"
             raise SuiteError(f"{self._name}: got {found}, which is not of its space ({wrong})") from error
+        for key, value in shown.items():
+            expected = self.space[key]
+            if value.shape != expected.shape or value.dtype != expected.dtype:  # rows would stretch or wrap it around
+                raise SuiteError(f"{self._name}: got as {key} {value.dtype} {value.shape}, which is not in its space "
+                                 f"{expected}")  # fmt: skip
+        return shown
 
 
 def outside(space: gymnasium.Space, value: Any, where: str = "") -> str | None:

@@ -114,6 +114,38 @@ def test_a_step_of_another_interface_is_refused(of):
         of(Old, max_episode_steps=3)()
 
 
+@pytest.mark.parametrize(
+    ("space", "later", "said"),
+    [
+        (Box(-9, 9, (3,)), np.ones(1), r"got as proprio float32 \(1,\), which is not in its space Box\(-inf, inf, \(3"),
+        (
+            Box(0, 255, (2, 2, 3), np.uint8),
+            np.full((2, 2, 3), 300),
+            r"got as image_observation int64 \(2, 2, 3\), wh",
+        ),
+        (Box(0, 255, (2, 2, 3), np.uint8), np.zeros((1, 2, 3), np.uint8), r"got as image_observation uint8 \(1, 2, 3"),
+    ],
+)
+def test_an_observation_that_turns_into_another_is_refused_in_rows_too(of, space, later, said):
+    class Turning(Recorder):
+        observation_space, render_mode = space, None
+
+        def reset(self, *, seed=None, options=None):
+            self.count = 0
+            return np.zeros(space.shape, space.dtype), {}
+
+        def step(self, action):
+            self.count += 1
+            return np.zeros(space.shape, space.dtype) if self.count < 2 else later, 0.0, False, False, {}
+
+    suite = of(Turning, max_episode_steps=9)()
+    rows = suite.make_vector(suite.tasks("train") * 2)
+    rows.reset([0, 1])
+    rows.step(np.zeros((2, 1)), np.ones(2, bool))
+    with pytest.raises(SuiteError, match=f"mine/theirs: {said}"):  # numpy would stretch it, or wrap 300 around to 44
+        rows.step(np.zeros((2, 1)), np.ones(2, bool))
+
+
 @pytest.mark.parametrize("pixels", ["none", "render"])
 def test_a_film_moves_though_each_frame_is_drawn_into_the_same_array(of, pixels):
     suite = of(Recorder, max_episode_steps=3, pixels=pixels)()
