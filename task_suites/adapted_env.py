@@ -7,7 +7,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
 
 from task_suites.errors import SuiteError
 
@@ -110,6 +110,7 @@ class Observer:
         if not any(part.shape != (0,) for part in found.values()):
             raise SuiteError(f"{name}: its observations are {space}: nothing would be observed")
         self.space = Dict(found)
+        self._read = {key: _with_fractions(part) for key, part in self._parts.items()}
 
     def __call__(self, observation: Any) -> dict[str, np.ndarray]:
         """Return new arrays. SuiteError: the observation is of another structure, shape or kind than its space."""
@@ -119,7 +120,7 @@ class Observer:
                 key: np.array(given[key])
                 if key.startswith("image_")
                 else np.array(gymnasium.spaces.flatten(part, given[key]), np.float32)
-                for key, part in self._parts.items()
+                for key, part in self._read.items()
             }
         except (IndexError, KeyError, TypeError, ValueError) as error:
             wrong = f"{type(error).__name__}: {error}"
@@ -133,6 +134,16 @@ class Observer:
         return shown
 
 
+def _with_fractions(space: gymnasium.Space) -> gymnasium.Space:
+    """Return `space` with Boxes of whole numbers as Boxes of floats, as `flatten` casts to their type what is seen."""
+    if isinstance(space, Dict):
+        return Dict([(key, _with_fractions(part)) for key, part in space.spaces.items()])  # a dict would be sorted
+    if isinstance(space, Tuple):
+        return Tuple([_with_fractions(part) for part in space.spaces])
+    is_whole = isinstance(space, Box) and space.dtype.kind != "f"
+    return Box(-np.inf, np.inf, space.shape, np.float64) if is_whole else space
+
+
 def outside(space: gymnasium.Space, value: Any, where: str = "") -> str | None:
     """Return in words what of `value` lies outside `space`, and where; its type may be another one, as it is converted.
 
@@ -141,7 +152,7 @@ def outside(space: gymnasium.Space, value: Any, where: str = "") -> str | None:
     at = f" at {where}" if where else ""
     if isinstance(space, Dict):
         parts = [(part, value[key], f"{where}[{key!r}]") for key, part in space.spaces.items()]
-    elif isinstance(space, gymnasium.spaces.Tuple):
+    elif isinstance(space, Tuple):
         pairs = zip(space.spaces, value, strict=True)
         parts = [(part, held, f"{where}[{place}]") for place, (part, held) in enumerate(pairs)]
     elif isinstance(space, Box):

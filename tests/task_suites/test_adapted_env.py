@@ -1,9 +1,11 @@
 """What a user's own environment is sent, and what it may return."""
 
+import functools
 import re
 import subprocess
 import sys
 import warnings
+from collections import OrderedDict
 
 import gymnasium
 import numpy as np
@@ -144,6 +146,26 @@ def test_an_observation_that_turns_into_another_is_refused_in_rows_too(of, space
     rows.step(np.zeros((2, 1)), np.ones(2, bool))
     with pytest.raises(SuiteError, match=f"mine/theirs: {said}"):  # numpy would stretch it, or wrap 300 around to 44
         rows.step(np.zeros((2, 1)), np.ones(2, bool))
+
+
+def test_fractions_in_a_space_of_whole_numbers_are_kept(of):
+    class Fine(Recorder):
+        def reset(self, *, seed=None, options=None):
+            return self.shown, {}
+
+        def step(self, action):
+            return self.shown, 0.0, False, False, {}
+
+    whole, place = Box(-9, 9, (2,), np.int64), np.array([0.7, -2.5])
+    nested = OrderedDict(b=gymnasium.spaces.Tuple((whole, gymnasium.spaces.Discrete(2))), a=whole)
+    given = {"b": (place, 1), "a": place}
+    for space, shown, expected in (
+        (whole, place, [0.7, -2.5]),
+        (gymnasium.spaces.Dict(nested), given, [0.7, -2.5, 0, 1, 0.7, -2.5]),
+    ):
+        suite = of(functools.partial(Fine, observation_space=space, shown=shown), max_episode_steps=3)()
+        observation, _ = suite.make(suite.tasks("train")[0]).reset(seed=0)
+        assert observation["proprio"].tolist() == np.float32(expected).tolist()
 
 
 @pytest.mark.parametrize("pixels", ["none", "render"])
