@@ -183,7 +183,17 @@ def _counts(space: gymnasium.Space, value: Any) -> bool:
     return bool((converted == numbers).all()) and space.contains(converted[()])
 
 
-class AdaptedEnv(gymnasium.Wrapper):
+class Converted(gymnasium.Wrapper):
+    """A wrapper that makes other observations of those of the environment inside, which it keeps as `_own`."""
+
+    _own: Any = None
+
+    def outside(self) -> str | None:
+        """Return what of the last observation is not in the own space inside, which nothing here relies on."""
+        return outside(self.env.observation_space, self._own)
+
+
+class AdaptedEnv(Converted):
     """The user's environment with a suite's observations, `info["reward_inputs"]` and time limit.
 
     suite: an `Adapted`. Raises SuiteError if its observations are not those of the suite's other tasks.
@@ -193,7 +203,7 @@ class AdaptedEnv(gymnasium.Wrapper):
 
     def __init__(self, env: gymnasium.Env, suite: Any) -> None:
         super().__init__(env)
-        self._suite, self._count, self._shown, self._own = suite, None, {}, None
+        self._suite, self._count, self._shown = suite, None, {}
         self._observer = Observer(env.observation_space, suite.name)
         spaces = dict(self._observer.space.spaces)
         if suite.picture_shape is not None:
@@ -225,10 +235,6 @@ class AdaptedEnv(gymnasium.Wrapper):
         if self._draws:
             return draw(self.env)
         return next((value.copy() for key, value in self._shown.items() if key.startswith("image_")), None)
-
-    def outside(self) -> str | None:
-        """Return what of the last observation is not in the user's own space, which nothing here relies on."""
-        return outside(self.env.observation_space, self._own)
 
     def _parts(self, what: str, count: int, found: Any) -> tuple:
         """Return what the environment returned. SuiteError: not as many things, or the last is no mapping."""
