@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -61,7 +62,8 @@ def gymnasium_task(
 ) -> None:
     """Register an environment as the task distribution `name` ("family/task", lower case).
 
-    make: its Gymnasium id, or make(**dynamics) that returns a new one. `reset(seed=...)` must determine the episode.
+    make: its Gymnasium id, also as "package:Name-v0", or make(**dynamics) that returns a new one. `reset(seed=...)`
+    must determine the episode.
     Observations: numbers of any shape (they become `proprio`), a picture, or a Dict of `image_CAMERA` and
     `proprio`. Actions: a bounded Box, rescaled to [-1, 1], or Discrete: the largest of n numbers is chosen.
     reward(inputs (..., R), action (..., A), **parameters) -> (...): vectorised, for numpy and torch, replaces
@@ -228,6 +230,7 @@ class Adapted(OwnTasks):
         try:
             if not isinstance(make, str):
                 return make(**task.dynamics)
+            make = self._imported(make)
             spec = gymnasium.spec(make)
             creator = spec.entry_point if callable(spec.entry_point) else load_env_creator(spec.entry_point)
             modes = getattr(creator, "metadata", {}).get("render_modes", ())
@@ -238,6 +241,16 @@ class Adapted(OwnTasks):
             if not task.dynamics:
                 raise
             raise SuiteError(f"{self.name}: dynamics {dict(task.dynamics)!r}: {error}") from error
+
+    def _imported(self, given: str) -> str:
+        """Return an id without its "package:", which is imported: `gymnasium.spec` takes none."""
+        module, _, plain = given.rpartition(":")
+        try:
+            if module:
+                importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            raise SuiteError(f"{self.name}: make is {given!r}: {error}") from error
+        return plain
 
     def physics(self) -> dict[str, Any]:
         make = self._recipe.make

@@ -490,3 +490,18 @@ def test_an_environment_that_is_made_once_for_all_tasks_is_refused(of):
     shared = of(functools.partial(made, env=Carried()), max_episode_steps=3, tasks=tasks)()
     with pytest.raises(task_suites.SuiteError, match="mine/theirs: make returned an environment that it returned b"):
         shared.make_vector(shared.tasks("train"))  # one state, and both rows with the speed of the last
+
+
+def test_an_id_may_say_which_module_registers_it(of, tmp_path, monkeypatch):
+    text = 'import gymnasium\ngymnasium.register("Theirs-v0", "gymnasium.envs.classic_control:PendulumEnv")\n'
+    (tmp_path / "registers_theirs.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    try:
+        tasks = {"train": [{"dynamics": {"g": 3.0}}]}
+        suite = of("registers_theirs:Theirs-v0", max_episode_steps=3, tasks=tasks)()
+        assert suite.make(suite.tasks("train")[0]).unwrapped.g == 3.0
+        with pytest.raises(task_suites.SuiteError, match="make is 'nowhere:Theirs-v0': No module named 'nowhere'"):
+            of("nowhere:Theirs-v0", max_episode_steps=3)()
+    finally:
+        gymnasium.registry.pop("Theirs-v0", None)
+        sys.modules.pop("registers_theirs", None)
