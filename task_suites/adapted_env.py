@@ -7,7 +7,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
 
 from task_suites.errors import SuiteError
 
@@ -110,21 +110,38 @@ class Observer:
         if not any(part.shape != (0,) for part in found.values()):
             raise SuiteError(f"{name}: its observations are {space}: nothing would be observed")
         self.space = Dict(found)
+        self._read = {key: _with_fractions(part) for key, part in self._parts.items()}
 
     def __call__(self, observation: Any) -> dict[str, np.ndarray]:
-        """Return new arrays. SuiteError: the observation is of another structure than its space."""
+        """Return new arrays. SuiteError: the observation is of another structure, shape or kind than its space."""
         given = observation if self._is_dict else {next(iter(self._parts)): observation}
         try:
-            return {
+            shown = {
                 key: np.array(given[key])
                 if key.startswith("image_")
                 else np.array(gymnasium.spaces.flatten(part, given[key]), np.float32)
-                for key, part in self._parts.items()
+                for key, part in self._read.items()
             }
         except (IndexError, KeyError, TypeError, ValueError) as error:
             wrong = f"{type(error).__name__}: {error}"
             found = f"an observation of type {type(observation).__name__}"
             raise SuiteError(f"{self._name}: got {found}, which is not of its space ({wrong})") from error
+        for key, value in shown.items():
+            expected = self.space[key]
+            if value.shape != expected.shape or value.dtype != expected.dtype:  # rows would stretch or wrap it around
+                raise SuiteError(f"{self._name}: got as {key} {value.dtype} {value.shape}, which is not in its space "
+                                 f"{expected}")  # fmt: skip
+        return shown
+
+
+def _with_fractions(space: gymnasium.Space) -> gymnasium.Space:
+    """Return `space` with Boxes of whole numbers as Boxes of floats, as `flatten` casts to their type what is seen."""
+    if isinstance(space, Dict):
+        return Dict([(key, _with_fractions(part)) for key, part in space.spaces.items()])  # a dict would be sorted
+    if isinstance(space, Tuple):
+        return Tuple([_with_fractions(part) for part in space.spaces])
+    is_whole = isinstance(space, Box) and space.dtype.kind != "f"
+    return Box(-np.inf, np.inf, space.shape, np.float64) if is_whole else space
 
 
 def outside(space: gymnasium.Space, value: Any, where: str = "") -> str | None:
@@ -135,7 +152,7 @@ def outside(space: gymnasium.Space, value: Any, where: str = "") -> str | None:
     at = f" at {where}" if where else ""
     if isinstance(space, Dict):
         parts = [(part, value[key], f"{where}[{key!r}]") for key, part in space.spaces.items()]
-    elif isinstance(space, gymnasium.spaces.Tuple):
+    elif isinstance(space, Tuple):
         pairs = zip(space.spaces, value, strict=True)
         parts = [(part, held, f"{where}[{place}]") for place, (part, held) in enumerate(pairs)]
     elif isinstance(space, Box):
@@ -166,7 +183,17 @@ def _counts(space: gymnasium.Space, value: Any) -> bool:
     return bool((converted == numbers).all()) and space.contains(converted[()])
 
 
-class AdaptedEnv(gymnasium.Wrapper):
+class Converted(gymnasium.Wrapper):
+    """A wrapper that makes other observations of those of the environment inside, which it keeps as `_own`."""
+
+    _own: Any = None
+
+    def outside(self) -> str | None:
+        """Return what of the last observation is not in the own space inside, which nothing here relies on."""
+        return outside(self.env.observation_space, self._own)
+
+
+class AdaptedEnv(Converted):
     """The user's environment with a suite's observations, `info["reward_inputs"]` and time limit.
 
     suite: an `Adapted`. Raises SuiteError if its observations are not those of the suite's other tasks.
@@ -176,7 +203,7 @@ class AdaptedEnv(gymnasium.Wrapper):
 
     def __init__(self, env: gymnasium.Env, suite: Any) -> None:
         super().__init__(env)
-        self._suite, self._count, self._shown, self._own = suite, None, {}, None
+        self._suite, self._count, self._shown = suite, None, {}
         self._observer = Observer(env.observation_space, suite.name)
         spaces = dict(self._observer.space.spaces)
         if suite.picture_shape is not None:
@@ -208,10 +235,6 @@ class AdaptedEnv(gymnasium.Wrapper):
         if self._draws:
             return draw(self.env)
         return next((value.copy() for key, value in self._shown.items() if key.startswith("image_")), None)
-
-    def outside(self) -> str | None:
-        """Return what of the last observation is not in the user's own space, which nothing here relies on."""
-        return outside(self.env.observation_space, self._own)
 
     def _parts(self, what: str, count: int, found: Any) -> tuple:
         """Return what the environment returned. SuiteError: not as many things, or the last is no mapping."""

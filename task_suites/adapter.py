@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +24,8 @@ from task_suites.values import optional_function, whole, words
 
 OWN_REWARD = "own_reward"  # the reward input that holds what the environment itself paid
 _PIXELS = ("mujoco", "none", "render")
+_MADE: weakref.WeakValueDictionary[int, gymnasium.Env] = weakref.WeakValueDictionary()
+"""Users' environments by identity: one that comes again would be two rows at once."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,8 @@ def gymnasium_task(
 ) -> None:
     """Register an environment as the task distribution `name` ("family/task", lower case).
 
-    make: its Gymnasium id, or make(**dynamics) that returns it. `reset(seed=...)` must determine the episode.
+    make: its Gymnasium id, also as "package:Name-v0", or make(**dynamics) that returns a new one. `reset(seed=...)`
+    must determine the episode.
     Observations: numbers of any shape (they become `proprio`), a picture, or a Dict of `image_CAMERA` and
     `proprio`. Actions: a bounded Box, rescaled to [-1, 1], or Discrete: the largest of n numbers is chosen.
     reward(inputs (..., R), action (..., A), **parameters) -> (...): vectorised, for numpy and torch, replaces
@@ -202,6 +207,10 @@ class Adapted(OwnTasks):
             env = self._make(task)
         if not isinstance(env, gymnasium.Env):
             raise SuiteError(f"{self.name}: make returned {type(env).__name__}, not a Gymnasium environment")
+        if _MADE.get(id(env.unwrapped)) is env.unwrapped:
+            raise SuiteError(f"{self.name}: make returned an environment that it returned before: it has to make a new "
+                             "one at every call, as several are played side by side")  # fmt: skip
+        _MADE[id(env.unwrapped)] = env.unwrapped
         if self._recipe.pixels == "mujoco":
             from task_suites.pixels import MujocoPixels  # imports MuJoCo, which other tasks can do without
 
@@ -221,6 +230,7 @@ class Adapted(OwnTasks):
         try:
             if not isinstance(make, str):
                 return make(**task.dynamics)
+            make = self._imported(make)
             spec = gymnasium.spec(make)
             creator = spec.entry_point if callable(spec.entry_point) else load_env_creator(spec.entry_point)
             modes = getattr(creator, "metadata", {}).get("render_modes", ())
@@ -231,6 +241,16 @@ class Adapted(OwnTasks):
             if not task.dynamics:
                 raise
             raise SuiteError(f"{self.name}: dynamics {dict(task.dynamics)!r}: {error}") from error
+
+    def _imported(self, given: str) -> str:
+        """Return an id without its "package:", which is imported: `gymnasium.spec` takes none."""
+        module, _, plain = given.rpartition(":")
+        try:
+            if module:
+                importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            raise SuiteError(f"{self.name}: make is {given!r}: {error}") from error
+        return plain
 
     def physics(self) -> dict[str, Any]:
         make = self._recipe.make

@@ -16,7 +16,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from task_suites.adapted_env import AdaptedEnv
+from task_suites.adapted_env import Converted
 from task_suites.distribution import SPLITS, TaskDistribution
 from task_suites.errors import SuiteError, unfit
 from task_suites.registry import get
@@ -194,8 +194,8 @@ def _info(suite: TaskDistribution, info: Any, method: str) -> dict[str, Any]:
 
 def _outside(env: gymnasium.Env) -> str | None:
     while isinstance(env, gymnasium.Wrapper):
-        if isinstance(env, AdaptedEnv):
-            return env.outside()
+        if isinstance(env, Converted) and (found := env.outside()):
+            return found
         env = env.env
     return None
 

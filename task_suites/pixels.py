@@ -8,6 +8,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from task_suites.adapted_env import Converted
 from task_suites.distribution import as_distractors
 from task_suites.errors import SuiteError, choose
 from task_suites.rendering import mujoco
@@ -20,7 +21,7 @@ DEFAULT_CAMERA = "default"
 Physics = tuple[mujoco.MjModel, mujoco.MjData]
 
 
-class MujocoPixels(gymnasium.Wrapper):
+class MujocoPixels(Converted):
     """Pictures of a MuJoCo environment beside its own observation, drawn by our fast renderer.
 
     Observation: `image_CAMERA` uint8 (image_size, image_size, 3) per camera; `proprio` float32 (P,), the
@@ -100,6 +101,10 @@ class MujocoPixels(gymnasium.Wrapper):
         self._free()
         self.env.close()
 
+    def outside(self) -> str | None:
+        """Return what of the environment's last observation is not in its own space; None where it is not shown."""
+        return super().outside() if self._with_proprio else None
+
     def _attach(self) -> None:
         """Look at the environment's present model; some make a new one at reset."""
         model, data = self._find(self.env.unwrapped)
@@ -151,7 +156,7 @@ class MujocoPixels(gymnasium.Wrapper):
         return gymnasium.spaces.Dict(found)
 
     def _observation(self, observation: Any) -> dict[str, np.ndarray]:
-        found = {}
+        found, self._own = {}, observation
         if self._cameras:
             self._follow()
             found = {key: self._pictures.draw(camera, self._step_count) for key, camera in self._cameras.items()}

@@ -1,9 +1,11 @@
 """What a user's own environment is sent, and what it may return."""
 
+import functools
 import re
 import subprocess
 import sys
 import warnings
+from collections import OrderedDict
 
 import gymnasium
 import numpy as np
@@ -112,6 +114,58 @@ def test_a_step_of_another_interface_is_refused(of):
 
     with pytest.raises(SuiteError, match=r"step returned \(ndarray, float, bool, dict\); expected \(obs"):
         of(Old, max_episode_steps=3)()
+
+
+@pytest.mark.parametrize(
+    ("space", "later", "said"),
+    [
+        (Box(-9, 9, (3,)), np.ones(1), r"got as proprio float32 \(1,\), which is not in its space Box\(-inf, inf, \(3"),
+        (
+            Box(0, 255, (2, 2, 3), np.uint8),
+            np.full((2, 2, 3), 300),
+            r"got as image_observation int64 \(2, 2, 3\), wh",
+        ),
+        (Box(0, 255, (2, 2, 3), np.uint8), np.zeros((1, 2, 3), np.uint8), r"got as image_observation uint8 \(1, 2, 3"),
+    ],
+)
+def test_an_observation_that_turns_into_another_is_refused_in_rows_too(of, space, later, said):
+    class Turning(Recorder):
+        observation_space, render_mode = space, None
+
+        def reset(self, *, seed=None, options=None):
+            self.count = 0
+            return np.zeros(space.shape, space.dtype), {}
+
+        def step(self, action):
+            self.count += 1
+            return np.zeros(space.shape, space.dtype) if self.count < 2 else later, 0.0, False, False, {}
+
+    suite = of(Turning, max_episode_steps=9)()
+    rows = suite.make_vector(suite.tasks("train") * 2)
+    rows.reset([0, 1])
+    rows.step(np.zeros((2, 1)), np.ones(2, bool))
+    with pytest.raises(SuiteError, match=f"mine/theirs: {said}"):  # numpy would stretch it, or wrap 300 around to 44
+        rows.step(np.zeros((2, 1)), np.ones(2, bool))
+
+
+def test_fractions_in_a_space_of_whole_numbers_are_kept(of):
+    class Fine(Recorder):
+        def reset(self, *, seed=None, options=None):
+            return self.shown, {}
+
+        def step(self, action):
+            return self.shown, 0.0, False, False, {}
+
+    whole, place = Box(-9, 9, (2,), np.int64), np.array([0.7, -2.5])
+    nested = OrderedDict(b=gymnasium.spaces.Tuple((whole, gymnasium.spaces.Discrete(2))), a=whole)
+    given = {"b": (place, 1), "a": place}
+    for space, shown, expected in (
+        (whole, place, [0.7, -2.5]),
+        (gymnasium.spaces.Dict(nested), given, [0.7, -2.5, 0, 1, 0.7, -2.5]),
+    ):
+        suite = of(functools.partial(Fine, observation_space=space, shown=shown), max_episode_steps=3)()
+        observation, _ = suite.make(suite.tasks("train")[0]).reset(seed=0)
+        assert observation["proprio"].tolist() == np.float32(expected).tolist()
 
 
 @pytest.mark.parametrize("pixels", ["none", "render"])

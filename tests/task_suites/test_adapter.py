@@ -460,3 +460,48 @@ def test_no_script_says_what_to_set(suite):
 ])  # fmt: skip
 def test_the_docstring_of_a_reward_becomes_a_part_of_a_sentence(docstring, said):
     assert own_rewards._in_a_sentence(docstring) == said
+
+
+def test_an_environment_that_is_made_once_for_all_tasks_is_refused(of):
+    class Carried(gymnasium.Env):
+        """Moves by what its task says."""
+
+        action_space, observation_space = gymnasium.spaces.Box(-1, 1, (1,)), gymnasium.spaces.Box(-9, 9, (1,))
+
+        def reset(self, *, seed=None, options=None):
+            super().reset(seed=seed)
+            self.place = np.zeros(1, np.float32)
+            return self.place.copy(), {}
+
+        def step(self, action):
+            self.place += self.speed
+            return self.place.copy(), 0.0, False, False, {}
+
+    def made(speed, env=None):
+        env = Carried() if env is None else env
+        env.speed = speed
+        return env
+
+    tasks = {"train": [{"dynamics": {"speed": speed}} for speed in (1.0, 2.0)]}
+    suite = of(made, max_episode_steps=3, tasks=tasks)()
+    rows = suite.make_vector(suite.tasks("train"))
+    rows.reset([0, 0])
+    assert rows.step(np.zeros((2, 1)), np.ones(2, bool))[0]["proprio"].tolist() == [[1], [2]]
+    shared = of(functools.partial(made, env=Carried()), max_episode_steps=3, tasks=tasks)()
+    with pytest.raises(task_suites.SuiteError, match="mine/theirs: make returned an environment that it returned b"):
+        shared.make_vector(shared.tasks("train"))  # one state, and both rows with the speed of the last
+
+
+def test_an_id_may_say_which_module_registers_it(of, tmp_path, monkeypatch):
+    text = 'import gymnasium\ngymnasium.register("Theirs-v0", "gymnasium.envs.classic_control:PendulumEnv")\n'
+    (tmp_path / "registers_theirs.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    try:
+        tasks = {"train": [{"dynamics": {"g": 3.0}}]}
+        suite = of("registers_theirs:Theirs-v0", max_episode_steps=3, tasks=tasks)()
+        assert suite.make(suite.tasks("train")[0]).unwrapped.g == 3.0
+        with pytest.raises(task_suites.SuiteError, match="make is 'nowhere:Theirs-v0': No module named 'nowhere'"):
+            of("nowhere:Theirs-v0", max_episode_steps=3)()
+    finally:
+        gymnasium.registry.pop("Theirs-v0", None)
+        sys.modules.pop("registers_theirs", None)

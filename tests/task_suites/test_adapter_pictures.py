@@ -93,3 +93,15 @@ def test_pictures_of_gymnasiums_renderer_survive_our_drawing(of):
     assert np.array_equal(env.render(), before) and before.std() > 1
     other.close()
     env.close()
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_what_is_outside_of_an_environments_own_space_is_told_where_its_pictures_are_drawn_here_too(of, wrapped):
+    def narrow():
+        env = gymnasium.make("InvertedPendulum-v5", disable_env_checker=True)
+        env.unwrapped.observation_space = Box(-1e-4, 1e-4, (4,), np.float64)
+        return task_suites.MujocoPixels(env, cameras=()) if wrapped else env
+
+    opened = of(narrow, max_episode_steps=3, pixels="none" if wrapped else "mujoco")
+    (found,) = task_suites.faults(opened() if wrapped else opened(cameras=()))
+    assert "observation 0 of the environment itself holds" in found and "which is not in [-0.0001, 0.0001]" in found
