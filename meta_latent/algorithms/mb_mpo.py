@@ -20,6 +20,7 @@ terminal transitions are learned from.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -162,6 +163,10 @@ def simulators_of(config: MBMPOConfig, setting: Setting) -> StateSimulators | La
     """What policies are imagined in. Raises UserError: see `check`."""
     check(config, setting)
     if _in_latents(config, setting):
+        if config.space == "auto" and setting.start == SCRATCH and setting.tasks > 1 and not setting.spec.images:
+            warnings.warn("mb_mpo imagines in the latents of a new model, in which no model has training tasks of its "
+                          "own: proprioception is not what rewards follow from. Where reward_inputs are what is "
+                          "observed it learns models of states, one or more for each task", stacklevel=2)  # fmt: skip
         return LatentSimulators(config.reward, setting.latent_parts(), bool(config.own_tasks))
     size = setting.spec.proprio
     ensemble = DynamicsEnsemble(config.models, size, setting.spec.action_size).to(setting.device)

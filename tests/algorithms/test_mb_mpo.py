@@ -11,9 +11,11 @@ from meta_latent.algorithms import mb_mpo
 from meta_latent.algorithms.mb_mpo import MBMPOConfig
 from meta_latent.algorithms.registry import Arm
 from meta_latent.errors import UserError
+from meta_latent.experiment.learning import starts
 from meta_latent.ops.inner_loop import stacked
 from meta_latent.ops.trust_region import flatten, unflatten
 from meta_latent.policies import continuation
+from meta_latent.policies.simulators import LatentSimulators
 from meta_latent.policies.surrogate import Surrogate
 from meta_latent.rng import Streams
 from meta_latent.types import Step
@@ -240,6 +242,15 @@ def test_more_training_tasks_than_are_imagined_are_refused(bench, tmp_path):
     experiment = dataclasses.replace(experiment, algorithms={**experiment.algorithms, "mb_mpo": entry})
     with pytest.raises(UserError, match="less than the 4 training tasks"), bench.learning(experiment, "mb_mpo/scratch"):
         pass
+
+
+def test_a_family_whose_inputs_are_not_what_is_observed_is_told_that_models_own_no_tasks(bench, tmp_path, monkeypatch):
+    monkeypatch.setattr(starts, "_observed", lambda target: False)
+    told = pytest.warns(UserWarning, match="no model has training tasks of its own: proprioception is not what rewards")
+    with told, learning(bench, tmp_path) as running:
+        assert isinstance(running.agent.simulators, LatentSimulators)
+    with learning(bench, tmp_path / "asked", space="latents") as running:  # warnings are errors
+        assert isinstance(running.agent.simulators, LatentSimulators)
 
 
 def test_in_latents_tasks_that_pay_differently_are_refused(bench, tmp_path):
