@@ -169,6 +169,24 @@ def test_a_single_cell_keeps_the_settings_of_the_whole_where_none_are_kept(tmp_p
     assert experiments.load(ExperimentConfig, str(tmp_path / "toy")).transfer.seeds == (4, 5)
 
 
+def test_thresholds_that_finished_runs_did_not_record_are_told_of(tmp_path, capsys):
+    """They end no run, and so are none of its settings: it stays finished, and its report asks what it did before."""
+    given = ["transfer.stop_at_threshold=false", "transfer.arms=[sac/scratch]", f"out={tmp_path}"]
+    experiment = meta_latent.configure("toy", *given)
+    folder = cells.cell_folder(experiment, "goal", "sac/scratch", 0)
+    folder.mkdir(parents=True)
+    narrow = cell_settings.narrowed(experiment, "goal", "sac/scratch", 0, None)
+    settings = cell_settings.settings_of(narrow, Arm.parse("sac/scratch"), None)
+    record = {"status": "done", "settings_sha256": settings, "thresholds": [0.6]}
+    (folder / "run.json").write_text(json.dumps(record))
+    assert cli.main(["transfer", "toy", *given]) == 0
+    assert "thresholds" not in capsys.readouterr().err
+    assert cli.main(["transfer", "toy", *given, "transfer.thresholds=[0.9, 0.5]"]) == 0
+    said = capsys.readouterr().err
+    assert "goal: finished runs recorded the thresholds [0.6], which reports ask about" in said
+    assert f"meta-latent report {tmp_path / 'toy'} 'thresholds=[0.5, 0.9]'" in said
+
+
 def test_finished_cells_start_no_process(tmp_path, monkeypatch, capsys):
     scheduled = []
 
