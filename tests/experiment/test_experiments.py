@@ -169,6 +169,18 @@ def test_a_single_cell_keeps_the_settings_of_the_whole_where_none_are_kept(tmp_p
     assert experiments.load(ExperimentConfig, str(tmp_path / "toy")).transfer.seeds == (4, 5)
 
 
+def test_python_keeps_settings_as_the_command_does(tmp_path, monkeypatch):
+    nothing = SimpleNamespace(facts=dict, run=lambda interrupts: None)
+    monkeypatch.setattr(cells, "Learning", lambda *given: nothing)
+    for seeds in ("[3]", "[3, 4]"):  # of which a report says what is missing
+        more = meta_latent.configure("toy", f"out={tmp_path}", f"transfer.seeds={seeds}")
+        meta_latent.transfer(more, "goal", "sac/scratch", 3)
+        assert meta_latent.configure(tmp_path / "toy").transfer.seeds == more.transfer.seeds
+    monkeypatch.setattr(cells, "run_cell", lambda *given: False)
+    meta_latent.transfer(meta_latent.configure(tmp_path / "toy", "transfer.seeds=[3]"), "goal", "sac/scratch", 3)
+    assert meta_latent.configure(tmp_path / "toy").transfer.seeds == (3, 4)  # nothing was done
+
+
 def test_thresholds_that_finished_runs_did_not_record_are_told_of(tmp_path, capsys):
     """They end no run, and so are none of its settings: it stays finished, and its report asks what it did before."""
     given = ["transfer.stop_at_threshold=false", "transfer.arms=[sac/scratch]", f"out={tmp_path}"]
