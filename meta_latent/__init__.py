@@ -149,9 +149,11 @@ def transfer(config: Configurable, target: str, arm: str, seed: int = 0) -> Path
     Resumes where it stopped, and does nothing if it is done. Raises UserError, RunError.
     """
     from meta_latent.experiment.learning import cells as stage
+    from meta_latent.experiment.settings import experiments
 
     config, seed = _configured(config), checked_seed(seed)
-    stage.run_cell(config, target, arm, seed)
+    if stage.run_cell(config, target, arm, seed):
+        experiments.write(config)  # as the command does: reports say what of it is missing
     return stage.cell_folder(config, target, arm, seed)
 
 

@@ -250,7 +250,7 @@ def _keys(command: str) -> str | None:
 
 def _run_experiment(parsed: argparse.Namespace) -> int | None:
     name, overrides = parsed.name, list(parsed.overrides)
-    if "=" in name:
+    if "=" in name and not os.path.exists(os.path.expanduser(name)):  # cells of a sweep in such a folder name a path
         if parsed.command != "demo":
             raise UserError(f"expected meta-latent {parsed.command} NAME [key=value ...], got {name!r} as NAME")
         name, overrides = "demo", [name, *overrides]

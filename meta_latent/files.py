@@ -25,6 +25,8 @@ fault_hook: Callable[[str, Path], None] | None = None
 TEMPORARY = ".tmp-"
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 """Error numbers of a disk, or a share of it, that is used up."""
+_TAKEN = (errno.ENOTEMPTY, errno.EEXIST)
+"""Error numbers of a folder that is renamed to where another one is."""
 LARGEST = 2**28
 """Bytes of a text that is read whole."""
 
@@ -86,15 +88,27 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
             _announce("write", path)
             yield temporary
             _sync_tree(temporary)
-            if path.exists():
-                _announce("rename", _previous(path))
-                os.rename(path, _previous(path))
-            _announce("rename", path)
-            os.rename(temporary, path)
+            while not _put(temporary, path):
+                continue
             _sync(path.parent)
         shutil.rmtree(_previous(path), ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _put(temporary: Path, path: Path) -> bool:
+    """Make a folder become `path`; False where a reader has put the old one back meanwhile (`recover_folder`)."""
+    if path.exists():
+        _announce("rename", _previous(path))
+        os.rename(path, _previous(path))
+    _announce("rename", path)
+    try:
+        os.rename(temporary, path)
+    except OSError as error:
+        if error.errno not in _TAKEN or not path.is_dir():
+            raise
+        return False
+    return True
 
 
 def recover_folder(path: Path | str) -> None:
@@ -106,7 +120,11 @@ def recover_folder(path: Path | str) -> None:
     if path.exists():
         shutil.rmtree(previous, ignore_errors=True)
     else:
-        os.rename(previous, path)
+        try:
+            os.rename(previous, path)
+        except OSError as error:  # the writer was not killed, or another reader was faster
+            if error.errno not in (errno.ENOENT, *_TAKEN):
+                raise
 
 
 def append_bytes(path: Path | str, data: bytes, sync: bool = True) -> int:

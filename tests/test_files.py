@@ -1,5 +1,6 @@
 """Atomic writing: old or new content after a fault before any step; a full disk is a RunError."""
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -144,6 +145,34 @@ def test_folder_can_be_replaced_after_a_kill_just_before_the_old_one_was_deleted
     build(tmp_path / "model", "new")
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
     assert (tmp_path / "model" / "x").read_text() == "new"
+
+
+def test_who_reads_a_folder_while_it_is_replaced_takes_the_writer_for_no_killed_one(tmp_path, monkeypatch):
+    path, readers = tmp_path / "model", ["one"]
+    with files.atomic_folder(path) as folder:
+        (folder / "x").write_text("old")
+
+    def read(event, at):
+        if (event, at) == ("rename", path) and readers:
+            readers.pop()
+            files.recover_folder(path)
+            assert (path / "x").read_text() == "old"
+
+    monkeypatch.setattr(files, "fault_hook", read)
+    with files.atomic_folder(path) as folder:
+        (folder / "x").write_text("new")
+    assert (path / "x").read_text() == "new" and not readers and [one.name for one in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize(("code", "told"), [(errno.ENOENT, False), (errno.ENOTEMPTY, False), (errno.EACCES, True)])
+def test_a_reader_does_not_mind_that_another_one_was_faster(tmp_path, monkeypatch, code, told):
+    def rename(*_):
+        raise OSError(code, "no")
+
+    (tmp_path / ".model.previous").mkdir()
+    monkeypatch.setattr(files.os, "rename", rename)
+    with pytest.raises(OSError, match="no") if told else contextlib.nullcontext():
+        files.recover_folder(tmp_path / "model")
 
 
 def test_exception_in_the_folder_block_changes_nothing(tmp_path):

@@ -195,9 +195,8 @@ def speedup(
     return Ratio(value, bool(bounded), interval, upper_bound=upper_bound)
 
 
-def jumpstart(curve: Curve, base: Sequence[Curve]) -> float | None:
-    """Score at the first common evaluation after the first update, minus the base runs' mean score there
-    (Taylor & Stone 2009, eq. in 3).
+def leads(curve: Curve, base: Sequence[Curve]) -> np.ndarray | None:
+    """(S,) score at the first common evaluation after the first update, minus that of each of S base runs there.
 
     The common evaluation is the latest of all the runs' first ones (scores are interpolated linearly, which
     changes nothing when all evaluate at the same places). None when the runs do not overlap, or one of them
@@ -209,8 +208,29 @@ def jumpstart(curve: Curve, base: Sequence[Curve]) -> float | None:
     at = max(float(c.at[c.trained][0]) for c in everyone)
     if at > min(float(c.at[-1]) for c in everyone):
         return None
-    level = np.mean([np.interp(at, c.at, c.scores) for c in base])
-    return float(np.interp(at, curve.at, curve.scores) - level)
+    return np.interp(at, curve.at, curve.scores) - np.array([np.interp(at, c.at, c.scores) for c in base])
+
+
+def jumpstart(curve: Curve, base: Sequence[Curve]) -> float | None:
+    """Mean of `leads`: what a run is ahead of the base runs at the start (Taylor & Stone 2009, eq. in 3); None where
+    there are none.
+    """
+    found = leads(curve, base)
+    return None if found is None else float(found.mean())
+
+
+def jumpstart_interval(
+    found: np.ndarray, rng: np.random.Generator, level: float = LEVEL, resamples: int = RESAMPLES
+) -> tuple[float, float] | None:
+    """Interval of the median jumpstart of runs whose `leads` are ``found`` (L, S), when the L runs and the S base runs
+    are resampled, independently; None where either is a single run.
+    """
+    if min(found.shape) < 2:
+        return None
+    runs, bases = found.shape
+    shares = rng.multinomial(bases, np.full(bases, 1 / bases), resamples) / bases  # of each base run in a draw's mean
+    jumps = np.take_along_axis(shares @ found.T, rng.integers(0, runs, size=(resamples, runs)), axis=1)
+    return percentile_interval(np.median(jumps, axis=1), level)
 
 
 def final_score(curve: Curve, last: int = 2) -> float:

@@ -87,6 +87,18 @@ def test_a_folder_of_runs_holds_the_settings_they_began_with(tmp_path, monkeypat
         meta_latent.configure(moved.parent / "none")
 
 
+def test_a_command_that_leaves_out_an_entry_goes_on_after_a_cell_of_it_wrote_the_settings(tmp_path):
+    experiments.write(meta_latent.configure("toy", f"out={tmp_path}", "transfer.targets.far.suite=toy/lqr"))
+    folder = tmp_path / "toy"
+    for _ in range(2):
+        found = meta_latent.configure(folder, "transfer.targets.far=null", "transfer.video=false")
+        assert list(found.transfer.targets) == ["goal"] and not found.transfer.video
+        experiments.write(found)
+    for wrong in ("transfer.target=null", "transfer.targets.goal.suite=null", "transfer.seeds=null"):
+        with pytest.raises(UserError, match=wrong.partition("=")[0]):
+            meta_latent.configure(folder, wrong)
+
+
 @pytest.mark.parametrize(("statuses", "status"), [
     ((0, 0), 0), ((2, 2), 2), ((2, 0), 2), ((2, 1), 1), ((1, 0), 1), ((2, 130), 1),
 ])  # fmt: skip
@@ -155,6 +167,36 @@ def test_a_single_cell_keeps_the_settings_of_the_whole_where_none_are_kept(tmp_p
     monkeypatch.setattr(cells, "run_cell", lambda *given: False)
     assert cli.main([*one, "run_seed=4", "transfer.seeds=[4]"]) == 0
     assert experiments.load(ExperimentConfig, str(tmp_path / "toy")).transfer.seeds == (4, 5)
+
+
+def test_python_keeps_settings_as_the_command_does(tmp_path, monkeypatch):
+    nothing = SimpleNamespace(facts=dict, run=lambda interrupts: None)
+    monkeypatch.setattr(cells, "Learning", lambda *given: nothing)
+    for seeds in ("[3]", "[3, 4]"):  # of which a report says what is missing
+        more = meta_latent.configure("toy", f"out={tmp_path}", f"transfer.seeds={seeds}")
+        meta_latent.transfer(more, "goal", "sac/scratch", 3)
+        assert meta_latent.configure(tmp_path / "toy").transfer.seeds == more.transfer.seeds
+    monkeypatch.setattr(cells, "run_cell", lambda *given: False)
+    meta_latent.transfer(meta_latent.configure(tmp_path / "toy", "transfer.seeds=[3]"), "goal", "sac/scratch", 3)
+    assert meta_latent.configure(tmp_path / "toy").transfer.seeds == (3, 4)  # nothing was done
+
+
+def test_thresholds_that_finished_runs_did_not_record_are_told_of(tmp_path, capsys):
+    """They end no run, and so are none of its settings: it stays finished, and its report asks what it did before."""
+    given = ["transfer.stop_at_threshold=false", "transfer.arms=[sac/scratch]", f"out={tmp_path}"]
+    experiment = meta_latent.configure("toy", *given)
+    folder = cells.cell_folder(experiment, "goal", "sac/scratch", 0)
+    folder.mkdir(parents=True)
+    narrow = cell_settings.narrowed(experiment, "goal", "sac/scratch", 0, None)
+    settings = cell_settings.settings_of(narrow, Arm.parse("sac/scratch"), None)
+    record = {"status": "done", "settings_sha256": settings, "thresholds": [0.6]}
+    (folder / "run.json").write_text(json.dumps(record))
+    assert cli.main(["transfer", "toy", *given]) == 0
+    assert "thresholds" not in capsys.readouterr().err
+    assert cli.main(["transfer", "toy", *given, "transfer.thresholds=[0.9, 0.5]"]) == 0
+    said = capsys.readouterr().err
+    assert "goal: finished runs recorded the thresholds [0.6], which reports ask about" in said
+    assert f"meta-latent report {tmp_path / 'toy'} 'thresholds=[0.5, 0.9]'" in said
 
 
 def test_finished_cells_start_no_process(tmp_path, monkeypatch, capsys):

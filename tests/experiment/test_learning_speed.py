@@ -229,6 +229,21 @@ def test_jumpstart_is_the_difference_at_the_first_common_evaluation():
     assert ls.jumpstart(curve([0.7]), []) is None
 
 
+def test_the_interval_of_a_jumpstart_holds_how_much_base_runs_vary():
+    """Without that, no difference lay outside of a third of the intervals against two runs."""
+    draws, covered = np.random.default_rng(0), 0
+    for k in range(200):
+        found = draws.normal(size=(10, 1)) - draws.normal(size=(1, 10))
+        low, high = ls.jumpstart_interval(found, rng(k), resamples=300)
+        covered += low <= 0 <= high
+    assert covered / 200 > 0.9
+    base = [curve([0.0, 0.8]), curve([1.0, 0.8])]
+    found = np.stack([ls.leads(curve([0.5, 0.8]), base)] * 3)  # runs that do not vary, against such that do
+    assert found.tolist() == [[0.5, -0.5]] * 3
+    assert ls.jumpstart_interval(found, rng()) == (-0.5, 0.5)
+    assert ls.jumpstart_interval(found[:1], rng()) is None and ls.jumpstart_interval(found[:, :1], rng()) is None
+
+
 def test_jumpstart_is_not_that_of_untrained_networks():
     steps = [0, 100, 200]
     first = Curve(steps, [0, 0, 9], steps, [0.9, 0.8, 0.5])

@@ -180,3 +180,16 @@ def test_what_is_said_of_unfinished_runs_agrees_with_their_number(tmp_path):
     for seed, said in enumerate((f"1 of 1 run {one} no final score.", f"2 of 2 runs {both}")):
         write_cell(tmp_path, "t", "ivg/scratch", seed, ramp(4000, budget=300), facts=new_facts, status="interrupted")
         assert any(f"t, ivg/scratch: {said}" in line for line in build(tmp_path, resamples=50)["warnings"])
+
+
+def test_runs_that_failed_do_not_make_their_arm_look_faster(tmp_path):
+    """One of five arrived, and early; of the arm that it is compared with, all but one that failed."""
+    for seed in range(5):
+        for arm, base, full_at, fails in (("ivg/scratch", "sac/scratch", 250, seed > 0),
+                                          ("sac/scratch", None, 700, seed > 3)):  # fmt: skip
+            rows = ramp(2000, stop=False, budget=200) if fails else ramp(full_at)
+            more = {"status": "failed", "error": "lost"} if fails else {"stopped_at": 0.8}
+            write_cell(tmp_path, "t", arm, seed, rows, facts=new_facts, compared_with=base, **more)
+    result = build(tmp_path, resamples=50)
+    (place,) = result["aggregate"]["ivg/scratch"]["by_threshold"]
+    assert place["reached"] == 1 and place["probability_of_being_faster"] == 0.2

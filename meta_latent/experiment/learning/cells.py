@@ -6,7 +6,7 @@ import contextlib
 import functools
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from meta_latent.experiment.runs.run_folder import (
     has_finished,
     holder,
     in_use,
+    read_record,
     records,
 )
 from meta_latent.experiment.runs.scheduler import Event, Policy, failure, run_cells
@@ -147,6 +148,7 @@ def schedule(experiment: ExperimentConfig, name: str, overrides: list[str], befo
     found = [replace(cell, after=tuple(name for name in cell.after if name not in done)) for cell in found]
     if done:
         tqdm.write(_done_before(len(done - first), len(every) - len(first), bool(done & first)), file=sys.stderr)
+        _say_what_is_asked(experiment, bound, done)
     statuses: dict[str, int | None] = {}
 
     def note(event: Event) -> None:
@@ -231,6 +233,20 @@ def _say_what_counts(experiment: ExperimentConfig, target: BoundTarget) -> None:
         tqdm.write(
             f"{target.name} has no references: its scores are raw returns, and no threshold counts; give it one "
             f"with transfer.targets.{target.name}.thresholds=[...]", file=sys.stderr)  # fmt: skip
+
+
+def _say_what_is_asked(experiment: ExperimentConfig, bound: Iterable[BoundTarget], done: Collection[str]) -> None:
+    """Thresholds that end no run only say how it is read: reports ask about those that it recorded."""
+    for target in bound:
+        now = experiment.transfer.thresholds_of(target.name, target.references() is not None)
+        folders = [cell_folder(experiment, *cell) for cell in chosen_cells(experiment)
+                   if cell[0] == target.name and "/".join(map(str, cell)) in done]  # fmt: skip
+        kept = {tuple(read_record(folder).get("thresholds", now)) for folder in folders} - {now}
+        if now and kept:
+            again = ["meta-latent", "report", str(experiments.path_of(experiment).parent), f"thresholds={list(now)}"]
+            recorded = " or ".join(str(list(one)) for one in sorted(kept))
+            tqdm.write(f"{target.name}: finished runs recorded the thresholds {recorded}, which reports ask about; "
+                       f"about others: {shlex.join(again)}", file=sys.stderr)  # fmt: skip
 
 
 def _say_whether_models_differ(experiment: ExperimentConfig, arms: Iterable[Arm], card: dict) -> None:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from meta_latent import files
 from meta_latent.errors import Faults, UserError
-from meta_latent.experiment.settings import config, suites
+from meta_latent.experiment.settings import config, suites, type_hints
 from meta_latent.experiment.settings.config import Override
 from meta_latent.experiment.settings.schema import ExperimentConfig
 from meta_latent.experiment.settings.structure import Origin
@@ -38,7 +38,8 @@ def load_with_origins(schema: type[Schema], name: str, overrides: Sequence[Overr
         source, given = config.find("experiment", name), list(overrides)
     else:
         whole = folder if folder.name not in ("", "..") else folder.resolve()  # a link has a name of its own
-        source, given = folder / FILE, [("out", str(whole.parent)), ("name", whole.name), *overrides]
+        source = folder / FILE
+        given = [("out", str(whole.parent)), ("name", whole.name), *_without_gone(schema, source, overrides)]
     if "sweep" in config.read_yaml(source):
         raise UserError(f"{source} is a sweep: meta-latent sweep {name} runs it, which makes a folder of each variant")
     try:
@@ -55,6 +56,22 @@ def load_with_origins(schema: type[Schema], name: str, overrides: Sequence[Overr
                     with faults.noted():
                         suites.require(suite, key)
         raise
+
+
+def _without_gone(schema: type, path: Path, overrides: Sequence[Override]) -> list[Override]:
+    """`overrides` but for those that leave out an entry (`transfer.targets.mine=null`) which the settings in `path`
+    lack: the cell of a command that is done first writes them without it, and the others, and the same command when it
+    goes on, read them.
+    """
+    kept, stored = [], config.read_yaml(path)
+    for override in overrides:
+        key, value = config.parse_override(override) if isinstance(override, str) else override
+        above, _, name = key.rpartition(".")
+        expected, there = type_hints.type_at(schema, above), _inside(stored, *above.split("."))
+        leaves_out = value is None and type_hints.is_entry(expected, type_hints.type_of(expected, name))
+        if not (leaves_out and isinstance(there, Mapping) and name not in there):
+            kept.append(override)
+    return kept
 
 
 def _are_imported(packages: Any) -> bool:

@@ -228,7 +228,8 @@ def _at(arm: str, base: str | None, place: int, targets: dict[str, Any]) -> dict
     if not shared:
         return result
     result["base"] = base
-    groups = [(_negated_times(t, arm, base, at), _negated_times(t, base, arm, at)) for t, at in shared]
+    groups = [(_negated_times(t, arm, base, at, failed=True), _negated_times(t, base, arm, at, failed=False))
+              for t, at in shared]  # fmt: skip
     # Where no run of either arm arrived, all tie: nothing is known of which is faster.
     told = [pair for pair in groups if all(map(len, pair)) and np.isfinite(np.concatenate(pair)).any()]
     if told:
@@ -240,17 +241,20 @@ def _at(arm: str, base: str | None, place: int, targets: dict[str, Any]) -> dict
     return result
 
 
-def _negated_times(target: dict[str, Any], arm: str, other: str, at: str) -> np.ndarray:
+def _negated_times(target: dict[str, Any], arm: str, other: str, at: str, failed: bool) -> np.ndarray:
     """Minus the time to threshold ``at`` within the budget that all runs of the two arms had, -inf = not reached; runs
-    cut short left out.
+    cut short left out. ``failed``: those that failed before are no such, as of the arm that is asked about: its few
+    runs that are left would look as if all had arrived.
     """
     common = min(budget for name in (arm, other) for budget in target["arms"][name]["budgets"])
     entry, values = target["arms"][arm], []
-    for time, scores in zip(entry["steps_to_thresholds"][at], entry["curve"]["score"], strict=True):
+    runs = (entry["steps_to_thresholds"][at], entry["curve"]["score"], entry["unfinished"], entry["stopped_at"])
+    for time, scores, unfinished, stopped_at in zip(*runs, strict=True):
         watched = entry["curve"][target["clock"]][np.isfinite(scores)][-1]
+        ended = watched >= common or (failed and not unfinished and stopped_at is None)
         if time is not None and time <= common:
             values.append(-time)
-        elif time is not None or watched >= common:
+        elif time is not None or ended:
             values.append(-math.inf)
     return np.array(values)
 

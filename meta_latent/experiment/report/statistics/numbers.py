@@ -285,11 +285,13 @@ def claim_of(
 
 
 def _add_jumpstart(result: dict[str, Any], curves, base_curves, draw: Bootstrap, name) -> None:
-    jumps = [ls.jumpstart(curve, base_curves) for curve in curves]
-    result["jumpstart"] = jumps
-    if None not in jumps:
-        result["medians"]["jumpstart"] = float(np.median(jumps))
-        result["intervals"]["jumpstart"] = draw.interval([jumps], lambda drawn: np.median(drawn, axis=1), *name, "jump")
+    result["jumpstart"] = [ls.jumpstart(curve, base_curves) for curve in curves]
+    if None not in result["jumpstart"]:
+        result["medians"]["jumpstart"] = float(np.median(result["jumpstart"]))
+        leads = np.stack([ls.leads(curve, base_curves) for curve in curves])
+        result["intervals"]["jumpstart"] = ls.jumpstart_interval(
+            leads, draw.rng(*name, "jump"), resamples=draw.resamples
+        )
 
 
 def target_numbers(
