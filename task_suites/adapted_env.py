@@ -113,7 +113,7 @@ class Observer:
         self._read = {key: _with_fractions(part) for key, part in self._parts.items()}
 
     def __call__(self, observation: Any) -> dict[str, np.ndarray]:
-        """Return new arrays. SuiteError: the observation is of another structure, shape or kind than its space."""
+        """Return new arrays. SuiteError: not finite, or of another structure, shape or kind than its space."""
         given = observation if self._is_dict else {next(iter(self._parts)): observation}
         try:
             shown = {
@@ -131,6 +131,8 @@ class Observer:
             if value.shape != expected.shape or value.dtype != expected.dtype:  # rows would stretch or wrap it around
                 raise SuiteError(f"{self._name}: got as {key} {value.dtype} {value.shape}, which is not in its space "
                                  f"{expected}")  # fmt: skip
+            if value.dtype.kind == "f" and not np.isfinite(value).all():
+                raise SuiteError(f"{self._name}: got as {key} {value.tolist()}: numbers have to be finite")
         return shown
 
 

@@ -178,12 +178,7 @@ class Adapted(OwnTasks):
             self.action_space, self.observation_space = env.action_space, env.observation_space
             self.max_episode_steps = self._limit(env)
             env.reset(seed=0)
-            observation, _, _, _, info = env.step(np.zeros(env.action_space.shape, np.float32))
-            for key, space in self.observation_space.items():
-                if not space.contains(observation[key]):
-                    found = f"{observation[key].dtype} {observation[key].shape}"
-                    found += "" if np.isfinite(observation[key]).all() else " with numbers that are not finite"
-                    raise SuiteError(f"{self.name}: step returned as {key} {found}, which is not in its space {space}")
+            *_, info = env.step(np.zeros(env.action_space.shape, np.float32))
             self.try_out(info["reward_inputs"])
         finally:
             env.close()

@@ -119,6 +119,7 @@ def test_a_step_of_another_interface_is_refused(of):
 @pytest.mark.parametrize(
     ("space", "later", "said"),
     [
+        (Box(-9, 9, (2,)), np.array([1, np.inf]), r"got as proprio \[1.0, inf\]: numbers have to be finite"),
         (Box(-9, 9, (3,)), np.ones(1), r"got as proprio float32 \(1,\), which is not in its space Box\(-inf, inf, \(3"),
         (
             Box(0, 255, (2, 2, 3), np.uint8),
