@@ -88,6 +88,22 @@ def test_where_adapting_pays_is_what_was_measured():
     assert (np.diff(np.median(returns["inertia", "mb_mpo"], 0)) > 2).all() and "each still brings 2 or more" in PAGE
 
 
+def test_what_wrong_models_leave_is_what_was_measured():
+    report = json.loads((ROOT / "docs" / "results" / "mb_mpo_biased.json").read_text())["report"]
+    best = {arm: [max(np.convolve(np.array(curve)[:, 1], np.ones(3) / 3, "valid")) for curve in entry["curve"]]
+            for arm, entry in report["targets"]["run"]["arms"].items()}  # fmt: skip
+    ours, control = (best[f"{arm}/scratch"] for arm in ("mb_mpo", "mb_mpo_alpha0"))
+    assert _words(control) == "18, 24, 26, 24 and 8" in PAGE and f"MB-MPO has {_words(ours)}, more on" in PAGE
+    assert len(ours) == len(control) == 5 and all(a > b for a, b in zip(ours, control, strict=True))
+    one = [np.mean([score for _, score, _ in RUNS[f"hc_one_model_seed_{seed}"]["curve"][-3:]]) for seed in range(3)]
+    assert f"three evaluations {', '.join(f'{x:.0f}' for x in one[:2])} and {one[2]:.0f} beside" in PAGE
+
+
+def _words(values):
+    *first, last = (f"{value:.0f}" for value in values)
+    return f"{', '.join(first)} and {last}"
+
+
 def test_what_a_learner_on_one_angle_alone_needs_is_what_was_measured():
     curves = [RUNS[f"one_angle_me_trpo_{k}"]["curve"] for k in range(3)]
     first = [f"{curve[0][1]:.2f}" for curve in curves]

@@ -22,7 +22,7 @@ def test_documents_say_what_the_committed_results_say(make_trials):
     shown = {page: make_trials.blocks(page.read_text()) for page in make_trials.PAGES}
     assert {"mb_mpo_toy", "mb_mpo_toy/rotated"} <= set(shown[make_trials.RESULTS / "README.md"])
     names = {"mb_mpo_toy/rotated", "mb_mpo_toy/lqr", "mb_mpo_heads/rotated", "mb_mpo_half_cheetah/run",
-             "mb_mpo_bodies/reversed"}  # fmt: skip
+             "mb_mpo_bodies/reversed", "mb_mpo_biased/run"}  # fmt: skip
     names |= {f"mb_mpo_angles/{target}" for target in ("within_1_0", "within_1_5", "within_2_2", "inertia")}
     assert names == set(shown[make_trials.DOCS / "mb_mpo.md"])
     for page, found in shown.items():

@@ -51,7 +51,7 @@ class DynamicsConfig:
             above it hardly does in 50 epochs.
         explosion: a held-out error so many times its first one, or 1 if that was less, ends the run.
         learned_reward: whether K more networks learn the reward.
-        bias: makes models wrong on purpose, to see what a learner makes of it (Clavera et al., section 6.4): each fit
+        bias: makes models wrong on purpose, to see what a learner makes of it, as Clavera et al. did: each fit
             draws for each model and each value a number from U[0, bias], in standard deviations of changes (published:
             in units of the state), which is added to all that it predicts. Held-out errors are of before.
     """
