@@ -99,6 +99,17 @@ def test_a_command_that_leaves_out_an_entry_goes_on_after_a_cell_of_it_wrote_the
             meta_latent.configure(folder, wrong)
 
 
+def test_a_folder_takes_overrides_one_after_the_other_as_a_name_does(tmp_path):
+    experiments.write(meta_latent.configure("toy", f"out={tmp_path}"))
+    for source in ("toy", tmp_path / "toy"):
+        for given in ("transfer.targets.far.suite=toy/lqr", "transfer.targets={far: {suite: toy/lqr}}"):
+            found = meta_latent.configure(source, given, "transfer.targets.far=null")
+            assert list(found.transfer.targets) == ["goal"]
+        for wrong in (["seed=1"], 3):
+            with pytest.raises(UserError, match="is not text of the form key=value"):
+                meta_latent.configure(source, wrong)
+
+
 @pytest.mark.parametrize(("statuses", "status"), [
     ((0, 0), 0), ((2, 2), 2), ((2, 0), 2), ((2, 1), 1), ((1, 0), 1), ((2, 130), 1),
 ])  # fmt: skip

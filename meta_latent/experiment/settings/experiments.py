@@ -63,14 +63,16 @@ def _without_gone(schema: type, path: Path, overrides: Sequence[Override]) -> li
     lack: the cell of a command that is done first writes them without it, and the others, and the same command when it
     goes on, read them.
     """
-    kept, stored = [], config.read_yaml(path)
+    kept: list[Override] = []
     for override in overrides:
-        key, value = config.parse_override(override) if isinstance(override, str) else override
+        key, value, _ = config.parsed(override)
         above, _, name = key.rpartition(".")
-        expected, there = type_hints.type_at(schema, above), _inside(stored, *above.split("."))
-        leaves_out = value is None and type_hints.is_entry(expected, type_hints.type_of(expected, name))
-        if not (leaves_out and isinstance(there, Mapping) and name not in there):
-            kept.append(override)
+        expected = type_hints.type_at(schema, above)
+        if value is None and type_hints.is_entry(expected, type_hints.type_of(expected, name)):
+            there = _inside(config.merged(schema, [path], kept)[0], *above.split("."))
+            if isinstance(there, Mapping) and name not in there:
+                continue
+        kept.append(override)
     return kept
 
 
