@@ -97,6 +97,8 @@ def test_a_command_that_leaves_out_an_entry_goes_on_after_a_cell_of_it_wrote_the
     for wrong in ("transfer.target=null", "transfer.targets.goal.suite=null", "transfer.seeds=null"):
         with pytest.raises(UserError, match=wrong.partition("=")[0]):
             meta_latent.configure(folder, wrong)
+    with pytest.warns(UserWarning, match="goall=null leaves out an entry that is not there; did you mean 'goal'"):
+        meta_latent.configure(folder, "transfer.targets.goall=null")
 
 
 def test_a_folder_takes_overrides_one_after_the_other_as_a_name_does(tmp_path):

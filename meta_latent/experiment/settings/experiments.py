@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, TypeVar
 
 from meta_latent import files
 from meta_latent.errors import Faults, UserError
-from meta_latent.experiment.settings import config, suites, type_hints
+from meta_latent.experiment.settings import config, structure, suites, type_hints
 from meta_latent.experiment.settings.config import Override
 from meta_latent.experiment.settings.schema import ExperimentConfig
 from meta_latent.experiment.settings.structure import Origin
@@ -71,6 +72,8 @@ def _without_gone(schema: type, path: Path, overrides: Sequence[Override]) -> li
         if value is None and type_hints.is_entry(expected, type_hints.type_of(expected, name)):
             there = _inside(config.merged(schema, [path], kept)[0], *above.split("."))
             if isinstance(there, Mapping) and name not in there:
+                if "did you mean" in (meant := structure.nearest(name, map(str, there))):
+                    warnings.warn(f"{key}=null leaves out an entry that is not there{meant}", stacklevel=2)
                 continue
         kept.append(override)
     return kept
