@@ -490,6 +490,8 @@ def test_an_environment_that_is_made_once_for_all_tasks_is_refused(of):
     shared = of(functools.partial(made, env=Carried()), max_episode_steps=3, tasks=tasks)()
     with pytest.raises(task_suites.SuiteError, match="mine/theirs: make returned an environment that it returned b"):
         shared.make_vector(shared.tasks("train"))  # one state, and both rows with the speed of the last
+    wraps = of(lambda: gymnasium.Wrapper(suite.make(suite.tasks("train")[0])), "mine/wraps", max_episode_steps=3)()
+    assert wraps.make_vector(wraps.tasks("train") * 2).reset([0, 0])[0]["proprio"].tolist() == [[0], [0]]
 
 
 def test_an_id_may_say_which_module_registers_it(of, tmp_path, monkeypatch):
