@@ -105,6 +105,9 @@ def test_what_is_outside_of_an_environments_own_space_is_told_where_its_pictures
     opened = of(narrow, max_episode_steps=3, pixels="none" if wrapped else "mujoco")
     (found,) = task_suites.faults(opened() if wrapped else opened(cameras=()))
     assert "observation 0 of the environment itself holds" in found and "which is not in [-0.0001, 0.0001]" in found
+    hidden = task_suites.MujocoPixels(narrow(), image_size=8, proprio=False)
+    hidden.reset(seed=0)
+    assert hidden.outside() is None  # as nobody is shown it
 
 
 def test_fractions_in_a_space_of_whole_numbers_are_kept_beside_pictures_drawn_here(of):
