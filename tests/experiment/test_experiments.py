@@ -90,8 +90,8 @@ def test_a_folder_of_runs_holds_the_settings_they_began_with(tmp_path, monkeypat
 def test_a_command_that_leaves_out_an_entry_goes_on_after_a_cell_of_it_wrote_the_settings(tmp_path):
     experiments.write(meta_latent.configure("toy", f"out={tmp_path}", "transfer.targets.far.suite=toy/lqr"))
     folder = tmp_path / "toy"
-    for _ in range(2):
-        found = meta_latent.configure(folder, "transfer.targets.far=null", "transfer.video=false")
+    for source in (folder, folder, folder / experiments.FILE):
+        found = meta_latent.configure(source, "transfer.targets.far=null", "transfer.video=false")
         assert list(found.transfer.targets) == ["goal"] and not found.transfer.video
         experiments.write(found)
     for wrong in ("transfer.target=null", "transfer.targets.goal.suite=null", "transfer.seeds=null"):

@@ -37,6 +37,8 @@ def load_with_origins(schema: type[Schema], name: str, overrides: Sequence[Overr
     folder = Path(name := files.expanded(name))
     if name in config.choices("experiment") or not (folder / FILE).is_file():
         source, given = config.find("experiment", name), list(overrides)
+        if source.name == FILE:  # of a folder of runs, named itself
+            given = _without_gone(schema, source, given)
     else:
         whole = folder if folder.name not in ("", "..") else folder.resolve()  # a link has a name of its own
         source = folder / FILE
