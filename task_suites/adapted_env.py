@@ -110,7 +110,7 @@ class Observer:
         if not any(part.shape != (0,) for part in found.values()):
             raise SuiteError(f"{name}: its observations are {space}: nothing would be observed")
         self.space = Dict(found)
-        self._read = {key: _with_fractions(part) for key, part in self._parts.items()}
+        self._read = {key: with_fractions(part) for key, part in self._parts.items()}
 
     def __call__(self, observation: Any) -> dict[str, np.ndarray]:
         """Return new arrays. SuiteError: not finite, or of another structure, shape or kind than its space."""
@@ -136,12 +136,12 @@ class Observer:
         return shown
 
 
-def _with_fractions(space: gymnasium.Space) -> gymnasium.Space:
+def with_fractions(space: gymnasium.Space) -> gymnasium.Space:
     """Return `space` with Boxes of whole numbers as Boxes of floats, as `flatten` casts to their type what is seen."""
     if isinstance(space, Dict):
-        return Dict([(key, _with_fractions(part)) for key, part in space.spaces.items()])  # a dict would be sorted
+        return Dict([(key, with_fractions(part)) for key, part in space.spaces.items()])  # a dict would be sorted
     if isinstance(space, Tuple):
-        return Tuple([_with_fractions(part) for part in space.spaces])
+        return Tuple([with_fractions(part) for part in space.spaces])
     is_whole = isinstance(space, Box) and space.dtype.kind != "f"
     return Box(-np.inf, np.inf, space.shape, np.float64) if is_whole else space
 

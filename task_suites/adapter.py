@@ -198,11 +198,12 @@ class Adapted(OwnTasks):
 
     def open(self, task: Task) -> gymnasium.Env:
         """Return the user's environment of `task` with actions in [-1, 1], and its pictures if MuJoCo's."""
+        before = dict(_MADE.items())  # held meanwhile; what `make` itself opens of another suite is none of them
         with self._named_errors():
             env = self._make(task)
         if not isinstance(env, gymnasium.Env):
             raise SuiteError(f"{self.name}: make returned {type(env).__name__}, not a Gymnasium environment")
-        if _MADE.get(id(env.unwrapped)) is env.unwrapped:
+        if before.get(id(env.unwrapped)) is env.unwrapped:
             raise SuiteError(f"{self.name}: make returned an environment that it returned before: it has to make a new "
                              "one at every call, as several are played side by side")  # fmt: skip
         _MADE[id(env.unwrapped)] = env.unwrapped

@@ -8,7 +8,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from task_suites.adapted_env import Converted
+from task_suites.adapted_env import Converted, with_fractions
 from task_suites.distribution import as_distractors
 from task_suites.errors import SuiteError, choose
 from task_suites.rendering import mujoco
@@ -161,7 +161,7 @@ class MujocoPixels(Converted):
             self._follow()
             found = {key: self._pictures.draw(camera, self._step_count) for key, camera in self._cameras.items()}
         if self._with_proprio:
-            flat = gymnasium.spaces.flatten(self.env.observation_space, observation)
+            flat = gymnasium.spaces.flatten(with_fractions(self.env.observation_space), observation)
             found["proprio"] = np.array(flat, np.float32)
         return found
 

@@ -34,14 +34,16 @@ def test_a_command_gets_its_name_and_overrides(transfer):
     assert transfer.calls == [("push", ["seed=1", "model.rate=1e-3"])]
 
 
-def test_a_path_may_hold_an_equals_sign(transfer, tmp_path, capsys):
+def test_a_path_may_hold_an_equals_sign(transfer, tmp_path, capsys, monkeypatch):
     """As those of a sweep's experiments do, where `out` or a variant's name has one."""
     path = tmp_path / "a=b" / "experiment.yaml"
     assert cli.main(["transfer", str(path), "seed=1"]) == 2 and "as NAME" in capsys.readouterr().err
     path.parent.mkdir()
     path.touch()
-    assert cli.main(["transfer", str(path), "seed=1"]) == 0
-    assert transfer.calls == [(str(path), ["seed=1"])]
+    monkeypatch.setenv("HOME", str(tmp_path))
+    short = "~/a=b/experiment.yaml"
+    assert cli.main(["transfer", str(path), "seed=1"]) == cli.main(["transfer", short]) == 0
+    assert transfer.calls == [(str(path), ["seed=1"]), (short, [])]
 
 
 @pytest.mark.parametrize(

@@ -164,6 +164,23 @@ def test_who_reads_a_folder_while_it_is_replaced_takes_the_writer_for_no_killed_
     assert (path / "x").read_text() == "new" and not readers and [one.name for one in tmp_path.iterdir()] == ["model"]
 
 
+def test_a_writer_that_may_not_rename_gives_up(tmp_path, monkeypatch):
+    path, tries, rename = tmp_path / "model", [], files.os.rename
+    build(path, "old")
+
+    def refused(source, to):
+        tries.append(to)
+        if to == path and len(tries) < 9:
+            rename(files._previous(path), path)  # what a reader does
+            raise OSError(errno.EACCES, "no")
+        rename(source, to)
+
+    monkeypatch.setattr(files.os, "rename", refused)
+    with pytest.raises(RunError, match="could not write"):
+        build(path, "new")
+    assert (path / "x").read_text() == "old" and len(tries) == 2
+
+
 @pytest.mark.parametrize(("code", "told"), [(errno.ENOENT, False), (errno.ENOTEMPTY, False), (errno.EACCES, True)])
 def test_a_reader_does_not_mind_that_another_one_was_faster(tmp_path, monkeypatch, code, told):
     def rename(*_):

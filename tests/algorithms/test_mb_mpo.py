@@ -251,6 +251,9 @@ def test_a_family_whose_inputs_are_not_what_is_observed_is_told_that_models_own_
         assert isinstance(running.agent.simulators, LatentSimulators)
     with learning(bench, tmp_path / "asked", space="latents") as running:  # warnings are errors
         assert isinstance(running.agent.simulators, LatentSimulators)
+    alone = bench.experiment(tmp_path / "alone", "mb_mpo/scratch", target={"suite": "toy/rotated_actuators"})
+    with bench.learning(alone, "mb_mpo/scratch") as running:
+        assert isinstance(running.agent.simulators, LatentSimulators)
 
 
 def test_in_latents_tasks_that_pay_differently_are_refused(bench, tmp_path):

@@ -90,13 +90,26 @@ def test_a_folder_of_runs_holds_the_settings_they_began_with(tmp_path, monkeypat
 def test_a_command_that_leaves_out_an_entry_goes_on_after_a_cell_of_it_wrote_the_settings(tmp_path):
     experiments.write(meta_latent.configure("toy", f"out={tmp_path}", "transfer.targets.far.suite=toy/lqr"))
     folder = tmp_path / "toy"
-    for _ in range(2):
-        found = meta_latent.configure(folder, "transfer.targets.far=null", "transfer.video=false")
+    for source in (folder, folder, folder / experiments.FILE):
+        found = meta_latent.configure(source, "transfer.targets.far=null", "transfer.video=false")
         assert list(found.transfer.targets) == ["goal"] and not found.transfer.video
         experiments.write(found)
     for wrong in ("transfer.target=null", "transfer.targets.goal.suite=null", "transfer.seeds=null"):
         with pytest.raises(UserError, match=wrong.partition("=")[0]):
             meta_latent.configure(folder, wrong)
+    with pytest.warns(UserWarning, match="goall=null leaves out an entry that is not there; did you mean 'goal'"):
+        meta_latent.configure(folder, "transfer.targets.goall=null")
+
+
+def test_a_folder_takes_overrides_one_after_the_other_as_a_name_does(tmp_path):
+    experiments.write(meta_latent.configure("toy", f"out={tmp_path}"))
+    for source in ("toy", tmp_path / "toy"):
+        for given in ("transfer.targets.far.suite=toy/lqr", "transfer.targets={far: {suite: toy/lqr}}"):
+            found = meta_latent.configure(source, given, "transfer.targets.far=null")
+            assert list(found.transfer.targets) == ["goal"]
+        for wrong in (["seed=1"], 3):
+            with pytest.raises(UserError, match="is not text of the form key=value"):
+                meta_latent.configure(source, wrong)
 
 
 @pytest.mark.parametrize(("statuses", "status"), [
@@ -183,19 +196,22 @@ def test_python_keeps_settings_as_the_command_does(tmp_path, monkeypatch):
 
 def test_thresholds_that_finished_runs_did_not_record_are_told_of(tmp_path, capsys):
     """They end no run, and so are none of its settings: it stays finished, and its report asks what it did before."""
-    given = ["transfer.stop_at_threshold=false", "transfer.arms=[sac/scratch]", f"out={tmp_path}"]
+    given = ["transfer.stop_at_threshold=false", "transfer.arms=[sac/scratch]", f"out={tmp_path}",
+             "transfer.targets.far={suite: toy/lqr, thresholds: [0.3]}"]  # fmt: skip
     experiment = meta_latent.configure("toy", *given)
-    folder = cells.cell_folder(experiment, "goal", "sac/scratch", 0)
-    folder.mkdir(parents=True)
-    narrow = cell_settings.narrowed(experiment, "goal", "sac/scratch", 0, None)
-    settings = cell_settings.settings_of(narrow, Arm.parse("sac/scratch"), None)
-    record = {"status": "done", "settings_sha256": settings, "thresholds": [0.6]}
-    (folder / "run.json").write_text(json.dumps(record))
-    assert cli.main(["transfer", "toy", *given]) == 0
-    assert "thresholds" not in capsys.readouterr().err
+    for target, thresholds in (("goal", [0.6]), ("far", [0.3])):
+        folder = cells.cell_folder(experiment, target, "sac/scratch", 0)
+        folder.mkdir(parents=True)
+        narrow = cell_settings.narrowed(experiment, target, "sac/scratch", 0, None)
+        settings = cell_settings.settings_of(narrow, Arm.parse("sac/scratch"), None)
+        record = {"status": "done", "settings_sha256": settings, "thresholds": thresholds}
+        (folder / "run.json").write_text(json.dumps(record))
+    for more in ([], ["transfer.targets.goal.thresholds=[]"]):
+        assert cli.main(["transfer", "toy", *given, *more]) == 0
+        assert "recorded the thresholds" not in capsys.readouterr().err
     assert cli.main(["transfer", "toy", *given, "transfer.thresholds=[0.9, 0.5]"]) == 0
     said = capsys.readouterr().err
-    assert "goal: finished runs recorded the thresholds [0.6], which reports ask about" in said
+    assert "goal: finished runs recorded the thresholds [0.6], which reports ask about" in said and "far: f" not in said
     assert f"meta-latent report {tmp_path / 'toy'} 'thresholds=[0.5, 0.9]'" in said
 
 

@@ -241,6 +241,8 @@ def test_the_interval_of_a_jumpstart_holds_how_much_base_runs_vary():
     found = np.stack([ls.leads(curve([0.5, 0.8]), base)] * 3)  # runs that do not vary, against such that do
     assert found.tolist() == [[0.5, -0.5]] * 3
     assert ls.jumpstart_interval(found, rng()) == (-0.5, 0.5)
+    one_of_nine = np.where(np.arange(9) == 4, 100.0, 0.0)[:, None].repeat(2, axis=1)
+    assert ls.jumpstart_interval(one_of_nine, rng()) == (0, 0)  # of the median
     assert ls.jumpstart_interval(found[:1], rng()) is None and ls.jumpstart_interval(found[:, :1], rng()) is None
 
 

@@ -182,14 +182,19 @@ def test_what_is_said_of_unfinished_runs_agrees_with_their_number(tmp_path):
         assert any(f"t, ivg/scratch: {said}" in line for line in build(tmp_path, resamples=50)["warnings"])
 
 
-def test_runs_that_failed_do_not_make_their_arm_look_faster(tmp_path):
-    """One of five arrived, and early; of the arm that it is compared with, all but one that failed."""
+@pytest.mark.parametrize(("more", "chance"), [
+    ({"status": "failed", "error": "lost"}, 0.2), ({"status": "interrupted"}, 1), ({"stopped_at": 0.5}, 1),
+])  # fmt: skip
+def test_runs_that_failed_do_not_make_their_arm_look_faster(tmp_path, more, chance):
+    """One of five arrived, and early; of the arm that it is compared with, all but one that failed. Of what was cut
+    short in another way nothing is known.
+    """
     for seed in range(5):
         for arm, base, full_at, fails in (("ivg/scratch", "sac/scratch", 250, seed > 0),
                                           ("sac/scratch", None, 700, seed > 3)):  # fmt: skip
             rows = ramp(2000, stop=False, budget=200) if fails else ramp(full_at)
-            more = {"status": "failed", "error": "lost"} if fails else {"stopped_at": 0.8}
-            write_cell(tmp_path, "t", arm, seed, rows, facts=new_facts, compared_with=base, **more)
+            given = more if fails else {"stopped_at": 0.8}
+            write_cell(tmp_path, "t", arm, seed, rows, facts=new_facts, compared_with=base, **given)
     result = build(tmp_path, resamples=50)
     (place,) = result["aggregate"]["ivg/scratch"]["by_threshold"]
-    assert place["reached"] == 1 and place["probability_of_being_faster"] == 0.2
+    assert place["reached"] == 1 and place["probability_of_being_faster"] == chance

@@ -1,9 +1,11 @@
 """A user's own environment behaves like every other task distribution."""
 
 import functools
+import gc
 import re
 import sys
 import warnings
+import weakref
 
 import gymnasium
 import numpy as np
@@ -490,6 +492,15 @@ def test_an_environment_that_is_made_once_for_all_tasks_is_refused(of):
     shared = of(functools.partial(made, env=Carried()), max_episode_steps=3, tasks=tasks)()
     with pytest.raises(task_suites.SuiteError, match="mine/theirs: make returned an environment that it returned b"):
         shared.make_vector(shared.tasks("train"))  # one state, and both rows with the speed of the last
+    held = Carried()
+    wrapped = of(lambda speed: gymnasium.Wrapper(made(speed, held)), max_episode_steps=3, tasks=tasks)()
+    with pytest.raises(task_suites.SuiteError, match="returned before"):  # in a wrapper of its own each time
+        wrapped.make_vector(wrapped.tasks("train"))
+    wraps = of(lambda: gymnasium.Wrapper(suite.make(suite.tasks("train")[0])), "mine/wraps", max_episode_steps=3)()
+    assert wraps.make_vector(wraps.tasks("train") * 2).reset([0, 0])[0]["proprio"].tolist() == [[0], [0]]
+    left = weakref.ref(suite.make(suite.tasks("train")[0]).unwrapped)
+    gc.collect()
+    assert left() is None  # remembered, but not kept
 
 
 def test_an_id_may_say_which_module_registers_it(of, tmp_path, monkeypatch):

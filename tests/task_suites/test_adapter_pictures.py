@@ -105,3 +105,21 @@ def test_what_is_outside_of_an_environments_own_space_is_told_where_its_pictures
     opened = of(narrow, max_episode_steps=3, pixels="none" if wrapped else "mujoco")
     (found,) = task_suites.faults(opened() if wrapped else opened(cameras=()))
     assert "observation 0 of the environment itself holds" in found and "which is not in [-0.0001, 0.0001]" in found
+    hidden = task_suites.MujocoPixels(narrow(), image_size=8, proprio=False)
+    hidden.reset(seed=0)
+    assert hidden.outside() is None  # as nobody is shown it
+
+
+def test_fractions_in_a_space_of_whole_numbers_are_kept_beside_pictures_drawn_here(of):
+    class Rounded(gymnasium.ObservationWrapper):
+        observation_space = Box(-9, 9, (2,), np.int64)
+
+        def observation(self, observation):
+            return np.array([0.7, -2.5])
+
+    def made():
+        return Rounded(gymnasium.make("InvertedPendulum-v5", disable_env_checker=True))
+
+    suite = of(made, max_episode_steps=3, pixels="mujoco")(cameras=())
+    observation, _ = suite.make(suite.tasks("train")[0]).reset(seed=0)
+    assert observation["proprio"].tolist() == np.float32([0.7, -2.5]).tolist()

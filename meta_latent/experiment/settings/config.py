@@ -79,11 +79,9 @@ def merged(
         origin = "the given values" if isinstance(source, Mapping) else str(source)
         content = dict(source) if isinstance(source, Mapping) else read_yaml(Path(source))
         tree = merge.onto(tree, content, schema, "", origin)
-    parsed = [(*override, _PAIR) if isinstance(override, tuple) and len(override) == 2
-              else (*parse_override(override), _COMMAND_LINE) for override in overrides]  # fmt: skip
     # Stable: files first, so that `model.latent_size=20 model=small` means the same in either order.
-    parsed.sort(key=lambda item: not _names_file(item[1], type_hints.type_at(schema, item[0])))
-    for key, value, origin in parsed:
+    given = sorted(map(parsed, overrides), key=lambda one: not _names_file(one[1], type_hints.type_at(schema, one[0])))
+    for key, value, origin in given:
         tree = merge.override(tree, schema, key, value, origin)
     _check_references(tree, tree, "")
     if _is_plain(tree):
@@ -299,6 +297,13 @@ def _group(key: str) -> str:
 
 def _names_file(value: Any, expected: Any) -> bool:
     return isinstance(value, str) and not value.startswith("${") and type_hints.holds_mapping(expected)
+
+
+def parsed(override: Override) -> tuple[str, Any, str]:
+    """Key, value and origin of an override, a pair or text. Raises UserError, see `parse_override`."""
+    if isinstance(override, tuple) and len(override) == 2:
+        return (*override, _PAIR)
+    return (*parse_override(override), _COMMAND_LINE)
 
 
 def parse_override(override: str) -> tuple[str, Any]:

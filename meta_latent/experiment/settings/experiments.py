@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, TypeVar
 
 from meta_latent import files
 from meta_latent.errors import Faults, UserError
-from meta_latent.experiment.settings import config, suites, type_hints
+from meta_latent.experiment.settings import config, structure, suites, type_hints
 from meta_latent.experiment.settings.config import Override
 from meta_latent.experiment.settings.schema import ExperimentConfig
 from meta_latent.experiment.settings.structure import Origin
@@ -36,6 +37,8 @@ def load_with_origins(schema: type[Schema], name: str, overrides: Sequence[Overr
     folder = Path(name := files.expanded(name))
     if name in config.choices("experiment") or not (folder / FILE).is_file():
         source, given = config.find("experiment", name), list(overrides)
+        if source.name == FILE:  # of a folder of runs, named itself
+            given = _without_gone(schema, source, given)
     else:
         whole = folder if folder.name not in ("", "..") else folder.resolve()  # a link has a name of its own
         source = folder / FILE
@@ -63,14 +66,18 @@ def _without_gone(schema: type, path: Path, overrides: Sequence[Override]) -> li
     lack: the cell of a command that is done first writes them without it, and the others, and the same command when it
     goes on, read them.
     """
-    kept, stored = [], config.read_yaml(path)
+    kept: list[Override] = []
     for override in overrides:
-        key, value = config.parse_override(override) if isinstance(override, str) else override
+        key, value, _ = config.parsed(override)
         above, _, name = key.rpartition(".")
-        expected, there = type_hints.type_at(schema, above), _inside(stored, *above.split("."))
-        leaves_out = value is None and type_hints.is_entry(expected, type_hints.type_of(expected, name))
-        if not (leaves_out and isinstance(there, Mapping) and name not in there):
-            kept.append(override)
+        expected = type_hints.type_at(schema, above)
+        if value is None and type_hints.is_entry(expected, type_hints.type_of(expected, name)):
+            there = _inside(config.merged(schema, [path], kept)[0], *above.split("."))
+            if isinstance(there, Mapping) and name not in there:
+                if "did you mean" in (meant := structure.nearest(name, map(str, there))):
+                    warnings.warn(f"{key}=null leaves out an entry that is not there{meant}", stacklevel=2)
+                continue
+        kept.append(override)
     return kept
 
 
