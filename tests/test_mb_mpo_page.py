@@ -99,6 +99,14 @@ def test_what_wrong_models_leave_is_what_was_measured():
     assert f"three evaluations {', '.join(f'{x:.0f}' for x in one[:2])} and {one[2]:.0f} beside" in PAGE
 
 
+def test_what_longer_episodes_bring_is_what_was_measured():
+    said = [_words([at(RUNS[f"hc_200_steps_{arm}_seed_{seed}"]["curve"], 20000)[0] for seed in range(3)])
+            for arm in ("mb_mpo", "mb_mpo_alpha0")]  # fmt: skip
+    assert f"MB-MPO has {said[0]} after 20,000 steps (seeds 0 to 2), and without its inner step {said[1]}:" in PAGE
+    late = [score for steps, score, _ in RUNS["hc_200_steps_mb_mpo_seed_0"]["curve"] if steps >= 20000]
+    assert f"between {min(late):.0f} and {max(late):.0f} from 20,000 on, at {late[-1]:.0f} in the end" in PAGE
+
+
 def _words(values):
     *first, last = (f"{value:.0f}" for value in values)
     return f"{', '.join(first)} and {last}"
