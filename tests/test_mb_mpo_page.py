@@ -93,7 +93,9 @@ def test_what_wrong_models_leave_is_what_was_measured():
     ours, control = (best[f"{arm}/scratch"] for arm in ("mb_mpo", "mb_mpo_alpha0"))
     assert _words(control) == "18, 24, 26, 24 and 8" in PAGE and f"MB-MPO has {_words(ours)}, more on" in PAGE
     assert len(ours) == len(control) == 5 and all(a > b for a, b in zip(ours, control, strict=True))
-    one = [np.mean([score for _, score, _ in RUNS[f"hc_one_model_seed_{seed}"]["curve"][-3:]]) for seed in range(3)]
+    one, ensemble = ([np.mean([score for _, score, _ in RUNS[f"hc_{name}_seed_{seed}"]["curve"][-3:]])
+                      for seed in range(3)] for name in ("one_model", "biased_me_trpo"))  # fmt: skip
+    assert f"ME-TRPO in such models ends at {_words(ensemble)} (" in PAGE
     assert f"three evaluations {', '.join(f'{x:.0f}' for x in one[:2])} and {one[2]:.0f} beside" in PAGE
 
 
