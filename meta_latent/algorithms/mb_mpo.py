@@ -163,10 +163,10 @@ def simulators_of(config: MBMPOConfig, setting: Setting) -> StateSimulators | La
     """What policies are imagined in. Raises UserError: see `check`."""
     check(config, setting)
     if _in_latents(config, setting):
-        if config.space == "auto" and setting.start == SCRATCH and setting.tasks > 1 and not setting.spec.images:
-            warnings.warn("mb_mpo imagines in the latents of a new model, in which no model has training tasks of its "
-                          "own: proprioception is not what rewards follow from. Where reward_inputs are what is "
-                          "observed it learns models of states, one or more for each task", stacklevel=2)  # fmt: skip
+        if _misses_states(config, setting):
+            warnings.warn("mb_mpo imagines in the latents of a new model, whose heads own no training tasks: "
+                          "proprioception is not what rewards follow from. Where reward_inputs are what is observed, "
+                          "it learns models of states, which own tasks", stacklevel=2)  # fmt: skip
         return LatentSimulators(config.reward, setting.latent_parts(), bool(config.own_tasks))
     size = setting.spec.proprio
     ensemble = DynamicsEnsemble(config.models, size, setting.spec.action_size).to(setting.device)
@@ -179,6 +179,12 @@ def _sees_states(setting: Setting) -> bool:
 
 def _in_latents(config: MBMPOConfig, setting: Setting) -> bool:
     return config.space == "latents" or (config.space == "auto" and not _sees_states(setting))
+
+
+def _misses_states(config: MBMPOConfig, setting: Setting) -> bool:
+    """Whether a family is imagined in latents for want of states alone, with nothing said of who owns its tasks."""
+    unsaid = config.space == "auto" and config.own_tasks is None
+    return unsaid and setting.start == SCRATCH and setting.tasks > 1 and not setting.spec.images
 
 
 def _owned(config: MBMPOConfig, setting: Setting) -> bool:

@@ -246,14 +246,17 @@ def test_more_training_tasks_than_are_imagined_are_refused(bench, tmp_path):
 
 def test_a_family_whose_inputs_are_not_what_is_observed_is_told_that_models_own_no_tasks(bench, tmp_path, monkeypatch):
     monkeypatch.setattr(starts, "_observed", lambda target: False)
-    told = pytest.warns(UserWarning, match="no model has training tasks of its own: proprioception is not what rewards")
+    told = pytest.warns(UserWarning, match="heads own no training tasks: proprioception is not what rewards")
     with told, learning(bench, tmp_path) as running:
         assert isinstance(running.agent.simulators, LatentSimulators)
-    with learning(bench, tmp_path / "asked", space="latents") as running:  # warnings are errors
-        assert isinstance(running.agent.simulators, LatentSimulators)
-    alone = bench.experiment(tmp_path / "alone", "mb_mpo/scratch", target={"suite": "toy/rotated_actuators"})
-    with bench.learning(alone, "mb_mpo/scratch") as running:
-        assert isinstance(running.agent.simulators, LatentSimulators)
+    for said in ({"space": "latents"}, {"own_tasks": False}):  # warnings are errors
+        with learning(bench, tmp_path / "".join(said), **said) as running:
+            assert isinstance(running.agent.simulators, LatentSimulators)
+    seen = FAMILY | {"options": {"observation": "picture"}}
+    for name, target in {"alone": {"suite": "toy/rotated_actuators"}, "pictures": seen}.items():
+        experiment = bench.experiment(tmp_path / name, "mb_mpo/scratch", target=target)
+        with bench.learning(experiment, "mb_mpo/scratch") as running:
+            assert isinstance(running.agent.simulators, LatentSimulators)
 
 
 def test_in_latents_tasks_that_pay_differently_are_refused(bench, tmp_path):
